@@ -1,0 +1,628 @@
+//! The typed audit record, and [`Change`]: the only words in which the product writes to its log.
+//!
+//! A [`Record`] is one [`Event`] with its place in the log. Every request leaves an *intent* (or a *refusal*) and, when
+//! it was permitted, an *outcome*, all under one [`RequestId`]. A capability declared above `audit/` never records: it
+//! returns a [`Change`], and the operation that called it writes the record.
+//!
+//! Records hold no personal data: a person is her random id and the hash of her *card* (name, mail, home; kept in the
+//! store). Never in a record: passwords, tokens, keys, bodies, cookie values, query values that no task names.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::id::{EpisodeId, PersonId, RequestId, SessionId, VoId};
+
+/// Version of the record format written by this build.
+pub const VERSION: u8 = 1;
+
+/// A SHA-256 hash, shown in lower-case hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    /// SHA-256 of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest.as_ref());
+        Self(hash)
+    }
+
+    /// Reads 64 hexadecimal digits; colons and capital letters are accepted.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain: String = text.chars().filter(|c| *c != ':').collect();
+        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(plain.as_bytes()).ok()?;
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hash({self})")
+    }
+}
+
+impl Serialize for Hash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("expected 64 hexadecimal digits"))
+    }
+}
+
+/// One audit entry, as it stands in the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Format version, [`VERSION`].
+    pub v: u8,
+    /// Position in the node's log, from 0, without gaps.
+    pub seq: u64,
+    /// The node's wall clock when the writer took the record.
+    pub time: Timestamp,
+    /// Microseconds of the node's monotonic clock, so that a stepped wall clock shows.
+    pub mono: i64,
+    /// 16 random bytes (32 hex digits): sibling hashes travel in proofs and must not be guessable.
+    pub salt: String,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Everything that can be written to the log. There is no other way to write one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A permitted request, written before anything happens.
+    Intent(Box<Entry>),
+    /// A request that was refused, written before the refusal is answered.
+    Refused(Box<Refused>),
+    /// Refusals of strangers, counted per problem, source network and minute.
+    Strangers(Strangers),
+    /// How a permitted request ended.
+    Outcome(Box<Outcome>),
+    /// A login, right or wrong.
+    Login(Login),
+    /// A session ended (logout, expiry, reset, suspension), with its children.
+    SessionEnded(SessionEnded),
+    /// A change of state, written before it is committed to the store.
+    Change(Box<ChangeEvent>),
+    /// A credential that is about to be signed.
+    Mint(Box<Mint>),
+    /// A proxy was traced (or a trace found nothing).
+    Trace(Box<TraceEvent>),
+    /// Repeated denials became an alert.
+    Alert(AlertEvent),
+    /// An owner was claimed for something that already has another.
+    OwnershipConflict(OwnershipConflict),
+    /// The gateway started.
+    Start(Start),
+    /// The gateway stopped in order.
+    Stop {
+        /// Why, as the operator or the system gave it.
+        reason: String,
+    },
+    /// What recovery found and did when the log was opened.
+    Recovery(Recovery),
+    /// Requests whose outcome is not written yet.
+    LogOpen {
+        /// Their ids.
+        open: Vec<RequestId>,
+    },
+    /// Requests were refused because the log could not take their records.
+    Unwritten {
+        /// How many.
+        count: u64,
+        /// From when.
+        from: Timestamp,
+        /// Until when.
+        to: Timestamp,
+    },
+}
+
+/// Who asks, and how they proved it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SubjectEntry {
+    /// `person`, `service`, `provider`, `app` or `anonymous`.
+    pub kind: String,
+    /// The opaque person id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<PersonId>,
+    /// Hash of the person's card at the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<Hash>,
+    /// The session that carried the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// Result of the authentication: `ok`, `none`, `failed`.
+    pub result: String,
+    /// Methods (RFC 8176 `amr` values: `pwd`, `otp`, ...), empty when anonymous.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// Level of assurance (`acr`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub acr: String,
+}
+
+/// Where the request was made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlaceEntry {
+    /// `gateway`, `host` (the tool's own host) or `path` (`/{vo}/{tool}/...`).
+    pub via: String,
+    /// Name of the VO; absent at the gateway's own level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vo: Option<String>,
+    /// Id of the VO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vo_id: Option<VoId>,
+    /// Name of the tool; `countersign` for the gateway's own tasks; absent when none matched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// Name of the task; absent when no task names the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The task's kind (`read`, `create`, ...).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// HTTP method, or the protocol's verb.
+    pub method: String,
+    /// The canonical path, without the query, cut at 512 bytes; absent for strangers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// What a request acts on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResourceEntry {
+    /// Type, as the manifest names it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The tool's own id.
+    pub id: String,
+    /// Which use of that id (ids may be used again after a deletion).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// Owner at the time of the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<PersonId>,
+    /// Parents, nearest first, as `type/id`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<String>,
+}
+
+/// A decision with its reasons, as they were at the time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DecisionEntry {
+    /// Whether the request was permitted.
+    pub permit: bool,
+    /// Short reason: `granted`, or a problem name such as `no_grant` or `not_owner`.
+    pub reason: String,
+    /// Ids of the policies that determined the decision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// Ids of all policies that were considered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub considered: Vec<String>,
+    /// The path that led to the decision, one hop each: `person/..`, `role/scientist`, `grant/...`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<String>,
+    /// Errors of policy evaluation; any of them is a denial.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// Version of the VO's authorisation state.
+    pub policy_version: i64,
+    /// Roles that would have allowed the task (for a denial).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would_allow: Vec<String>,
+}
+
+/// The plan of delegation: on whose behalf, with which credential.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DelegationEntry {
+    /// `none`, `static`, `assertion`, `client-certificate`, `pem`, `local`.
+    pub way: String,
+    /// Serial of the proxy in decimal, where one is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// Whether this request mints it (a `mint` record stands in the same batch).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub minted: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// Common part of intents and refusals.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The request.
+    pub request: RequestId,
+    /// Who asks.
+    pub subject: SubjectEntry,
+    /// Where.
+    pub place: PlaceEntry,
+    /// Parameters that the task names (sensitive ones as keyed HMAC).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+    /// What it acts on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<ResourceEntry>,
+    /// May they; absent when the request never came that far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionEntry>,
+    /// With what; absent for refusals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<DelegationEntry>,
+    /// Source network: /24 (IPv4) or /56 (IPv6); `local` for sockets and jobs.
+    pub source: String,
+}
+
+/// A refused request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The request, as far as it came.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// Status that was answered.
+    pub status: u16,
+    /// Problem type that was answered.
+    pub problem: String,
+}
+
+/// Coalesced refusals of strangers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Strangers {
+    /// Problem type.
+    pub problem: String,
+    /// Source network, or `other` when the minute's table was full.
+    pub source: String,
+    /// Start of the minute.
+    pub minute: Timestamp,
+    /// Exact number of refusals since the last record of this kind.
+    pub count: u64,
+    /// One of the requests, as an example.
+    pub example: RequestId,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// The tool (or the gateway's own operation) answered.
+    Answered,
+    /// The tool answered 401 or 403: the resource's own refusal.
+    DeniedByResource,
+    /// The tool could not be reached, or broke off.
+    ToolFailed,
+    /// The gateway itself failed after the intent.
+    Failed,
+    /// The handler of the request went away without saying how it ended.
+    Abandoned,
+    /// Found open after a crash; nobody knows.
+    Unknown,
+    /// The intent became durable after its waiter had been refused; nothing was sent.
+    NotSent,
+    /// A change of state that was never applied.
+    NotApplied,
+    /// A change of state that was applied, found by looking after a crash.
+    Applied,
+    /// The answer was withheld (an unfilterable list, an ownership conflict).
+    Withheld,
+}
+
+/// The second record of a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The request.
+    pub request: RequestId,
+    /// How it ended.
+    pub ending: Ending,
+    /// Status that the client got; absent when it got none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Status that the tool gave, where it differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_status: Option<u16>,
+    /// Bytes of request body sent to the tool.
+    pub bytes_in: u64,
+    /// Bytes of answer body received from the tool.
+    pub bytes_out: u64,
+    /// Microseconds from intent to outcome.
+    pub duration_us: u64,
+    /// What went wrong, as a short word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What the request made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub created: Vec<CreatedEntry>,
+    /// What the request removed, as `type/id`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deleted: Vec<DeletedEntry>,
+    /// The credential that was signed for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedEntry>,
+}
+
+/// Something that a request made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedEntry {
+    /// VO of the resource.
+    pub vo: VoId,
+    /// Tool that made it.
+    pub tool: String,
+    /// Type, as the manifest names it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The tool's own id.
+    pub id: String,
+    /// Owner, if it has one (a parent never does).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<PersonId>,
+    /// Nearest parent as (type, id).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<(String, String)>,
+    /// Attributes taken from the answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// Something that a request removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedEntry {
+    /// VO of the resource.
+    pub vo: VoId,
+    /// Tool that removed it.
+    pub tool: String,
+    /// Type, as the manifest names it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The tool's own id.
+    pub id: String,
+}
+
+/// A credential after its signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedEntry {
+    /// SHA-256 of the issuer certificate (DER).
+    pub issuer: Hash,
+    /// Serial in decimal.
+    pub serial: String,
+    /// SHA-256 of the certificate (DER).
+    pub certificate: Hash,
+}
+
+/// A login attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Login {
+    /// The request that carried it.
+    pub request: RequestId,
+    /// The person, where the account exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<PersonId>,
+    /// Her card's hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<Hash>,
+    /// The session that began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// Methods that were tried.
+    pub methods: Vec<String>,
+    /// `ok`, `wrong`, `throttled`, `expired`, `used`, `suspended`.
+    pub result: String,
+    /// How many logins this account has had, this one included; 0 when it failed.
+    pub count: i64,
+    /// Source network.
+    pub source: String,
+}
+
+/// The end of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEnded {
+    /// The request that ended it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+    /// Whose.
+    pub person: PersonId,
+    /// Which, children included.
+    pub sessions: Vec<SessionId>,
+    /// `logout`, `expired`, `reset`, `suspended`, `password_changed`.
+    pub reason: String,
+}
+
+/// A change of state: what was changed, and how it looked before and after.
+///
+/// Personal fields appear as card hashes only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The task's dotted name, e.g. `role.create`.
+    pub action: String,
+    /// What kind of thing.
+    pub kind: String,
+    /// Its id or name.
+    pub target: String,
+    /// The VO it belongs to (the gateway's id at the gateway's level).
+    pub vo: VoId,
+    /// The person it concerns, if one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<PersonId>,
+    /// State before; absent for something new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<serde_json::Value>,
+    /// State after; absent for something that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<serde_json::Value>,
+}
+
+/// A [`Change`] with the request that makes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangeEvent {
+    /// The request.
+    pub request: RequestId,
+    /// The change.
+    pub change: Change,
+}
+
+/// Written before a proxy is signed: everything a trace needs, without addresses or membership paths.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mint {
+    /// The request that needs it.
+    pub request: RequestId,
+    /// SHA-256 of the issuer certificate (DER).
+    pub issuer: Hash,
+    /// Serial in decimal.
+    pub serial: String,
+    /// SHA-256 of the SubjectPublicKeyInfo (DER).
+    pub spki: Hash,
+    /// Not before.
+    pub not_before: Timestamp,
+    /// Not after.
+    pub not_after: Timestamp,
+    /// The VO.
+    pub vo: VoId,
+    /// For whom.
+    pub person: PersonId,
+    /// Her card's hash.
+    pub card: Hash,
+    /// The session.
+    pub session: SessionId,
+    /// The tool that will get it.
+    pub tool: String,
+    /// `client-certificate` or `pem`.
+    pub way: String,
+}
+
+/// A trace was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceEvent {
+    /// The request that asked.
+    pub request: RequestId,
+    /// `certificate`, `serial`, `spki`, `fingerprint`, `subject`.
+    pub by: String,
+    /// What was looked for: a hash or a serial, never a whole certificate.
+    pub query: String,
+    /// Serials that were found.
+    pub found: Vec<String>,
+    /// Persons that were named.
+    pub persons: Vec<PersonId>,
+}
+
+/// Repeated denials became an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertEvent {
+    /// The episode.
+    pub episode: EpisodeId,
+    /// The VO whose administrators are told.
+    pub vo: VoId,
+    /// Who was refused.
+    pub person: PersonId,
+    /// The tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// The task (`no_task` where none matched).
+    pub task: String,
+    /// How often.
+    pub count: u32,
+    /// The refused requests.
+    pub requests: Vec<RequestId>,
+}
+
+/// An owner was claimed for something that already has another; the first owner stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnershipConflict {
+    /// The request whose answer claimed it.
+    pub request: RequestId,
+    /// What was claimed.
+    pub claimed: CreatedEntry,
+    /// Who owns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<PersonId>,
+}
+
+/// The gateway started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Version of the program.
+    pub version: String,
+    /// SHA-256 of the configuration file.
+    pub config: Hash,
+    /// Epoch of the log.
+    pub epoch: u64,
+}
+
+/// What recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Records found whole.
+    pub records: u64,
+    /// Bytes of a torn tail that were never acknowledged and were dropped.
+    pub torn_bytes: u64,
+    /// Requests that were open and are now settled.
+    pub settled: Vec<RequestId>,
+    /// Damage, in words; empty when there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<String>,
+}
+
+impl Event {
+    /// The request that this event belongs to, if one.
+    #[must_use]
+    pub fn request(&self) -> Option<RequestId> {
+        match self {
+            Self::Intent(entry) => Some(entry.request),
+            Self::Refused(refused) => Some(refused.entry.request),
+            Self::Strangers(strangers) => Some(strangers.example),
+            Self::Outcome(outcome) => Some(outcome.request),
+            Self::Login(login) => Some(login.request),
+            Self::SessionEnded(ended) => ended.request,
+            Self::Change(change) => Some(change.request),
+            Self::Mint(mint) => Some(mint.request),
+            Self::Trace(trace) => Some(trace.request),
+            Self::OwnershipConflict(conflict) => Some(conflict.request),
+            Self::Alert(_)
+            | Self::Start(_)
+            | Self::Stop { .. }
+            | Self::Recovery(_)
+            | Self::LogOpen { .. }
+            | Self::Unwritten { .. } => None,
+        }
+    }
+
+    /// The event's name, as it stands in the record.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Intent(_) => "intent",
+            Self::Refused(_) => "refused",
+            Self::Strangers(_) => "strangers",
+            Self::Outcome(_) => "outcome",
+            Self::Login(_) => "login",
+            Self::SessionEnded(_) => "session_ended",
+            Self::Change(_) => "change",
+            Self::Mint(_) => "mint",
+            Self::Trace(_) => "trace",
+            Self::Alert(_) => "alert",
+            Self::OwnershipConflict(_) => "ownership_conflict",
+            Self::Start(_) => "start",
+            Self::Stop { .. } => "stop",
+            Self::Recovery(_) => "recovery",
+            Self::LogOpen { .. } => "log_open",
+            Self::Unwritten { .. } => "unwritten",
+        }
+    }
+}
