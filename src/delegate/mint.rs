@@ -15,6 +15,8 @@ use der::pem::LineEnding;
 use der::{Choice, DateTime, Decode, Encode, Sequence, Tag};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
 
 use crate::clock::Timestamp;
 use crate::id::{Random, RandomError, random_bytes};
@@ -256,6 +258,12 @@ impl Proxy {
     #[must_use]
     pub fn subject(&self) -> &[u8] {
         &self.subject
+    }
+
+    /// The subject in words (`C=GB, O=.., CN=.., CN=serial`).
+    #[must_use]
+    pub fn subject_text(&self) -> Option<String> {
+        X509Name::from_der(&self.subject).ok().map(|(_, name)| name.to_string())
     }
 
     /// The certificate (DER).

@@ -102,6 +102,17 @@ pub fn key(name: &str, text: &str) -> Result<Secret<Vec<u8>>, PemError> {
     if keys.next().is_some() { Err(PemError::SeveralKeys { file: file() }) } else { Ok(key) }
 }
 
+/// Certificates (DER) as one PEM text, in their order.
+///
+/// # Errors
+/// [`der::Error`] when one is too long to be encoded.
+pub fn write<'a>(certificates: impl IntoIterator<Item = &'a Vec<u8>>) -> Result<String, der::Error> {
+    certificates
+        .into_iter()
+        .map(|certificate| Ok(der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, certificate)?))
+        .collect()
+}
+
 fn sections(name: &str, text: &str) -> Result<Vec<(SectionKind, Secret<Vec<u8>>)>, PemError> {
     <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes())
         .map(|section| section.map(|(kind, der)| (kind, Secret::new(der))))
@@ -115,6 +126,13 @@ mod tests {
 
     const CERTIFICATE: &str = include_str!("../../certs/vo-ec.pem");
     const KEY: &str = include_str!("../../certs/vo-ec.key");
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let chain = certificates("f", include_str!("../../certs/vo-chain.pem")).unwrap();
+        assert_eq!(chain.len(), 2);
+        assert_eq!(certificates("f", &write(&chain).unwrap()).unwrap(), chain);
+    }
 
     #[test]
     fn an_encrypted_key_is_refused_with_the_command_that_decrypts_it() {
