@@ -180,7 +180,12 @@ impl Problem {
     /// A problem of this kind with this detail.
     #[must_use]
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None, members: Map::new() }
+        Self {
+            kind,
+            detail: detail.into(),
+            retry_after: None,
+            members: Map::new(),
+        }
     }
 
     /// The same, with a further member.
@@ -201,7 +206,10 @@ impl Problem {
     #[must_use]
     pub fn document(&self, base: &str, request: RequestId) -> Value {
         let mut document = Map::new();
-        document.insert("type".into(), format!("{base}/.countersign/problems/{}", self.kind.name()).into());
+        document.insert(
+            "type".into(),
+            format!("{base}/.countersign/problems/{}", self.kind.name()).into(),
+        );
         document.insert("title".into(), self.kind.title().into());
         document.insert("status".into(), self.kind.status().into());
         document.insert("detail".into(), self.detail.clone().into());
