@@ -38,7 +38,16 @@ pub(super) struct Claims {
 impl Claims {
     pub(super) fn new(iss: &str, vo: &str, tool: &str, jti: RequestId) -> Self {
         let aud = format!("{vo}/{tool}");
-        Self { iss: iss.to_owned(), aud, sub: None, jti, vo: vo.to_owned(), task: String::new(), iat: 0, exp: 0 }
+        Self {
+            iss: iss.to_owned(),
+            aud,
+            sub: None,
+            jti,
+            vo: vo.to_owned(),
+            task: String::new(),
+            iat: 0,
+            exp: 0,
+        }
     }
 
     /// The same, good from `now` for a minute.
@@ -78,14 +87,19 @@ pub(super) struct AssertionKey {
 
 impl AssertionKey {
     pub(super) fn new(kid: &str, private: &Secret<Vec<u8>>) -> Self {
-        Self { kid: kid.to_owned(), key: EncodingKey::from_ec_der(private.expose()) }
+        Self {
+            kid: kid.to_owned(),
+            key: EncodingKey::from_ec_der(private.expose()),
+        }
     }
 
     /// The signed assertion in its compact form (RFC 7515 section 3.1).
     pub(super) fn sign(&self, claims: &Claims) -> Option<Secret<String>> {
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(self.kid.clone());
-        jsonwebtoken::encode(&header, claims, &self.key).ok().map(Secret::new)
+        jsonwebtoken::encode(&header, claims, &self.key)
+            .ok()
+            .map(Secret::new)
     }
 }
 

@@ -15,7 +15,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_lifetime: Duration::from_secs(3_600), max_sessions: 10_000 }
+        Self {
+            max_lifetime: Duration::from_secs(3_600),
+            max_sessions: 10_000,
+        }
     }
 }
 
@@ -25,7 +28,11 @@ impl Config {
     pub fn read(table: &mut Table<'_>) -> Self {
         let default = Self::default();
         let lifetimes = Duration::from_secs(300)..=Duration::from_secs(7 * 86_400);
-        let sessions = table.integer("max_sessions", 100..=1_000_000, i64::try_from(default.max_sessions).ok());
+        let sessions = table.integer(
+            "max_sessions",
+            100..=1_000_000,
+            i64::try_from(default.max_sessions).ok(),
+        );
         Self {
             max_lifetime: table.duration("max_lifetime", lifetimes, default.max_lifetime),
             max_sessions: usize::try_from(sessions).unwrap_or(default.max_sessions),

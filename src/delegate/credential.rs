@@ -40,10 +40,14 @@ pub enum Credential {
 impl Credential {
     pub(super) fn of(live: &Live) -> Self {
         match &live.form {
-            Form::Resolver(resolver) => {
-                Self::ClientCertificate { resolver: resolver.clone(), id: live.certificate.to_string() }
-            }
-            Form::Pem(value) => Self::Header { name: PROXY, value: value.clone() },
+            Form::Resolver(resolver) => Self::ClientCertificate {
+                resolver: resolver.clone(),
+                id: live.certificate.to_string(),
+            },
+            Form::Pem(value) => Self::Header {
+                name: PROXY,
+                value: value.clone(),
+            },
         }
     }
 }
@@ -60,5 +64,7 @@ impl fmt::Debug for Credential {
 
 /// The proxy's PEM file in base64, as the header carries it.
 pub(super) fn pem_header(proxy: &Proxy) -> Result<Secret<String>, MintError> {
-    Ok(Secret::new(data_encoding::BASE64.encode(proxy.pem()?.expose().as_bytes())))
+    Ok(Secret::new(
+        data_encoding::BASE64.encode(proxy.pem()?.expose().as_bytes()),
+    ))
 }

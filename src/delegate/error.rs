@@ -35,7 +35,9 @@ pub enum DelegateError {
     #[error("`{0}` is not a header name")]
     Header(String),
     /// The static credential cannot stand in a header.
-    #[error("the credential cannot stand in a header; accepted: printable ASCII, and no colon in a user name")]
+    #[error(
+        "the credential cannot stand in a header; accepted: printable ASCII, and no colon in a user name"
+    )]
     Value,
     /// Another request was minting the proxy, and failed.
     #[error("the proxy that this request waited for was not made")]
@@ -68,7 +70,9 @@ impl AsProblem for DelegateError {
             Self::Store(error) => error.as_problem(),
             Self::Raced => Problem::new(Kind::Busy, self.to_string()).retry_after(1),
             Self::Header(_) | Self::Value => Problem::new(Kind::Invalid, self.to_string()),
-            Self::ForeignReceipt | Self::Random(_) => Problem::new(Kind::Internal, "no credential could be made"),
+            Self::ForeignReceipt | Self::Random(_) => {
+                Problem::new(Kind::Internal, "no credential could be made")
+            }
             Self::Mint(MintError::IssuerExpired(_) | MintError::IssuerNotYetValid(_))
             | Self::NoCertificate { .. }
             | Self::NoStatic { .. }

@@ -34,7 +34,10 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) async fn load(db: &Db, sealing: Option<&SealingKey>) -> Result<Self, StoreError> {
-        let mut keys = Self { sealed: sealing.is_none(), ..Self::default() };
+        let mut keys = Self {
+            sealed: sealing.is_none(),
+            ..Self::default()
+        };
         for certificate in certificates::alive(db).await? {
             keys.add_issuer(certificate, sealing);
         }
@@ -55,14 +58,18 @@ impl Keys {
             }
             Err(SealError::Sealed) => {}
             // One VO's broken key stops that VO alone.
-            Err(error) => tracing::error!(vo.id = %certificate.vo, "the key of VO {} does not open: {error}", certificate.vo),
+            Err(error) => {
+                tracing::error!(vo.id = %certificate.vo, "the key of VO {} does not open: {error}", certificate.vo)
+            }
         }
         self.facts.insert(certificate.vo, certificate.facts);
     }
 
     fn add_assertion(&mut self, row: &AssertionRow, sealing: Option<&SealingKey>) {
         self.public.extend(assertion::jwk(&row.kid, &row.public));
-        let Some(sealing) = sealing.filter(|_| self.assertion.is_none()) else { return };
+        let Some(sealing) = sealing.filter(|_| self.assertion.is_none()) else {
+            return;
+        };
         match sealing.open(&assertion::label(&row.kid), &row.sealed) {
             Ok(private) => self.assertion = Some(AssertionKey::new(&row.kid, &private)),
             Err(error) => tracing::error!("the assertion key {} does not open: {error}", row.kid),
@@ -99,7 +106,9 @@ impl Keys {
         tool: &str,
     ) -> Result<Secret<String>, DelegateError> {
         let row = self.statics.get(&(vo, tool.to_owned()));
-        let row = row.ok_or_else(|| DelegateError::NoStatic { tool: tool.to_owned() })?;
+        let row = row.ok_or_else(|| DelegateError::NoStatic {
+            tool: tool.to_owned(),
+        })?;
         let sealing = sealing.ok_or(SealError::Sealed)?;
         let bytes = sealing.open(&static_label(row.vo, &row.tool, row.version), &row.sealed)?;
         let text = std::str::from_utf8(bytes.expose()).map_err(|_| SealError::Broken)?;
@@ -109,7 +118,10 @@ impl Keys {
 
 // SECURITY: an envelope moved to another tool, or an older one put back, does not open.
 fn static_label(vo: VoId, tool: &str, version: i64) -> Label {
-    Label::new("static credential").with(vo.uuid().as_bytes()).with(tool.as_bytes()).with(&version.to_be_bytes())
+    Label::new("static credential")
+        .with(vo.uuid().as_bytes())
+        .with(tool.as_bytes())
+        .with(&version.to_be_bytes())
 }
 
 /// A credential that only the gateway knows, for a tool with one shared account.
@@ -142,7 +154,11 @@ impl StaticCredential {
         let value = Secret::new(value);
         let printable = value.expose().bytes().all(|byte| (0x20..0x7f).contains(&byte));
         let trimmed = !value.expose().is_empty() && value.expose().trim() == value.expose();
-        if printable && trimmed { Ok(value) } else { Err(DelegateError::Value) }
+        if printable && trimmed {
+            Ok(value)
+        } else {
+            Err(DelegateError::Value)
+        }
     }
 }
 
@@ -187,7 +203,10 @@ impl Delegate {
             before: self.certificate(vo).as_ref().map(described),
             after: Some(described(&sealed.facts)),
         };
-        Ok(Imported { change, warnings: sealed.facts.warnings })
+        Ok(Imported {
+            change,
+            warnings: sealed.facts.warnings,
+        })
     }
 
     /// Seals a static credential for a tool; the one before ends. After the commit, [`Delegate::load`] takes it into use.
@@ -206,7 +225,12 @@ impl Delegate {
         let version = store::next_static_version(tx, vo, tool).await?;
         let label = static_label(vo, tool, version);
         let sealed = sealing.seal(&**self.ids.random(), &label, value.expose().as_bytes())?;
-        let row = StaticRow { vo, tool: tool.to_owned(), version, sealed };
+        let row = StaticRow {
+            vo,
+            tool: tool.to_owned(),
+            version,
+            sealed,
+        };
         store::insert_static(tx, &row, self.ids.clock().now()).await?;
         Ok(Change {
             action: "tool.set_credential".to_owned(),
@@ -232,8 +256,16 @@ impl Delegate {
     pub async fn new_assertion_key(&self, tx: &mut Tx) -> Result<Change, DelegateError> {
         let sealing = self.sealing.as_ref().ok_or(SealError::Sealed)?;
         let fresh = assertion::generate().ok_or(DelegateError::NoAssertion)?;
-        let sealed = sealing.seal(&**self.ids.random(), &assertion::label(&fresh.kid), fresh.private.expose())?;
-        let row = AssertionRow { kid: fresh.kid, public: fresh.public, sealed };
+        let sealed = sealing.seal(
+            &**self.ids.random(),
+            &assertion::label(&fresh.kid),
+            fresh.private.expose(),
+        )?;
+        let row = AssertionRow {
+            kid: fresh.kid,
+            public: fresh.public,
+            sealed,
+        };
         store::insert_assertion_key(tx, &row, self.ids.clock().now()).await?;
         Ok(Change {
             action: "assertion_key.create".to_owned(),

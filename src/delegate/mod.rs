@@ -74,7 +74,15 @@ impl Delegate {
     #[must_use]
     pub fn new(config: Config, db: Db, sealing: Option<SealingKey>, ids: Ids, origin: String) -> Self {
         let proxies = Proxies::new(config.max_sessions);
-        Self { config, db, ids, sealing, origin, keys: ArcSwap::from_pointee(Keys::default()), proxies }
+        Self {
+            config,
+            db,
+            ids,
+            sealing,
+            origin,
+            keys: ArcSwap::from_pointee(Keys::default()),
+            proxies,
+        }
     }
 
     /// Reads VO certificates, static credentials and assertion keys anew. To be called at the start and after every
@@ -154,7 +162,11 @@ impl Delegate {
         tx.commit().await
     }
 
-    async fn deliver(&self, work: Work, durable: &Durable<'_>) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
+    async fn deliver(
+        &self,
+        work: Work,
+        durable: &Durable<'_>,
+    ) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
         match work {
             Work::None => Ok((Credential::None, None)),
             Work::Ready(Ready::Static { header, vo, tool }) => {
@@ -163,8 +175,19 @@ impl Delegate {
             }
             Work::Ready(Ready::Assertion(claims)) => {
                 let claims = claims.at(self.ids.clock().now());
-                let value = self.keys.load().assertion()?.sign(&claims).ok_or(DelegateError::NoAssertion)?;
-                Ok((Credential::Header { name: credential::ASSERTION, value }, None))
+                let value = self
+                    .keys
+                    .load()
+                    .assertion()?
+                    .sign(&claims)
+                    .ok_or(DelegateError::NoAssertion)?;
+                Ok((
+                    Credential::Header {
+                        name: credential::ASSERTION,
+                        value,
+                    },
+                    None,
+                ))
             }
             Work::Ready(Ready::Proxy(live)) => Ok((Credential::of(&live), None)),
             Work::Wait(waiting) => {
@@ -173,7 +196,12 @@ impl Delegate {
                 Ok((Credential::of(&live), None))
             }
             Work::Mint(minting) => {
-                let plan::Minting { chosen, ticket, stamp, record } = *minting;
+                let plan::Minting {
+                    chosen,
+                    ticket,
+                    stamp,
+                    record,
+                } = *minting;
                 let now = self.ids.clock().now();
                 let proxy = chosen.sign(durable)?;
                 self.minted(proxy, ticket, stamp, &record, now).await
@@ -191,8 +219,11 @@ impl Delegate {
         now: Timestamp,
     ) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
         let live = Arc::new(live(&proxy, stamp, now)?);
-        let signed =
-            SignedEntry { issuer: proxy.issuer(), serial: proxy.serial().to_string(), certificate: live.certificate };
+        let signed = SignedEntry {
+            issuer: proxy.issuer(),
+            serial: proxy.serial().to_string(),
+            certificate: live.certificate,
+        };
         // INVARIANT: a proxy that cannot be entered into the map is never used.
         let mut tx = self.db.begin_write().await?;
         store::insert_minted(&mut tx, record).await?;

@@ -54,7 +54,11 @@ impl Plan {
 
     pub(super) fn work(self, request: RequestId) -> Result<Work, DelegateError> {
         // SECURITY: a receipt lets through the request that it was given for, and no other.
-        if self.request == request { Ok(self.work) } else { Err(DelegateError::ForeignReceipt) }
+        if self.request == request {
+            Ok(self.work)
+        } else {
+            Err(DelegateError::ForeignReceipt)
+        }
     }
 }
 
@@ -68,7 +72,11 @@ pub(super) enum Work {
 
 /// What needs no signature by a VO's key.
 pub(super) enum Ready {
-    Static { header: HeaderName, vo: VoId, tool: String },
+    Static {
+        header: HeaderName,
+        vo: VoId,
+        tool: String,
+    },
     Assertion(Box<Claims>),
     Proxy(Arc<Live>),
 }
@@ -122,13 +130,21 @@ impl Delegate {
     /// # Errors
     /// [`DelegateError`] when the VO's key does not sign, or the proxy cannot be entered into the map: then it is not used.
     #[cfg(any())]
-    pub async fn credential(&self, plan: Plan, receipt: &crate::audit::Receipt) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
+    pub async fn credential(
+        &self,
+        plan: Plan,
+        receipt: &crate::audit::Receipt,
+    ) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
         let work = plan.work(receipt.request())?;
         self.deliver(work, &Durable::by(receipt)).await
     }
 }
 
-pub(super) fn choose(delegate: &Delegate, request: RequestId, wanted: &Wanted) -> Result<Plan, DelegateError> {
+pub(super) fn choose(
+    delegate: &Delegate,
+    request: RequestId,
+    wanted: &Wanted,
+) -> Result<Plan, DelegateError> {
     let plan = |way: &str, work| {
         let serial = match &work {
             Work::Ready(Ready::Proxy(live)) => Some(live.serial),
@@ -137,13 +153,19 @@ pub(super) fn choose(delegate: &Delegate, request: RequestId, wanted: &Wanted) -
             _ => None,
         };
         let minted = matches!(work, Work::Mint(_));
-        let entry = DelegationEntry { way: way.to_owned(), serial: serial.map(|serial| serial.to_string()), minted };
+        let entry = DelegationEntry {
+            way: way.to_owned(),
+            serial: serial.map(|serial| serial.to_string()),
+            minted,
+        };
         Ok(Plan { request, entry, work })
     };
     if wanted.local {
         return plan("local", Work::None);
     }
-    let (Some(tool), Some(vo)) = (&wanted.tool, &wanted.vo) else { return Err(DelegateError::NoTool) };
+    let (Some(tool), Some(vo)) = (&wanted.tool, &wanted.vo) else {
+        return Err(DelegateError::NoTool);
+    };
     if matches!(tool.target, ToolTarget::Local(_)) {
         return plan("local", Work::None);
     }
@@ -159,11 +181,20 @@ pub(super) fn choose(delegate: &Delegate, request: RequestId, wanted: &Wanted) -
 fn choose_static(delegate: &Delegate, vo: &VoRef, tool: &Tool) -> Result<Work, DelegateError> {
     let header = match &tool.credential_header {
         None => header::AUTHORIZATION,
-        Some(name) => HeaderName::from_bytes(name.as_bytes()).map_err(|_| DelegateError::Header(name.clone()))?,
+        Some(name) => {
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| DelegateError::Header(name.clone()))?
+        }
     };
     // Opened once already here, so that a sealed gateway refuses before it writes an intent.
-    delegate.keys.load().static_value(delegate.sealing.as_ref(), vo.id, &tool.name)?;
-    Ok(Work::Ready(Ready::Static { header, vo: vo.id, tool: tool.name.clone() }))
+    delegate
+        .keys
+        .load()
+        .static_value(delegate.sealing.as_ref(), vo.id, &tool.name)?;
+    Ok(Work::Ready(Ready::Static {
+        header,
+        vo: vo.id,
+        tool: tool.name.clone(),
+    }))
 }
 
 fn choose_assertion(
@@ -187,14 +218,27 @@ fn choose_proxy(
     vo: &VoRef,
     tool: &Tool,
 ) -> Result<Work, DelegateError> {
-    let (Some((person, card)), Some(session)) = (wanted.person, wanted.session) else { return Err(DelegateError::NoPerson) };
+    let (Some((person, card)), Some(session)) = (wanted.person, wanted.session) else {
+        return Err(DelegateError::NoPerson);
+    };
     let issuer = delegate.keys.load().issuer(vo)?;
     let now = delegate.ids.clock().now();
-    let holder = Holder { session, vo: vo.id, tool: tool.name.clone() };
-    let stamp =
-        Stamp { tool: tool.id, version: tool.version, way: tool.delegation, issuer: issuer.facts().sha256 };
+    let holder = Holder {
+        session,
+        vo: vo.id,
+        tool: tool.name.clone(),
+    };
+    let stamp = Stamp {
+        tool: tool.id,
+        version: tool.version,
+        way: tool.delegation,
+        issuer: issuer.facts().sha256,
+    };
     let lifetime = tool.proxy.lifetime.min(delegate.config.max_lifetime);
-    let settings = ProxySettings { lifetime, ..tool.proxy.clone() };
+    let settings = ProxySettings {
+        lifetime,
+        ..tool.proxy.clone()
+    };
     let choose = || mint::choose(&issuer, &settings, now, &**delegate.ids.random());
     Ok(match delegate.proxies.find(&holder, &stamp, now, choose)? {
         Found::Live(live) => Work::Ready(Ready::Proxy(live)),
@@ -215,7 +259,12 @@ fn choose_proxy(
                 tool: tool.name.clone(),
                 way: tool.delegation.as_str().to_owned(),
             };
-            Work::Mint(Box::new(Minting { chosen, ticket, stamp, record }))
+            Work::Mint(Box::new(Minting {
+                chosen,
+                ticket,
+                stamp,
+                record,
+            }))
         }
     })
 }

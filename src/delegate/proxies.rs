@@ -129,7 +129,10 @@ pub(super) struct Proxies {
 impl Proxies {
     pub(super) fn new(max_sessions: usize) -> Self {
         let shards = std::array::from_fn(|_| Mutex::new(Shard::default()));
-        Self { shards: Arc::new(shards), per_shard: max_sessions.div_ceil(SHARDS).max(1) }
+        Self {
+            shards: Arc::new(shards),
+            per_shard: max_sessions.div_ceil(SHARDS).max(1),
+        }
     }
 
     /// The holder's proxy, or the one being minted for it, or leave to mint what `choose` chooses.
@@ -145,14 +148,24 @@ impl Proxies {
     ) -> Result<Found, E> {
         let mut shard = self.shard(holder.session);
         let key = (holder.vo, holder.tool.clone());
-        let slot = shard.sessions.get(&holder.session).and_then(|tools| tools.get(&key));
-        let live = slot.and_then(|slot| slot.live.clone()).filter(|live| live.fits(stamp, now));
-        let pending = slot.and_then(|slot| slot.pending.as_ref()).filter(|pending| pending.stamp == *stamp);
+        let slot = shard
+            .sessions
+            .get(&holder.session)
+            .and_then(|tools| tools.get(&key));
+        let live = slot
+            .and_then(|slot| slot.live.clone())
+            .filter(|live| live.fits(stamp, now));
+        let pending = slot
+            .and_then(|slot| slot.pending.as_ref())
+            .filter(|pending| pending.stamp == *stamp);
         match (live, pending) {
             (Some(live), _) if now < live.renew_at => return Ok(Found::Live(live)),
             (Some(live), Some(_)) => return Ok(Found::Live(live)),
             (None, Some(pending)) => {
-                return Ok(Found::Wait(Waiting { serial: pending.serial, ready: pending.ready.clone() }));
+                return Ok(Found::Wait(Waiting {
+                    serial: pending.serial,
+                    ready: pending.ready.clone(),
+                }));
             }
             (Some(live), None) => match choose() {
                 Ok(chosen) => return Ok(self.begin(&mut shard, holder, stamp, chosen, now)),
@@ -164,16 +177,39 @@ impl Proxies {
         Ok(self.begin(&mut shard, holder, stamp, choose()?, now))
     }
 
-    fn begin(&self, shard: &mut Shard, holder: &Holder, stamp: &Stamp, chosen: Chosen, now: Timestamp) -> Found {
+    fn begin(
+        &self,
+        shard: &mut Shard,
+        holder: &Holder,
+        stamp: &Stamp,
+        chosen: Chosen,
+        now: Timestamp,
+    ) -> Found {
         if !shard.sessions.contains_key(&holder.session) {
             shard.make_room(self.per_shard, now);
         }
         shard.next += 1;
         let (announce, ready) = watch::channel(None);
-        let pending = Pending { id: shard.next, serial: chosen.serial(), stamp: stamp.clone(), ready };
+        let pending = Pending {
+            id: shard.next,
+            serial: chosen.serial(),
+            stamp: stamp.clone(),
+            ready,
+        };
         let key = (holder.vo, holder.tool.clone());
-        shard.sessions.entry(holder.session).or_default().entry(key).or_default().pending = Some(pending);
-        let ticket = Ticket { proxies: self.clone(), holder: holder.clone(), id: shard.next, announce };
+        shard
+            .sessions
+            .entry(holder.session)
+            .or_default()
+            .entry(key)
+            .or_default()
+            .pending = Some(pending);
+        let ticket = Ticket {
+            proxies: self.clone(),
+            holder: holder.clone(),
+            id: shard.next,
+            announce,
+        };
         Found::Mint(Box::new((chosen, ticket)))
     }
 
@@ -192,12 +228,20 @@ impl Proxies {
     /// How many proxies are in use.
     pub(super) fn len(&self) -> usize {
         let live = |shard: &Shard| {
-            shard.sessions.values().flat_map(HashMap::values).filter(|slot| slot.live.is_some()).count()
+            shard
+                .sessions
+                .values()
+                .flat_map(HashMap::values)
+                .filter(|slot| slot.live.is_some())
+                .count()
         };
         self.shards.iter().map(|shard| live(&lock(shard))).sum()
     }
 
-    #[expect(clippy::indexing_slicing, reason = "the remainder by the number of shards is below it")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the remainder by the number of shards is below it"
+    )]
     fn shard(&self, session: SessionId) -> MutexGuard<'_, Shard> {
         let [.., last] = session.uuid().into_bytes();
         lock(&self.shards[usize::from(last) % SHARDS])
@@ -212,7 +256,9 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 impl Shard {
     fn sweep(&mut self, now: Timestamp) {
         self.sessions.retain(|_, tools| {
-            tools.retain(|_, slot| slot.pending.is_some() || slot.live.as_ref().is_some_and(|live| now < live.not_after));
+            tools.retain(|_, slot| {
+                slot.pending.is_some() || slot.live.as_ref().is_some_and(|live| now < live.not_after)
+            });
             !tools.is_empty()
         });
     }
@@ -225,7 +271,14 @@ impl Shard {
         while self.sessions.len() >= limit {
             let idle = |tools: &HashMap<_, Slot>| tools.values().all(|slot| slot.pending.is_none());
             // Whoever loses a proxy here gets a new one with the next request.
-            let Some(victim) = self.sessions.iter().find(|(_, tools)| idle(tools)).map(|(id, _)| *id) else { return };
+            let Some(victim) = self
+                .sessions
+                .iter()
+                .find(|(_, tools)| idle(tools))
+                .map(|(id, _)| *id)
+            else {
+                return;
+            };
             self.sessions.remove(&victim);
         }
     }
@@ -244,7 +297,11 @@ impl Waiting {
 
     /// The proxy, once it is signed; `None` when the request that minted it failed.
     pub(super) async fn done(mut self) -> Option<Arc<Live>> {
-        self.ready.wait_for(Option::is_some).await.ok().and_then(|live| live.clone())
+        self.ready
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|live| live.clone())
     }
 }
 
@@ -267,8 +324,13 @@ impl Ticket {
     fn slot(&self, change: impl FnOnce(&mut Slot)) {
         let mut shard = self.proxies.shard(self.holder.session);
         let key = (self.holder.vo, self.holder.tool.clone());
-        let slot = shard.sessions.get_mut(&self.holder.session).and_then(|tools| tools.get_mut(&key));
-        if let Some(slot) = slot.filter(|slot| slot.pending.as_ref().is_some_and(|pending| pending.id == self.id)) {
+        let slot = shard
+            .sessions
+            .get_mut(&self.holder.session)
+            .and_then(|tools| tools.get_mut(&key));
+        if let Some(slot) =
+            slot.filter(|slot| slot.pending.as_ref().is_some_and(|pending| pending.id == self.id))
+        {
             change(slot);
         }
     }

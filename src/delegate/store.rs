@@ -62,10 +62,27 @@ type Row = (
 );
 
 fn mapped(row: Row) -> Result<Mapped, StoreError> {
-    let (issuer, serial, spki, certificate, subject, vo, person, card, session, request, tool, way, from, to, revoked) = row;
+    let (
+        issuer,
+        serial,
+        spki,
+        certificate,
+        subject,
+        vo,
+        person,
+        card,
+        session,
+        request,
+        tool,
+        way,
+        from,
+        to,
+        revoked,
+    ) = row;
     Ok(Mapped {
         issuer: hash(&issuer)?,
-        serial: u64::try_from(serial).map_err(|_| StoreError::Inconsistent("a proxy's serial is negative".to_owned()))?,
+        serial: u64::try_from(serial)
+            .map_err(|_| StoreError::Inconsistent("a proxy's serial is negative".to_owned()))?,
         spki: hash(&spki)?,
         certificate: certificate.as_deref().map(hash).transpose()?,
         subject,
@@ -83,7 +100,10 @@ fn mapped(row: Row) -> Result<Mapped, StoreError> {
 }
 
 fn hash(bytes: &[u8]) -> Result<Hash, StoreError> {
-    bytes.try_into().map(Hash).map_err(|_| StoreError::Inconsistent("a hash of a proxy has another length".to_owned()))
+    bytes
+        .try_into()
+        .map(Hash)
+        .map_err(|_| StoreError::Inconsistent("a hash of a proxy has another length".to_owned()))
 }
 
 /// Enters a proxy from its `mint` record; one that is there stays as it is.
@@ -111,9 +131,14 @@ pub(super) async fn insert_minted(tx: &mut Tx, mint: &Mint) -> Result<(), StoreE
 }
 
 /// Adds what is known after the signature.
-pub(super) async fn set_signed(tx: &mut Tx, signed: &SignedEntry, subject: Option<&str>) -> Result<(), StoreError> {
+pub(super) async fn set_signed(
+    tx: &mut Tx,
+    signed: &SignedEntry,
+    subject: Option<&str>,
+) -> Result<(), StoreError> {
     let serial = signed.serial.parse::<i64>();
-    let serial = serial.map_err(|_| StoreError::Inconsistent("an outcome record has no serial".to_owned()))?;
+    let serial =
+        serial.map_err(|_| StoreError::Inconsistent("an outcome record has no serial".to_owned()))?;
     run!(
         tx,
         "UPDATE proxy SET certificate = $1, subject = COALESCE($2, subject), version = version + 1 WHERE issuer = $3 AND serial = $4",
@@ -140,7 +165,9 @@ pub(super) async fn by_hash(db: &Db, hash: Hash) -> Result<Vec<Mapped>, StoreErr
 
 /// The proxies with this serial (one for each issuer, at most).
 pub(super) async fn by_serial(db: &Db, serial: u64) -> Result<Vec<Mapped>, StoreError> {
-    let Ok(serial) = i64::try_from(serial) else { return Ok(Vec::new()) };
+    let Ok(serial) = i64::try_from(serial) else {
+        return Ok(Vec::new());
+    };
     let rows = rows!(
         db,
         Row,
@@ -167,7 +194,12 @@ pub(super) async fn statics(db: &Db) -> Result<Vec<StaticRow>, StoreError> {
         (Uuid, String, i64, Vec<u8>),
         "SELECT vo_id, tool, version, sealed FROM static_credential WHERE ended_at IS NULL ORDER BY vo_id, tool",
     )?;
-    let row = |(vo, tool, version, sealed)| StaticRow { vo: VoId::from(vo), tool, version, sealed };
+    let row = |(vo, tool, version, sealed)| StaticRow {
+        vo: VoId::from(vo),
+        tool,
+        version,
+        sealed,
+    };
     Ok(rows.into_iter().map(row).collect())
 }
 
@@ -219,11 +251,18 @@ pub(super) async fn assertion_keys(db: &Db) -> Result<Vec<AssertionRow>, StoreEr
         (String, Vec<u8>, Vec<u8>),
         "SELECT kid, public, sealed FROM assertion_key WHERE ended_at IS NULL ORDER BY created_at DESC, kid",
     )?;
-    Ok(rows.into_iter().map(|(kid, public, sealed)| AssertionRow { kid, public, sealed }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(kid, public, sealed)| AssertionRow { kid, public, sealed })
+        .collect())
 }
 
 /// Adds an assertion key; the ones before stay published until they end.
-pub(super) async fn insert_assertion_key(tx: &mut Tx, row: &AssertionRow, at: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn insert_assertion_key(
+    tx: &mut Tx,
+    row: &AssertionRow,
+    at: Timestamp,
+) -> Result<(), StoreError> {
     run!(
         tx,
         "INSERT INTO assertion_key (kid, vo_id, public, sealed, created_at) VALUES ($1, $2, $3, $4, $5)",

@@ -26,7 +26,12 @@ struct World {
 impl World {
     async fn new() -> Self {
         let world = Self::empty().await;
-        world.import(include_str!("../../certs/vo-ec.pem"), include_str!("../../certs/vo-ec.key")).await;
+        world
+            .import(
+                include_str!("../../certs/vo-ec.pem"),
+                include_str!("../../certs/vo-ec.key"),
+            )
+            .await;
         world
     }
 
@@ -43,14 +48,36 @@ impl World {
         let sealing = SealingKey::generate(&**ids.random()).unwrap();
         let origin = "https://gw.localhost:8443".to_owned();
         let delegate = Delegate::new(Config::default(), db, Some(sealing), ids.clone(), origin);
-        let vo = VoRef { id: ids.next().unwrap(), name: "imense".to_owned() };
-        Self { clock, ids, vo, delegate, _folder: folder }
+        let vo = VoRef {
+            id: ids.next().unwrap(),
+            name: "imense".to_owned(),
+        };
+        Self {
+            clock,
+            ids,
+            vo,
+            delegate,
+            _folder: folder,
+        }
     }
 
     async fn import(&self, certificate: &str, key: &str) -> Imported {
-        let (certificate, key) = (Source { name: "vo.pem", text: certificate }, Source { name: "vo.key", text: key });
+        let (certificate, key) = (
+            Source {
+                name: "vo.pem",
+                text: certificate,
+            },
+            Source {
+                name: "vo.key",
+                text: key,
+            },
+        );
         let mut tx = self.delegate.db.begin_write().await.unwrap();
-        let imported = self.delegate.import_certificate(&mut tx, self.vo.id, certificate, key).await.unwrap();
+        let imported = self
+            .delegate
+            .import_certificate(&mut tx, self.vo.id, certificate, key)
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         self.delegate.load().await.unwrap();
         imported
@@ -77,7 +104,9 @@ impl World {
 
     async fn deliver(&self, plan: Plan) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
         let request = plan.request();
-        self.delegate.deliver(plan.work(request)?, &Durable::witnessed()).await
+        self.delegate
+            .deliver(plan.work(request)?, &Durable::witnessed())
+            .await
     }
 
     /// Plans and delivers; the serial, whether it was minted, and the credential.
@@ -118,13 +147,17 @@ fn tool(delegation: Delegation) -> Tool {
 
 /// The PEM file that a `pem` tool gets.
 fn file_of(credential: &Credential) -> String {
-    let Credential::Header { name, value } = credential else { panic!("no header: {credential:?}") };
+    let Credential::Header { name, value } = credential else {
+        panic!("no header: {credential:?}")
+    };
     assert_eq!(name.as_str(), "x-countersign-proxy");
     String::from_utf8(data_encoding::BASE64.decode(value.expose().as_bytes()).unwrap()).unwrap()
 }
 
 fn certificate_of(credential: &Credential) -> Vec<u8> {
-    pem::certificates("proxy", &file_of(credential)).unwrap().remove(0)
+    pem::certificates("proxy", &file_of(credential))
+        .unwrap()
+        .remove(0)
 }
 
 #[tokio::test]
@@ -136,7 +169,10 @@ async fn a_session_has_one_proxy_for_each_tool() {
     assert_eq!((first, minted, again), (second, true, false));
     assert_eq!(file_of(&one), file_of(&two));
     let mut other = wanted.clone();
-    other.tool = Some(Arc::new(Tool { name: "other".to_owned(), ..tool(Delegation::Pem) }));
+    other.tool = Some(Arc::new(Tool {
+        name: "other".to_owned(),
+        ..tool(Delegation::Pem)
+    }));
     assert!(world.get(&other).await.1);
     assert_eq!(world.delegate.in_use(), 2);
 }
@@ -156,9 +192,14 @@ async fn two_sessions_get_different_keys() {
 async fn the_lifetime_is_capped_whatever_the_tool_asks_for() {
     let world = World::new().await;
     let plan = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
-    let [Event::Mint(mint)] = &plan.events()[..] else { panic!("no mint record") };
+    let [Event::Mint(mint)] = &plan.events()[..] else {
+        panic!("no mint record")
+    };
     let asked = mint.not_after.since(world.clock.now());
-    assert!(asked <= Duration::from_secs(3_600) && asked > Duration::from_secs(3_590), "{asked:?}");
+    assert!(
+        asked <= Duration::from_secs(3_600) && asked > Duration::from_secs(3_590),
+        "{asked:?}"
+    );
     assert_eq!((mint.tool.as_str(), mint.way.as_str()), ("jobs", "pem"));
 }
 
@@ -224,10 +265,18 @@ async fn a_changed_tool_or_a_new_vo_certificate_means_a_new_proxy() {
     let world = World::new().await;
     let mut wanted = world.wanted(world.id(), Delegation::Pem);
     let (first, ..) = world.get(&wanted).await;
-    wanted.tool = Some(Arc::new(Tool { version: 2, ..tool(Delegation::Pem) }));
+    wanted.tool = Some(Arc::new(Tool {
+        version: 2,
+        ..tool(Delegation::Pem)
+    }));
     let (second, minted, _) = world.get(&wanted).await;
     assert!(minted && second != first);
-    let imported = world.import(include_str!("../../certs/vo-rsa.pem"), include_str!("../../certs/vo-rsa.key")).await;
+    let imported = world
+        .import(
+            include_str!("../../certs/vo-rsa.pem"),
+            include_str!("../../certs/vo-rsa.key"),
+        )
+        .await;
     assert!(imported.change.before.is_some() && imported.warnings.is_empty());
     let (third, minted, _) = world.get(&wanted).await;
     assert!(minted && third != second);
@@ -256,7 +305,10 @@ async fn the_number_of_sessions_in_memory_is_bounded() {
 async fn a_plan_is_carried_out_only_for_its_own_request() {
     let world = World::new().await;
     let plan = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
-    assert!(matches!(plan.work(world.id()), Err(DelegateError::ForeignReceipt)));
+    assert!(matches!(
+        plan.work(world.id()),
+        Err(DelegateError::ForeignReceipt)
+    ));
 }
 
 #[tokio::test]
@@ -267,21 +319,23 @@ async fn nobody_signed_in_and_no_certificate_are_refused_in_the_plan() {
     assert!(matches!(error, DelegateError::NoCertificate { .. }));
     assert_eq!(error.as_problem().kind, Kind::DelegationFailed);
     wanted.session = None;
-    assert!(matches!(world.plan(&wanted).unwrap_err(), DelegateError::NoPerson));
+    assert!(matches!(
+        world.plan(&wanted).unwrap_err(),
+        DelegateError::NoPerson
+    ));
 }
 
 #[tokio::test]
 async fn a_vo_certificate_that_ended_is_said_and_spoils_no_proxy_in_use() {
     let world = World::empty().await;
-    let issued = crate::trust::authority::issue(
-        &crate::trust::authority::Names::loopback(),
-        "imense",
-        &world.ids,
-    )
-    .unwrap();
+    let issued =
+        crate::trust::authority::issue(&crate::trust::authority::Names::loopback(), "imense", &world.ids)
+            .unwrap();
     world.import(&issued.vo.certificate, issued.vo.key.expose()).await;
     let wanted = world.wanted(world.id(), Delegation::Pem);
-    world.clock.advance(issued.not_after.since(world.clock.now()) - Duration::from_secs(120));
+    world
+        .clock
+        .advance(issued.not_after.since(world.clock.now()) - Duration::from_secs(120));
     let (first, ..) = world.get(&wanted).await;
     world.clock.advance(Duration::from_secs(85));
     assert_eq!(world.get(&wanted).await.0, first);
@@ -296,13 +350,28 @@ async fn without_the_sealing_key_only_tools_without_delegation_work() {
     let world = World::new().await;
     let mut tx = world.delegate.db.begin_write().await.unwrap();
     let secret = StaticCredential::Bearer(Secret::new("abc".to_owned()));
-    world.delegate.set_static(&mut tx, world.vo.id, "jobs", &secret).await.unwrap();
+    world
+        .delegate
+        .set_static(&mut tx, world.vo.id, "jobs", &secret)
+        .await
+        .unwrap();
     world.delegate.new_assertion_key(&mut tx).await.unwrap();
     tx.commit().await.unwrap();
     let origin = world.delegate.origin.clone();
-    let sealed = Delegate::new(Config::default(), world.delegate.db.clone(), None, world.ids.clone(), origin);
+    let sealed = Delegate::new(
+        Config::default(),
+        world.delegate.db.clone(),
+        None,
+        world.ids.clone(),
+        origin,
+    );
     sealed.load().await.unwrap();
-    for way in [Delegation::Pem, Delegation::ClientCertificate, Delegation::Static, Delegation::Assertion] {
+    for way in [
+        Delegation::Pem,
+        Delegation::ClientCertificate,
+        Delegation::Static,
+        Delegation::Assertion,
+    ] {
         let error = choose(&sealed, world.id(), &world.wanted(world.id(), way)).unwrap_err();
         assert_eq!(error.as_problem().kind, Kind::Sealed, "{way:?}");
     }
@@ -316,24 +385,45 @@ async fn a_static_credential_reaches_its_header_and_rests_sealed() {
     let world = World::new().await;
     let set = async |credential: StaticCredential| {
         let mut tx = world.delegate.db.begin_write().await.unwrap();
-        let change = world.delegate.set_static(&mut tx, world.vo.id, "jobs", &credential).await.unwrap();
+        let change = world
+            .delegate
+            .set_static(&mut tx, world.vo.id, "jobs", &credential)
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         world.delegate.load().await.unwrap();
         change
     };
     let wanted = world.wanted(world.id(), Delegation::Static);
-    assert!(matches!(world.plan(&wanted).unwrap_err(), DelegateError::NoStatic { .. }));
+    assert!(matches!(
+        world.plan(&wanted).unwrap_err(),
+        DelegateError::NoStatic { .. }
+    ));
     let password = Secret::new("correct horse".to_owned());
-    set(StaticCredential::Basic { user: "tool".to_owned(), password }).await;
+    set(StaticCredential::Basic {
+        user: "tool".to_owned(),
+        password,
+    })
+    .await;
     let (credential, _) = world.deliver(world.plan(&wanted).unwrap()).await.unwrap();
-    let Credential::Header { name, value } = credential else { panic!("no header") };
-    assert_eq!((name.as_str(), value.expose().as_str()), ("authorization", "Basic dG9vbDpjb3JyZWN0IGhvcnNl"));
+    let Credential::Header { name, value } = credential else {
+        panic!("no header")
+    };
+    assert_eq!(
+        (name.as_str(), value.expose().as_str()),
+        ("authorization", "Basic dG9vbDpjb3JyZWN0IGhvcnNl")
+    );
     let change = set(StaticCredential::Key(Secret::new("k-123".to_owned()))).await;
     assert!(!serde_json::to_string(&change).unwrap().contains("k-123"));
     let mut keyed = wanted.clone();
-    keyed.tool = Some(Arc::new(Tool { credential_header: Some("X-Api-Key".to_owned()), ..tool(Delegation::Static) }));
+    keyed.tool = Some(Arc::new(Tool {
+        credential_header: Some("X-Api-Key".to_owned()),
+        ..tool(Delegation::Static)
+    }));
     let (credential, _) = world.deliver(world.plan(&keyed).unwrap()).await.unwrap();
-    let Credential::Header { name, value } = credential else { panic!("no header") };
+    let Credential::Header { name, value } = credential else {
+        panic!("no header")
+    };
     assert_eq!((name.as_str(), value.expose().as_str()), ("x-api-key", "k-123"));
 }
 
@@ -345,10 +435,16 @@ async fn a_credential_that_could_split_a_header_is_refused() {
         StaticCredential::Key(secret("a\r\nX-Countersign-User: eve")),
         StaticCredential::Key(secret("")),
         StaticCredential::Bearer(secret("päss")),
-        StaticCredential::Basic { user: "a:b".to_owned(), password: secret("c") },
+        StaticCredential::Basic {
+            user: "a:b".to_owned(),
+            password: secret("c"),
+        },
     ] {
         let mut tx = world.delegate.db.begin_write().await.unwrap();
-        let set = world.delegate.set_static(&mut tx, world.vo.id, "jobs", &credential).await;
+        let set = world
+            .delegate
+            .set_static(&mut tx, world.vo.id, "jobs", &credential)
+            .await;
         assert!(matches!(set, Err(DelegateError::Value)), "{credential:?}");
     }
 }
@@ -357,7 +453,10 @@ async fn a_credential_that_could_split_a_header_is_refused() {
 async fn an_assertion_verifies_with_the_published_key_for_one_minute() {
     let world = World::new().await;
     let wanted = world.wanted(world.id(), Delegation::Assertion);
-    assert!(matches!(world.plan(&wanted).unwrap_err(), DelegateError::NoAssertion));
+    assert!(matches!(
+        world.plan(&wanted).unwrap_err(),
+        DelegateError::NoAssertion
+    ));
     let mut tx = world.delegate.db.begin_write().await.unwrap();
     world.delegate.new_assertion_key(&mut tx).await.unwrap();
     tx.commit().await.unwrap();
@@ -366,7 +465,9 @@ async fn an_assertion_verifies_with_the_published_key_for_one_minute() {
     let plan = choose(&world.delegate, request, &wanted).unwrap();
     let (credential, signed) = world.deliver(plan).await.unwrap();
     assert!(signed.is_none());
-    let Credential::Header { name, value } = credential else { panic!("no header") };
+    let Credential::Header { name, value } = credential else {
+        panic!("no header")
+    };
     assert_eq!(name.as_str(), "x-countersign-assertion");
     let set: jsonwebtoken::jwk::JwkSet = serde_json::from_value(world.delegate.jwks()).unwrap();
     let header = jsonwebtoken::decode_header(value.expose()).unwrap();
@@ -374,11 +475,19 @@ async fn an_assertion_verifies_with_the_published_key_for_one_minute() {
     let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
     rules.set_audience(&["imense/jobs"]);
     rules.set_issuer(&["https://gw.localhost:8443"]);
-    let claims = jsonwebtoken::decode::<serde_json::Value>(value.expose(), &key, &rules).unwrap().claims;
+    let claims = jsonwebtoken::decode::<serde_json::Value>(value.expose(), &key, &rules)
+        .unwrap()
+        .claims;
     assert_eq!(claims["jti"], request.to_string());
     assert_eq!(claims["sub"], wanted.person.unwrap().0.to_string());
-    assert_eq!((claims["vo"].as_str(), claims["task"].as_str()), (Some("imense"), Some("submit job")));
-    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 60);
+    assert_eq!(
+        (claims["vo"].as_str(), claims["task"].as_str()),
+        (Some("imense"), Some("submit job"))
+    );
+    assert_eq!(
+        claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(),
+        60
+    );
     rules.set_audience(&["other/jobs"]);
     assert!(jsonwebtoken::decode::<serde_json::Value>(value.expose(), &key, &rules).is_err());
 }
@@ -395,7 +504,10 @@ async fn the_store_holds_no_private_key_in_the_clear() {
         stored.extend(std::fs::read(file.unwrap().path()).unwrap());
     }
     let has = |needle: &[u8]| stored.windows(needle.len()).any(|window| window == needle);
-    assert!(has(&certificate_serial(&credential)), "the map must be in what was read");
+    assert!(
+        has(&certificate_serial(&credential)),
+        "the map must be in what was read"
+    );
     for key in [&proxy_key, &vo_key] {
         // The private scalar of a P-256 key in PKCS#8 stands at bytes 36 to 68 (RFC 5915).
         let scalar = &key.expose()[36..68];
@@ -409,12 +521,26 @@ fn certificate_serial(credential: &Credential) -> [u8; 32] {
 
 /// What must hold on both engines: keys load again, and every proxy is traced to its person by whatever was found.
 async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
-    world.import(include_str!("../../certs/vo-rsa.pem"), include_str!("../../certs/vo-rsa.key")).await;
-    world.import(include_str!("../../certs/vo-ec.pem"), include_str!("../../certs/vo-ec.key")).await;
+    world
+        .import(
+            include_str!("../../certs/vo-rsa.pem"),
+            include_str!("../../certs/vo-rsa.key"),
+        )
+        .await;
+    world
+        .import(
+            include_str!("../../certs/vo-ec.pem"),
+            include_str!("../../certs/vo-ec.key"),
+        )
+        .await;
     let mut tx = world.delegate.db.begin_write().await.unwrap();
     for token in ["one", "two"] {
         let secret = StaticCredential::Bearer(Secret::new(token.to_owned()));
-        world.delegate.set_static(&mut tx, world.vo.id, "jobs", &secret).await.unwrap();
+        world
+            .delegate
+            .set_static(&mut tx, world.vo.id, "jobs", &secret)
+            .await
+            .unwrap();
     }
     world.delegate.new_assertion_key(&mut tx).await.unwrap();
     tx.commit().await.unwrap();
@@ -438,19 +564,40 @@ async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
         (format!("0x{number:X}").into_bytes(), By::Serial),
         (format!("serial={number:016X}").into_bytes(), By::Serial),
         (format!("CN={serial}").into_bytes(), By::Subject),
-        (format!("/C=GB/O=Countersign throw-away/CN=VO vo-ec/CN={serial}/CN=99").into_bytes(), By::Subject),
+        (
+            format!("/C=GB/O=Countersign throw-away/CN=VO vo-ec/CN={serial}/CN=99").into_bytes(),
+            By::Subject,
+        ),
     ] {
-        let found = world.delegate.trace(&TraceQuery::parse(&query).unwrap()).await.unwrap();
+        let found = world
+            .delegate
+            .trace(&TraceQuery::parse(&query).unwrap())
+            .await
+            .unwrap();
         let shown = String::from_utf8_lossy(&query);
         assert_eq!(found.len(), 1, "{shown}");
         assert_eq!(found[0].by, by, "{shown}");
         let proxy = &found[0].proxy;
-        assert_eq!((proxy.person, proxy.session, proxy.vo), (wanted.person.unwrap().0, session, world.vo.id));
+        assert_eq!(
+            (proxy.person, proxy.session, proxy.vo),
+            (wanted.person.unwrap().0, session, world.vo.id)
+        );
         assert_eq!((proxy.certificate, proxy.spki), (Some(certificate), spki));
-        assert_eq!(proxy.subject.as_deref(), Some(parsed.subject().to_string().as_str()));
+        assert_eq!(
+            proxy.subject.as_deref(),
+            Some(parsed.subject().to_string().as_str())
+        );
     }
-    for unknown in ["4711", &Hash::of(b"x").to_string(), include_str!("../../certs/vo-rsa.pem")] {
-        let found = world.delegate.trace(&TraceQuery::parse(unknown.as_bytes()).unwrap()).await.unwrap();
+    for unknown in [
+        "4711",
+        &Hash::of(b"x").to_string(),
+        include_str!("../../certs/vo-rsa.pem"),
+    ] {
+        let found = world
+            .delegate
+            .trace(&TraceQuery::parse(unknown.as_bytes()).unwrap())
+            .await
+            .unwrap();
         assert!(found.is_empty(), "{unknown}");
     }
 }
@@ -465,14 +612,25 @@ async fn a_proxy_is_traced_by_whatever_was_found_on_postgres() {
     let url = std::env::var("COUNTERSIGN_TEST_POSTGRES").expect(
         "a PostgreSQL server is needed: start one with tests/peers/postgres and set COUNTERSIGN_TEST_POSTGRES to its URL",
     );
-    let name = format!("delegate_{}", uuid::Builder::from_random_bytes(crate::id::random_bytes(&SystemSource::new()).unwrap()).into_uuid().simple());
+    let name = format!(
+        "delegate_{}",
+        uuid::Builder::from_random_bytes(crate::id::random_bytes(&SystemSource::new()).unwrap())
+            .into_uuid()
+            .simple()
+    );
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
-    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&pool)
+        .await
+        .unwrap();
     let (base, _) = url.rsplit_once('/').unwrap();
     let db = Db::postgres(&format!("{base}/{name}")).await.unwrap();
     a_proxy_is_traced_by_whatever_was_found(World::on(db.clone(), tempfile::tempdir().unwrap())).await;
     db.close().await;
-    sqlx::query(sqlx::AssertSqlSafe(format!("DROP DATABASE {name}"))).execute(&pool).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("DROP DATABASE {name}")))
+        .execute(&pool)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -487,7 +645,11 @@ async fn what_was_delegated_below_our_proxy_leads_to_it_by_its_name() {
          openssl x509 -req -in r.pem -CA proxy.pem -CAkey proxy.pem -set_serial 5 -days 1 -extfile e -out below.pem && \
          cat below.pem proxy.pem > chain.pem"
     );
-    let made = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
+    let made = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let trace = async |name: &str| {
         let query = TraceQuery::parse(&std::fs::read(folder.path().join(name)).unwrap()).unwrap();
@@ -504,18 +666,34 @@ async fn the_map_is_rebuilt_from_the_log_and_replay_changes_nothing() {
     let world = World::new().await;
     let plan = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
     let mint = plan.events().remove(0);
-    let Event::Mint(record) = &mint else { panic!("no mint record") };
+    let Event::Mint(record) = &mint else {
+        panic!("no mint record")
+    };
     let query = TraceQuery::parse(record.serial.as_bytes()).unwrap();
     assert!(world.delegate.trace(&query).await.unwrap().is_empty());
-    let signed = SignedEntry { issuer: record.issuer, serial: record.serial.clone(), certificate: Hash::of(b"x") };
+    let signed = SignedEntry {
+        issuer: record.issuer,
+        serial: record.serial.clone(),
+        certificate: Hash::of(b"x"),
+    };
     let outcome = Event::Outcome(Box::new(outcome(record.request, signed)));
     for _ in 0..2 {
-        world.delegate.index(&[mint.clone(), outcome.clone()]).await.unwrap();
+        world
+            .delegate
+            .index(&[mint.clone(), outcome.clone()])
+            .await
+            .unwrap();
     }
     let found = world.delegate.trace(&query).await.unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].proxy.certificate, found[0].proxy.spki), (Some(Hash::of(b"x")), record.spki));
-    assert_eq!((found[0].proxy.person, found[0].proxy.request), (record.person, record.request));
+    assert_eq!(
+        (found[0].proxy.certificate, found[0].proxy.spki),
+        (Some(Hash::of(b"x")), record.spki)
+    );
+    assert_eq!(
+        (found[0].proxy.person, found[0].proxy.request),
+        (record.person, record.request)
+    );
 }
 
 fn outcome(request: RequestId, signed: SignedEntry) -> Outcome {
@@ -553,25 +731,54 @@ impl Openssl {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         let mut process = Command::new("openssl")
-            .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "server.pem", "-key", "server.key", "-CAfile", "ca.pem"])
-            .args(["-Verify", "5", "-verify_return_error", "-allow_proxy_certs", "-www", version])
+            .args([
+                "s_server",
+                "-accept",
+                "127.0.0.1:0",
+                "-cert",
+                "server.pem",
+                "-key",
+                "server.key",
+                "-CAfile",
+                "ca.pem",
+            ])
+            .args([
+                "-Verify",
+                "5",
+                "-verify_return_error",
+                "-allow_proxy_certs",
+                "-www",
+                version,
+            ])
             .current_dir(folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("openssl is missing: apt-get install openssl");
         let mut lines = std::io::BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("ACCEPT"))).unwrap().unwrap();
+        let line = lines
+            .find(|line| line.as_ref().is_ok_and(|line| line.starts_with("ACCEPT")))
+            .unwrap()
+            .unwrap();
         let port = line.rsplit_once(':').unwrap().1.trim().parse().unwrap();
         // Read on, so that the server never waits for room in the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, port, _folder: folder }
+        Self {
+            process,
+            port,
+            _folder: folder,
+        }
     }
 
     /// What the server says about the client that presents `resolver`.
-    async fn seen(&self, resolver: Option<Arc<dyn rustls::client::ResolvesClientCert>>) -> std::io::Result<String> {
+    async fn seen(
+        &self,
+        resolver: Option<Arc<dyn rustls::client::ResolvesClientCert>>,
+    ) -> std::io::Result<String> {
         let mut roots = rustls::RootCertStore::empty();
-        let ca = pem::certificates("ca", include_str!("../../certs/ca.pem")).unwrap().remove(0);
+        let ca = pem::certificates("ca", include_str!("../../certs/ca.pem"))
+            .unwrap()
+            .remove(0);
         roots.add(ca.into()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
@@ -586,7 +793,9 @@ impl Openssl {
         config.resumption = rustls::client::Resumption::disabled();
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
         let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
-        let mut tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        let mut tls = tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await?;
         tls.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
         let mut answer = Vec::new();
         tls.read_to_end(&mut answer).await?;
@@ -623,7 +832,12 @@ impl rustls::client::danger::ServerCertVerifier for NoNames {
         certificate: &rustls_pki_types::CertificateDer<'_>,
         signed: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -632,7 +846,12 @@ impl rustls::client::danger::ServerCertVerifier for NoNames {
         certificate: &rustls_pki_types::CertificateDer<'_>,
         signed: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
@@ -645,14 +864,23 @@ async fn openssl_takes_each_scientists_own_proxy_in_mutual_tls() {
     let world = World::new().await;
     for version in ["-tls1_2", "-tls1_3"] {
         let server = Openssl::start(version);
-        assert!(server.seen(None).await.is_err(), "{version}: a client without a proxy was let in");
+        assert!(
+            server.seen(None).await.is_err(),
+            "{version}: a client without a proxy was let in"
+        );
         for _ in 0..2 {
-            let (serial, _, credential) =
-                world.get(&world.wanted(world.id::<SessionId>(), Delegation::ClientCertificate)).await;
-            let Credential::ClientCertificate { resolver, id } = credential else { panic!("no certificate") };
+            let (serial, _, credential) = world
+                .get(&world.wanted(world.id::<SessionId>(), Delegation::ClientCertificate))
+                .await;
+            let Credential::ClientCertificate { resolver, id } = credential else {
+                panic!("no certificate")
+            };
             assert_eq!(id.len(), 64);
             let page = server.seen(Some(resolver)).await.unwrap();
-            assert!(page.contains(&format!("CN={serial}")), "{version}: {serial} is not in {page}");
+            assert!(
+                page.contains(&format!("CN={serial}")),
+                "{version}: {serial} is not in {page}"
+            );
         }
     }
 }

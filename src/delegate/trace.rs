@@ -79,7 +79,9 @@ pub struct Traced {
 
 /// The query was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this is nothing that a proxy can be traced by; accepted: a certificate or chain (PEM or DER), a serial (decimal, or hexadecimal with 0x or colons), a SHA-256 of the certificate or of its public key (64 hexadecimal digits), or a distinguished name with its CNs")]
+#[error(
+    "this is nothing that a proxy can be traced by; accepted: a certificate or chain (PEM or DER), a serial (decimal, or hexadecimal with 0x or colons), a SHA-256 of the certificate or of its public key (64 hexadecimal digits), or a distinguished name with its CNs"
+)]
 pub struct TraceError;
 
 impl TraceQuery {
@@ -91,7 +93,10 @@ impl TraceQuery {
         if input.len() > LONGEST {
             return Err(TraceError);
         }
-        der_chain(input).or_else(|| text(std::str::from_utf8(input).ok()?.trim())).map(Self).ok_or(TraceError)
+        der_chain(input)
+            .or_else(|| text(std::str::from_utf8(input).ok()?.trim()))
+            .map(Self)
+            .ok_or(TraceError)
     }
 
     /// What kind of query it is, as the record of the trace names it.
@@ -110,7 +115,10 @@ impl TraceQuery {
     pub fn shown(&self) -> String {
         let list = |serials: &[u64]| serials.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
         match &self.0 {
-            Query::Chain(chain) => chain.first().map(|first| first.certificate.to_string()).unwrap_or_default(),
+            Query::Chain(chain) => chain
+                .first()
+                .map(|first| first.certificate.to_string())
+                .unwrap_or_default(),
             Query::Hash(hash) => hash.to_string(),
             Query::Serials(serials) | Query::Name(serials) => list(serials),
         }
@@ -139,14 +147,29 @@ async fn by_chain(db: &Db, chain: &[Presented]) -> Result<Vec<Traced>, StoreErro
         }
     }
     // What was delegated below our proxy still names it. SECURITY: a name can be forged, and the answer says so.
-    let names: Vec<u64> = chain.iter().flat_map(|presented| presented.names.iter().copied()).collect();
+    let names: Vec<u64> = chain
+        .iter()
+        .flat_map(|presented| presented.names.iter().copied())
+        .collect();
     by_serials(db, &names, By::Subject).await
 }
 
 async fn by_hash(db: &Db, hash: Hash) -> Result<Vec<Traced>, StoreError> {
     let found = store::by_hash(db, hash).await?;
-    let by = |proxy: &Mapped| if proxy.certificate == Some(hash) { By::Certificate } else { By::PublicKey };
-    Ok(found.into_iter().map(|proxy| Traced { by: by(&proxy), proxy }).collect())
+    let by = |proxy: &Mapped| {
+        if proxy.certificate == Some(hash) {
+            By::Certificate
+        } else {
+            By::PublicKey
+        }
+    };
+    Ok(found
+        .into_iter()
+        .map(|proxy| Traced {
+            by: by(&proxy),
+            proxy,
+        })
+        .collect())
 }
 
 async fn by_serials(db: &Db, serials: &[u64], by: By) -> Result<Vec<Traced>, StoreError> {
@@ -176,7 +199,10 @@ fn der_chain(mut input: &[u8]) -> Option<Query> {
 }
 
 fn presented(certificate: &X509Certificate<'_>) -> Presented {
-    let names = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()?.parse().ok());
+    let names = certificate
+        .subject()
+        .iter_common_name()
+        .filter_map(|name| name.as_str().ok()?.parse().ok());
     Presented {
         certificate: Hash::of(certificate.as_raw()),
         spki: Hash::of(certificate.public_key().raw),
@@ -190,18 +216,35 @@ fn text(text: &str) -> Option<Query> {
         let parsed: Option<Vec<Presented>> = chain
             .iter()
             .take(MOST)
-            .map(|der| X509Certificate::from_der(der).ok().map(|(_, certificate)| presented(&certificate)))
+            .map(|der| {
+                X509Certificate::from_der(der)
+                    .ok()
+                    .map(|(_, certificate)| presented(&certificate))
+            })
             .collect();
         return parsed.map(Query::Chain);
     }
-    let plain = strip(text, &["serial=", "serial:", "sha256:", "sha256 fingerprint=", "sha-256 fingerprint="]);
+    let plain = strip(
+        text,
+        &[
+            "serial=",
+            "serial:",
+            "sha256:",
+            "sha256 fingerprint=",
+            "sha-256 fingerprint=",
+        ],
+    );
     if let Some(hash) = Hash::parse(plain) {
         return Some(Query::Hash(hash));
     }
     if let Some(serials) = serials(plain) {
         return Some(Query::Serials(serials));
     }
-    if text.contains('=') && text.is_ascii() && !text.contains('\n') && text.to_ascii_lowercase().contains("cn") {
+    if text.contains('=')
+        && text.is_ascii()
+        && !text.contains('\n')
+        && text.to_ascii_lowercase().contains("cn")
+    {
         return name(text);
     }
     let joined: String = text.split_whitespace().collect();
@@ -209,27 +252,45 @@ fn text(text: &str) -> Option<Query> {
 }
 
 fn strip<'a>(text: &'a str, beginnings: &[&str]) -> &'a str {
-    let begins = |beginning: &&&str| text.get(..beginning.len()).is_some_and(|head| head.eq_ignore_ascii_case(beginning));
-    beginnings.iter().find(begins).and_then(|beginning| text.get(beginning.len()..)).unwrap_or(text).trim()
+    let begins = |beginning: &&&str| {
+        text.get(..beginning.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(beginning))
+    };
+    beginnings
+        .iter()
+        .find(begins)
+        .and_then(|beginning| text.get(beginning.len()..))
+        .unwrap_or(text)
+        .trim()
 }
 
 /// A serial: decimal first, and where only digits stand that could be both, hexadecimal as well.
 fn serials(text: &str) -> Option<Vec<u64>> {
-    let hexadecimal = |digits: &str| u64::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'));
+    let hexadecimal = |digits: &str| {
+        u64::from_str_radix(digits, 16)
+            .ok()
+            .filter(|_| !digits.starts_with('+'))
+    };
     if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return hexadecimal(digits).map(|serial| vec![serial]);
     }
     if text.contains(':') {
         return hexadecimal(&text.replace(':', "")).map(|serial| vec![serial]);
     }
-    let decimal = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    let decimal = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten();
     let both: Vec<u64> = decimal.into_iter().chain(hexadecimal(text)).collect();
     (!both.is_empty()).then_some(both)
 }
 
 /// The CNs of a name that could be serials, in any of the usual spellings (`/C=GB/CN=7`, `C=GB, CN = 7`).
 fn name(text: &str) -> Option<Query> {
-    let parts = text.split(['/', ',', '+', ';']).filter_map(|part| part.split_once('='));
+    let parts = text
+        .split(['/', ',', '+', ';'])
+        .filter_map(|part| part.split_once('='));
     let serials: Vec<u64> = parts
         .filter(|(kind, _)| kind.trim().eq_ignore_ascii_case("cn"))
         .filter_map(|(_, value)| value.trim().parse().ok())
@@ -250,10 +311,16 @@ mod tests {
 
     #[test]
     fn serials_are_read_in_every_spelling() {
-        assert_eq!(parse("9007199254740993"), Some(Query::Serials(vec![9_007_199_254_740_993, 0x9007_1992_5474_0993])));
+        assert_eq!(
+            parse("9007199254740993"),
+            Some(Query::Serials(vec![9_007_199_254_740_993, 0x9007_1992_5474_0993]))
+        );
         assert_eq!(parse("0x1F"), Some(Query::Serials(vec![31])));
         assert_eq!(parse("1f:00"), Some(Query::Serials(vec![0x1f00])));
-        assert_eq!(parse("serial=7FFFFFFFFFFFFFFF\n"), Some(Query::Serials(vec![i64::MAX as u64])));
+        assert_eq!(
+            parse("serial=7FFFFFFFFFFFFFFF\n"),
+            Some(Query::Serials(vec![i64::MAX as u64]))
+        );
         assert_eq!(parse("4711"), Some(Query::Serials(vec![4711, 0x4711])));
     }
 
@@ -274,10 +341,18 @@ mod tests {
     #[test]
     fn hashes_are_read_with_and_without_colons() {
         let hash = Hash::of(b"x");
-        let colons: String =
-            hash.to_string().to_uppercase().as_bytes().chunks(2).map(|pair| format!("{}{}:", pair[0] as char, pair[1] as char)).collect();
+        let colons: String = hash
+            .to_string()
+            .to_uppercase()
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| format!("{}{}:", pair[0] as char, pair[1] as char))
+            .collect();
         assert_eq!(parse(&hash.to_string()), Some(Query::Hash(hash)));
-        assert_eq!(parse(&format!("sha256 Fingerprint={}", colons.trim_end_matches(':'))), Some(Query::Hash(hash)));
+        assert_eq!(
+            parse(&format!("sha256 Fingerprint={}", colons.trim_end_matches(':'))),
+            Some(Query::Hash(hash))
+        );
     }
 
     #[test]
@@ -286,15 +361,31 @@ mod tests {
         let der = pem::certificates("x", text).unwrap().remove(0);
         let from_der = TraceQuery::parse(&der).unwrap();
         assert_eq!(TraceQuery::parse(text.as_bytes()).unwrap(), from_der);
-        assert_eq!(TraceQuery::parse(data_encoding::BASE64.encode(&der).as_bytes()).unwrap(), from_der);
-        assert_eq!((from_der.by(), from_der.shown()), ("certificate", Hash::of(&der).to_string()));
-        let Query::Chain(chain) = from_der.0 else { panic!("no chain") };
+        assert_eq!(
+            TraceQuery::parse(data_encoding::BASE64.encode(&der).as_bytes()).unwrap(),
+            from_der
+        );
+        assert_eq!(
+            (from_der.by(), from_der.shown()),
+            ("certificate", Hash::of(&der).to_string())
+        );
+        let Query::Chain(chain) = from_der.0 else {
+            panic!("no chain")
+        };
         assert_eq!(chain[0].names, [4711]);
     }
 
     #[test]
     fn what_is_nothing_is_refused_with_what_is_accepted() {
-        for text in ["", "hello", "0x", "-1", "+7", "18446744073709551616 x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"] {
+        for text in [
+            "",
+            "hello",
+            "0x",
+            "-1",
+            "+7",
+            "18446744073709551616 x",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+        ] {
             assert!(parse(text).is_none(), "{text}");
         }
         assert!(TraceError.to_string().contains("accepted:"));

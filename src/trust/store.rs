@@ -20,7 +20,8 @@ pub async fn insert(tx: &mut Tx, certificate: &VoCertificate, at: Timestamp) -> 
         at.micros(),
         certificate.vo.uuid(),
     )?;
-    let chain = pem::write(&certificate.chain).map_err(|error| StoreError::Inconsistent(error.to_string()))?;
+    let chain =
+        pem::write(&certificate.chain).map_err(|error| StoreError::Inconsistent(error.to_string()))?;
     run!(
         tx,
         "INSERT INTO vo_certificate (id, vo_id, sha256, chain, sealed_key, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
@@ -47,11 +48,21 @@ pub async fn alive(db: &Db) -> Result<Vec<VoCertificate>, StoreError> {
     rows.into_iter().map(certificate).collect()
 }
 
-fn certificate((id, vo, chain, sealed_key): (Uuid, Uuid, String, Vec<u8>)) -> Result<VoCertificate, StoreError> {
+fn certificate(
+    (id, vo, chain, sealed_key): (Uuid, Uuid, String, Vec<u8>),
+) -> Result<VoCertificate, StoreError> {
     let name = format!("vo_certificate {id}");
     let inconsistent = |error: String| StoreError::Inconsistent(format!("{name}: {error}"));
     let chain = pem::certificates(&name, &chain).map_err(|error| inconsistent(error.to_string()))?;
-    let leaf = chain.first().ok_or_else(|| inconsistent("no certificate".to_owned()))?;
+    let leaf = chain
+        .first()
+        .ok_or_else(|| inconsistent("no certificate".to_owned()))?;
     let facts = Facts::of(&name, leaf).map_err(|error| inconsistent(error.to_string()))?;
-    Ok(VoCertificate { id: CertificateId::from(id), vo: VoId::from(vo), facts, chain, sealed_key })
+    Ok(VoCertificate {
+        id: CertificateId::from(id),
+        vo: VoId::from(vo),
+        facts,
+        chain,
+        sealed_key,
+    })
 }
