@@ -1,0 +1,109 @@
+//! The gateway's TLS identity: loads certificate and key with clear errors and makes the listener's configuration.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::pem::{self, PemError};
+
+/// Why there is no TLS configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is not what it should be.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// The private key is of no known kind.
+    #[error("the private key in `{0}` is not accepted; accepted: RSA, P-256, P-384 or Ed25519, as PKCS#8, SEC1 or PKCS#1")]
+    Key(String),
+    /// Certificate and key do not fit each other, or the certificate cannot be read.
+    #[error("the TLS certificate and key are not accepted ({0}); accepted: a server certificate (leaf first, then intermediates) and the key that belongs to it")]
+    Refused(rustls::Error),
+    /// The TLS library was built without what is needed.
+    #[error("TLS cannot be set up: {0}")]
+    Provider(rustls::Error),
+}
+
+/// A certificate chain with its key.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({} certificates)", self.chain.len())
+    }
+}
+
+impl Identity {
+    /// Reads an identity from two PEM files.
+    ///
+    /// # Errors
+    /// [`TlsError`], naming the file.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let (chain, secret) = (pem::file(certificate)?, pem::file(key)?);
+        let name = |path: &Path| path.display().to_string();
+        Self::read((&name(certificate), chain.expose()), (&name(key), secret.expose()))
+    }
+
+    /// Reads an identity from two PEM texts, each with its name.
+    ///
+    /// # Errors
+    /// [`TlsError`], naming the text.
+    pub fn read(certificate: (&str, &str), key: (&str, &str)) -> Result<Self, TlsError> {
+        let chain = pem::certificates(certificate.0, certificate.1)?.into_iter().map(CertificateDer::from).collect();
+        let der = pem::key(key.0, key.1)?;
+        let key = PrivateKeyDer::try_from(der.expose().as_slice()).map_err(|_| TlsError::Key(key.0.to_owned()))?;
+        Ok(Self { chain, key: key.clone_key() })
+    }
+
+    /// The certificates, the server's own first.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+}
+
+/// A listener's configuration: TLS 1.3 and 1.2, no client certificates, the protocols of `alpn` (`h2`, `http/1.1`).
+///
+/// # Errors
+/// [`TlsError::Refused`] when certificate and key do not fit each other.
+pub fn server_config(identity: Identity, alpn: &[&[u8]]) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(TlsError::Provider)?
+        .with_no_client_auth()
+        .with_single_cert(identity.chain, identity.key)
+        .map_err(TlsError::Refused)?;
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EC: (&str, &str) = (include_str!("../../certs/vo-ec.pem"), include_str!("../../certs/vo-ec.key"));
+    const RSA_KEY: &str = include_str!("../../certs/vo-rsa.key");
+
+    #[test]
+    fn a_fitting_pair_gives_a_configuration_with_its_protocols() {
+        let identity = Identity::read(("server.pem", EC.0), ("server.key", EC.1)).unwrap();
+        let config = server_config(identity, &[b"h2", b"http/1.1"]).unwrap();
+        assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let identity = Identity::read(("server.pem", EC.0), ("server.key", RSA_KEY)).unwrap();
+        assert!(matches!(server_config(identity, &[]), Err(TlsError::Refused(_))));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Identity::load(Path::new("/nonexistent/server.pem"), Path::new("/nonexistent/server.key")).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/server.pem"));
+    }
+}
