@@ -127,6 +127,14 @@ impl Subject {
         }
     }
 
+    pub(super) const fn service(name: &'static str) -> Self {
+        Self {
+            who: Who::Service(name),
+            session: None,
+            source: Source::Local,
+        }
+    }
+
     /// Who it is.
     #[must_use]
     pub const fn who(&self) -> &Who {
