@@ -15,10 +15,14 @@ pub enum TlsError {
     #[error(transparent)]
     Pem(#[from] PemError),
     /// The private key is of no known kind.
-    #[error("the private key in `{0}` is not accepted; accepted: RSA, P-256, P-384 or Ed25519, as PKCS#8, SEC1 or PKCS#1")]
+    #[error(
+        "the private key in `{0}` is not accepted; accepted: RSA, P-256, P-384 or Ed25519, as PKCS#8, SEC1 or PKCS#1"
+    )]
     Key(String),
     /// Certificate and key do not fit each other, or the certificate cannot be read.
-    #[error("the TLS certificate and key are not accepted ({0}); accepted: a server certificate (leaf first, then intermediates) and the key that belongs to it")]
+    #[error(
+        "the TLS certificate and key are not accepted ({0}); accepted: a server certificate (leaf first, then intermediates) and the key that belongs to it"
+    )]
     Refused(rustls::Error),
     /// The TLS library was built without what is needed.
     #[error("TLS cannot be set up: {0}")]
@@ -45,7 +49,10 @@ impl Identity {
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let (chain, secret) = (pem::file(certificate)?, pem::file(key)?);
         let name = |path: &Path| path.display().to_string();
-        Self::read((&name(certificate), chain.expose()), (&name(key), secret.expose()))
+        Self::read(
+            (&name(certificate), chain.expose()),
+            (&name(key), secret.expose()),
+        )
     }
 
     /// Reads an identity from two PEM texts, each with its name.
@@ -53,10 +60,17 @@ impl Identity {
     /// # Errors
     /// [`TlsError`], naming the text.
     pub fn read(certificate: (&str, &str), key: (&str, &str)) -> Result<Self, TlsError> {
-        let chain = pem::certificates(certificate.0, certificate.1)?.into_iter().map(CertificateDer::from).collect();
+        let chain = pem::certificates(certificate.0, certificate.1)?
+            .into_iter()
+            .map(CertificateDer::from)
+            .collect();
         let der = pem::key(key.0, key.1)?;
-        let key = PrivateKeyDer::try_from(der.expose().as_slice()).map_err(|_| TlsError::Key(key.0.to_owned()))?;
-        Ok(Self { chain, key: key.clone_key() })
+        let key =
+            PrivateKeyDer::try_from(der.expose().as_slice()).map_err(|_| TlsError::Key(key.0.to_owned()))?;
+        Ok(Self {
+            chain,
+            key: key.clone_key(),
+        })
     }
 
     /// The certificates, the server's own first.
@@ -85,7 +99,10 @@ pub fn server_config(identity: Identity, alpn: &[&[u8]]) -> Result<Arc<rustls::S
 mod tests {
     use super::*;
 
-    const EC: (&str, &str) = (include_str!("../../certs/vo-ec.pem"), include_str!("../../certs/vo-ec.key"));
+    const EC: (&str, &str) = (
+        include_str!("../../certs/vo-ec.pem"),
+        include_str!("../../certs/vo-ec.key"),
+    );
     const RSA_KEY: &str = include_str!("../../certs/vo-rsa.key");
 
     #[test]
@@ -103,7 +120,11 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = Identity::load(Path::new("/nonexistent/server.pem"), Path::new("/nonexistent/server.key")).unwrap_err();
+        let error = Identity::load(
+            Path::new("/nonexistent/server.pem"),
+            Path::new("/nonexistent/server.key"),
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("/nonexistent/server.pem"));
     }
 }
