@@ -146,7 +146,10 @@ impl Verdict {
 
 /// The one answer to a name or password that is not right.
 pub(super) fn wrong() -> Problem {
-    Problem::new(Kind::WrongCredential, "the user name or the password is not right")
+    Problem::new(
+        Kind::WrongCredential,
+        "the user name or the password is not right",
+    )
 }
 
 /// A judged name and password.
@@ -183,7 +186,13 @@ impl Authenticate {
         };
         let problem = |error: AuthenticateError| error.as_problem();
         let rehashed = match rehash {
-            true => Some(self.0.hasher.hash(asked.password).await.map_err(|e| problem(e.into()))?),
+            true => Some(
+                self.0
+                    .hasher
+                    .hash(asked.password)
+                    .await
+                    .map_err(|e| problem(e.into()))?,
+            ),
             false => None,
         };
         let ground = Ground::Password {
@@ -195,7 +204,12 @@ impl Authenticate {
             .prepare(person, asked.opening, *one_time, ground)
             .map_err(problem)?;
         login.session = Some(prepared.session.id);
-        login.count = self.logins(person.id).await.map_err(|e| problem(e.into()))?.logins + 1;
+        login.count = self
+            .logins(person.id)
+            .await
+            .map_err(|e| problem(e.into()))?
+            .logins
+            + 1;
         Ok(SignedIn {
             login,
             result: Ok(prepared),
@@ -250,7 +264,9 @@ impl Authenticate {
         let live = Live::new(Arc::clone(&session), Some(prepared.hash), session.created);
         let surplus = self.0.sessions.insert(live);
         if !surplus.is_empty() {
-            self.end_surplus(&surplus).await.map_err(|error| error.as_problem())?;
+            self.end_surplus(&surplus)
+                .await
+                .map_err(|error| error.as_problem())?;
         }
         Ok(Opened {
             session,
@@ -264,9 +280,11 @@ impl Authenticate {
         // SECURITY: whatever the login rested on is looked at again inside the transaction, so that a reset, a second
         // use of a one-time password or a logout that came between leaves nothing alive.
         let holds = match &prepared.ground {
-            Ground::Password { version, one_time: true, .. } => {
-                store::use_up(&mut tx, person, *version, session.created).await?
-            }
+            Ground::Password {
+                version,
+                one_time: true,
+                ..
+            } => store::use_up(&mut tx, person, *version, session.created).await?,
             Ground::Password { version, .. } => store::is_unchanged(&mut tx, person, *version).await?,
             Ground::Parent(parent) => store::is_alive(&mut tx, *parent).await?,
         };
@@ -274,7 +292,12 @@ impl Authenticate {
             return Ok(false);
         }
         store::insert_session(&mut tx, session, prepared.home, Some(prepared.hash)).await?;
-        if let Ground::Password { version, one_time, rehashed } = &prepared.ground {
+        if let Ground::Password {
+            version,
+            one_time,
+            rehashed,
+        } = &prepared.ground
+        {
             store::count_login(&mut tx, person, prepared.home, session.created).await?;
             if let (Some(hash), false) = (rehashed, one_time) {
                 store::rehash(&mut tx, person, hash, *version).await?;
@@ -331,7 +354,9 @@ impl Authenticate {
             self.0.throttle.forgive(&attempt);
         }
         Ok(Checked {
-            person: person.clone().filter(|_| matches!(verdict, Verdict::Right { .. })),
+            person: person
+                .clone()
+                .filter(|_| matches!(verdict, Verdict::Right { .. })),
             verdict,
             attempted: person,
             version,
@@ -347,7 +372,10 @@ impl Authenticate {
         let id = person.map_or_else(|| PersonId::from(uuid::Uuid::nil()), |person| person.id);
         let stored = store::password(&self.0.db, id).await?;
         let too_long = password.expose().len() > super::password::MAX_BYTES;
-        let against = stored.as_ref().filter(|_| !too_long).map(|stored| stored.hash.as_str());
+        let against = stored
+            .as_ref()
+            .filter(|_| !too_long)
+            .map(|stored| stored.hash.as_str());
         let empty = Secret::new(String::new());
         let looked_at = if too_long { &empty } else { password };
         let compared = self.0.hasher.verify(looked_at, against).await?;
@@ -394,15 +422,23 @@ impl Authenticate {
             match checked.verdict {
                 Verdict::Right { .. } => {}
                 Verdict::Wrong => {
-                    return Err(Problem::new(Kind::Invalid, "the present password is not right").with("field", "current"));
+                    return Err(Problem::new(Kind::Invalid, "the present password is not right")
+                        .with("field", "current"));
                 }
                 other => return Err(other.problem()),
             }
         }
         self.judge(person.id, new.expose(), words)
             .map_err(|weakness| weakness.as_problem())?;
-        self.refuse_the_same(person.id, new).await.map_err(|e| e.as_problem())??;
-        let hash = self.0.hasher.hash(new).await.map_err(|error| error.as_problem())?;
+        self.refuse_the_same(person.id, new)
+            .await
+            .map_err(|e| e.as_problem())??;
+        let hash = self
+            .0
+            .hasher
+            .hash(new)
+            .await
+            .map_err(|error| error.as_problem())?;
         let kept = (!session.must_change).then_some(session.id);
         let ended = self.ending_all(person.id, kept, "password_changed", Some(request));
         let now = self.now();
@@ -430,11 +466,10 @@ impl Authenticate {
         let hash = stored.as_ref().map(|stored| stored.hash.as_str());
         let same = self.0.hasher.verify(new, hash).await?.right;
         Ok(match same {
-            true => Err(Problem::new(
-                Kind::WeakPassword,
-                "it is the password that you have already",
-            )
-            .with("reason", "unchanged")),
+            true => Err(
+                Problem::new(Kind::WeakPassword, "it is the password that you have already")
+                    .with("reason", "unchanged"),
+            ),
             false => Ok(()),
         })
     }
@@ -443,7 +478,12 @@ impl Authenticate {
     ///
     /// # Errors
     /// A [`Problem`] when the hash cannot be computed or the store failed.
-    pub async fn reset_password(&self, tx: &mut Tx, person: &Person, request: RequestId) -> Result<Reset, Problem> {
+    pub async fn reset_password(
+        &self,
+        tx: &mut Tx,
+        person: &Person,
+        request: RequestId,
+    ) -> Result<Reset, Problem> {
         let password = self
             .first_password(tx, person.id, person.home)
             .await

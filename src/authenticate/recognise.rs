@@ -54,7 +54,12 @@ impl Refusal {
         }
         let attempted = self.attempted.as_deref();
         SubjectEntry {
-            kind: if attempted.is_some() { "person" } else { "anonymous" }.into(),
+            kind: if attempted.is_some() {
+                "person"
+            } else {
+                "anonymous"
+            }
+            .into(),
             person: attempted.map(|person| person.id),
             card: attempted.map(|person| person.card),
             session: None,
@@ -206,7 +211,10 @@ fn audience(place: &Place) -> Option<Audience> {
 
 fn is_plain_read(head: &Parts, place: &Place) -> bool {
     let reads = head.method == Method::GET || head.method == Method::HEAD;
-    let changes = place.found.as_ref().is_some_and(|found| found.task.kind.changes_state());
+    let changes = place
+        .found
+        .as_ref()
+        .is_some_and(|found| found.task.kind.changes_state());
     reads && !changes && !head.headers.contains_key(header::UPGRADE)
 }
 

@@ -762,7 +762,11 @@ fn no_condition_overflows_the_stack() {
         (format!("principal in {}VO::\"x\"", "A::".repeat(300)), false),
     ] {
         let checked = check(&text);
-        assert_eq!(checked == Err(ConditionError::TooDeep), deep, "{text}: {checked:?}");
+        assert_eq!(
+            checked == Err(ConditionError::TooDeep),
+            deep,
+            "{text}: {checked:?}"
+        );
     }
 }
 
