@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::plan::{Wanted, choose};
 use super::*;
 use crate::clock::{Clock, HandClock, SystemClock};
-use crate::id::{RequestId, SystemSource, ToolId};
+use crate::id::{RequestId, SystemSource};
 use crate::problem::{AsProblem, Kind};
 use crate::record::{Ending, Hash, Outcome};
 use crate::secret::Secret;
@@ -121,27 +121,16 @@ impl World {
 
 fn tool(delegation: Delegation) -> Tool {
     Tool {
-        id: ToolId::from(uuid::Uuid::nil()),
         name: "jobs".to_owned(),
         version: 1,
         target: ToolTarget::Upstream("ce".to_owned()),
-        hosts: Vec::new(),
         delegation,
-        credential_header: None,
         proxy: ProxySettings {
             lifetime: Duration::from_secs(7_200),
             policy: ProxyPolicy::InheritAll,
             path_length: None,
         },
-        basic: false,
-        strict: false,
-        upstream_host_header: None,
-        foreign_authorization: false,
-        keep_cookies: true,
-        origins: Vec::new(),
-        unique: Vec::new(),
-        tasks: Vec::new(),
-        manifest: String::new(),
+        ..Tool::own(Vec::new()).unwrap()
     }
 }
 
