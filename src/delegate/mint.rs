@@ -10,11 +10,16 @@ use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use der::asn1::{Any, AnyRef, BitStringRef, GeneralizedTime, ObjectIdentifier, OctetStringRef, UintRef, UtcTime, Utf8StringRef};
+use der::asn1::{
+    Any, AnyRef, BitStringRef, GeneralizedTime, ObjectIdentifier, OctetStringRef, UintRef, UtcTime,
+    Utf8StringRef,
+};
 use der::pem::LineEnding;
 use der::{Choice, DateTime, Decode, Encode, Sequence, Tag};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
 
 use crate::clock::Timestamp;
 use crate::id::{Random, RandomError, random_bytes};
@@ -196,7 +201,10 @@ impl Chosen {
             serial: UintRef::new(&serial)?,
             algorithm: algorithm.clone(),
             issuer,
-            validity: Validity { not_before: time(self.not_before)?, not_after: time(self.not_after)? },
+            validity: Validity {
+                not_before: time(self.not_before)?,
+                not_after: time(self.not_after)?,
+            },
             subject: AnyRef::from_der(&subject)?,
             spki: AnyRef::from_der(&self.spki)?,
             extensions: vec![critical(PROXY_CERT_INFO, &info)?, critical(KEY_USAGE, &usage)?],
@@ -258,6 +266,14 @@ impl Proxy {
         &self.subject
     }
 
+    /// The subject in words (`C=GB, O=.., CN=.., CN=serial`).
+    #[must_use]
+    pub fn subject_text(&self) -> Option<String> {
+        X509Name::from_der(&self.subject)
+            .ok()
+            .map(|(_, name)| name.to_string())
+    }
+
     /// The certificate (DER).
     #[must_use]
     pub fn certificate(&self) -> &[u8] {
@@ -275,7 +291,9 @@ impl Proxy {
     /// # Errors
     /// [`MintError::Encode`].
     pub fn pem(&self) -> Result<Secret<String>, MintError> {
-        let block = |label: &str, bytes: &[u8]| der::pem::encode_string(label, LineEnding::LF, bytes).map_err(der::Error::from);
+        let block = |label: &str, bytes: &[u8]| {
+            der::pem::encode_string(label, LineEnding::LF, bytes).map_err(der::Error::from)
+        };
         let key = Secret::new(block("PRIVATE KEY", self.key.expose())?);
         let mut blocks = vec![block("CERTIFICATE", &self.certificate)?];
         let mut length = key.expose().len();
@@ -385,7 +403,11 @@ struct Policy {
 
 /// The issuer's name, its bytes untouched, plus one RDN with one CN (RFC 3820 section 3.4).
 fn extended(issuer: AnyRef<'_>, common_name: &str) -> der::Result<Any> {
-    let attribute = Attribute { kind: COMMON_NAME, value: Utf8StringRef::new(common_name)? }.to_der()?;
+    let attribute = Attribute {
+        kind: COMMON_NAME,
+        value: Utf8StringRef::new(common_name)?,
+    }
+    .to_der()?;
     let rdn = AnyRef::new(Tag::Set, &attribute)?.to_der()?;
     Any::new(Tag::Sequence, [issuer.value(), &rdn].concat())
 }
@@ -396,7 +418,11 @@ fn proxy_cert_info(settings: &ProxySettings) -> der::Result<Vec<u8>> {
         ProxyPolicy::Limited => LIMITED,
         ProxyPolicy::Independent => INDEPENDENT,
     };
-    ProxyCertInfo { path_length: settings.path_length, policy: Policy { language } }.to_der()
+    ProxyCertInfo {
+        path_length: settings.path_length,
+        policy: Policy { language },
+    }
+    .to_der()
 }
 
 /// digitalSignature alone (bit 0); a P-256 key does not encipher.
@@ -405,15 +431,28 @@ fn key_usage() -> der::Result<Vec<u8>> {
 }
 
 fn critical(id: ObjectIdentifier, value: &[u8]) -> der::Result<Extension<'_>> {
-    Ok(Extension { id, critical: true, value: OctetStringRef::new(value)? })
+    Ok(Extension {
+        id,
+        critical: true,
+        value: OctetStringRef::new(value)?,
+    })
 }
 
 fn signature_algorithm(algorithm: Algorithm) -> AlgorithmIdentifier<'static> {
     match algorithm {
-        Algorithm::P256 => AlgorithmIdentifier { algorithm: ECDSA_SHA256, parameters: None },
-        Algorithm::P384 => AlgorithmIdentifier { algorithm: ECDSA_SHA384, parameters: None },
+        Algorithm::P256 => AlgorithmIdentifier {
+            algorithm: ECDSA_SHA256,
+            parameters: None,
+        },
+        Algorithm::P384 => AlgorithmIdentifier {
+            algorithm: ECDSA_SHA384,
+            parameters: None,
+        },
         // RFC 4055 section 5: the parameters are NULL, not absent.
-        Algorithm::Rsa(_) => AlgorithmIdentifier { algorithm: RSA_SHA256, parameters: Some(AnyRef::NULL) },
+        Algorithm::Rsa(_) => AlgorithmIdentifier {
+            algorithm: RSA_SHA256,
+            parameters: Some(AnyRef::NULL),
+        },
     }
 }
 

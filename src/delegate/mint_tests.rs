@@ -21,14 +21,32 @@ macro_rules! issuer {
 
 fn issuer(certificate: &str, key: &str) -> Arc<Issuer> {
     let clock = HandClock::new(now());
-    let checked =
-        check(Source { name: "vo.pem", text: certificate }, Source { name: "vo.key", text: key }, &clock).unwrap();
+    let checked = check(
+        Source {
+            name: "vo.pem",
+            text: certificate,
+        },
+        Source {
+            name: "vo.key",
+            text: key,
+        },
+        &clock,
+    )
+    .unwrap();
     let signer = checked.signer().unwrap();
-    Arc::new(Issuer::new(checked.facts().clone(), checked.chain().to_vec(), signer))
+    Arc::new(Issuer::new(
+        checked.facts().clone(),
+        checked.chain().to_vec(),
+        signer,
+    ))
 }
 
 fn settings() -> ProxySettings {
-    ProxySettings { lifetime: Duration::from_secs(3600), policy: ProxyPolicy::InheritAll, path_length: None }
+    ProxySettings {
+        lifetime: Duration::from_secs(3600),
+        policy: ProxyPolicy::InheritAll,
+        path_length: None,
+    }
 }
 
 /// The machine's time, because openssl verifies against it.
@@ -37,7 +55,10 @@ fn now() -> Timestamp {
 }
 
 fn mint(issuer: &Arc<Issuer>, settings: &ProxySettings, at: Timestamp) -> Proxy {
-    choose(issuer, settings, at, &SystemSource::new()).unwrap().sign(&Durable::witnessed()).unwrap()
+    choose(issuer, settings, at, &SystemSource::new())
+        .unwrap()
+        .sign(&Durable::witnessed())
+        .unwrap()
 }
 
 fn openssl(folder: &Path, arguments: &[&str]) -> (bool, String) {
@@ -47,7 +68,10 @@ fn openssl(folder: &Path, arguments: &[&str]) -> (bool, String) {
         .output()
         .expect("openssl is missing: apt-get install openssl");
     let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
 }
 
 fn file(proxy: &Proxy) -> tempfile::TempDir {
@@ -59,15 +83,49 @@ fn file(proxy: &Proxy) -> tempfile::TempDir {
 
 #[test]
 fn openssl_verifies_a_proxy_of_every_kind_of_vo_key_and_policy() {
-    for issuer in [issuer!("vo-ec"), issuer!("vo-rsa"), issuer!("vo-p384"), issuer!("vo-chain")] {
-        for policy in [ProxyPolicy::InheritAll, ProxyPolicy::Limited, ProxyPolicy::Independent] {
+    for issuer in [
+        issuer!("vo-ec"),
+        issuer!("vo-rsa"),
+        issuer!("vo-p384"),
+        issuer!("vo-chain"),
+    ] {
+        for policy in [
+            ProxyPolicy::InheritAll,
+            ProxyPolicy::Limited,
+            ProxyPolicy::Independent,
+        ] {
             for path_length in [None, Some(0), Some(3)] {
-                let settings = ProxySettings { policy, path_length, ..settings() };
+                let settings = ProxySettings {
+                    policy,
+                    path_length,
+                    ..settings()
+                };
                 let folder = file(&mint(&issuer, &settings, now()));
-                let verify = ["verify", "-allow_proxy_certs", "-CAfile", "ca.pem", "-untrusted", "proxy.pem", "proxy.pem"];
+                let verify = [
+                    "verify",
+                    "-allow_proxy_certs",
+                    "-CAfile",
+                    "ca.pem",
+                    "-untrusted",
+                    "proxy.pem",
+                    "proxy.pem",
+                ];
                 let (ok, said) = openssl(folder.path(), &verify);
                 assert!(ok, "{:?} {settings:?}: {said}", issuer.facts.algorithm);
-                assert!(!openssl(folder.path(), &["verify", "-CAfile", "ca.pem", "-untrusted", "proxy.pem", "proxy.pem"]).0);
+                assert!(
+                    !openssl(
+                        folder.path(),
+                        &[
+                            "verify",
+                            "-CAfile",
+                            "ca.pem",
+                            "-untrusted",
+                            "proxy.pem",
+                            "proxy.pem"
+                        ]
+                    )
+                    .0
+                );
             }
         }
     }
@@ -82,7 +140,10 @@ fn openssl_reads_every_field_of_the_profile() {
         "Version: 3 (0x2)".to_owned(),
         format!("Serial Number: {}", proxy.serial()),
         "Issuer: C = GB, O = Countersign throw-away, CN = VO vo-ec\n".to_owned(),
-        format!("Subject: C = GB, O = Countersign throw-away, CN = VO vo-ec, CN = {}\n", proxy.serial()),
+        format!(
+            "Subject: C = GB, O = Countersign throw-away, CN = VO vo-ec, CN = {}\n",
+            proxy.serial()
+        ),
         "Proxy Certificate Information: critical".to_owned(),
         "Path Length Constraint: infinite".to_owned(),
         "Policy Language: Inherit all".to_owned(),
@@ -100,7 +161,11 @@ fn openssl_reads_every_field_of_the_profile() {
 fn the_file_is_certificate_key_vo_certificate_intermediates() {
     let proxy = mint(&issuer!("vo-chain"), &settings(), now());
     let file = proxy.pem().unwrap();
-    let labels: Vec<&str> = file.expose().lines().filter(|line| line.starts_with("-----BEGIN")).collect();
+    let labels: Vec<&str> = file
+        .expose()
+        .lines()
+        .filter(|line| line.starts_with("-----BEGIN"))
+        .collect();
     let (certificate, key) = ("-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----");
     assert_eq!(labels, [certificate, key, certificate, certificate]);
     let folder = tempfile::tempdir().unwrap();
@@ -109,26 +174,48 @@ fn the_file_is_certificate_key_vo_certificate_intermediates() {
     let (_, of_key) = openssl(folder.path(), &["pkey", "-in", "proxy.pem", "-pubout"]);
     assert_eq!(of_certificate, of_key);
     let vo = crate::trust::pem::certificates("x", include_str!("../../certs/vo-chain.pem")).unwrap();
-    assert_eq!(crate::trust::pem::certificates("x", file.expose()).unwrap()[1..], vo);
+    assert_eq!(
+        crate::trust::pem::certificates("x", file.expose()).unwrap()[1..],
+        vo
+    );
 }
 
 #[test]
 fn two_mints_have_different_keys_and_serials() {
     let issuer = issuer!("vo-ec");
-    let chosen: Vec<Chosen> =
-        (0..50).map(|_| choose(&issuer, &settings(), now(), &SystemSource::new()).unwrap()).collect();
+    let chosen: Vec<Chosen> = (0..50)
+        .map(|_| choose(&issuer, &settings(), now(), &SystemSource::new()).unwrap())
+        .collect();
     assert_eq!(chosen.iter().map(Chosen::spki).collect::<HashSet<_>>().len(), 50);
-    assert_eq!(chosen.iter().map(Chosen::serial).collect::<HashSet<_>>().len(), 50);
-    assert!(chosen.iter().all(|chosen| chosen.serial() > 0 && chosen.serial() < 1 << 63));
+    assert_eq!(
+        chosen.iter().map(Chosen::serial).collect::<HashSet<_>>().len(),
+        50
+    );
+    assert!(
+        chosen
+            .iter()
+            .all(|chosen| chosen.serial() > 0 && chosen.serial() < 1 << 63)
+    );
 }
 
 #[test]
 fn what_was_chosen_is_what_is_signed() {
     let chosen = choose(&issuer!("vo-rsa"), &settings(), now(), &SystemSource::new()).unwrap();
-    let (serial, spki, from, to) = (chosen.serial(), chosen.spki(), chosen.not_before(), chosen.not_after());
+    let (serial, spki, from, to) = (
+        chosen.serial(),
+        chosen.spki(),
+        chosen.not_before(),
+        chosen.not_after(),
+    );
     let proxy = chosen.sign(&Durable::witnessed()).unwrap();
     let (_, parsed) = X509Certificate::from_der(proxy.certificate()).unwrap();
-    assert_eq!(parsed.raw_serial_as_string().replace(':', "").trim_start_matches('0'), format!("{serial:x}"));
+    assert_eq!(
+        parsed
+            .raw_serial_as_string()
+            .replace(':', "")
+            .trim_start_matches('0'),
+        format!("{serial:x}")
+    );
     assert_eq!(Hash::of(parsed.public_key().raw), spki);
     assert_eq!(parsed.validity().not_before.timestamp(), from.secs());
     assert_eq!(parsed.validity().not_after.timestamp(), to.secs());
@@ -139,9 +226,18 @@ fn an_expired_or_future_issuer_mints_nothing() {
     let issuer = issuer!("vo-ec");
     let (from, to) = (issuer.facts.not_before, issuer.facts.not_after);
     let try_at = |at| choose(&issuer, &settings(), at, &SystemSource::new()).map(|_| ());
-    assert!(matches!(try_at(to.minus(Duration::from_secs(30))), Err(MintError::IssuerExpired(_))));
-    assert!(matches!(try_at(to.plus(Duration::from_secs(30))), Err(MintError::IssuerExpired(_))));
-    assert!(matches!(try_at(from.minus(Duration::from_secs(1))), Err(MintError::IssuerNotYetValid(_))));
+    assert!(matches!(
+        try_at(to.minus(Duration::from_secs(30))),
+        Err(MintError::IssuerExpired(_))
+    ));
+    assert!(matches!(
+        try_at(to.plus(Duration::from_secs(30))),
+        Err(MintError::IssuerExpired(_))
+    ));
+    assert!(matches!(
+        try_at(from.minus(Duration::from_secs(1))),
+        Err(MintError::IssuerNotYetValid(_))
+    ));
     assert!(try_at(from).is_ok());
 }
 
@@ -149,19 +245,25 @@ fn an_expired_or_future_issuer_mints_nothing() {
 fn the_issuers_name_keeps_its_very_bytes() {
     // A name with two CNs, a multi-valued RDN and old string types, as long-lived grid CAs still issue.
     let name = [
-        0x30, 0x3d, 0x31, 0x0b, 0x30, 0x09, 0x06, 0x03, 0x55, 0x04, 0x06, 0x13, 0x02, 0x47, 0x42, 0x31, 0x1c, 0x30, 0x09, 0x06,
-        0x03, 0x55, 0x04, 0x03, 0x14, 0x02, 0x61, 0xe9, 0x30, 0x0f, 0x06, 0x03, 0x55, 0x04, 0x0a, 0x1e, 0x08, 0x00, 0x56, 0x00,
-        0x4f, 0x00, 0x20, 0x00, 0x41, 0x31, 0x10, 0x30, 0x0e, 0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x07, b'V', b'O', b' ', b't',
-        b'w', b'o', b'!',
+        0x30, 0x3d, 0x31, 0x0b, 0x30, 0x09, 0x06, 0x03, 0x55, 0x04, 0x06, 0x13, 0x02, 0x47, 0x42, 0x31, 0x1c,
+        0x30, 0x09, 0x06, 0x03, 0x55, 0x04, 0x03, 0x14, 0x02, 0x61, 0xe9, 0x30, 0x0f, 0x06, 0x03, 0x55, 0x04,
+        0x0a, 0x1e, 0x08, 0x00, 0x56, 0x00, 0x4f, 0x00, 0x20, 0x00, 0x41, 0x31, 0x10, 0x30, 0x0e, 0x06, 0x03,
+        0x55, 0x04, 0x03, 0x0c, 0x07, b'V', b'O', b' ', b't', b'w', b'o', b'!',
     ];
     let base = issuer!("vo-ec");
-    let facts = Facts { subject: name.to_vec(), ..base.facts.clone() };
+    let facts = Facts {
+        subject: name.to_vec(),
+        ..base.facts.clone()
+    };
     let odd = Arc::new(Issuer::new(facts, base.chain.clone(), base.signer.clone()));
     let proxy = mint(&odd, &settings(), now());
     let (_, parsed) = X509Certificate::from_der(proxy.certificate()).unwrap();
     assert_eq!(parsed.issuer().as_raw(), name);
     assert_eq!(parsed.subject().as_raw()[2..][..name.len() - 2], name[2..]);
-    assert_eq!(parsed.subject().iter_rdn().count(), parsed.issuer().iter_rdn().count() + 1);
+    assert_eq!(
+        parsed.subject().iter_rdn().count(),
+        parsed.issuer().iter_rdn().count() + 1
+    );
 }
 
 proptest! {

@@ -82,7 +82,9 @@ fn embedded(ip: IpAddr) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(a, b, c, d))
     };
     match v6.segments() {
-        [0, 0, 0, 0, 0, 0xffff, hi, lo] | [0x64, 0xff9b, 0, 0, 0, 0, hi, lo] | [0x2002, hi, lo, ..] => low(hi, lo),
+        [0, 0, 0, 0, 0, 0xffff, hi, lo] | [0x64, 0xff9b, 0, 0, 0, 0, hi, lo] | [0x2002, hi, lo, ..] => {
+            low(hi, lo)
+        }
         [0, 0, 0, 0, 0, 0, hi, lo] if hi != 0 => low(hi, lo),
         _ => ip,
     }
@@ -117,14 +119,31 @@ mod tests {
     use super::*;
 
     fn judge(ip: &str, allow_local: bool) -> Result<(), Refused> {
-        check(SocketAddr::new(ip.parse().unwrap(), 80), allow_local, &OwnListeners::default())
+        check(
+            SocketAddr::new(ip.parse().unwrap(), 80),
+            allow_local,
+            &OwnListeners::default(),
+        )
     }
 
     #[test]
     fn local_addresses_need_to_be_registered_as_such() {
         for ip in [
-            "127.0.0.1", "127.9.9.9", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "::1",
-            "fe80::1", "fd00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::ffff:10.1.2.3", "::127.0.0.1",
+            "127.0.0.1",
+            "127.9.9.9",
+            "10.0.0.1",
+            "172.16.3.4",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "::ffff:10.1.2.3",
+            "::127.0.0.1",
         ] {
             assert_eq!(judge(ip, false), Err(Refused::Local), "{ip}");
             assert_eq!(judge(ip, true), Ok(()), "{ip}");
@@ -136,7 +155,15 @@ mod tests {
 
     #[test]
     fn no_host_is_never_allowed() {
-        for ip in ["0.0.0.0", "0.1.2.3", "255.255.255.255", "224.0.0.1", "::", "ff02::1", "::ffff:0.0.0.0"] {
+        for ip in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "255.255.255.255",
+            "224.0.0.1",
+            "::",
+            "ff02::1",
+            "::ffff:0.0.0.0",
+        ] {
             assert_eq!(judge(ip, true), Err(Refused::NotAHost), "{ip}");
         }
     }
@@ -147,8 +174,17 @@ mod tests {
             addresses: vec!["0.0.0.0:8443".parse().unwrap(), "192.0.2.7:9000".parse().unwrap()],
             sockets: Vec::new(),
         };
-        for address in ["127.0.0.1:8443", "[::ffff:127.0.0.1]:8443", "[::1]:8443", "192.0.2.7:9000"] {
-            assert_eq!(check(address.parse().unwrap(), true, &own), Err(Refused::OwnListener), "{address}");
+        for address in [
+            "127.0.0.1:8443",
+            "[::ffff:127.0.0.1]:8443",
+            "[::1]:8443",
+            "192.0.2.7:9000",
+        ] {
+            assert_eq!(
+                check(address.parse().unwrap(), true, &own),
+                Err(Refused::OwnListener),
+                "{address}"
+            );
         }
         assert_eq!(check("127.0.0.1:9000".parse().unwrap(), true, &own), Ok(()));
     }

@@ -54,13 +54,15 @@ impl Config {
         let size = |value: i64| usize::try_from(value).unwrap_or(0);
         let config = Self {
             connect_timeout: table.duration("connect_timeout", second..=day, default.connect_timeout),
-            first_byte_timeout: table.duration("first_byte_timeout", second..=day, default.first_byte_timeout),
+            first_byte_timeout: table.duration(
+                "first_byte_timeout",
+                second..=day,
+                default.first_byte_timeout,
+            ),
             idle_timeout: table.duration("idle_timeout", second..=day, default.idle_timeout),
             pool_idle: table.duration("pool_idle", second..=day, default.pool_idle),
             pool_size: size(table.integer("pool_size", 1..=65_536, Some(256))),
-            pools: table
-                .integer("pools", 1..=65_536, Some(1_024))
-                .unsigned_abs(),
+            pools: table.integer("pools", 1..=65_536, Some(1_024)).unsigned_abs(),
             pools_idle: table.duration("pools_idle", second..=day, default.pools_idle),
             answer: Limits {
                 count: size(table.integer("answer_headers", 10..=1_000, Some(100))),
@@ -80,7 +82,8 @@ mod tests {
     #[test]
     fn an_absent_section_is_the_defaults_and_flaws_are_noted() {
         assert_eq!(Config::read(None), Config::default());
-        let document = Document::parse("t.toml", "[forward]\nconnect_timeout = \"2s\"\npool_sise = 3\n").unwrap();
+        let document =
+            Document::parse("t.toml", "[forward]\nconnect_timeout = \"2s\"\npool_sise = 3\n").unwrap();
         let mut root = document.root();
         let config = Config::read(root.table("forward"));
         root.end();

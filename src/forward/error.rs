@@ -2,6 +2,7 @@
 
 use super::request::UnfitHeader;
 use super::response::UnfitAnswer;
+use crate::body::BoxError;
 use crate::problem::{AsProblem, Kind, Problem};
 
 /// A request did not come back with an answer that can be passed on.
@@ -36,7 +37,7 @@ pub enum ForwardError {
     },
     /// The client's own body broke off while it was being sent on.
     #[error("the request's body broke off before its end")]
-    BodyBroke,
+    BodyBroke(#[source] BoxError),
     /// The connection broke after the request was sent, wholly or in part.
     #[error("the tool broke off before it answered; whether it did anything is not known")]
     Broke,
@@ -69,7 +70,7 @@ impl ForwardError {
             Self::RefusedAddress { .. } => "refused_address",
             Self::Unfit(_) => "unfit_header",
             Self::Trust { .. } => "trust",
-            Self::BodyBroke => "body_broke",
+            Self::BodyBroke(_) => "body_broke",
             Self::Broke => "broke",
             Self::Timeout(_) => "timeout",
             Self::NotHttp => "not_http",
@@ -86,7 +87,7 @@ impl AsProblem for ForwardError {
                 Problem::new(Kind::ToolUnreachable, "no connection to the tool could be made")
             }
             Self::Unfit(_) => Problem::new(Kind::Internal, self.to_string()),
-            Self::BodyBroke => Problem::new(Kind::Malformed, self.to_string()),
+            Self::BodyBroke(_) => Problem::new(Kind::Malformed, self.to_string()),
             Self::Timeout(_) => Problem::new(Kind::ToolTimeout, self.to_string()),
             Self::Broke | Self::NotHttp | Self::Answer(_) => Problem::new(Kind::ToolAnswer, self.to_string()),
         }

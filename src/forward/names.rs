@@ -77,8 +77,8 @@ const CLAIM_PREFIXES: &[&str] = &[
     "x-original-",
     "x-pomerium-",
     "x-proxy-",
-    "x-real-",
-    "x-remote-",
+    "x-real",
+    "x-remote",
     "x-rewrite-",
     "x-sendfile",
     "x-ssl-",
@@ -100,7 +100,13 @@ const OUR_COOKIE: &str = "countersign";
 #[must_use]
 pub fn folded(name: &str) -> String {
     name.chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
         .collect()
 }
 
@@ -168,8 +174,20 @@ mod tests {
     #[test]
     fn ordinary_headers_are_no_claims() {
         for name in [
-            "accept", "accept-language", "content-type", "x-requested-with", "x-csrf-token", "range", "origin",
-            "referer", "user-agent", "if-match", "x-request-id", "x-api-version", "sec-fetch-site", "dnt",
+            "accept",
+            "accept-language",
+            "content-type",
+            "x-requested-with",
+            "x-csrf-token",
+            "range",
+            "origin",
+            "referer",
+            "user-agent",
+            "if-match",
+            "x-request-id",
+            "x-api-version",
+            "sec-fetch-site",
+            "dnt",
         ] {
             assert!(!is_claim(name), "{name}");
         }
@@ -178,11 +196,33 @@ mod tests {
     #[test]
     fn the_known_aliases_are_claims() {
         for name in [
-            "x-countersign-user", "X-Forwarded-For", "forwarded", "X-Real-IP", "Remote-User", "REMOTE_USER",
-            "x-remote-user", "x-auth-request-email", "x-user", "x-user-id", "x-ssl-client-dn", "SSL_CLIENT_S_DN",
-            "ssl-client-cert", "x-client-cert", "x-client-verify", "x-original-url", "x-rewrite-url",
-            "x-http-method-override", "x-method-override", "x-http-method", "x-forwarded-client-cert",
-            "cf-connecting-ip", "true-client-ip", "x-webauth-user", "x-ms-client-principal-name", "a_b", "a.b",
+            "x-countersign-user",
+            "X-Forwarded-For",
+            "forwarded",
+            "X-Real-IP",
+            "Remote-User",
+            "REMOTE_USER",
+            "x-remote-user",
+            "x-auth-request-email",
+            "x-user",
+            "x-user-id",
+            "x-ssl-client-dn",
+            "SSL_CLIENT_S_DN",
+            "ssl-client-cert",
+            "x-client-cert",
+            "x-client-verify",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x-method-override",
+            "x-http-method",
+            "x-forwarded-client-cert",
+            "cf-connecting-ip",
+            "true-client-ip",
+            "x-webauth-user",
+            "x-ms-client-principal-name",
+            "a_b",
+            "a.b",
         ] {
             assert!(is_claim(name), "{name}");
         }
@@ -190,7 +230,12 @@ mod tests {
 
     #[test]
     fn our_cookies_are_known_in_every_prefix() {
-        for name in ["__Host-countersign", "__host-Countersign-child", " countersign_nonce", "__Secure-countersign"] {
+        for name in [
+            "__Host-countersign",
+            "__host-Countersign-child",
+            " countersign_nonce",
+            "__Secure-countersign",
+        ] {
             assert!(is_our_cookie(name), "{name}");
         }
         assert!(!is_our_cookie("session") && !is_our_cookie("__Host-tool"));

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, RANGE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -50,7 +50,7 @@ pub(super) struct Context<'a> {
 /// A header cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the value of `{0}` cannot stand in a header")]
-pub struct UnfitHeader(&'static str);
+pub struct UnfitHeader(pub(super) &'static str);
 
 /// The headers that the tool gets.
 ///
@@ -144,7 +144,10 @@ fn is_our_pair(pair: &[u8]) -> bool {
 /// Passes on a valid trace context (W3C Trace Context level 1) and drops any other.
 fn keep_trace(headers: &mut HeaderMap) {
     let mut values = headers.get_all(&TRACEPARENT).iter();
-    let valid = values.next().is_some_and(|value| is_traceparent(value.as_bytes())) && values.next().is_none();
+    let valid = values
+        .next()
+        .is_some_and(|value| is_traceparent(value.as_bytes()))
+        && values.next().is_none();
     if !valid {
         headers.remove(TRACEPARENT);
         headers.remove(TRACESTATE);
@@ -249,5 +252,201 @@ pub(super) fn upstream_host(address: &UpstreamAddress) -> String {
 }
 
 #[cfg(test)]
-#[path = "request_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::forward::tests::{identity, tool};
+    use proptest::prelude::*;
+
+    fn sent(address: Address, change: impl Fn(&mut Tool), client: &[(&str, &str)]) -> HeaderMap {
+        let mut tool = tool();
+        change(&mut tool);
+        let mut raw = HeaderMap::new();
+        for (name, value) in client {
+            raw.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        let context = Context {
+            tool: &tool,
+            upstream: &UpstreamAddress::Tcp("ce.internal".into(), 8080),
+            identity: &identity(),
+            credential: &Credential::None,
+            address,
+            public_host: "jobs.gw.example.org:8443",
+            client: Source::Ip("2001:db8::9".parse().unwrap()),
+        };
+        headers(raw, &context).unwrap()
+    }
+
+    #[test]
+    fn the_gateway_says_who_asks_and_nothing_takes_it_away() {
+        let headers = sent(
+            Address::ToolHost,
+            |_| {},
+            &[
+                (
+                    "connection",
+                    "close, x-countersign-user, x-forwarded-for, host, x-secret",
+                ),
+                ("x-countersign-user", "root"),
+                ("x-secret", "1"),
+                ("x-forwarded-for", "6.6.6.6"),
+                ("forwarded", "for=6.6.6.6"),
+                ("host", "evil.example"),
+            ],
+        );
+        let identity = identity();
+        assert_eq!(
+            headers["x-countersign-user"],
+            identity.person.unwrap().to_string()
+        );
+        assert_eq!(headers.get_all("x-countersign-user").iter().count(), 1);
+        assert_eq!(headers["x-countersign-vo"], "imense");
+        assert_eq!(headers["x-countersign-task"], "submit job");
+        assert_eq!(headers["x-countersign-request-id"], identity.request.to_string());
+        assert_eq!(headers["x-forwarded-for"], "2001:db8::9");
+        assert_eq!(
+            headers["forwarded"],
+            "for=\"[2001:db8::9]\";host=\"jobs.gw.example.org:8443\";proto=https"
+        );
+        assert_eq!(headers["host"], "jobs.gw.example.org:8443");
+        assert!(!headers.contains_key("x-secret") && !headers.contains_key("connection"));
+    }
+
+    #[test]
+    fn the_path_form_sends_the_upstreams_host_a_prefix_and_no_cookie() {
+        let headers = sent(
+            Address::Path,
+            |_| {},
+            &[("cookie", "tool=1; __Host-countersign=abc")],
+        );
+        assert_eq!(headers["host"], "ce.internal:8080");
+        assert_eq!(headers["x-forwarded-prefix"], "/imense/jobs");
+        assert!(!headers.contains_key("cookie"));
+        let headers = sent(Address::Path, |tool| tool.upstream_host_header = Some(false), &[]);
+        assert_eq!(headers["host"], "jobs.gw.example.org:8443");
+    }
+
+    #[test]
+    fn our_cookies_go_and_the_tools_own_stay_whole() {
+        let client = [
+            ("cookie", "a=1; __Host-countersign=abc; b=2"),
+            ("cookie", "__HOST-Countersign-nonce=x;c=3"),
+        ];
+        assert_eq!(
+            sent(Address::ToolHost, |_| {}, &client)["cookie"],
+            "a=1; b=2; c=3"
+        );
+        assert!(!sent(Address::ToolHost, |tool| tool.keep_cookies = false, &client).contains_key("cookie"));
+    }
+
+    #[test]
+    fn authorization_passes_only_in_foreign_schemes_and_only_when_the_tool_wants_it() {
+        let foreign = |tool: &mut Tool| tool.foreign_authorization = true;
+        for ours in [
+            "Bearer cst_abc",
+            "bearer  cst_abc",
+            "Basic am9objpz",
+            "BASIC x",
+            "Token cst_abc",
+        ] {
+            assert!(
+                !sent(Address::Path, foreign, &[("authorization", ours)]).contains_key("authorization"),
+                "{ours}"
+            );
+        }
+        let digest = [("authorization", "Digest username=\"a\"")];
+        assert!(sent(Address::Path, foreign, &digest).contains_key("authorization"));
+        assert!(!sent(Address::Path, |_| {}, &digest).contains_key("authorization"));
+        let two = [("authorization", "Digest a"), ("authorization", "Basic b")];
+        assert!(!sent(Address::Path, foreign, &two).contains_key("authorization"));
+    }
+
+    #[test]
+    fn the_header_of_the_static_credential_is_never_a_clients() {
+        let headers = sent(
+            Address::Path,
+            |tool| tool.credential_header = Some("X-Api-Key".into()),
+            &[("x-api-key", "mine")],
+        );
+        assert!(!headers.contains_key("x-api-key"));
+    }
+
+    #[test]
+    fn a_trace_context_passes_when_it_is_valid() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let headers = sent(
+            Address::Path,
+            |_| {},
+            &[("traceparent", good), ("tracestate", "a=b")],
+        );
+        assert_eq!(
+            (&headers["traceparent"], &headers["tracestate"]),
+            (&good.parse().unwrap(), &"a=b".parse().unwrap())
+        );
+        for bad in [
+            "00-0-0-0",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "x",
+        ] {
+            let headers = sent(
+                Address::Path,
+                |_| {},
+                &[("traceparent", bad), ("tracestate", "a=b")],
+            );
+            assert!(
+                !headers.contains_key("traceparent") && !headers.contains_key("tracestate"),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn hop_by_hop_headers_end_here_and_ordinary_ones_pass() {
+        let headers = sent(
+            Address::Path,
+            |_| {},
+            &[
+                ("te", "trailers"),
+                ("upgrade", "h2c"),
+                ("proxy-authorization", "x"),
+                ("keep-alive", "1"),
+                ("expect", "100-continue"),
+                ("proxy", "http://evil"),
+                ("accept", "*/*"),
+                ("range", "bytes=0-1"),
+                ("content-type", "a/b"),
+                ("content_type", "c/d"),
+            ],
+        );
+        let mut names: Vec<&str> = headers
+            .keys()
+            .map(HeaderName::as_str)
+            .filter(|name| !name.starts_with("x-"))
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "content-type", "forwarded", "host", "range"]);
+    }
+
+    #[test]
+    fn a_list_that_will_be_filtered_is_asked_for_whole() {
+        let mut headers = HeaderMap::new();
+        for name in ["range", "if-none-match", "if-range", "accept-encoding"] {
+            headers.insert(name, "gzip".parse().unwrap());
+        }
+        ask_for_whole_list(&mut headers);
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers["accept-encoding"], "identity");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_sends_the_identity_is_the_gateways(
+            client in prop::collection::vec(("[xX][-_.!](countersign|forwarded|auth|user|real|remote)[-_.a-zA-Z]{0,12}", "[a-z]{1,8}"), 0..8),
+            connection in "[a-z, -]{0,40}",
+        ) {
+            let mut raw: Vec<(&str, &str)> = client.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            raw.push(("connection", &connection));
+            let clean = sent(Address::Path, |_| {}, &[]);
+            prop_assert_eq!(sent(Address::Path, |_| {}, &raw), clean);
+        }
+    }
+}

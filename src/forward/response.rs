@@ -25,7 +25,14 @@ const NEVER: &[&str] = &[
 ];
 
 /// Further ones under the gateway's own origin.
-const NEVER_IN_PATH_FORM: &[&str] = &["accept-ch", "critical-ch", "nel", "report-to", "reporting-endpoints", "speculation-rules"];
+const NEVER_IN_PATH_FORM: &[&str] = &[
+    "accept-ch",
+    "critical-ch",
+    "nel",
+    "report-to",
+    "reporting-endpoints",
+    "speculation-rules",
+];
 
 /// How much head a tool may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +208,11 @@ fn rewrite(headers: &mut HeaderMap, name: &HeaderName, context: &Context<'_>) ->
     let mut values = headers.get_all(name).iter();
     let Some(first) = values.next() else { return Ok(()) };
     if values.next().is_some() {
-        return Err(UnfitAnswer::Twice(if *name == LOCATION { "Location" } else { "Content-Location" }));
+        return Err(UnfitAnswer::Twice(if *name == LOCATION {
+            "Location"
+        } else {
+            "Content-Location"
+        }));
     }
     if let Ok(text) = first.to_str()
         && let Some(rewritten) = public(text, context)
@@ -214,15 +225,25 @@ fn rewrite(headers: &mut HeaderMap, name: &HeaderName, context: &Context<'_>) ->
 
 /// The public form of a reference to the tool itself; `None` when it stays as it is.
 fn public(reference: &str, context: &Context<'_>) -> Option<String> {
-    let prefix = if context.address == Address::Path { context.prefix } else { "" };
+    let prefix = if context.address == Address::Path {
+        context.prefix
+    } else {
+        ""
+    };
     let (authority, rest) = match split(reference) {
         Some(parts) => parts,
-        None if reference.starts_with('/') => return prefixed(prefix, reference).filter(|_| !prefix.is_empty()),
+        None if reference.starts_with('/') => {
+            return prefixed(prefix, reference).filter(|_| !prefix.is_empty());
+        }
         None => return None,
     };
     let own = context.own.iter().any(|own| same_authority(authority, own));
     own.then(|| {
-        let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+        let path = if rest.starts_with('/') {
+            rest.to_owned()
+        } else {
+            format!("/{rest}")
+        };
         let path = prefixed(prefix, &path).unwrap_or(path);
         format!("https://{}{path}", context.public_host)
     })
@@ -261,5 +282,180 @@ fn same_authority(one: &str, other: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "response_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::forward::tests::{identity, tool};
+
+    const PUBLIC: &str = "gw.example.org:8443";
+
+    fn cleaned(address: Address, answer: &[(&str, &str)]) -> Result<HeaderMap, UnfitAnswer> {
+        let mut tool = tool();
+        tool.origins = vec!["https://viewer.example.org".into()];
+        let mut headers = HeaderMap::new();
+        for (name, value) in answer {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        let context = Context {
+            tool: &tool,
+            address,
+            request: identity().request,
+            public_host: PUBLIC,
+            prefix: "/imense/jobs",
+            own: ["ce.internal:8080", PUBLIC],
+            limits: Limits {
+                count: 20,
+                bytes: 2_000,
+            },
+        };
+        clean(&mut headers, &context).map(|()| headers)
+    }
+
+    #[test]
+    fn redirects_to_the_upstream_come_back_to_the_tools_own_address() {
+        for (given, host, path) in [
+            (
+                "http://ce.internal:8080/jobs/7?a=b",
+                "https://gw.example.org:8443/jobs/7?a=b",
+                "https://gw.example.org:8443/imense/jobs/jobs/7?a=b",
+            ),
+            (
+                "HTTP://CE.internal:8080",
+                "https://gw.example.org:8443/",
+                "https://gw.example.org:8443/imense/jobs/",
+            ),
+            (
+                "//ce.internal:8080?x",
+                "https://gw.example.org:8443/?x",
+                "https://gw.example.org:8443/imense/jobs/?x",
+            ),
+            (
+                "http://gw.example.org:8443/a",
+                "https://gw.example.org:8443/a",
+                "https://gw.example.org:8443/imense/jobs/a",
+            ),
+            ("/jobs/7", "/jobs/7", "/imense/jobs/jobs/7"),
+            (
+                "/imense/jobs/jobs/7",
+                "/imense/jobs/jobs/7",
+                "/imense/jobs/jobs/7",
+            ),
+            ("7", "7", "7"),
+            (
+                "https://elsewhere.example/",
+                "https://elsewhere.example/",
+                "https://elsewhere.example/",
+            ),
+            (
+                "http://ce.internal:8080@elsewhere.example/",
+                "http://ce.internal:8080@elsewhere.example/",
+                "http://ce.internal:8080@elsewhere.example/",
+            ),
+        ] {
+            assert_eq!(
+                cleaned(Address::ToolHost, &[("location", given)]).unwrap()["location"],
+                host,
+                "{given}"
+            );
+            assert_eq!(
+                cleaned(Address::Path, &[("location", given)]).unwrap()["location"],
+                path,
+                "{given}"
+            );
+        }
+        assert_eq!(
+            cleaned(Address::Path, &[("location", "/a"), ("location", "/b")]),
+            Err(UnfitAnswer::Twice("Location"))
+        );
+    }
+
+    #[test]
+    fn cookies_stay_on_the_tools_own_host_and_never_pass_in_the_path_form() {
+        let answer = [
+            ("set-cookie", "sid=1; Path=/; HttpOnly"),
+            ("set-cookie", "wide=1; Domain=example.org"),
+            ("set-cookie", "wide=1; domain"),
+            ("set-cookie", "__Host-countersign=stolen; Path=/; Secure"),
+            ("set-cookie", " __host-Countersign-nonce=x"),
+            ("set-cookie", "=__Host-countersign=nameless"),
+            ("set-cookie", "novalue"),
+        ];
+        let headers = cleaned(Address::ToolHost, &answer).unwrap();
+        let kept: Vec<&HeaderValue> = headers.get_all("set-cookie").iter().collect();
+        assert_eq!(kept, ["sid=1; Path=/; HttpOnly"]);
+        assert!(
+            !cleaned(Address::Path, &answer)
+                .unwrap()
+                .contains_key("set-cookie")
+        );
+    }
+
+    #[test]
+    fn dangerous_headers_end_here() {
+        let answer = [
+            ("service-worker-allowed", "/"),
+            ("clear-site-data", "\"*\""),
+            ("alt-svc", "h3=\":1\""),
+            ("www-authenticate", "Basic"),
+            ("strict-transport-security", "max-age=1"),
+            ("access-control-allow-origin", "*"),
+            ("connection", "x-a"),
+            ("x-a", "1"),
+            ("x-countersign-request-id", "forged"),
+            ("X-Countersign_User", "forged"),
+            ("x-accel-redirect", "/etc"),
+            ("server", "Orthanc"),
+            ("content-type", "text/html"),
+            ("etag", "\"1\""),
+        ];
+        let headers = cleaned(Address::ToolHost, &answer).unwrap();
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            ["content-type", "etag", "server", "x-countersign-request-id"]
+        );
+        assert_eq!(
+            headers["x-countersign-request-id"],
+            identity().request.to_string()
+        );
+    }
+
+    #[test]
+    fn a_listed_origin_keeps_its_cors_headers() {
+        let answer = |origin| {
+            [
+                ("access-control-allow-origin", origin),
+                ("access-control-allow-headers", "x-a"),
+            ]
+        };
+        let headers = cleaned(Address::ToolHost, &answer("https://viewer.example.org")).unwrap();
+        assert!(headers.contains_key("access-control-allow-headers"));
+        let headers = cleaned(Address::ToolHost, &answer("https://evil.example")).unwrap();
+        assert!(!headers.contains_key("access-control-allow-headers"));
+    }
+
+    #[test]
+    fn every_answer_in_the_path_form_is_sandboxed_and_the_tools_own_policy_stays() {
+        let headers = cleaned(
+            Address::Path,
+            &[("content-security-policy", "default-src 'none'")],
+        )
+        .unwrap();
+        let policies: Vec<&HeaderValue> = headers.get_all("content-security-policy").iter().collect();
+        assert_eq!(policies, ["default-src 'none'", "sandbox"]);
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        let headers = cleaned(Address::ToolHost, &[]).unwrap();
+        assert!(!headers.contains_key("content-security-policy"));
+    }
+
+    #[test]
+    fn too_much_head_is_withheld() {
+        let many = vec![("x-a", "1"); 21];
+        assert_eq!(cleaned(Address::Path, &many), Err(UnfitAnswer::TooMany(20)));
+        let long = "a".repeat(2_000);
+        assert_eq!(
+            cleaned(Address::Path, &[("x-a", &long)]),
+            Err(UnfitAnswer::TooLarge(2_000))
+        );
+    }
+}

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose,
-    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
+    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
 
 use crate::clock::Timestamp;
@@ -25,7 +26,9 @@ const BACKDATED: Duration = Duration::from_secs(300);
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// A name cannot stand in a certificate.
-    #[error("`{0}` is not a host name; accepted: letters, digits, hyphens and dots, `*` only as the first label")]
+    #[error(
+        "`{0}` is not a host name; accepted: letters, digits, hyphens and dots, `*` only as the first label"
+    )]
     Name(String),
     /// There is no name.
     #[error("no host name or address was given; accepted: at least one")]
@@ -52,8 +55,13 @@ impl Names {
     #[must_use]
     pub fn loopback() -> Self {
         Self {
-            dns: ["localhost", "gw.localhost", "*.gw.localhost"].map(str::to_owned).to_vec(),
-            ips: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])],
+            dns: ["localhost", "gw.localhost", "*.gw.localhost"]
+                .map(str::to_owned)
+                .to_vec(),
+            ips: vec![
+                IpAddr::from([127, 0, 0, 1]),
+                IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+            ],
         }
     }
 }
@@ -101,7 +109,10 @@ pub fn issue(names: &Names, vo: &str, ids: &Ids) -> Result<Issued, AuthorityErro
     };
 
     // A CA's name of its own, so that two installations never share one (clients keep several).
-    let ca_name = format!("CA {}", data_encoding::HEXLOWER.encode(&random_bytes::<4>(&**ids.random())?));
+    let ca_name = format!(
+        "CA {}",
+        data_encoding::HEXLOWER.encode(&random_bytes::<4>(&**ids.random())?)
+    );
     let mut ca = blank(&ca_name)?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -132,14 +143,18 @@ pub fn issue(names: &Names, vo: &str, ids: &Ids) -> Result<Issued, AuthorityErro
 fn pair(params: &CertificateParams, issuer: &Issuer<'_, KeyPair>) -> Result<Pair, AuthorityError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let certificate = params.signed_by(&key, issuer)?.pem();
-    Ok(Pair { certificate, key: Secret::new(key.serialize_pem()) })
+    Ok(Pair {
+        certificate,
+        key: Secret::new(key.serialize_pem()),
+    })
 }
 
 fn subject(name: &str) -> DistinguishedName {
     let mut subject = DistinguishedName::new();
-    for (kind, value) in
-        [(DnType::OrganizationName, "Countersign throw-away"), (DnType::CommonName, name)]
-    {
+    for (kind, value) in [
+        (DnType::OrganizationName, "Countersign throw-away"),
+        (DnType::CommonName, name),
+    ] {
         subject.push(kind, DnValue::Utf8String(value.to_owned()));
     }
     subject
@@ -156,16 +171,25 @@ fn serial(ids: &Ids) -> Result<SerialNumber, RandomError> {
 
 fn constraints(names: &Names) -> NameConstraints {
     // RFC 5280 section 4.2.1.10: a name permits itself and everything below it.
-    let mut hosts: Vec<&str> = names.dns.iter().map(|name| name.trim_start_matches("*.")).collect();
+    let mut hosts: Vec<&str> = names
+        .dns
+        .iter()
+        .map(|name| name.trim_start_matches("*."))
+        .collect();
     hosts.sort_unstable_by_key(|name| name.len());
     let mut permitted: Vec<&str> = Vec::new();
     for host in hosts {
-        if !permitted.iter().any(|known| host == *known || host.ends_with(&format!(".{known}"))) {
+        if !permitted
+            .iter()
+            .any(|known| host == *known || host.ends_with(&format!(".{known}")))
+        {
             permitted.push(host);
         }
     }
-    let mut subtrees: Vec<GeneralSubtree> =
-        permitted.into_iter().map(|host| GeneralSubtree::DnsName(host.to_owned())).collect();
+    let mut subtrees: Vec<GeneralSubtree> = permitted
+        .into_iter()
+        .map(|host| GeneralSubtree::DnsName(host.to_owned()))
+        .collect();
     subtrees.extend(names.ips.iter().map(|ip| {
         let bits = if ip.is_ipv4() { 32 } else { 128 };
         GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(*ip, bits))
@@ -179,7 +203,10 @@ fn constraints(names: &Names) -> NameConstraints {
         excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])));
         excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])));
     }
-    NameConstraints { permitted_subtrees: subtrees, excluded_subtrees: excluded }
+    NameConstraints {
+        permitted_subtrees: subtrees,
+        excluded_subtrees: excluded,
+    }
 }
 
 fn alternative_names(names: &Names) -> Result<Vec<SanType>, AuthorityError> {
@@ -199,7 +226,9 @@ fn check(names: &Names) -> Result<(), AuthorityError> {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     for name in &names.dns {
         let host = name.strip_prefix("*.").unwrap_or(name);
@@ -236,14 +265,19 @@ mod tests {
             .output()
             .expect("openssl is missing: apt-get install openssl");
         let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
     }
 
     fn written(issued: &Issued) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        for (name, text) in
-            [("ca.pem", &issued.ca), ("server.pem", &issued.server.certificate), ("vo.pem", &issued.vo.certificate)]
-        {
+        for (name, text) in [
+            ("ca.pem", &issued.ca),
+            ("server.pem", &issued.server.certificate),
+            ("vo.pem", &issued.vo.certificate),
+        ] {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         folder
@@ -255,15 +289,49 @@ mod tests {
         let folder = written(&issued);
         for arguments in [
             &["verify", "-x509_strict", "-CAfile", "ca.pem", "vo.pem"][..],
-            &["verify", "-x509_strict", "-CAfile", "ca.pem", "-purpose", "sslserver", "-verify_hostname", "localhost", "server.pem"],
-            &["verify", "-CAfile", "ca.pem", "-verify_hostname", "orthanc.gw.localhost", "server.pem"],
-            &["verify", "-CAfile", "ca.pem", "-verify_ip", "127.0.0.1", "server.pem"],
+            &[
+                "verify",
+                "-x509_strict",
+                "-CAfile",
+                "ca.pem",
+                "-purpose",
+                "sslserver",
+                "-verify_hostname",
+                "localhost",
+                "server.pem",
+            ],
+            &[
+                "verify",
+                "-CAfile",
+                "ca.pem",
+                "-verify_hostname",
+                "orthanc.gw.localhost",
+                "server.pem",
+            ],
+            &[
+                "verify",
+                "-CAfile",
+                "ca.pem",
+                "-verify_ip",
+                "127.0.0.1",
+                "server.pem",
+            ],
             &["verify", "-CAfile", "ca.pem", "-verify_ip", "::1", "server.pem"],
         ] {
             let (ok, said) = openssl(folder.path(), arguments);
             assert!(ok, "{arguments:?}: {said}");
         }
-        let (ok, _) = openssl(folder.path(), &["verify", "-CAfile", "ca.pem", "-verify_hostname", "example.org", "server.pem"]);
+        let (ok, _) = openssl(
+            folder.path(),
+            &[
+                "verify",
+                "-CAfile",
+                "ca.pem",
+                "-verify_hostname",
+                "example.org",
+                "server.pem",
+            ],
+        );
         assert!(!ok);
     }
 
@@ -301,13 +369,22 @@ mod tests {
         let issuer = Issuer::new(ca, key);
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), certificate.pem()).unwrap();
-        for (name, fits) in [("a.localhost", true), ("example.org", false), ("192.0.2.1", false), ("127.0.0.1", true)] {
+        for (name, fits) in [
+            ("a.localhost", true),
+            ("example.org", false),
+            ("192.0.2.1", false),
+            ("127.0.0.1", true),
+        ] {
             let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
             params.distinguished_name = subject("x");
             params.not_before = now.minus(BACKDATED).to_offset();
             let leaf = params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
             std::fs::write(folder.path().join("leaf.pem"), leaf.pem()).unwrap();
-            assert_eq!(openssl(folder.path(), &["verify", "-CAfile", "ca.pem", "leaf.pem"]).0, fits, "{name}");
+            assert_eq!(
+                openssl(folder.path(), &["verify", "-CAfile", "ca.pem", "leaf.pem"]).0,
+                fits,
+                "{name}"
+            );
         }
     }
 
@@ -316,18 +393,30 @@ mod tests {
         let ids = ids();
         let issued = issue(&Names::loopback(), "imense", &ids).unwrap();
         let checked = check(
-            Source { name: "vo.pem", text: &issued.vo.certificate },
-            Source { name: "vo.key", text: issued.vo.key.expose() },
+            Source {
+                name: "vo.pem",
+                text: &issued.vo.certificate,
+            },
+            Source {
+                name: "vo.key",
+                text: issued.vo.key.expose(),
+            },
             &**ids.clock(),
         )
         .unwrap();
         assert_eq!(checked.facts().algorithm, Algorithm::P256);
-        assert_eq!(checked.facts().subject_text, "O=Countersign throw-away, CN=VO imense");
+        assert_eq!(
+            checked.facts().subject_text,
+            "O=Countersign throw-away, CN=VO imense"
+        );
     }
 
     #[test]
     fn two_authorities_share_neither_name_nor_key() {
-        let (one, two) = (issue(&Names::loopback(), "a", &ids()).unwrap(), issue(&Names::loopback(), "a", &ids()).unwrap());
+        let (one, two) = (
+            issue(&Names::loopback(), "a", &ids()).unwrap(),
+            issue(&Names::loopback(), "a", &ids()).unwrap(),
+        );
         let names: Vec<String> = [&one.ca, &two.ca]
             .map(|text| pem::certificates("ca", text).unwrap().remove(0))
             .iter()
@@ -340,9 +429,18 @@ mod tests {
     #[test]
     fn names_that_no_certificate_can_hold_are_refused() {
         for name in ["", "a b", "a..b", "*", "a.*.b", "-a", "http://x", "é.example"] {
-            let names = Names { dns: vec![name.to_owned()], ips: vec![] };
-            assert!(matches!(issue(&names, "a", &ids()), Err(AuthorityError::Name(_))), "{name}");
+            let names = Names {
+                dns: vec![name.to_owned()],
+                ips: vec![],
+            };
+            assert!(
+                matches!(issue(&names, "a", &ids()), Err(AuthorityError::Name(_))),
+                "{name}"
+            );
         }
-        assert!(matches!(issue(&Names::default(), "a", &ids()), Err(AuthorityError::NoName)));
+        assert!(matches!(
+            issue(&Names::default(), "a", &ids()),
+            Err(AuthorityError::NoName)
+        ));
     }
 }

@@ -39,7 +39,9 @@ pub enum Flaw {
     #[error(transparent)]
     Pem(#[from] PemError),
     /// Not a certificate.
-    #[error("`{file}`: certificate {position} cannot be read; accepted: X.509 version 3 in DER, as `openssl x509` writes it")]
+    #[error(
+        "`{file}`: certificate {position} cannot be read; accepted: X.509 version 3 in DER, as `openssl x509` writes it"
+    )]
     Unreadable {
         /// The file.
         file: String,
@@ -71,25 +73,33 @@ pub enum Flaw {
         now: Timestamp,
     },
     /// It is a CA's.
-    #[error("`{file}`: `basicConstraints` says CA:TRUE; accepted: an end-entity certificate (a proxy below a CA certificate is refused everywhere)")]
+    #[error(
+        "`{file}`: `basicConstraints` says CA:TRUE; accepted: an end-entity certificate (a proxy below a CA certificate is refused everywhere)"
+    )]
     Authority {
         /// The file.
         file: String,
     },
     /// It is a proxy itself.
-    #[error("`{file}`: `proxyCertInfo` is there, so this is a proxy; accepted: the end-entity certificate that the CA issued")]
+    #[error(
+        "`{file}`: `proxyCertInfo` is there, so this is a proxy; accepted: the end-entity certificate that the CA issued"
+    )]
     IsProxy {
         /// The file.
         file: String,
     },
     /// The subject has no name.
-    #[error("`{file}`: `subject` is empty; accepted: a distinguished name, since a proxy's subject is this one plus a CN")]
+    #[error(
+        "`{file}`: `subject` is empty; accepted: a distinguished name, since a proxy's subject is this one plus a CN"
+    )]
     NoSubject {
         /// The file.
         file: String,
     },
     /// The key is too short.
-    #[error("`{file}`: `subjectPublicKey` is RSA with {bits} bits; accepted: RSA with 2048 to 4096 bits, P-256 or P-384")]
+    #[error(
+        "`{file}`: `subjectPublicKey` is RSA with {bits} bits; accepted: RSA with 2048 to 4096 bits, P-256 or P-384"
+    )]
     RsaSize {
         /// The file.
         file: String,
@@ -105,19 +115,25 @@ pub enum Flaw {
         found: String,
     },
     /// It may not sign.
-    #[error("`{file}`: `keyUsage` lacks digitalSignature; accepted: a certificate whose key may sign (RFC 3820 section 3.1)")]
+    #[error(
+        "`{file}`: `keyUsage` lacks digitalSignature; accepted: a certificate whose key may sign (RFC 3820 section 3.1)"
+    )]
     MayNotSign {
         /// The file.
         file: String,
     },
     /// The private key is not read.
-    #[error("the private key in `{file}` is not accepted; accepted: RSA with 2048 to 4096 bits, P-256 or P-384, as PKCS#8, SEC1 or PKCS#1")]
+    #[error(
+        "the private key in `{file}` is not accepted; accepted: RSA with 2048 to 4096 bits, P-256 or P-384, as PKCS#8, SEC1 or PKCS#1"
+    )]
     Key {
         /// The file.
         file: String,
     },
     /// The private key belongs to another certificate.
-    #[error("the private key in `{key}` ({found}) does not belong to the certificate in `{certificate}`; accepted: the key whose public half the certificate holds (compare `openssl pkey -pubout` with `openssl x509 -noout -pubkey`)")]
+    #[error(
+        "the private key in `{key}` ({found}) does not belong to the certificate in `{certificate}`; accepted: the key whose public half the certificate holds (compare `openssl pkey -pubout` with `openssl x509 -noout -pubkey`)"
+    )]
     KeyMismatch {
         /// File of the key.
         key: String,
@@ -175,7 +191,13 @@ impl Checked {
         random: &dyn Random,
     ) -> Result<VoCertificate, SealError> {
         let sealed_key = sealing.seal(random, &label(vo, self.facts.sha256), self.key.expose())?;
-        Ok(VoCertificate { id, vo, facts: self.facts, chain: self.chain, sealed_key })
+        Ok(VoCertificate {
+            id,
+            vo,
+            facts: self.facts,
+            chain: self.chain,
+            sealed_key,
+        })
     }
 
     /// The key as a signer, for a certificate that is used without being stored.
@@ -245,7 +267,9 @@ impl VoCertificate {
     pub fn signer(&self, sealing: Option<&SealingKey>) -> Result<Arc<dyn Signer>, SealError> {
         let sealing = sealing.ok_or(SealError::Sealed)?;
         let der = sealing.open(&label(self.vo, self.facts.sha256), &self.sealed_key)?;
-        FileKey::read(der.expose()).map(|key| Arc::new(key) as Arc<dyn Signer>).ok_or(SealError::Broken)
+        FileKey::read(der.expose())
+            .map(|key| Arc::new(key) as Arc<dyn Signer>)
+            .ok_or(SealError::Broken)
     }
 }
 
@@ -269,11 +293,24 @@ fn label(vo: VoId, certificate: Hash) -> Label {
 pub fn check(certificate: Source<'_>, key: Source<'_>, clock: &dyn Clock) -> Result<Checked, Flaws> {
     let mut flaws = Vec::new();
     let mut note = |flaw: Flaw| flaws.push(flaw);
-    let chain = pem::certificates(certificate.name, certificate.text).map_err(|error| note(error.into())).ok();
-    let key_der = pem::key(key.name, key.text).map_err(|error| note(error.into())).ok();
-    let facts = chain.as_deref().and_then(|chain| chain_facts(certificate.name, chain, clock.now(), &mut flaws));
+    let chain = pem::certificates(certificate.name, certificate.text)
+        .map_err(|error| note(error.into()))
+        .ok();
+    let key_der = pem::key(key.name, key.text)
+        .map_err(|error| note(error.into()))
+        .ok();
+    let facts = chain
+        .as_deref()
+        .and_then(|chain| chain_facts(certificate.name, chain, clock.now(), &mut flaws));
     if let Some(der) = &key_der {
-        check_key(key.name, der, certificate.name, chain.as_deref(), facts.is_some(), &mut flaws);
+        check_key(
+            key.name,
+            der,
+            certificate.name,
+            chain.as_deref(),
+            facts.is_some(),
+            &mut flaws,
+        );
     }
     match (facts, chain, key_der) {
         (Some(facts), Some(mut chain), Some(key)) if flaws.is_empty() => {
@@ -297,13 +334,24 @@ fn check_key(
     let Some(key) = FileKey::read(der.expose()) else {
         // Where the certificate's own key is of a refused kind, saying it once is enough.
         if known || chain.is_none() {
-            flaws.push(Flaw::Key { file: name.to_owned() });
+            flaws.push(Flaw::Key {
+                file: name.to_owned(),
+            });
         }
         return;
     };
-    let Some(Ok(leaf)) = chain.and_then(<[_]>::first).map(|leaf| parse(certificate, 1, leaf)) else { return };
+    let Some(Ok(leaf)) = chain
+        .and_then(<[_]>::first)
+        .map(|leaf| parse(certificate, 1, leaf))
+    else {
+        return;
+    };
     if key.spki().as_deref() != Ok(leaf.public_key().raw) {
-        flaws.push(Flaw::KeyMismatch { key: name.to_owned(), certificate: certificate.to_owned(), found: key.algorithm() });
+        flaws.push(Flaw::KeyMismatch {
+            key: name.to_owned(),
+            certificate: certificate.to_owned(),
+            found: key.algorithm(),
+        });
     }
 }
 
@@ -330,7 +378,10 @@ fn chain_facts(name: &str, chain: &[Vec<u8>], now: Timestamp, flaws: &mut Vec<Fl
             && upper.is_ca()
             && lower.verify_signature(Some(upper.public_key())).is_ok();
         if !leads {
-            flaws.push(Flaw::Chain { file: file(), position: index + 1 });
+            flaws.push(Flaw::Chain {
+                file: file(),
+                position: index + 1,
+            });
         }
     }
     let (leaf, der) = (parsed.first()?, chain.first()?);
@@ -350,7 +401,10 @@ fn check_leaf(name: &str, leaf: &X509Certificate<'_>, flaws: &mut Vec<Flaw>) {
         flaws.push(Flaw::Authority { file: file() });
     }
     let is_proxy = |oid: &str| oid == PROXY_CERT_INFO || oid == PROXY_CERT_INFO_DRAFT;
-    if leaf.iter_extensions().any(|extension| is_proxy(&extension.oid.to_id_string())) {
+    if leaf
+        .iter_extensions()
+        .any(|extension| is_proxy(&extension.oid.to_id_string()))
+    {
         flaws.push(Flaw::IsProxy { file: file() });
     }
     if leaf.subject().iter().next().is_none() {
@@ -366,25 +420,47 @@ fn check_leaf(name: &str, leaf: &X509Certificate<'_>, flaws: &mut Vec<Flaw>) {
     }
 }
 
-fn check_validity(name: &str, position: usize, certificate: &X509Certificate<'_>, now: Timestamp, flaws: &mut Vec<Flaw>) {
+fn check_validity(
+    name: &str,
+    position: usize,
+    certificate: &X509Certificate<'_>,
+    now: Timestamp,
+    flaws: &mut Vec<Flaw>,
+) {
     let (not_before, not_after) = validity(certificate);
     if now < not_before {
-        flaws.push(Flaw::NotYetValid { file: name.to_owned(), position, not_before, now });
+        flaws.push(Flaw::NotYetValid {
+            file: name.to_owned(),
+            position,
+            not_before,
+            now,
+        });
     }
     if now > not_after {
-        flaws.push(Flaw::Expired { file: name.to_owned(), position, not_after, now });
+        flaws.push(Flaw::Expired {
+            file: name.to_owned(),
+            position,
+            not_after,
+            now,
+        });
     }
 }
 
 fn validity(certificate: &X509Certificate<'_>) -> (Timestamp, Timestamp) {
     let validity = certificate.validity();
-    (Timestamp::from_secs(validity.not_before.timestamp()), Timestamp::from_secs(validity.not_after.timestamp()))
+    (
+        Timestamp::from_secs(validity.not_before.timestamp()),
+        Timestamp::from_secs(validity.not_after.timestamp()),
+    )
 }
 
 fn parse<'a>(name: &str, position: usize, der: &'a [u8]) -> Result<X509Certificate<'a>, Flaw> {
     match X509Certificate::from_der(der) {
         Ok((&[], certificate)) => Ok(certificate),
-        _ => Err(Flaw::Unreadable { file: name.to_owned(), position }),
+        _ => Err(Flaw::Unreadable {
+            file: name.to_owned(),
+            position,
+        }),
     }
 }
 
@@ -394,17 +470,30 @@ fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
 
 fn algorithm(name: &str, certificate: &X509Certificate<'_>) -> Result<Algorithm, Flaw> {
     let key = certificate.public_key();
-    let unsupported = |found: String| Flaw::Unsupported { file: name.to_owned(), found };
+    let unsupported = |found: String| Flaw::Unsupported {
+        file: name.to_owned(),
+        found,
+    };
     match key.algorithm.algorithm.to_id_string().as_str() {
         "1.2.840.113549.1.1.1" => {
-            let bits = key.parsed().map_err(|_| unsupported("not readable".to_owned()))?.key_size();
+            let bits = key
+                .parsed()
+                .map_err(|_| unsupported("not readable".to_owned()))?
+                .key_size();
             match u16::try_from(bits) {
                 Ok(size) if (2048..=4096).contains(&size) => Ok(Algorithm::Rsa(size)),
-                _ => Err(Flaw::RsaSize { file: name.to_owned(), bits }),
+                _ => Err(Flaw::RsaSize {
+                    file: name.to_owned(),
+                    bits,
+                }),
             }
         }
         "1.2.840.10045.2.1" => {
-            let curve = key.algorithm.parameters.as_ref().and_then(|curve| curve.as_oid().ok());
+            let curve = key
+                .algorithm
+                .parameters
+                .as_ref()
+                .and_then(|curve| curve.as_oid().ok());
             match curve.map(|oid| oid.to_id_string()).as_deref() {
                 Some("1.2.840.10045.3.1.7") => Ok(Algorithm::P256),
                 Some("1.3.132.0.34") => Ok(Algorithm::P384),
@@ -443,7 +532,13 @@ fn facts(der: &[u8], certificate: &X509Certificate<'_>, algorithm: Algorithm) ->
 /// A length of time in its two largest units.
 fn words(length: Duration) -> String {
     let seconds = length.as_secs();
-    let units = [(31_557_600, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let units = [
+        (31_557_600, "y"),
+        (86_400, "d"),
+        (3_600, "h"),
+        (60, "min"),
+        (1, "s"),
+    ];
     let mut rest = seconds;
     let mut parts = Vec::new();
     for (size, name) in units {
@@ -453,7 +548,11 @@ fn words(length: Duration) -> String {
         }
     }
     parts.truncate(2);
-    if parts.is_empty() { "0 s".to_owned() } else { parts.join(" ") }
+    if parts.is_empty() {
+        "0 s".to_owned()
+    } else {
+        parts.join(" ")
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@ use crate::id::{Ids, SystemSource};
 
 macro_rules! fixture {
     ($name:literal) => {
-        (include_str!(concat!("../../certs/", $name, ".pem")), include_str!(concat!("../../certs/", $name, ".key")))
+        (
+            include_str!(concat!("../../certs/", $name, ".pem")),
+            include_str!(concat!("../../certs/", $name, ".key")),
+        )
     };
 }
 
@@ -15,11 +18,24 @@ fn now() -> HandClock {
 }
 
 fn try_pair(pair: (&str, &str)) -> Result<Checked, Flaws> {
-    check(Source { name: "vo.pem", text: pair.0 }, Source { name: "vo.key", text: pair.1 }, &now())
+    check(
+        Source {
+            name: "vo.pem",
+            text: pair.0,
+        },
+        Source {
+            name: "vo.key",
+            text: pair.1,
+        },
+        &now(),
+    )
 }
 
 fn flaws(pair: (&str, &str)) -> Vec<Flaw> {
-    try_pair(pair).map(|checked| checked.facts.subject_text).unwrap_err().0
+    try_pair(pair)
+        .map(|checked| checked.facts.subject_text)
+        .unwrap_err()
+        .0
 }
 
 #[test]
@@ -33,8 +49,16 @@ fn good_certificates_of_every_accepted_kind_pass() {
         let checked = try_pair(pair).unwrap();
         assert_eq!(checked.facts.algorithm, algorithm);
         assert_eq!(checked.chain.len(), chain);
-        assert_eq!(checked.facts.warnings.is_empty(), matches!(algorithm, Algorithm::Rsa(_)));
-        assert!(checked.facts.subject_text.starts_with("C=GB, O=Countersign throw-away, CN=VO vo-"));
+        assert_eq!(
+            checked.facts.warnings.is_empty(),
+            matches!(algorithm, Algorithm::Rsa(_))
+        );
+        assert!(
+            checked
+                .facts
+                .subject_text
+                .starts_with("C=GB, O=Countersign throw-away, CN=VO vo-")
+        );
         assert_eq!(checked.facts.not_before.to_string(), "2020-01-01T00:00:00Z");
     }
 }
@@ -49,27 +73,54 @@ fn the_authoritys_own_certificate_at_the_end_is_left_out() {
 #[test]
 fn each_bad_certificate_has_exactly_its_own_flaw() {
     assert!(matches!(flaws(fixture!("expired"))[..], [Flaw::Expired { .. }]));
-    assert!(matches!(flaws(fixture!("future"))[..], [Flaw::NotYetValid { .. }]));
-    assert!(matches!(flaws(fixture!("rsa1024"))[..], [Flaw::RsaSize { bits: 1024, .. }]));
+    assert!(matches!(
+        flaws(fixture!("future"))[..],
+        [Flaw::NotYetValid { .. }]
+    ));
+    assert!(matches!(
+        flaws(fixture!("rsa1024"))[..],
+        [Flaw::RsaSize { bits: 1024, .. }]
+    ));
     assert!(matches!(flaws(fixture!("p521"))[..], [Flaw::Unsupported { .. }]));
-    assert!(matches!(flaws(fixture!("ed25519"))[..], [Flaw::Unsupported { .. }]));
-    assert!(matches!(flaws(fixture!("no-signing"))[..], [Flaw::MayNotSign { .. }]));
+    assert!(matches!(
+        flaws(fixture!("ed25519"))[..],
+        [Flaw::Unsupported { .. }]
+    ));
+    assert!(matches!(
+        flaws(fixture!("no-signing"))[..],
+        [Flaw::MayNotSign { .. }]
+    ));
     assert!(matches!(flaws(fixture!("proxy"))[..], [Flaw::IsProxy { .. }]));
     let key = fixture!("vo-rsa").1;
-    assert!(matches!(flaws((fixture!("vo-ec").0, key))[..], [Flaw::KeyMismatch { .. }]));
+    assert!(matches!(
+        flaws((fixture!("vo-ec").0, key))[..],
+        [Flaw::KeyMismatch { .. }]
+    ));
     assert!(matches!(
         flaws((fixture!("vo-ec").0, include_str!("../../certs/encrypted.key")))[..],
         [Flaw::Pem(PemError::Encrypted { .. })]
     ));
-    assert!(matches!(flaws((fixture!("vo-ec").0, fixture!("p521").1))[..], [Flaw::Key { .. }]));
+    assert!(matches!(
+        flaws((fixture!("vo-ec").0, fixture!("p521").1))[..],
+        [Flaw::Key { .. }]
+    ));
 }
 
 #[test]
 fn a_ca_certificate_is_refused_and_all_flaws_come_at_once() {
     let found = flaws((include_str!("../../certs/ca.pem"), fixture!("vo-rsa").1));
-    assert!(found.iter().any(|flaw| matches!(flaw, Flaw::Authority { .. })), "{found:?}");
-    assert!(found.iter().any(|flaw| matches!(flaw, Flaw::MayNotSign { .. })), "{found:?}");
-    assert!(found.iter().any(|flaw| matches!(flaw, Flaw::KeyMismatch { .. })), "{found:?}");
+    assert!(
+        found.iter().any(|flaw| matches!(flaw, Flaw::Authority { .. })),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|flaw| matches!(flaw, Flaw::MayNotSign { .. })),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|flaw| matches!(flaw, Flaw::KeyMismatch { .. })),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -77,7 +128,10 @@ fn both_files_are_judged_when_both_are_wrong() {
     let found = flaws(("hello", include_str!("../../certs/encrypted.key")));
     assert!(matches!(
         found[..],
-        [Flaw::Pem(PemError::NoCertificate { .. }), Flaw::Pem(PemError::Encrypted { .. })]
+        [
+            Flaw::Pem(PemError::NoCertificate { .. }),
+            Flaw::Pem(PemError::Encrypted { .. })
+        ]
     ));
 }
 
@@ -85,16 +139,33 @@ fn both_files_are_judged_when_both_are_wrong() {
 fn intermediates_must_lead_upwards() {
     let (certificate, key) = fixture!("vo-ec");
     let wrong = format!("{certificate}{}", fixture!("vo-rsa").0);
-    assert!(matches!(flaws((&wrong, key))[..], [Flaw::Chain { position: 1, .. }]));
+    assert!(matches!(
+        flaws((&wrong, key))[..],
+        [Flaw::Chain { position: 1, .. }]
+    ));
 }
 
 #[test]
 fn a_skewed_clock_is_said_with_both_times_and_the_difference() {
     let clock = HandClock::new(Timestamp::parse("2019-12-31T20:30:00Z").unwrap());
     let (text, key) = fixture!("vo-ec");
-    let checked = check(Source { name: "vo.pem", text }, Source { name: "vo.key", text: key }, &clock);
+    let checked = check(
+        Source { name: "vo.pem", text },
+        Source {
+            name: "vo.key",
+            text: key,
+        },
+        &clock,
+    );
     let message = checked.map(|_| ()).unwrap_err().to_string();
-    for part in ["vo.pem", "`notBefore`", "2020-01-01T00:00:00Z", "2019-12-31T20:30:00Z", "3 h 30 min ahead", "accepted:"] {
+    for part in [
+        "vo.pem",
+        "`notBefore`",
+        "2020-01-01T00:00:00Z",
+        "2019-12-31T20:30:00Z",
+        "3 h 30 min ahead",
+        "accepted:",
+    ] {
         assert!(message.contains(part), "{part} is not in: {message}");
     }
 }
@@ -113,7 +184,10 @@ fn every_flaw_names_its_file_and_what_is_accepted() {
     ] {
         for flaw in flaws(pair) {
             let message = flaw.to_string();
-            assert!(message.contains("`vo.") && message.contains("accepted"), "{message}");
+            assert!(
+                message.contains("`vo.") && message.contains("accepted"),
+                "{message}"
+            );
             assert!(!message.ends_with('.') && !message.contains('\n'), "{message}");
         }
     }
@@ -128,18 +202,32 @@ fn a_stored_certificate_signs_only_with_its_key_its_vo_and_its_own_row() {
         .unwrap()
         .seal(ids.next().unwrap(), ids.next().unwrap(), &sealing, &*random)
         .unwrap();
-    assert_eq!(stored.signer(Some(&sealing)).unwrap().algorithm(), Algorithm::P256);
+    assert_eq!(
+        stored.signer(Some(&sealing)).unwrap().algorithm(),
+        Algorithm::P256
+    );
     assert!(matches!(stored.signer(None), Err(SealError::Sealed)));
-    let moved = VoCertificate { vo: ids.next().unwrap(), ..stored.clone() };
+    let moved = VoCertificate {
+        vo: ids.next().unwrap(),
+        ..stored.clone()
+    };
     assert!(matches!(moved.signer(Some(&sealing)), Err(SealError::Broken)));
     let other = try_pair(fixture!("vo-rsa")).unwrap();
-    let swapped = VoCertificate { facts: other.facts, ..stored };
+    let swapped = VoCertificate {
+        facts: other.facts,
+        ..stored
+    };
     assert!(matches!(swapped.signer(Some(&sealing)), Err(SealError::Broken)));
 }
 
 #[test]
 fn lengths_of_time_are_said_in_two_units() {
-    for (seconds, said) in [(0, "0 s"), (59, "59 s"), (3_661, "1 h 1 min"), (90_000, "1 d 1 h")] {
+    for (seconds, said) in [
+        (0, "0 s"),
+        (59, "59 s"),
+        (3_661, "1 h 1 min"),
+        (90_000, "1 d 1 h"),
+    ] {
         assert_eq!(words(Duration::from_secs(seconds)), said);
     }
 }

@@ -19,4 +19,5 @@ pub mod certificate;
 pub mod pem;
 pub mod seal;
 pub mod signer;
+pub mod store;
 pub mod tls;

@@ -51,7 +51,9 @@ pub enum SealError {
         mode: u32,
     },
     /// The file holds something else.
-    #[error("the sealing key file `{path}` does not hold a sealing key; accepted: 32 random bytes as 64 hexadecimal digits or in base64")]
+    #[error(
+        "the sealing key file `{path}` does not hold a sealing key; accepted: 32 random bytes as 64 hexadecimal digits or in base64"
+    )]
     Form {
         /// The file.
         path: PathBuf,
@@ -96,7 +98,8 @@ impl Label {
     /// The same, bound to a further part. Parts are length-prefixed, so that two lists never read the same.
     #[must_use]
     pub fn with(mut self, part: &[u8]) -> Self {
-        self.0.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        self.0
+            .extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         self.0.extend_from_slice(part);
         self
     }
@@ -139,12 +142,19 @@ impl SealingKey {
     /// # Errors
     /// [`SealError::File`], [`SealError::Mode`], [`SealError::Form`], each naming the file.
     pub fn load(path: &Path) -> Result<Self, SealError> {
-        let failed = |source| SealError::File { path: path.to_owned(), done: "read", source };
+        let failed = |source| SealError::File {
+            path: path.to_owned(),
+            done: "read",
+            source,
+        };
         let file = File::open(path).map_err(failed)?;
         let about = file.metadata().map_err(failed)?;
         // SECURITY: the open file is judged, not its name, which could be swapped in between.
         if about.mode() & 0o077 != 0 {
-            return Err(SealError::Mode { path: path.to_owned(), mode: about.mode() & 0o7777 });
+            return Err(SealError::Mode {
+                path: path.to_owned(),
+                mode: about.mode() & 0o7777,
+            });
         }
         let mut text = String::new();
         let read = file.take(FILE_MAX).read_to_string(&mut text);
@@ -155,10 +165,12 @@ impl SealingKey {
         }
         key_bytes(text.expose().trim())
             .and_then(Self::from_bytes)
-            .ok_or_else(|| SealError::Form { path: path.to_owned() })
+            .ok_or_else(|| SealError::Form {
+                path: path.to_owned(),
+            })
     }
 
-    /// Writes the key to a new file of mode 0600, durably. An existing file is never replaced.
+    /// Writes the key to a new file of mode 0600, and both file and folder to the disk. An existing file is never replaced.
     ///
     /// # Errors
     /// [`SealError::File`], also when the file exists.
@@ -169,8 +181,17 @@ impl SealingKey {
             .create_new(true)
             .mode(0o600)
             .open(path)
-            .and_then(|mut file| file.write_all(text.expose().as_bytes()).and_then(|()| file.sync_all()));
-        written.map_err(|source| SealError::File { path: path.to_owned(), done: "written", source })
+            .and_then(|mut file| {
+                file.write_all(text.expose().as_bytes())?;
+                file.sync_all()?;
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+            });
+        written.map_err(|source| SealError::File {
+            path: path.to_owned(),
+            done: "written",
+            source,
+        })
     }
 
     /// Seals `plain` for `label`.
@@ -181,7 +202,11 @@ impl SealingKey {
         // A random 96-bit nonce: far fewer than 2^32 values are ever sealed with one key (NIST SP 800-38D section 8.3).
         let nonce = random_bytes::<NONCE_LEN>(random)?;
         let mut body = plain.to_vec();
-        let sealed = self.aead.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(&label.0), &mut body);
+        let sealed = self.aead.seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(&label.0),
+            &mut body,
+        );
         if sealed.is_err() {
             body.zeroize();
             return Err(SealError::Broken);
@@ -206,7 +231,10 @@ impl SealingKey {
             return Err(SealError::Broken);
         }
         if id != self.id {
-            return Err(SealError::OtherKey { envelope: HEXLOWER.encode(id), key: HEXLOWER.encode(&self.id) });
+            return Err(SealError::OtherKey {
+                envelope: HEXLOWER.encode(id),
+                key: HEXLOWER.encode(&self.id),
+            });
         }
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Broken)?;
         let mut body = body.to_vec();
@@ -301,9 +329,19 @@ mod tests {
         let path = folder.path().join("sealing.key");
         let (key, label) = (key(), Label::new("test"));
         key.write(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         let envelope = key.seal(&SystemSource::new(), &label, b"secret").unwrap();
-        assert_eq!(SealingKey::load(&path).unwrap().open(&label, &envelope).unwrap().expose(), b"secret");
+        assert_eq!(
+            SealingKey::load(&path)
+                .unwrap()
+                .open(&label, &envelope)
+                .unwrap()
+                .expose(),
+            b"secret"
+        );
         assert!(matches!(key.write(&path), Err(SealError::File { .. })));
     }
 
@@ -321,12 +359,24 @@ mod tests {
             (b"abc".as_slice(), 0o600, "64 hexadecimal digits"),
             (&[0xff; 64], 0o600, "64 hexadecimal digits"),
             (b"", 0o600, "64 hexadecimal digits"),
-            (HEXLOWER.encode(&[7; 32]).as_bytes(), 0o640, "mode 0640; accepted: 0600"),
+            (
+                HEXLOWER.encode(&[7; 32]).as_bytes(),
+                0o640,
+                "mode 0640; accepted: 0600",
+            ),
         ] {
             let message = put(text, mode).unwrap_err().to_string();
-            assert!(message.contains(says) && message.contains("sealing.key"), "{message}");
+            assert!(
+                message.contains(says) && message.contains("sealing.key"),
+                "{message}"
+            );
         }
-        assert!(SealingKey::load(&folder.path().join("none")).unwrap_err().to_string().contains("none"));
+        assert!(
+            SealingKey::load(&folder.path().join("none"))
+                .unwrap_err()
+                .to_string()
+                .contains("none")
+        );
     }
 
     #[test]

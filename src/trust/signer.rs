@@ -5,7 +5,8 @@ use std::fmt;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256,
+    RsaKeyPair,
 };
 
 /// What a key is, as far as a signature and its peers are concerned.
@@ -66,7 +67,11 @@ impl FileKey {
     pub fn read(der: &[u8]) -> Option<Self> {
         let p256 = || EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_ASN1_SIGNING, der).ok();
         let p384 = || EcdsaKeyPair::from_private_key_der(&ECDSA_P384_SHA384_ASN1_SIGNING, der).ok();
-        let rsa = || RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)).ok();
+        let rsa = || {
+            RsaKeyPair::from_pkcs8(der)
+                .or_else(|_| RsaKeyPair::from_der(der))
+                .ok()
+        };
         p256()
             .map(|pair| Pair::Ec(pair, Algorithm::P256))
             .or_else(|| p384().map(|pair| Pair::Ec(pair, Algorithm::P384)))
@@ -85,7 +90,9 @@ impl Signer for FileKey {
     fn algorithm(&self) -> Algorithm {
         match &self.0 {
             Pair::Ec(_, algorithm) => *algorithm,
-            Pair::Rsa(pair) => Algorithm::Rsa(u16::try_from(pair.public_modulus_len() * 8).unwrap_or(u16::MAX)),
+            Pair::Rsa(pair) => {
+                Algorithm::Rsa(u16::try_from(pair.public_modulus_len() * 8).unwrap_or(u16::MAX))
+            }
         }
     }
 
@@ -101,19 +108,24 @@ impl Signer for FileKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
         let random = unused_random();
         match &self.0 {
-            Pair::Ec(pair, _) => {
-                pair.sign(&random, message).map(|signature| signature.as_ref().to_vec()).map_err(|_| SignError)
-            }
+            Pair::Ec(pair, _) => pair
+                .sign(&random, message)
+                .map(|signature| signature.as_ref().to_vec())
+                .map_err(|_| SignError),
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map_err(|_| SignError)?;
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .map_err(|_| SignError)?;
                 Ok(signature)
             }
         }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the signature functions take a random source and ignore it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the signature functions take a random source and ignore it"
+)]
 fn unused_random() -> SystemRandom {
     SystemRandom::new()
 }
@@ -154,13 +166,21 @@ mod tests {
 
     #[test]
     fn signatures_verify_with_the_public_key() {
-        let Pair::Ec(pair, _) = key(include_str!("../../certs/vo-ec.key")).0 else { panic!("not EC") };
+        let Pair::Ec(pair, _) = key(include_str!("../../certs/vo-ec.key")).0 else {
+            panic!("not EC")
+        };
         let public = pair.public_key().as_ref().to_vec();
         let signature = FileKey(Pair::Ec(pair, Algorithm::P256)).sign(b"message").unwrap();
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public).verify(b"message", &signature).unwrap();
-        let Pair::Rsa(pair) = key(include_str!("../../certs/vo-rsa.key")).0 else { panic!("not RSA") };
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public)
+            .verify(b"message", &signature)
+            .unwrap();
+        let Pair::Rsa(pair) = key(include_str!("../../certs/vo-rsa.key")).0 else {
+            panic!("not RSA")
+        };
         let public = pair.public_key().as_ref().to_vec();
         let signature = FileKey(Pair::Rsa(pair)).sign(b"message").unwrap();
-        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public).verify(b"message", &signature).unwrap();
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public)
+            .verify(b"message", &signature)
+            .unwrap();
     }
 }
