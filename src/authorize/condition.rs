@@ -9,8 +9,10 @@ use crate::problem::{AsProblem, Kind, Problem};
 
 /// Longest condition in bytes.
 pub(super) const LONGEST: usize = 1_000;
-/// Deepest nesting of brackets, and most `if`s.
+/// Deepest nesting of brackets.
 const DEEPEST: usize = 20;
+/// Most operators, dots and `if`s: each can be one more level of the tree.
+const MOST_OPERATORS: usize = 100;
 
 /// Why a condition is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,9 +44,11 @@ pub enum ConditionError {
     /// An expression that does not fit the task's schema.
     #[error("the condition does not fit the task: {0}")]
     Invalid(String),
-    /// Nested deeper than the limit.
-    #[error("the condition is nested deeper than {DEEPEST} levels")]
-    TooDeep,
+    /// Nested deeper, or of more parts, than the limit.
+    #[error(
+        "the condition is too complex: at most {DEEPEST} levels of brackets and {MOST_OPERATORS} operators, dots and `if`s"
+    )]
+    TooComplex,
     /// Longer than the limit.
     #[error("the condition is longer than {LONGEST} bytes")]
     TooLong,
@@ -86,20 +90,24 @@ pub(super) fn expression(text: &str) -> Result<pst::Expr, ConditionError> {
     if text.len() > LONGEST {
         return Err(ConditionError::TooLong);
     }
-    if depth(text) > DEEPEST {
-        return Err(ConditionError::TooDeep);
+    if is_too_complex(text) {
+        return Err(ConditionError::TooComplex);
     }
     let parsed: Expression = text.parse().map_err(|errors| syntax(text, &errors))?;
     pst::Expr::try_from(parsed.as_ref().clone()).map_err(|error| ConditionError::Invalid(error.to_string()))
 }
 
-/// How deep brackets nest, with every `if` counted as a level; strings are left out.
+/// Whether the tree of an expression could be too high.
 ///
-/// SECURITY: the parser recurses on these, and some hundred levels would overflow the stack of the whole gateway.
-fn depth(text: &str) -> usize {
-    let (mut open, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+/// SECURITY: Cedar's parser, validator and destructor recurse along brackets and along chains of operators, and some
+/// hundred levels would overflow the stack, which ends the whole gateway. Strings are left out; what is counted may be
+/// more than there is, never less.
+fn is_too_complex(text: &str) -> bool {
+    let (mut open, mut deepest, mut operators) = (0_usize, 0_usize, 0_usize);
+    let (mut in_string, mut escaped, mut in_comment, mut before) = (false, false, false, 0);
     for byte in text.bytes() {
         match byte {
+            _ if in_comment => in_comment = byte != b'\n',
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
             b'"' => in_string = !in_string,
@@ -107,12 +115,18 @@ fn depth(text: &str) -> usize {
             b'(' | b'[' | b'{' => {
                 open += 1;
                 deepest = deepest.max(open);
+                operators += usize::from(byte == b'[');
             }
             b')' | b']' | b'}' => open = open.saturating_sub(1),
+            b'+' | b'-' | b'*' | b'.' | b'!' => operators += 1,
+            b'/' if before == b'/' => in_comment = true,
+            b'&' | b'|' | b':' if before == byte => operators += 1,
+            b'f' if before == b'i' => operators += 1,
             _ => {}
         }
+        before = byte;
     }
-    deepest + text.matches("if").count()
+    deepest > DEEPEST || operators > MOST_OPERATORS
 }
 
 fn syntax(text: &str, errors: &cedar_policy::ParseErrors) -> ConditionError {

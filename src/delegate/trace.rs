@@ -135,7 +135,10 @@ impl TraceQuery {
             request,
             by: self.by().to_owned(),
             query: self.shown(),
-            found: found.iter().map(|traced| traced.proxy.serial.to_string()).collect(),
+            found: found
+                .iter()
+                .map(|traced| traced.proxy.serial.to_string())
+                .collect(),
             persons,
         }
     }

@@ -29,7 +29,9 @@ pub enum TlsError {
     )]
     Refused(rustls::Error),
     /// The certificate is not valid now.
-    #[error("the TLS certificate is valid from {from} to {to}, and this machine's clock says {now}; accepted: a certificate that is valid now")]
+    #[error(
+        "the TLS certificate is valid from {from} to {to}, and this machine's clock says {now}; accepted: a certificate that is valid now"
+    )]
     NotValidNow {
         /// Begin of its validity.
         from: Timestamp,
@@ -92,13 +94,21 @@ impl Identity {
     /// # Errors
     /// [`TlsError::NotValidNow`] with all three times.
     pub fn check_validity(&self, now: Timestamp) -> Result<(), TlsError> {
-        let Some((_, leaf)) = self.chain.first().and_then(|der| X509Certificate::from_der(der).ok()) else {
+        let Some((_, leaf)) = self
+            .chain
+            .first()
+            .and_then(|der| X509Certificate::from_der(der).ok())
+        else {
             return Ok(()); // `server_config` says what is wrong with it
         };
         let validity = leaf.validity();
         let from = Timestamp::from_secs(validity.not_before.timestamp());
         let to = Timestamp::from_secs(validity.not_after.timestamp());
-        if (from..=to).contains(&now) { Ok(()) } else { Err(TlsError::NotValidNow { from, to, now }) }
+        if (from..=to).contains(&now) {
+            Ok(())
+        } else {
+            Err(TlsError::NotValidNow { from, to, now })
+        }
     }
 
     /// The certificates, the server's own first.
@@ -153,7 +163,10 @@ mod tests {
         let at = |text| identity.check_validity(Timestamp::parse(text).unwrap());
         assert!(at("2000-06-01T00:00:00Z").is_ok());
         let error = at("2026-01-01T00:00:00Z").unwrap_err().to_string();
-        assert!(error.contains("2001-01-01T00:00:00Z") && error.contains("2026-01-01T00:00:00Z"), "{error}");
+        assert!(
+            error.contains("2001-01-01T00:00:00Z") && error.contains("2026-01-01T00:00:00Z"),
+            "{error}"
+        );
     }
 
     #[test]

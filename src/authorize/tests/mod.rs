@@ -743,27 +743,49 @@ fn no_condition_overflows_the_stack() {
     let tool = jobs();
     let authorize = story().authorize();
     let check = |text: &str| authorize.check_condition(id(IMENSE), &tool, "monitor job", text);
-    for (text, deep) in [
-        (format!("{}true{}", "(".repeat(400), ")".repeat(400)), true),
-        (format!("{}true{}", "[".repeat(400), "]".repeat(400)), true),
-        (format!("{}1{}", "{a:".repeat(240), "}".repeat(240)), true),
-        (format!("{}true", "if true then true else ".repeat(40)), true),
-        (format!("{}true", "if true then true else ".repeat(20)), false),
-        (format!("{}true{}", "(".repeat(20), ")".repeat(20)), false),
-        (format!("{}true", "true&&".repeat(160)), false),
-        (format!("{}true", "true||".repeat(160)), false),
-        (format!("1{} == 1", "+1".repeat(450)), false),
-        (format!("1{} == 1", "*1".repeat(450)), false),
-        (format!("context{}", ".a".repeat(450)), false),
-        (format!("context{}", "[\"a\"]".repeat(150)), false),
-        (format!("context has a{}", ".a".repeat(450)), false),
-        (format!("{}true", "!".repeat(900)), false),
-        (format!("{}1 == 1", "-".repeat(900)), false),
-        (format!("principal in {}VO::\"x\"", "A::".repeat(300)), false),
-    ] {
-        let checked = check(&text);
-        assert_eq!(checked == Err(ConditionError::TooDeep), deep, "{text}: {checked:?}");
+    for (count, too_complex) in [(400, true), (150, true), (90, false)] {
+        for (part, end) in [
+            ("true && ", "true"),
+            ("true||", "true"),
+            ("1+", "1 == 1"),
+            ("1*", "1 == 1"),
+            ("context.", "a"),
+            ("if true then true else ", "true"),
+            ("!", "true"),
+            ("-", "1 == 1"),
+            ("A::", "B::\"x\" == principal"),
+        ] {
+            let text = format!("{}{end}", part.repeat(count.min(960 / part.len())));
+            if count.min(960 / part.len()) > 110 || !too_complex {
+                let checked = check(&text);
+                assert_eq!(
+                    checked == Err(ConditionError::TooComplex),
+                    too_complex,
+                    "{text}: {checked:?}"
+                );
+            }
+        }
+        let chain = format!("context{}", ".a".repeat(count));
+        assert_eq!(check(&chain) == Err(ConditionError::TooComplex), too_complex);
     }
+    for (open, close) in [
+        ("(", ")"),
+        ("[", "]"),
+        ("{a: ", "}"),
+        ("ip(", ")"),
+        ("[\"\\\"\", ", "]"),
+    ] {
+        let nested = |count: usize| check(&format!("{}1{}", open.repeat(count), close.repeat(count)));
+        assert_eq!(nested(100), Err(ConditionError::TooComplex), "{open}");
+        let hidden = format!("// \"\n{}1{}", open.repeat(100), close.repeat(100));
+        assert_eq!(check(&hidden), Err(ConditionError::TooComplex), "{open}");
+        assert_ne!(nested(20), Err(ConditionError::TooComplex), "{open}");
+    }
+    let list = (0..60)
+        .map(|n| format!("\"(((...{n}\""))
+        .collect::<Vec<_>>()
+        .join(", ");
+    assert_eq!(check(&format!("[{list}].contains(resource.id)")), Ok(()));
 }
 
 #[test]
