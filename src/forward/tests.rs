@@ -42,6 +42,7 @@ pub(super) fn tool() -> Tool {
         origins: Vec::new(),
         unique: Vec::new(),
         tasks: Vec::new(),
+        routes: crate::tool::Routes::default(),
         manifest: String::new(),
     }
 }

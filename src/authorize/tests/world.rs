@@ -257,6 +257,7 @@ pub(super) fn tool(name: &str, tasks: Vec<Task>) -> Arc<Tool> {
         origins: Vec::new(),
         unique: Vec::new(),
         tasks: tasks.into_iter().map(Arc::new).collect(),
+        routes: crate::tool::Routes::default(),
         manifest: String::new(),
     })
 }
