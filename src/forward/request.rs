@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::credential::Credential;
+use crate::delegate::Credential;
 use super::names;
 use crate::authenticate::Source;
 use crate::id::{PersonId, RequestId};

@@ -21,7 +21,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use super::address::OwnListeners;
 use super::config::Config;
 use super::connect::{ConnectError, Connector, Tls};
-use super::credential::Credential;
+use crate::delegate::Credential;
 use super::error::ForwardError;
 use super::request::{self, Identity};
 use super::response::{self, UnfitAnswer};
