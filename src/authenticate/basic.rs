@@ -103,7 +103,11 @@ impl Authenticate {
 
     async fn basic_session(&self, person: &Person, version: i64) -> Result<Arc<Session>, Problem> {
         let alive = |session: &Arc<Session>| session.kind == SessionKind::Basic;
-        if let Some((session, _)) = self.sessions_of(person.id).into_iter().find(|(session, _)| alive(session)) {
+        if let Some((session, _)) = self
+            .sessions_of(person.id)
+            .into_iter()
+            .find(|(session, _)| alive(session))
+        {
             // The password was judged against the store a moment ago; a session that outlived a change was ended by it.
             return Ok(session);
         }
@@ -123,10 +127,19 @@ impl Authenticate {
             must_change: false,
         };
         let _changing = self.0.changing.lock().await;
-        if let Some((session, _)) = self.sessions_of(person.id).into_iter().find(|(session, _)| alive(session)) {
+        if let Some((session, _)) = self
+            .sessions_of(person.id)
+            .into_iter()
+            .find(|(session, _)| alive(session))
+        {
             return Ok(session);
         }
-        let mut tx = self.0.db.begin_write().await.map_err(|error| error.as_problem())?;
+        let mut tx = self
+            .0
+            .db
+            .begin_write()
+            .await
+            .map_err(|error| error.as_problem())?;
         let written = async {
             // SECURITY: a password that was changed since it was judged begins nothing.
             if !store::is_unchanged(&mut tx, person.id, version).await? {

@@ -90,23 +90,49 @@ impl Config {
         let year = 365 * 24 * HOUR;
         let config = Self {
             cost: Cost {
-                memory_kib: number(&mut table, "argon2_memory_kib", 8_192..=4_194_304, default.cost.memory_kib),
+                memory_kib: number(
+                    &mut table,
+                    "argon2_memory_kib",
+                    8_192..=4_194_304,
+                    default.cost.memory_kib,
+                ),
                 passes: number(&mut table, "argon2_passes", 1..=64, default.cost.passes),
                 lanes: number(&mut table, "argon2_lanes", 1..=64, default.cost.lanes),
             },
             hashes_at_once: count(&mut table, "hashes_at_once", 1..=256, default.hashes_at_once),
-            hash_wait: table.duration("hash_wait", Duration::from_millis(100)..=60 * second, default.hash_wait),
-            browser_lifetime: table.duration("browser_lifetime", 60 * second..=year, default.browser_lifetime),
+            hash_wait: table.duration(
+                "hash_wait",
+                Duration::from_millis(100)..=60 * second,
+                default.hash_wait,
+            ),
+            browser_lifetime: table.duration(
+                "browser_lifetime",
+                60 * second..=year,
+                default.browser_lifetime,
+            ),
             browser_idle: table.duration("browser_idle", 60 * second..=year, default.browser_idle),
             token_lifetime: table.duration("token_lifetime", 60 * second..=year, default.token_lifetime),
             token_idle: table.duration("token_idle", 60 * second..=year, default.token_idle),
-            one_time_lifetime: table.duration("one_time_lifetime", 60 * second..=year, default.one_time_lifetime),
+            one_time_lifetime: table.duration(
+                "one_time_lifetime",
+                60 * second..=year,
+                default.one_time_lifetime,
+            ),
             basic_kept: table.duration("basic_kept", Duration::ZERO..=600 * second, default.basic_kept),
-            sessions_per_person: count(&mut table, "sessions_per_person", 2..=10_000, default.sessions_per_person),
+            sessions_per_person: count(
+                &mut table,
+                "sessions_per_person",
+                2..=10_000,
+                default.sessions_per_person,
+            ),
             account_burst: number(&mut table, "account_burst", 1..=1_000, default.account_burst),
             account_period: table.duration("account_period", second..=HOUR, default.account_period),
             source_burst: number(&mut table, "source_burst", 1..=100_000, default.source_burst),
-            source_period: table.duration("source_period", Duration::from_millis(1)..=HOUR, default.source_period),
+            source_period: table.duration(
+                "source_period",
+                Duration::from_millis(1)..=HOUR,
+                default.source_period,
+            ),
         };
         table.end();
         config

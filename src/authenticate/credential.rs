@@ -134,7 +134,10 @@ fn named_cookie(headers: &HeaderMap, wanted: &str) -> Result<Option<Secret<Strin
                 continue;
             }
             // An unreadable value is a value that no session has; it still counts as one of our cookies.
-            let value = std::str::from_utf8(value).unwrap_or_default().trim_ascii().to_owned();
+            let value = std::str::from_utf8(value)
+                .unwrap_or_default()
+                .trim_ascii()
+                .to_owned();
             if found.replace(Secret::new(value)).is_some() {
                 return Err(CredentialError::TwoCookies);
             }
@@ -167,7 +170,9 @@ pub(super) fn initiator(head: &Parts) -> Initiator {
     };
     let by_origin = match origin {
         Header::Absent => Initiator::Unsaid,
-        Header::One(origin) if own_origin(head).is_some_and(|own| own.eq_ignore_ascii_case(origin)) => Initiator::Same,
+        Header::One(origin) if own_origin(head).is_some_and(|own| own.eq_ignore_ascii_case(origin)) => {
+            Initiator::Same
+        }
         _ => Initiator::Foreign,
     };
     match (by_site, by_origin) {
@@ -194,7 +199,10 @@ fn own_origin(head: &Parts) -> Option<String> {
             _ => return None,
         },
     };
-    Some(format!("https://{}", authority.strip_suffix(":443").unwrap_or(authority)))
+    Some(format!(
+        "https://{}",
+        authority.strip_suffix(":443").unwrap_or(authority)
+    ))
 }
 
 enum Header<'a> {
@@ -215,7 +223,10 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Header<'a> {
 /// `Set-Cookie` for a session: ends with the browser (no `Max-Age`, no `Expires`), for this host only.
 #[must_use]
 pub fn set_cookie(name: &str, value: &Secret<String>) -> String {
-    format!("{name}={}; Path=/; Secure; HttpOnly; SameSite=Lax", value.expose())
+    format!(
+        "{name}={}; Path=/; Secure; HttpOnly; SameSite=Lax",
+        value.expose()
+    )
 }
 
 /// `Set-Cookie` that takes the cookie away.
@@ -256,8 +267,14 @@ mod tests {
     #[test]
     fn bearer_and_basic_are_read_and_foreign_schemes_are_not_credentials() {
         let read = |value: &str| authorization(&head(&[("authorization", value)]).headers);
-        assert_eq!(read("Bearer cst_abc"), Ok(Some(Credential::Bearer(secret("cst_abc")))));
-        assert_eq!(read("bearer  cst_abc"), Ok(Some(Credential::Bearer(secret("cst_abc")))));
+        assert_eq!(
+            read("Bearer cst_abc"),
+            Ok(Some(Credential::Bearer(secret("cst_abc"))))
+        );
+        assert_eq!(
+            read("bearer  cst_abc"),
+            Ok(Some(Credential::Bearer(secret("cst_abc"))))
+        );
         assert_eq!(
             read("Basic am9objpwYTpzcw=="),
             Ok(Some(Credential::Basic {
@@ -265,10 +282,25 @@ mod tests {
                 password: secret("pa:ss")
             }))
         );
-        for foreign in ["Negotiate abc", "Digest username=\"x\"", "AWS4-HMAC-SHA256 x", "", "Bearerx y"] {
+        for foreign in [
+            "Negotiate abc",
+            "Digest username=\"x\"",
+            "AWS4-HMAC-SHA256 x",
+            "",
+            "Bearerx y",
+        ] {
             assert_eq!(read(foreign), Ok(None), "{foreign}");
         }
-        for malformed in ["Bearer", "Bearer ", "Bearer a b", "Basic", "Basic %%%", "Basic am9obg==", "Basic /w==", "Basic am9obgo6eA=="] {
+        for malformed in [
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Basic",
+            "Basic %%%",
+            "Basic am9obg==",
+            "Basic /w==",
+            "Basic am9obgo6eA==",
+        ] {
             assert_eq!(read(malformed), Err(CredentialError::Malformed), "{malformed}");
         }
     }
@@ -276,10 +308,16 @@ mod tests {
     #[test]
     fn two_of_a_kind_are_refused() {
         let two = head(&[("authorization", "Bearer a"), ("authorization", "Digest b")]);
-        assert_eq!(authorization(&two.headers), Err(CredentialError::TwoAuthorizations));
+        assert_eq!(
+            authorization(&two.headers),
+            Err(CredentialError::TwoAuthorizations)
+        );
         for cookies in [
             &[("cookie", "__Host-countersign=a; __Host-countersign=b")][..],
-            &[("cookie", "__Host-countersign=a"), ("cookie", "x=1;__Host-countersign=a")],
+            &[
+                ("cookie", "__Host-countersign=a"),
+                ("cookie", "x=1;__Host-countersign=a"),
+            ],
             &[("cookie", "__Host-countersign=a; __host-Countersign=b")],
             &[("cookie", "__Host-countersign; __Host-countersign=b")],
         ] {
@@ -289,10 +327,17 @@ mod tests {
 
     #[test]
     fn our_cookie_is_found_among_others() {
-        let found = cookie(&head(&[("cookie", "a=b; __Host-countersign=tok; c=__Host-countersign=no")]).headers);
+        let found =
+            cookie(&head(&[("cookie", "a=b; __Host-countersign=tok; c=__Host-countersign=no")]).headers);
         assert_eq!(found, Ok(Some(secret("tok"))));
-        assert_eq!(cookie(&head(&[("cookie", "x__Host-countersign=a")]).headers), Ok(None));
-        assert_eq!(nonce(&head(&[("cookie", "__Host-countersign=a")]).headers), Ok(None));
+        assert_eq!(
+            cookie(&head(&[("cookie", "x__Host-countersign=a")]).headers),
+            Ok(None)
+        );
+        assert_eq!(
+            nonce(&head(&[("cookie", "__Host-countersign=a")]).headers),
+            Ok(None)
+        );
     }
 
     #[test]
@@ -305,27 +350,45 @@ mod tests {
         assert_eq!(says(&[]), Initiator::Unsaid);
         assert_eq!(says(&[("sec-fetch-site", "same-origin")]), Initiator::Same);
         assert_eq!(says(&[("sec-fetch-site", "none")]), Initiator::Unsaid);
-        assert_eq!(says(&[("origin", "https://gw.example.org:8443")]), Initiator::Same);
+        assert_eq!(
+            says(&[("origin", "https://gw.example.org:8443")]),
+            Initiator::Same
+        );
         for foreign in [
             &[("sec-fetch-site", "same-site")][..],
-            &[("sec-fetch-site", "cross-site"), ("origin", "https://gw.example.org:8443")],
-            &[("sec-fetch-site", "same-origin"), ("origin", "https://evil.example")],
+            &[
+                ("sec-fetch-site", "cross-site"),
+                ("origin", "https://gw.example.org:8443"),
+            ],
+            &[
+                ("sec-fetch-site", "same-origin"),
+                ("origin", "https://evil.example"),
+            ],
             &[("origin", "https://gw.example.org")],
             &[("origin", "http://gw.example.org:8443")],
             &[("origin", "null")],
-            &[("origin", "https://gw.example.org:8443"), ("origin", "https://evil.example")],
+            &[
+                ("origin", "https://gw.example.org:8443"),
+                ("origin", "https://evil.example"),
+            ],
             &[("sec-fetch-site", "")],
         ] {
             assert_eq!(says(foreign), Initiator::Foreign, "{foreign:?}");
         }
-        let default_port = head(&[("host", "gw.example.org:443"), ("origin", "https://gw.example.org")]);
+        let default_port = head(&[
+            ("host", "gw.example.org:443"),
+            ("origin", "https://gw.example.org"),
+        ]);
         assert_eq!(initiator(&default_port), Initiator::Same);
     }
 
     #[test]
     fn cookies_end_with_the_browser() {
         let line = set_cookie(COOKIE, &secret("abc"));
-        assert_eq!(line, "__Host-countersign=abc; Path=/; Secure; HttpOnly; SameSite=Lax");
+        assert_eq!(
+            line,
+            "__Host-countersign=abc; Path=/; Secure; HttpOnly; SameSite=Lax"
+        );
         assert!(!line.contains("Max-Age") && !line.contains("Expires") && !line.contains("Domain"));
     }
 

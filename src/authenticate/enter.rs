@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::Authenticate;
 use super::credential::{NONCE_COOKIE, fresh, set_cookie};
 use super::login::{Ground, Prepared};
 use super::subject::{Session, SessionKind, Source, Subject};
-use super::Authenticate;
 use crate::id::{RequestId, SessionId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Hash, Login};
@@ -59,7 +59,9 @@ impl Codes {
         let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         codes.retain(|_, code| mono < code.until);
         if codes.len() >= CODES_AT_MOST {
-            return Err(Problem::new(Kind::Busy, "too many people are entering tools at once").retry_after(5));
+            return Err(
+                Problem::new(Kind::Busy, "too many people are entering tools at once").retry_after(5),
+            );
         }
         codes.insert(hash, code);
         Ok(())
@@ -94,7 +96,13 @@ impl Authenticate {
     ///
     /// # Errors
     /// A [`Problem`] when the session is not one that may have children, or the nonce is malformed.
-    pub fn enter_code(&self, subject: &Subject, host: &str, nonce: &str, to: &str) -> Result<Secret<String>, Problem> {
+    pub fn enter_code(
+        &self,
+        subject: &Subject,
+        host: &str,
+        nonce: &str,
+        to: &str,
+    ) -> Result<Secret<String>, Problem> {
         let session = subject
             .session()
             .filter(|session| session.kind == SessionKind::Browser && !session.must_change)
@@ -135,13 +143,21 @@ impl Authenticate {
             )
         };
         let mono = self.0.ids.clock().monotonic();
-        let code = self.0.codes.take(&Hash::of(code.as_bytes()), mono).ok_or_else(refused)?;
+        let code = self
+            .0
+            .codes
+            .take(&Hash::of(code.as_bytes()), mono)
+            .ok_or_else(refused)?;
         let nonce = nonce.map(|nonce| Hash::of(nonce.expose().as_bytes()));
         // SECURITY: the code is only good where and for whom it was made (session fixation, stolen addresses).
         if code.host != host || nonce != Some(code.nonce) {
             return Err(refused());
         }
-        let parent = self.0.sessions.by_id(code.session, self.now()).ok_or_else(refused)?;
+        let parent = self
+            .0
+            .sessions
+            .by_id(code.session, self.now())
+            .ok_or_else(refused)?;
         let directory = self.0.directory.load();
         let person = directory.person(parent.person).ok_or_else(refused)?;
         let prepared = self.prepare_child(&parent, person.home, host)?;
@@ -161,7 +177,12 @@ impl Authenticate {
         })
     }
 
-    fn prepare_child(&self, parent: &Arc<Session>, home: crate::id::VoId, host: &str) -> Result<Prepared, Problem> {
+    fn prepare_child(
+        &self,
+        parent: &Arc<Session>,
+        home: crate::id::VoId,
+        host: &str,
+    ) -> Result<Prepared, Problem> {
         let (token, hash) = fresh(&**self.0.ids.random(), "").map_err(|_| no_random())?;
         let session = Session {
             id: self.0.ids.next().map_err(|_| no_random())?,
@@ -196,7 +217,9 @@ fn safe_path(to: &str) -> &str {
     let plain = bytes.next() == Some(b'/')
         && !matches!(bytes.next(), Some(b'/' | b'\\'))
         && to.len() <= LONGEST_PATH
-        && to.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'#')
+        && to
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'#')
         && !to.starts_with("/.countersign/")
         && crate::tool::Target::parse(to).is_ok();
     if plain { to } else { "/" }

@@ -1,19 +1,18 @@
-//! Signing in with a password, and changing or resetting it.
+//! Signing in with a password, and beginning the session.
 
 use std::sync::Arc;
-
-use serde_json::json;
 
 use super::credential::{TOKEN_PREFIX, fresh};
 use super::session::Live;
 use super::store::{self, Stored};
-use super::subject::{Session, SessionKind, Source, Subject};
+use super::subject::{Session, SessionKind, Source};
 use super::{Authenticate, AuthenticateError};
+use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId, SessionId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Change, Hash, Login, SessionEnded};
+use crate::record::{Hash, Login};
 use crate::secret::Secret;
-use crate::store::{StoreError, Tx};
+use crate::store::StoreError;
 use crate::vo::{Person, PersonState};
 
 /// Level of assurance of a password alone (SP 800-63B-4 AAL1).
@@ -87,26 +86,6 @@ pub struct Opened {
     pub token: Secret<String>,
 }
 
-/// An own change of a password. Commit the transaction, then [`Authenticate::forget`] what ended.
-#[derive(Debug)]
-pub struct PasswordChange {
-    /// For the log.
-    pub change: Change,
-    /// The sessions that end with it, for the log.
-    pub ended: Option<SessionEnded>,
-}
-
-/// A reset of a password. Commit the transaction, then [`Authenticate::forget`] what ended.
-#[derive(Debug)]
-pub struct Reset {
-    /// The one-time password.
-    pub password: Secret<String>,
-    /// For the log.
-    pub change: Change,
-    /// The sessions that end with it, for the log.
-    pub ended: Option<SessionEnded>,
-}
-
 /// What looking at a name and a password gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -146,7 +125,10 @@ impl Verdict {
 
 /// The one answer to a name or password that is not right.
 pub(super) fn wrong() -> Problem {
-    Problem::new(Kind::WrongCredential, "the user name or the password is not right")
+    Problem::new(
+        Kind::WrongCredential,
+        "the user name or the password is not right",
+    )
 }
 
 /// A judged name and password.
@@ -183,7 +165,13 @@ impl Authenticate {
         };
         let problem = |error: AuthenticateError| error.as_problem();
         let rehashed = match rehash {
-            true => Some(self.0.hasher.hash(asked.password).await.map_err(|e| problem(e.into()))?),
+            true => Some(
+                self.0
+                    .hasher
+                    .hash(asked.password)
+                    .await
+                    .map_err(|e| problem(e.into()))?,
+            ),
             false => None,
         };
         let ground = Ground::Password {
@@ -195,7 +183,12 @@ impl Authenticate {
             .prepare(person, asked.opening, *one_time, ground)
             .map_err(problem)?;
         login.session = Some(prepared.session.id);
-        login.count = self.logins(person.id).await.map_err(|e| problem(e.into()))?.logins + 1;
+        login.count = self
+            .logins(person.id)
+            .await
+            .map_err(|e| problem(e.into()))?
+            .logins
+            + 1;
         Ok(SignedIn {
             login,
             result: Ok(prepared),
@@ -250,7 +243,9 @@ impl Authenticate {
         let live = Live::new(Arc::clone(&session), Some(prepared.hash), session.created);
         let surplus = self.0.sessions.insert(live);
         if !surplus.is_empty() {
-            self.end_surplus(&surplus).await.map_err(|error| error.as_problem())?;
+            self.end_surplus(&surplus)
+                .await
+                .map_err(|error| error.as_problem())?;
         }
         Ok(Opened {
             session,
@@ -264,9 +259,11 @@ impl Authenticate {
         // SECURITY: whatever the login rested on is looked at again inside the transaction, so that a reset, a second
         // use of a one-time password or a logout that came between leaves nothing alive.
         let holds = match &prepared.ground {
-            Ground::Password { version, one_time: true, .. } => {
-                store::use_up(&mut tx, person, *version, session.created).await?
-            }
+            Ground::Password {
+                version,
+                one_time: true,
+                ..
+            } => store::use_up(&mut tx, person, *version, session.created).await?,
             Ground::Password { version, .. } => store::is_unchanged(&mut tx, person, *version).await?,
             Ground::Parent(parent) => store::is_alive(&mut tx, *parent).await?,
         };
@@ -274,7 +271,12 @@ impl Authenticate {
             return Ok(false);
         }
         store::insert_session(&mut tx, session, prepared.home, Some(prepared.hash)).await?;
-        if let Ground::Password { version, one_time, rehashed } = &prepared.ground {
+        if let Ground::Password {
+            version,
+            one_time,
+            rehashed,
+        } = &prepared.ground
+        {
             store::count_login(&mut tx, person, prepared.home, session.created).await?;
             if let (Some(hash), false) = (rehashed, one_time) {
                 store::rehash(&mut tx, person, hash, *version).await?;
@@ -331,7 +333,9 @@ impl Authenticate {
             self.0.throttle.forgive(&attempt);
         }
         Ok(Checked {
-            person: person.clone().filter(|_| matches!(verdict, Verdict::Right { .. })),
+            person: person
+                .clone()
+                .filter(|_| matches!(verdict, Verdict::Right { .. })),
             verdict,
             attempted: person,
             version,
@@ -347,7 +351,10 @@ impl Authenticate {
         let id = person.map_or_else(|| PersonId::from(uuid::Uuid::nil()), |person| person.id);
         let stored = store::password(&self.0.db, id).await?;
         let too_long = password.expose().len() > super::password::MAX_BYTES;
-        let against = stored.as_ref().filter(|_| !too_long).map(|stored| stored.hash.as_str());
+        let against = stored
+            .as_ref()
+            .filter(|_| !too_long)
+            .map(|stored| stored.hash.as_str());
         let empty = Secret::new(String::new());
         let looked_at = if too_long { &empty } else { password };
         let compared = self.0.hasher.verify(looked_at, against).await?;
@@ -365,124 +372,9 @@ impl Authenticate {
         }
         Ok((verdict, stored.map_or(0, |stored| stored.version)))
     }
-
-    /// Changes the subject's own password, and ends her other sessions. A session that was opened with a one-time
-    /// password needs no `current` one and ends as well: she signs in with the new one.
-    ///
-    /// `words` are what anybody would try for this account (tool names, her name), see [`Authenticate::judge`].
-    ///
-    /// # Errors
-    /// A [`Problem`]: the current password is wrong, the new one is weak, too many attempts, or the store failed.
-    pub async fn change_password(
-        &self,
-        tx: &mut Tx,
-        subject: &Subject,
-        passwords: (Option<&Secret<String>>, &Secret<String>),
-        words: &[String],
-        request: RequestId,
-    ) -> Result<PasswordChange, Problem> {
-        let (current, new) = passwords;
-        let (Some(person), Some(session)) = (subject.as_person(), subject.session()) else {
-            return Err(Problem::new(Kind::NoCredential, "nobody is signed in"));
-        };
-        // SECURITY: only the short session that a one-time password opened is spared the present password.
-        if !session.must_change {
-            let current = current.ok_or_else(|| {
-                Problem::new(Kind::Invalid, "the present password is needed").with("field", "current")
-            })?;
-            let checked = self.check(&person.username, current, subject.source()).await?;
-            match checked.verdict {
-                Verdict::Right { .. } => {}
-                Verdict::Wrong => {
-                    return Err(Problem::new(Kind::Invalid, "the present password is not right").with("field", "current"));
-                }
-                other => return Err(other.problem()),
-            }
-        }
-        self.judge(person.id, new.expose(), words)
-            .map_err(|weakness| weakness.as_problem())?;
-        self.refuse_the_same(person.id, new).await.map_err(|e| e.as_problem())??;
-        let hash = self.0.hasher.hash(new).await.map_err(|error| error.as_problem())?;
-        let kept = (!session.must_change).then_some(session.id);
-        let ended = self.ending_all(person.id, kept, "password_changed", Some(request));
-        let now = self.now();
-        let written = async {
-            store::set_password(tx, (person.id, person.home), &hash, None, now).await?;
-            store::end_sessions(tx, person.id, kept, "password_changed", now).await
-        };
-        written.await.map_err(|error| error.as_problem())?;
-        let before = json!({ "one_time": session.must_change });
-        let change = password_change(
-            "user.change_own_password",
-            person,
-            Some(before),
-            json!({ "one_time": false }),
-        );
-        Ok(PasswordChange { change, ended })
-    }
-
-    async fn refuse_the_same(
-        &self,
-        person: PersonId,
-        new: &Secret<String>,
-    ) -> Result<Result<(), Problem>, AuthenticateError> {
-        let stored = store::password(&self.0.db, person).await?;
-        let hash = stored.as_ref().map(|stored| stored.hash.as_str());
-        let same = self.0.hasher.verify(new, hash).await?.right;
-        Ok(match same {
-            true => Err(Problem::new(
-                Kind::WeakPassword,
-                "it is the password that you have already",
-            )
-            .with("reason", "unchanged")),
-            false => Ok(()),
-        })
-    }
-
-    /// Gives an account a one-time password and ends all its sessions. Whether the caller may is for others to decide.
-    ///
-    /// # Errors
-    /// A [`Problem`] when the hash cannot be computed or the store failed.
-    pub async fn reset_password(&self, tx: &mut Tx, person: &Person, request: RequestId) -> Result<Reset, Problem> {
-        let password = self
-            .first_password(tx, person.id, person.home)
-            .await
-            .map_err(|error| error.as_problem())?;
-        let ended = self.ending_all(person.id, None, "reset", Some(request));
-        store::end_sessions(tx, person.id, None, "reset", self.now())
-            .await
-            .map_err(|error| error.as_problem())?;
-        let after = json!({ "one_time": true, "expires": self.one_time_expiry().to_string() });
-        Ok(Reset {
-            password,
-            change: password_change("user.reset_password", person, None, after),
-            ended,
-        })
-    }
-
-    /// Gives a new account its one-time password (a part of `user.add`, whose change is the record of it).
-    ///
-    /// # Errors
-    /// [`AuthenticateError`].
-    pub async fn first_password(
-        &self,
-        tx: &mut Tx,
-        person: PersonId,
-        home: VoId,
-    ) -> Result<Secret<String>, AuthenticateError> {
-        let password = self.0.hasher.one_time()?;
-        let hash = self.0.hasher.hash(&password).await?;
-        let expires = Some(self.one_time_expiry());
-        store::set_password(tx, (person, home), &hash, expires, self.now()).await?;
-        Ok(password)
-    }
-
-    fn one_time_expiry(&self) -> crate::clock::Timestamp {
-        self.now().plus(self.0.config.one_time_lifetime)
-    }
 }
 
-fn right_password(stored: &Stored, person: &Person, now: crate::clock::Timestamp, rehash: bool) -> Verdict {
+fn right_password(stored: &Stored, person: &Person, now: Timestamp, rehash: bool) -> Verdict {
     if person.state != PersonState::Active {
         return Verdict::Suspended;
     }
@@ -495,22 +387,5 @@ fn right_password(stored: &Stored, person: &Person, now: crate::clock::Timestamp
     Verdict::Right {
         one_time: stored.one_time,
         rehash,
-    }
-}
-
-fn password_change(
-    action: &str,
-    person: &Person,
-    before: Option<serde_json::Value>,
-    after: serde_json::Value,
-) -> Change {
-    Change {
-        action: action.into(),
-        kind: "password".into(),
-        target: person.id.to_string(),
-        vo: person.home,
-        person: Some(person.id),
-        before,
-        after: Some(after),
     }
 }

@@ -18,6 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 mod basic;
+mod change;
 mod config;
 mod credential;
 mod enter;
@@ -32,12 +33,13 @@ mod subject;
 mod tests;
 mod throttle;
 
+pub use change::{NewPassword, OneTime, PasswordChange, Reset};
 pub use config::{Config, Cost};
 pub use credential::{
     COOKIE, CredentialError, NONCE_COOKIE, TOKEN_PREFIX, clear_cookie, is_navigation, nonce, set_cookie,
 };
 pub use enter::{EnterStart, Entered};
-pub use login::{Opened, Opening, PasswordChange, Prepared, Reset, SignIn, SignedIn};
+pub use login::{Opened, Opening, Prepared, SignIn, SignedIn};
 pub use password::HashError;
 pub use recognise::Refusal;
 pub use store::LoginCount;

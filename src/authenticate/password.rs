@@ -40,7 +40,9 @@ impl AsProblem for HashError {
     fn as_problem(&self) -> Problem {
         match self {
             Self::Busy => Problem::new(Kind::Busy, "too many logins at once").retry_after(2),
-            Self::Random(_) | Self::Unusable => Problem::new(Kind::Internal, "the password cannot be checked"),
+            Self::Random(_) | Self::Unusable => {
+                Problem::new(Kind::Internal, "the password cannot be checked")
+            }
         }
     }
 }
@@ -73,10 +75,15 @@ impl Hasher {
     /// [`HashError::Unusable`] when Argon2 does not take the cost.
     pub(super) fn new(config: &Config, random: Arc<dyn Random>) -> Result<Self, HashError> {
         let cost = config.cost;
-        let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, None).map_err(|_| HashError::Unusable)?;
+        let params =
+            Params::new(cost.memory_kib, cost.passes, cost.lanes, None).map_err(|_| HashError::Unusable)?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         // The dummy's value is never compared with success; only its cost counts, which is today's.
-        let dummy = phc(cost, &random_bytes::<16>(&*random)?, &random_bytes::<32>(&*random)?);
+        let dummy = phc(
+            cost,
+            &random_bytes::<16>(&*random)?,
+            &random_bytes::<32>(&*random)?,
+        );
         Ok(Self {
             cost,
             argon2,
@@ -115,14 +122,21 @@ impl Hasher {
     ///
     /// # Errors
     /// [`HashError`].
-    pub(super) async fn verify(&self, password: &Secret<String>, stored: Option<&str>) -> Result<Verdict, HashError> {
+    pub(super) async fn verify(
+        &self,
+        password: &Secret<String>,
+        stored: Option<&str>,
+    ) -> Result<Verdict, HashError> {
         let known = stored.is_some();
         let stored = stored.unwrap_or(&self.dummy).to_owned();
         let (argon2, password, cost) = (self.argon2.clone(), password.clone(), self.cost);
         self.in_turn(move || {
             let hash = PasswordHash::new(&stored).map_err(|_| HashError::Unusable)?;
             // SECURITY: the crate compares in constant time; `known` keeps the dummy from ever being right.
-            let right = argon2.verify_password(password.expose().as_bytes(), &hash).is_ok() && known;
+            let right = argon2
+                .verify_password(password.expose().as_bytes(), &hash)
+                .is_ok()
+                && known;
             Ok(Verdict {
                 right,
                 rehash: !same_cost(&hash, cost),
@@ -141,7 +155,10 @@ impl Hasher {
         while letters < ONE_TIME_LENGTH {
             let [byte] = random_bytes::<1>(&*self.random)?;
             // 208 = 4 * 52: bytes above would favour the first letters.
-            let Some(letter) = UNAMBIGUOUS.get(usize::from(byte) % UNAMBIGUOUS.len()).filter(|_| byte < 208) else {
+            let Some(letter) = UNAMBIGUOUS
+                .get(usize::from(byte) % UNAMBIGUOUS.len())
+                .filter(|_| byte < 208)
+            else {
                 continue;
             };
             text.push(char::from(*letter));
@@ -217,9 +234,24 @@ mod tests {
         let second = hasher.hash(&secret("correct horse battery")).await.unwrap();
         assert!(first.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{first}");
         assert_ne!(first, second);
-        let verdict = hasher.verify(&secret("correct horse battery"), Some(&first)).await.unwrap();
-        assert_eq!(verdict, Verdict { right: true, rehash: false });
-        assert!(!hasher.verify(&secret("correct horse batterz"), Some(&first)).await.unwrap().right);
+        let verdict = hasher
+            .verify(&secret("correct horse battery"), Some(&first))
+            .await
+            .unwrap();
+        assert_eq!(
+            verdict,
+            Verdict {
+                right: true,
+                rehash: false
+            }
+        );
+        assert!(
+            !hasher
+                .verify(&secret("correct horse batterz"), Some(&first))
+                .await
+                .unwrap()
+                .right
+        );
     }
 
     #[tokio::test]
@@ -233,8 +265,17 @@ mod tests {
     #[tokio::test]
     async fn a_raised_cost_asks_for_a_new_hash() {
         let old = hasher(64).hash(&secret("correct horse battery")).await.unwrap();
-        let verdict = hasher(128).verify(&secret("correct horse battery"), Some(&old)).await.unwrap();
-        assert_eq!(verdict, Verdict { right: true, rehash: true });
+        let verdict = hasher(128)
+            .verify(&secret("correct horse battery"), Some(&old))
+            .await
+            .unwrap();
+        assert_eq!(
+            verdict,
+            Verdict {
+                right: true,
+                rehash: true
+            }
+        );
     }
 
     #[tokio::test]
@@ -246,7 +287,10 @@ mod tests {
         };
         let hasher = Hasher::new(&config, Arc::new(SystemSource::new())).unwrap();
         let _held = Arc::clone(&hasher.turns).acquire_owned().await.unwrap();
-        assert!(matches!(hasher.verify(&secret("x"), None).await, Err(HashError::Busy)));
+        assert!(matches!(
+            hasher.verify(&secret("x"), None).await,
+            Err(HashError::Busy)
+        ));
         assert_eq!(hasher.computed().get(), 0);
     }
 
@@ -256,7 +300,10 @@ mod tests {
         let (one, two) = (hasher.one_time().unwrap(), hasher.one_time().unwrap());
         assert!(one != two);
         assert_eq!(one.expose().chars().count(), ONE_TIME_LENGTH);
-        assert!(!one.expose().contains(['0', 'O', 'o', '1', 'l', 'I', 'i', '5', 'S', 'B'].as_slice()));
+        assert!(
+            !one.expose()
+                .contains(['0', 'O', 'o', '1', 'l', 'I', 'i', '5', 'S', 'B'].as_slice())
+        );
         assert_eq!(208 % UNAMBIGUOUS.len(), 0);
     }
 }

@@ -129,7 +129,11 @@ impl Sessions {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let (id, person) = (live.session.id, live.session.person);
         table.insert(Arc::new(live));
-        let own = table.by_person.get(&person).map(Vec::as_slice).unwrap_or_default();
+        let own = table
+            .by_person
+            .get(&person)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let surplus = own.len().saturating_sub(self.per_person);
         // Ids sort by the time at which they were made.
         let mut oldest: Vec<SessionId> = own.iter().copied().filter(|other| *other != id).collect();
@@ -148,7 +152,11 @@ impl Sessions {
 
     /// Everything of a person, except one family.
     pub(super) fn of_person_except(&self, person: PersonId, except: Option<SessionId>) -> Vec<SessionId> {
-        let kept: HashSet<SessionId> = except.map(|id| self.family(id)).unwrap_or_default().into_iter().collect();
+        let kept: HashSet<SessionId> = except
+            .map(|id| self.family(id))
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         let own = table.by_person.get(&person).into_iter().flatten();
         own.copied().filter(|id| !kept.contains(id)).collect()
@@ -187,7 +195,10 @@ impl Sessions {
         let mut expired: HashMap<PersonId, Vec<SessionId>> = HashMap::new();
         for live in table.by_id.values() {
             if !self.is_alive(&table, live, now) {
-                expired.entry(live.session.person).or_default().push(live.session.id);
+                expired
+                    .entry(live.session.person)
+                    .or_default()
+                    .push(live.session.id);
             }
         }
         expired
@@ -211,7 +222,12 @@ impl Sessions {
     pub(super) fn reconcile(&self, rows: Vec<Live>) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let there: HashSet<SessionId> = rows.iter().map(|row| row.session.id).collect();
-        let gone: Vec<SessionId> = table.by_id.keys().filter(|id| !there.contains(id)).copied().collect();
+        let gone: Vec<SessionId> = table
+            .by_id
+            .keys()
+            .filter(|id| !there.contains(id))
+            .copied()
+            .collect();
         for id in gone {
             table.remove(id);
         }
@@ -227,7 +243,11 @@ impl Sessions {
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).by_id.len()
+        self.table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_id
+            .len()
     }
 }
 
@@ -314,7 +334,14 @@ mod tests {
         assert!(sessions.by_token(&token(1), NOW.plus(3 * hour)).is_none());
         assert!(sessions.by_token(&token(2), NOW.plus(3 * hour)).is_some());
         assert!(sessions.by_token(&token(2), NOW.plus(12 * hour)).is_none());
-        assert_eq!(sessions.expired(NOW.plus(12 * hour)).values().map(Vec::len).sum::<usize>(), 2);
+        assert_eq!(
+            sessions
+                .expired(NOW.plus(12 * hour))
+                .values()
+                .map(Vec::len)
+                .sum::<usize>(),
+            2
+        );
     }
 
     #[test]
@@ -354,10 +381,18 @@ mod tests {
         sessions.insert(live(2, 1, SessionKind::Token));
         let later = NOW.plus(Duration::from_secs(100));
         assert!(sessions.by_token(&token(1), later).is_some());
-        sessions.reconcile(vec![live(1, 1, SessionKind::Token), live(3, 1, SessionKind::Token)]);
+        sessions.reconcile(vec![
+            live(1, 1, SessionKind::Token),
+            live(3, 1, SessionKind::Token),
+        ]);
         assert_eq!(sessions.len(), 2);
         assert!(sessions.by_token(&token(2), later).is_none());
-        assert_eq!(sessions.of_person(PersonId::from(uuid::Uuid::from_u128(1)), later).len(), 2);
+        assert_eq!(
+            sessions
+                .of_person(PersonId::from(uuid::Uuid::from_u128(1)), later)
+                .len(),
+            2
+        );
         assert_eq!(sessions.unwritten(Duration::from_secs(60)), [(sid(1), later)]);
         assert!(sessions.unwritten(Duration::from_secs(60)).is_empty());
     }

@@ -74,7 +74,12 @@ pub(super) async fn set_password(
 }
 
 /// The same password under a new cost, unless it was changed meanwhile.
-pub(super) async fn rehash(tx: &mut Tx, person: PersonId, hash: &str, version: i64) -> Result<(), StoreError> {
+pub(super) async fn rehash(
+    tx: &mut Tx,
+    person: PersonId,
+    hash: &str,
+    version: i64,
+) -> Result<(), StoreError> {
     run!(
         tx,
         "UPDATE password SET hash = $1, version = version + 1 WHERE person = $2 AND version = $3 AND ended_at IS NULL",
@@ -86,7 +91,12 @@ pub(super) async fn rehash(tx: &mut Tx, person: PersonId, hash: &str, version: i
 }
 
 /// Uses a one-time password up; `false` when somebody was faster or it was changed.
-pub(super) async fn use_up(tx: &mut Tx, person: PersonId, version: i64, now: Timestamp) -> Result<bool, StoreError> {
+pub(super) async fn use_up(
+    tx: &mut Tx,
+    person: PersonId,
+    version: i64,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let changed = run!(
         tx,
         "UPDATE password SET used_at = $1, version = version + 1
@@ -126,7 +136,12 @@ pub(super) async fn login_count(db: &Db, person: PersonId) -> Result<LoginCount,
         .unwrap_or_default())
 }
 
-pub(super) async fn count_login(tx: &mut Tx, person: PersonId, home: VoId, now: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn count_login(
+    tx: &mut Tx,
+    person: PersonId,
+    home: VoId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     run!(
         tx,
         "INSERT INTO login_count (person, vo_id, logins, last_login, failures, last_failure, version, ended_at)
@@ -271,32 +286,44 @@ pub(super) async fn alive(db: &Db) -> Result<Vec<Live>, StoreError> {
          FROM session WHERE ended_at IS NULL ORDER BY id"
     )?;
     rows.into_iter()
-        .map(|(id, person, kind, parent, host, token, created, expires, seen, methods, acr, must_change)| {
-            let kind = match (kind.as_str(), parent, host) {
-                ("browser", None, None) => SessionKind::Browser,
-                ("token", None, None) => SessionKind::Token,
-                ("basic", None, None) => SessionKind::Basic,
-                ("child", Some(parent), Some(host)) => SessionKind::Child {
-                    parent: SessionId::from(parent),
-                    host,
-                },
-                (other, ..) => return Err(StoreError::Inconsistent(format!("session {id} has kind `{other}`"))),
-            };
-            let token = token
-                .map(|bytes| <[u8; 32]>::try_from(bytes).map(Hash))
-                .transpose()
-                .map_err(|_| StoreError::Inconsistent(format!("session {id} has a token of a wrong length")))?;
-            let session = Session {
-                id: SessionId::from(id),
-                person: PersonId::from(person),
-                kind,
-                created: Timestamp(created),
-                expires: Timestamp(expires),
-                methods: methods.split(' ').filter(|method| !method.is_empty()).map(str::to_owned).collect(),
-                acr,
-                must_change,
-            };
-            Ok(Live::new(Arc::new(session), token, Timestamp(seen)))
-        })
+        .map(
+            |(id, person, kind, parent, host, token, created, expires, seen, methods, acr, must_change)| {
+                let kind = match (kind.as_str(), parent, host) {
+                    ("browser", None, None) => SessionKind::Browser,
+                    ("token", None, None) => SessionKind::Token,
+                    ("basic", None, None) => SessionKind::Basic,
+                    ("child", Some(parent), Some(host)) => SessionKind::Child {
+                        parent: SessionId::from(parent),
+                        host,
+                    },
+                    (other, ..) => {
+                        return Err(StoreError::Inconsistent(format!(
+                            "session {id} has kind `{other}`"
+                        )));
+                    }
+                };
+                let token = token
+                    .map(|bytes| <[u8; 32]>::try_from(bytes).map(Hash))
+                    .transpose()
+                    .map_err(|_| {
+                        StoreError::Inconsistent(format!("session {id} has a token of a wrong length"))
+                    })?;
+                let session = Session {
+                    id: SessionId::from(id),
+                    person: PersonId::from(person),
+                    kind,
+                    created: Timestamp(created),
+                    expires: Timestamp(expires),
+                    methods: methods
+                        .split(' ')
+                        .filter(|method| !method.is_empty())
+                        .map(str::to_owned)
+                        .collect(),
+                    acr,
+                    must_change,
+                };
+                Ok(Live::new(Arc::new(session), token, Timestamp(seen)))
+            },
+        )
         .collect()
 }

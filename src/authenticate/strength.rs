@@ -21,7 +21,9 @@ pub enum Weakness {
     #[error("it is longer than {MAX_BYTES} bytes")]
     Long,
     /// On the list, or made from an entry of it.
-    #[error("it is one of the 10,000 most common passwords, or one of them with digits around it or said twice")]
+    #[error(
+        "it is one of the 10,000 most common passwords, or one of them with digits around it or said twice"
+    )]
     Common,
     /// Made from a word that anybody would try here.
     #[error("it is little more than `{0}`, which is easy to guess here")]
@@ -57,7 +59,11 @@ impl Blocklist {
     #[must_use]
     pub fn shipped() -> Self {
         let lines = include_str!("common-passwords.txt").lines();
-        Self(lines.filter(|line| !line.starts_with('#') && !line.is_empty()).collect())
+        Self(
+            lines
+                .filter(|line| !line.starts_with('#') && !line.is_empty())
+                .collect(),
+        )
     }
 
     /// How many entries it has.
@@ -76,7 +82,11 @@ impl Blocklist {
     ///
     /// # Errors
     /// The [`Weakness`] found first.
-    pub fn judge<'a>(&self, password: &str, context: impl IntoIterator<Item = &'a str>) -> Result<(), Weakness> {
+    pub fn judge<'a>(
+        &self,
+        password: &str,
+        context: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), Weakness> {
         if password.len() > MAX_BYTES {
             return Err(Weakness::Long);
         }
@@ -153,7 +163,12 @@ fn plain(text: &str) -> String {
 fn shortest_unit(text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     let length = (1..=characters.len() / 2)
-        .find(|length| characters.iter().zip(characters.iter().skip(*length)).all(|(a, b)| a == b))
+        .find(|length| {
+            characters
+                .iter()
+                .zip(characters.iter().skip(*length))
+                .all(|(a, b)| a == b)
+        })
         .unwrap_or(characters.len());
     characters.into_iter().take(length).collect()
 }
@@ -165,7 +180,8 @@ fn is_pattern(lower: &str) -> bool {
         .zip(lower.chars().skip(1))
         .map(|(a, b)| i64::from(u32::from(b)) - i64::from(u32::from(a)))
         .collect();
-    let digits_in_order = lower.chars().all(|c| c.is_ascii_digit()) && steps.iter().all(|step| matches!(step, 1 | -9 | -1 | 9));
+    let digits_in_order =
+        lower.chars().all(|c| c.is_ascii_digit()) && steps.iter().all(|step| matches!(step, 1 | -9 | -1 | 9));
     distinct.len() < 5 || steps.len() == 1 || digits_in_order || shortest_unit(lower).chars().count() < 6
 }
 
@@ -174,7 +190,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const CONTEXT: [&str; 5] = ["countersign", "john.smith", "John Smith", "imense", "segmentation"];
+    const CONTEXT: [&str; 5] = [
+        "countersign",
+        "john.smith",
+        "John Smith",
+        "imense",
+        "segmentation",
+    ];
 
     fn judge(password: &str) -> Result<(), Weakness> {
         Blocklist::shipped().judge(password, CONTEXT)
@@ -228,7 +250,11 @@ mod tests {
             assert_eq!(judge(bad), Err(Weakness::Common), "{bad}");
         }
         let listed = Blocklist::shipped();
-        for entry in listed.0.iter().filter(|entry| entry.chars().count() >= MIN_CHARACTERS) {
+        for entry in listed
+            .0
+            .iter()
+            .filter(|entry| entry.chars().count() >= MIN_CHARACTERS)
+        {
             assert!(listed.judge(entry, []).is_err(), "{entry}");
             assert!(listed.judge(&entry.to_uppercase(), []).is_err(), "{entry}");
         }
@@ -236,7 +262,13 @@ mod tests {
 
     #[test]
     fn runs_and_repetitions_are_refused() {
-        for bad in ["aaaaaaaaaaaaaaaa", "abcdefghijklmnop", "987654321098765", "zqzqzqzqzqzqzqzq", "xkvbxkvbxkvbxkvb"] {
+        for bad in [
+            "aaaaaaaaaaaaaaaa",
+            "abcdefghijklmnop",
+            "987654321098765",
+            "zqzqzqzqzqzqzqzq",
+            "xkvbxkvbxkvbxkvb",
+        ] {
             assert!(judge(bad).is_err(), "{bad}");
         }
     }

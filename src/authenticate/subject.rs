@@ -135,6 +135,12 @@ impl Subject {
         }
     }
 
+    /// A subject for tests of the modules that come after this one.
+    #[cfg(test)]
+    pub(crate) const fn for_test(who: Who, session: Option<Arc<Session>>, source: Source) -> Self {
+        Self { who, session, source }
+    }
+
     /// Who it is.
     #[must_use]
     pub const fn who(&self) -> &Who {

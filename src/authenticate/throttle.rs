@@ -100,7 +100,9 @@ struct Limiter {
 
 impl std::fmt::Debug for Limiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Limiter").field("period", &self.period).finish_non_exhaustive()
+        f.debug_struct("Limiter")
+            .field("period", &self.period)
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,7 +126,9 @@ impl Limiter {
         self.table.make_room(self.clock.now());
         self.limiter.check_key(&key).map_err(|not_until| {
             let wait = not_until.wait_time_from(self.clock.now());
-            u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
+            u32::try_from(wait.as_millis().div_ceil(1_000))
+                .unwrap_or(u32::MAX)
+                .max(1)
         })
     }
 
@@ -137,7 +141,11 @@ impl Limiter {
     }
 
     fn forget(&self, key: Hash) {
-        self.table.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.table
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key);
     }
 }
 

@@ -137,14 +137,14 @@ impl Delegate {
     ///
     /// # Errors
     /// [`StoreError`]; then none of `events` is entered.
-    pub async fn index(&self, events: &[Event]) -> Result<(), StoreError> {
+    pub async fn index<'e>(&self, events: impl IntoIterator<Item = &'e Event>) -> Result<(), StoreError> {
         let relevant = |event: &&Event| match event {
             Event::Mint(_) => true,
             Event::Outcome(outcome) => outcome.signed.is_some(),
             _ => false,
         };
-        let mut events = events.iter().filter(relevant).peekable();
-        if events.peek().is_none() {
+        let events: Vec<&Event> = events.into_iter().filter(relevant).collect();
+        if events.is_empty() {
             return Ok(());
         }
         let mut tx = self.db.begin_write().await?;

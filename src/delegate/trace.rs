@@ -5,7 +5,8 @@
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::record::Hash;
+use crate::id::{PersonId, RequestId};
+use crate::record::{Hash, TraceEvent};
 use crate::store::{Db, StoreError};
 use crate::trust::pem;
 
@@ -121,6 +122,24 @@ impl TraceQuery {
                 .unwrap_or_default(),
             Query::Hash(hash) => hash.to_string(),
             Query::Serials(serials) | Query::Name(serials) => list(serials),
+        }
+    }
+
+    /// The record of this trace by `request`, which found `found`.
+    #[must_use]
+    pub fn event(&self, request: RequestId, found: &[Traced]) -> TraceEvent {
+        let mut persons: Vec<PersonId> = found.iter().map(|traced| traced.proxy.person).collect();
+        persons.sort_unstable();
+        persons.dedup();
+        TraceEvent {
+            request,
+            by: self.by().to_owned(),
+            query: self.shown(),
+            found: found
+                .iter()
+                .map(|traced| traced.proxy.serial.to_string())
+                .collect(),
+            persons,
         }
     }
 

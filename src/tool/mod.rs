@@ -237,6 +237,8 @@ pub struct Place {
     pub host: String,
 }
 
+mod answer;
+mod json;
 mod manifest;
 mod matching;
 mod snapshot;
@@ -245,6 +247,7 @@ mod target;
 mod task;
 mod template;
 
+pub use answer::{AnswerError, Created, Listed, created, needs_body};
 pub use manifest::Manifest;
 pub use matching::{FindError, MAX_ID, RouteError, Routes, TryError, is_id};
 pub use snapshot::{Tools, ToolsHandle};

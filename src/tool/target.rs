@@ -17,9 +17,9 @@ use crate::problem::{AsProblem, Kind, Problem};
 /// Longest target in bytes.
 pub const MAX_TARGET: usize = 8 * 1024;
 /// Most segments of a path.
-pub const MAX_SEGMENTS: usize = 128;
+const MAX_SEGMENTS: usize = 128;
 /// Most parameters of a query.
-pub const MAX_PAIRS: usize = 256;
+const MAX_PAIRS: usize = 256;
 
 /// A canonical path and query (origin form, RFC 9112 section 3.2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]

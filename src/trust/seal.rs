@@ -170,7 +170,7 @@ impl SealingKey {
             })
     }
 
-    /// Writes the key to a new file of mode 0600, durably. An existing file is never replaced.
+    /// Writes the key to a new file of mode 0600, and both file and folder to the disk. An existing file is never replaced.
     ///
     /// # Errors
     /// [`SealError::File`], also when the file exists.
@@ -182,8 +182,10 @@ impl SealingKey {
             .mode(0o600)
             .open(path)
             .and_then(|mut file| {
-                file.write_all(text.expose().as_bytes())
-                    .and_then(|()| file.sync_all())
+                file.write_all(text.expose().as_bytes())?;
+                file.sync_all()?;
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
             });
         written.map_err(|source| SealError::File {
             path: path.to_owned(),

@@ -6,6 +6,10 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::clock::Timestamp;
+
 use super::pem::{self, PemError};
 
 /// Why there is no TLS configuration.
@@ -24,6 +28,18 @@ pub enum TlsError {
         "the TLS certificate and key are not accepted ({0}); accepted: a server certificate (leaf first, then intermediates) and the key that belongs to it"
     )]
     Refused(rustls::Error),
+    /// The certificate is not valid now.
+    #[error(
+        "the TLS certificate is valid from {from} to {to}, and this machine's clock says {now}; accepted: a certificate that is valid now"
+    )]
+    NotValidNow {
+        /// Begin of its validity.
+        from: Timestamp,
+        /// End of its validity.
+        to: Timestamp,
+        /// This machine's clock.
+        now: Timestamp,
+    },
     /// The TLS library was built without what is needed.
     #[error("TLS cannot be set up: {0}")]
     Provider(rustls::Error),
@@ -73,6 +89,28 @@ impl Identity {
         })
     }
 
+    /// Whether the server's own certificate is valid at `now`.
+    ///
+    /// # Errors
+    /// [`TlsError::NotValidNow`] with all three times.
+    pub fn check_validity(&self, now: Timestamp) -> Result<(), TlsError> {
+        let Some((_, leaf)) = self
+            .chain
+            .first()
+            .and_then(|der| X509Certificate::from_der(der).ok())
+        else {
+            return Ok(()); // `server_config` says what is wrong with it
+        };
+        let validity = leaf.validity();
+        let from = Timestamp::from_secs(validity.not_before.timestamp());
+        let to = Timestamp::from_secs(validity.not_after.timestamp());
+        if (from..=to).contains(&now) {
+            Ok(())
+        } else {
+            Err(TlsError::NotValidNow { from, to, now })
+        }
+    }
+
     /// The certificates, the server's own first.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
@@ -116,6 +154,19 @@ mod tests {
     fn a_key_of_another_certificate_is_refused() {
         let identity = Identity::read(("server.pem", EC.0), ("server.key", RSA_KEY)).unwrap();
         assert!(matches!(server_config(identity, &[]), Err(TlsError::Refused(_))));
+    }
+
+    #[test]
+    fn an_ended_certificate_is_said_with_all_times() {
+        let expired = include_str!("../../certs/expired.pem");
+        let identity = Identity::read(("server.pem", expired), ("server.key", EC.1)).unwrap();
+        let at = |text| identity.check_validity(Timestamp::parse(text).unwrap());
+        assert!(at("2000-06-01T00:00:00Z").is_ok());
+        let error = at("2026-01-01T00:00:00Z").unwrap_err().to_string();
+        assert!(
+            error.contains("2001-01-01T00:00:00Z") && error.contains("2026-01-01T00:00:00Z"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -60,6 +60,13 @@ fn created(table: &mut Table<'_>, names: &Names) -> Creates {
             "must be a JSON pointer into each item, since `items` is there",
         );
     }
+    // SECURITY: what is nobody's is shared (a patient of many images); one person's upload must not describe it.
+    if made.owner == Whose::Nobody && !made.attributes.is_empty() {
+        table.flaw(
+            "attributes",
+            "cannot be given to a thing that is nobody's: anyone's answer could set them",
+        );
+    }
     made
 }
 

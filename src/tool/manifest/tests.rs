@@ -30,7 +30,7 @@ timeout = "90s"
 sensitive = ["queue"]
 creates = [
   { type = "job", id = "header:Location#last-segment", status = [201], owner = "subject" },
-  { type = "log", items = "/logs", id = "/id", status = [201, 202], owner = "nobody", when = "/state = ready", parent = { type = "job", id = "/job" }, attributes = { queue = "{queue}" } },
+  { type = "log", items = "/logs", id = "/id", status = [201, 202], when = "/state = ready", parent = { type = "job", id = "/job" }, attributes = { queue = "{queue}" } },
 ]
 
 [[task]]
@@ -94,7 +94,7 @@ fn the_whole_grammar_is_read() {
     assert_eq!(log.when, Some(("/state".into(), "ready".into())));
     assert_eq!(log.parent, Some(("job".into(), IdSource::Body("/job".into()))));
     assert_eq!(log.attributes["queue"], IdSource::Parameter("queue".into()));
-    assert_eq!(log.owner, Whose::Nobody);
+    assert_eq!(log.owner, Whose::Subject);
 
     let list = tool.task("list jobs").unwrap();
     assert_eq!(list.query, None);
@@ -257,6 +257,16 @@ fn a_list_that_shows_everyones_things_is_warned_about() {
     .unwrap();
     assert_eq!(manifest.warnings.len(), 1);
     assert!(manifest.warnings[0].starts_with("the task `look` reads without a resource"));
+}
+
+#[test]
+fn what_is_nobodys_is_described_by_nobody() {
+    let found = flaws(
+        "[tool]\nname = \"t\"\nupstream = \"u\"\n\
+         [[task]]\nname = \"a\"\nmatch = [\"POST /\"]\nkind = \"create\"\n\
+         creates = { type = \"patient\", id = \"/p\", status = [200], owner = \"nobody\", attributes = { ward = \"/w\" } }\n",
+    );
+    assert!(found.len() == 1 && found[0].contains("nobody's"), "{found:?}");
 }
 
 #[test]
