@@ -14,7 +14,7 @@ use crate::tool::{self, Audience, Task};
 
 /// A problem document (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ProblemDocument {
+pub(super) struct ProblemDocument {
     /// A page that explains this type of problem.
     #[serde(rename = "type")]
     pub kind: String,
@@ -161,7 +161,7 @@ pub(super) struct Describe;
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = Object)]
-pub struct Description(pub Value);
+pub(super) struct Description(pub(super) Value);
 
 impl Operation for Describe {
     type Body = Nothing;

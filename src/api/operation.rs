@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Response, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -57,7 +57,7 @@ pub(super) trait Operation: 'static {
 
 /// No body, or no answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Nothing {}
+pub(super) struct Nothing {}
 
 /// Writes a secret into JSON.
 ///
@@ -135,14 +135,20 @@ fn run<O: Operation>(api: &Api, call: Call, body: Bytes) -> BoxFuture<'_, Result
 
 /// Reads a whole body of at most `limit` bytes.
 pub(super) async fn read(request: http::Request<Body>, limit: usize) -> Result<Bytes, Problem> {
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Problem::new(
-            Kind::TooLarge,
-            format!("the body may have at most {limit} bytes"),
-        )),
-        Err(_) => Err(Problem::new(Kind::Malformed, "the body broke off")),
+    let mut body = request.into_body();
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::new(Kind::Malformed, "the body broke off"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() + data.len() > limit {
+            let detail = format!("the body may have at most {limit} bytes");
+            return Err(Problem::new(Kind::TooLarge, detail));
+        }
+        whole.extend_from_slice(&data);
     }
+    Ok(whole.into())
 }
 
 fn parse<T: DeserializeOwned + ToSchema>(call: &Call, body: &[u8]) -> Result<T, Problem> {
@@ -172,7 +178,6 @@ pub(super) struct Call {
     pub(super) parameters: Parameters,
     pub(super) query: Vec<(String, String)>,
     pub(super) json: bool,
-    pub(super) base: String,
 }
 
 impl Call {
@@ -188,7 +193,6 @@ impl Call {
             parameters: permit.found().parameters.clone(),
             query: place.target.query().to_vec(),
             json: kind.eq_ignore_ascii_case("application/json"),
-            base: request.base.clone(),
         }
     }
 

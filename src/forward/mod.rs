@@ -10,6 +10,7 @@
 mod address;
 mod config;
 mod connect;
+
 mod error;
 mod local;
 mod names;
@@ -22,7 +23,7 @@ mod tests;
 
 pub use address::{OwnListeners, Refused};
 pub use config::Config;
-pub use crate::delegate::Credential;
+
 pub use error::ForwardError;
 pub use local::{LocalRequest, LocalService};
 pub use names::claims_identity;

@@ -50,12 +50,12 @@ impl Operation for ChangePassword {
             return Err(Problem::new(Kind::Invalid, "a password may have at most 1024 bytes"));
         }
         let words = words(api, call).await?;
-        let mut tx = api.begin().await?;
-        let passwords = (body.current.as_ref(), &body.new);
-        let done = api
+        let new = api
             .authenticate
-            .change_password(&mut tx, &call.subject, passwords, &words, call.id)
+            .new_password(&call.subject, body.current.as_ref(), &body.new, &words)
             .await?;
+        let mut tx = api.begin().await?;
+        let done = api.authenticate.change_password(&mut tx, new, call.id).await?;
         let further = done.ended.iter().cloned().map(Event::SessionEnded).collect();
         api.commit_with(call.id, tx, vec![done.change], further).await?;
         api.forget(done.ended.as_ref()).await?;

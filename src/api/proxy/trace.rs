@@ -121,13 +121,13 @@ impl Operation for Trace {
             .map_err(|error| Problem::new(Kind::Invalid, error.to_string()))?;
         let found = found(api, vo, &query).await?;
         // INVARIANT: whoever is named, it is on record before the answer says so.
-        let event = Event::Trace(TraceEvent {
+        let event = Event::Trace(Box::new(TraceEvent {
             request: call.id,
             by: query.by().to_owned(),
             query: query.shown(),
             found: found.iter().map(|traced| traced.proxy.serial.to_string()).collect(),
             persons: persons(&found),
-        });
+        }));
         api.audit.write(event).await.map_err(problem)?;
         let mut proxies = Vec::with_capacity(found.len());
         for traced in found {

@@ -130,9 +130,10 @@ async fn account(
         .await
         .map_err(problem)?;
     changes.push(change);
+    let one_time = api.authenticate.one_time_password().await.map_err(problem)?;
     let password = api
         .authenticate
-        .first_password(tx, person, vo)
+        .first_password(tx, person, vo, one_time)
         .await
         .map_err(problem)?;
     Ok((person, Some(password)))
