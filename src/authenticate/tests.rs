@@ -303,6 +303,7 @@ fn tool(basic: bool) -> Tool {
         origins: Vec::new(),
         unique: Vec::new(),
         tasks: Vec::new(),
+        routes: crate::tool::Routes::default(),
         manifest: String::new(),
     }
 }
