@@ -79,8 +79,20 @@ pub struct Record {
     pub mono: i64,
     /// 16 random bytes (32 hex digits): sibling hashes travel in proofs and must not be guessable.
     pub salt: String,
+    /// Present when the event was too long for a record: strings, lists and maps in it were cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
     /// What happened.
     pub event: Event,
+}
+
+/// What an event was before it was cut to fit into a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Bytes of the whole event as JSON.
+    pub bytes: u64,
+    /// SHA-256 of the whole event as JSON.
+    pub hash: Hash,
 }
 
 /// Everything that can be written to the log. There is no other way to write one.

@@ -1,1 +1,491 @@
-//! (skeleton)
+//! The audit log: what the product is trusted for.
+//!
+//! Every [`Event`] goes through one writer thread, which takes all that is queued, writes it once, syncs it once and
+//! then answers everybody who waited. Over the records stands a Merkle tree (RFC 6962) whose head is signed every second
+//! as a C2SP checkpoint. What the module promises:
+//!
+//! - **Durable before acknowledged.** A [`Receipt`] exists only when its intent is on stable storage; every other
+//!   `Ok` means the same. After a crash nothing acknowledged is missing.
+//! - **Fail closed, in bounded time.** When the log cannot be written, or does not answer within
+//!   [`Config::deadline`], the caller gets an [`AuditError`] and must refuse; the log tries to heal itself and writes
+//!   down how many requests it refused.
+//! - **No hole.** A request with an intent gets an outcome: from its [`Receipt`], from the receipt's drop guard, or from
+//!   recovery ([`Recovered::open`]).
+//! - **Tampering shows**: see [`verify`].
+//!
+//! The store follows the log, never the other way round; the [`index`] can be dropped at any time.
+
+mod checkpoint;
+mod config;
+mod draft;
+mod error;
+pub mod index;
+mod keeper;
+mod key;
+mod queue;
+pub mod read;
+mod receipt;
+mod recover;
+pub mod render;
+mod segment;
+mod strangers;
+mod tree;
+pub mod verify;
+mod writer;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::id::{Ids, RequestId};
+use crate::record::{Ending, Entry, Event, Hash, Outcome, Record, Recovery, Refused};
+
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use config::Config;
+pub use error::AuditError;
+pub use index::Index;
+pub use key::{KeyError, LogKey, VerifyingKey};
+pub use receipt::Receipt;
+
+use draft::Draft;
+use queue::{Answer, Item, Reply, Shared, held};
+
+/// How much room the log has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// Enough.
+    Ok,
+    /// Less than [`Config::min_free_bytes`]: warn; uploads and minting should be refused.
+    Low,
+    /// Less than [`Config::stop_free_bytes`]: every request is refused.
+    Stopped,
+}
+
+/// The open log. Cheap to clone; the last clone ends the writer, [`Audit::close`] ends it in order.
+#[derive(Clone, Debug)]
+pub struct Audit(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    index: Index,
+    done: tokio::sync::watch::Receiver<bool>,
+}
+
+/// An opened log and what was found when it was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The log.
+    pub audit: Audit,
+    /// What was found.
+    pub recovery: Recovered,
+}
+
+/// What was found when the log was opened.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Permitted requests without an outcome, to be settled by whoever can tell how they ended ([`Audit::settle`]).
+    pub open: Vec<Entry>,
+    /// `mint`, `change`, `ownership_conflict` records and outcomes that made, removed or signed something, in order,
+    /// from the end of the log: at least everything since the newest checkpoint, so that the store can catch up.
+    pub recent: Vec<Record>,
+    /// What is missing although it was acknowledged; then a new epoch has begun. Empty when nothing is.
+    pub damage: Vec<String>,
+    /// Records found whole.
+    pub records: u64,
+    /// Bytes of a broken-off write that was never acknowledged.
+    pub torn_bytes: u64,
+    /// The epoch that is written now.
+    pub epoch: u64,
+    /// Whether there was no log before.
+    pub fresh: bool,
+}
+
+impl Audit {
+    /// Opens the log in `config.folder` (made when it is not there), recovers what a crash left, and starts the
+    /// writer. Blocks; must be called within a tokio runtime. `origin` is the log's name, e.g. `gw.example.org/log`.
+    ///
+    /// # Errors
+    /// [`AuditError`]: the folder is in use, on a file system that does not keep what is written, of another log or
+    /// key, or cannot be read or written.
+    pub fn open(config: Config, key: LogKey, origin: &str, ids: Ids) -> Result<Opened, AuditError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| AuditError::Runtime)?;
+        let folder = config.folder.clone();
+        let file_error = |error: std::io::Error| AuditError::from_io(&folder, &error);
+        fs::create_dir_all(&folder).map_err(file_error)?;
+        check_file_system(&config)?;
+        let lock = lock(&folder)?;
+        let mut found = recover::recover(&config, &key.public(origin))?;
+
+        let shared = Arc::new(Shared::new(config, ids, found.epoch, found.newest.take()));
+        held(&shared.open).extend(found.open.keys().copied());
+        let checkpoint_size = shared.newest.load().as_ref().map_or(0, |newest| newest.size);
+        let keeper = Arc::new(keeper::Keeper::new(shared.clone(), key, origin.to_owned()));
+        keeper.adopt_spares().map_err(file_error)?;
+        let begin = writer::Begin {
+            origin: Hash::of(origin.as_bytes()),
+            next_index: found.next_index,
+            edge: std::mem::take(&mut found.edge),
+            checkpoint_size,
+        };
+        let (answers, answered) = mpsc::unbounded_channel();
+        let leading = leading(&found);
+        let writer = writer::Writer::begin(shared.clone(), keeper.clone(), answers, begin, &leading)
+            .map_err(file_error)?;
+        let index = Index::start(&runtime, &shared);
+        let done = start_threads(writer, keeper, lock).map_err(file_error)?;
+        let audit = Self(Arc::new(Inner { shared, index, done }));
+        runtime.spawn(answer(Arc::downgrade(&audit.0), answered));
+        let recovery = audit.recovered(found);
+        Ok(Opened { audit, recovery })
+    }
+
+    fn recovered(&self, found: recover::Found) -> Recovered {
+        let mut open = Vec::new();
+        for (request, entry) in found.open {
+            match entry {
+                Some(entry) => open.push(entry),
+                // Its intent is in a segment that is gone: nobody can say more about it.
+                None => self.write_soon(Event::Outcome(Box::new(unknown(request)))),
+            }
+        }
+        open.sort_by_key(|entry| entry.request);
+        Recovered {
+            open,
+            recent: found.recent,
+            damage: found.damage,
+            records: found.records,
+            torn_bytes: found.torn_bytes,
+            epoch: found.epoch,
+            fresh: !found.existed,
+        }
+    }
+
+    /// Writes one event. Durable when it returns; gives its position.
+    ///
+    /// # Errors
+    /// [`AuditError`]; nothing was promised then.
+    pub async fn write(&self, event: Event) -> Result<u64, AuditError> {
+        let seqs = self.write_all(vec![event]).await?;
+        seqs.first().copied().ok_or(AuditError::Stopped)
+    }
+
+    /// Writes events as neighbours, durable at the same time; gives their positions.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn write_all(&self, events: Vec<Event>) -> Result<Vec<u64>, AuditError> {
+        self.written(&events, false).await
+    }
+
+    async fn written(&self, events: &[Event], must: bool) -> Result<Vec<u64>, AuditError> {
+        let drafts = self.drafts(events)?;
+        let (waiter, answer) = oneshot::channel();
+        self.0.shared.submit(
+            Item {
+                drafts,
+                must,
+                reply: Reply::Seqs(waiter),
+            },
+            true,
+        )?;
+        self.wait(answer).await
+    }
+
+    fn drafts(&self, events: &[Event]) -> Result<Vec<Draft>, AuditError> {
+        let random = self.0.shared.ids.random();
+        Ok(events
+            .iter()
+            .map(|event| Draft::new(event, &**random))
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// Writes an event that nobody waits for: with the next batch, at most 20 ms later. It is kept and written later
+    /// when the log cannot be written now.
+    pub fn write_soon(&self, event: Event) {
+        self.0.shared.must(&event);
+    }
+
+    /// Writes the intent of a permitted request, and `with` it the records of the same batch (`mint`). The receipt is the
+    /// proof that they are durable.
+    ///
+    /// # Errors
+    /// [`AuditError`]: the request must be refused.
+    pub async fn intent(&self, entry: Entry, with: Vec<Event>) -> Result<Receipt, AuditError> {
+        let request = entry.request;
+        let mut events = Vec::with_capacity(1 + with.len());
+        events.push(Event::Intent(Box::new(entry)));
+        events.extend(with);
+        let drafts = self.drafts(&events)?;
+        let (waiter, answer) = oneshot::channel();
+        self.0.shared.submit(
+            Item {
+                drafts,
+                must: false,
+                reply: Reply::Receipt(request, waiter),
+            },
+            true,
+        )?;
+        self.wait(answer).await
+    }
+
+    /// Waits for the writer's acknowledgement, which alone decides, but no longer than the deadline.
+    async fn wait<T>(&self, mut answer: oneshot::Receiver<Result<T, AuditError>>) -> Result<T, AuditError> {
+        let shared = &self.0.shared;
+        match tokio::time::timeout(shared.config.deadline, &mut answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(AuditError::Stopped),
+            Err(_) => {
+                // From here on the writer cannot deliver; what it delivered before still counts.
+                answer.close();
+                if let Ok(result) = answer.try_recv() {
+                    return result;
+                }
+                shared.late.store(true, Ordering::Release);
+                shared.refused_one();
+                Err(AuditError::Deadline(shared.config.deadline))
+            }
+        }
+    }
+
+    /// Writes the refusal of an identified person (or of a login), before it is answered.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn refused(&self, refused: Refused) -> Result<(), AuditError> {
+        self.write(Event::Refused(Box::new(refused))).await.map(|_| ())
+    }
+
+    /// Counts the refusal of a stranger. One record per problem, source network and minute says how many there were.
+    pub fn stranger(&self, problem: &str, source: &str, example: RequestId) {
+        let shared = &self.0.shared;
+        let done = held(&shared.strangers).count(shared.ids.clock().now(), problem, source, example);
+        for record in done {
+            shared.must(&Event::Strangers(record));
+        }
+    }
+
+    /// Writes the outcome of a request that recovery found open.
+    ///
+    /// # Errors
+    /// [`AuditError`]; the outcome is kept all the same and written as soon as the log can be written.
+    pub async fn settle(&self, outcome: Outcome) -> Result<(), AuditError> {
+        self.written(&[Event::Outcome(Box::new(outcome))], true)
+            .await
+            .map(|_| ())
+    }
+
+    /// The newest signed checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        self.0.shared.newest.load().as_deref().cloned()
+    }
+
+    /// Number of durable records.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        *self.0.shared.head.borrow()
+    }
+
+    /// Whether a record would be accepted now: the readiness of the gateway.
+    #[must_use]
+    pub fn accepting(&self) -> bool {
+        let shared = &self.0.shared;
+        let late = shared.late.load(Ordering::Acquire);
+        !(shared.is_stopped()
+            || late
+            || shared.refusing.load(Ordering::Acquire)
+            || shared.space() == Space::Stopped)
+    }
+
+    /// How much room the log has.
+    #[must_use]
+    pub fn space(&self) -> Space {
+        self.0.shared.space()
+    }
+
+    /// Requests that have an intent and no outcome, in the order of their ids.
+    #[must_use]
+    pub fn open_requests(&self) -> Vec<RequestId> {
+        let mut open: Vec<_> = held(&self.0.shared.open).iter().copied().collect();
+        open.sort_unstable();
+        open
+    }
+
+    /// The index over the log.
+    #[must_use]
+    pub fn search(&self) -> &Index {
+        &self.0.index
+    }
+
+    /// Folder of the log's files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.0.shared.config.folder
+    }
+
+    /// Ends the log in order: what is queued, the strangers counted so far, a `stop` record, the last checkpoint. When it
+    /// returns, the folder can be opened again. Later records are refused.
+    pub async fn close(&self, reason: &str) {
+        let shared = &self.0.shared;
+        for record in held(&shared.strangers).flush() {
+            shared.must(&Event::Strangers(record));
+        }
+        let stop = Event::Stop {
+            reason: reason.to_owned(),
+        };
+        if let Err(error) = self.written(&[stop], true).await {
+            tracing::error!("the log ends without a stop record: {error}");
+        }
+        shared.stop();
+        let mut done = self.0.done.clone();
+        // An error means that the threads are gone, which is what is waited for.
+        let _ = done.wait_for(|done| *done).await;
+        self.0.index.close().await;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+/// Gives out the answers of each batch, so that the writer wakes one task and not one for every waiter.
+async fn answer(audit: Weak<Inner>, mut batches: mpsc::UnboundedReceiver<Vec<Answer>>) {
+    while let Some(batch) = batches.recv().await {
+        for Answer { reply, result } in batch {
+            match reply {
+                Reply::None => {}
+                // A waiter that has gone needs no answer: its record stands.
+                Reply::Seqs(waiter) => drop(waiter.send(result)),
+                Reply::Receipt(request, waiter) => {
+                    let Some(audit) = audit.upgrade().map(Audit) else {
+                        continue;
+                    };
+                    let seq = |seqs: Vec<u64>| seqs.first().copied().unwrap_or_default();
+                    let receipt = result.map(|seqs| Receipt::new(audit, request, seq(seqs)));
+                    if let Err(Ok(receipt)) = waiter.send(receipt) {
+                        // It was refused meanwhile, so nothing was sent to any tool.
+                        receipt.not_sent();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What stands first in the segment that recovery opens.
+fn leading(found: &recover::Found) -> Vec<Event> {
+    if !found.existed || found.clean {
+        return Vec::new();
+    }
+    let mut settled: Vec<_> = found.open.keys().copied().collect();
+    settled.sort_unstable();
+    let (records, torn_bytes, damage) = (found.records, found.torn_bytes, found.damage.clone());
+    vec![Event::Recovery(Recovery {
+        records,
+        torn_bytes,
+        settled,
+        damage,
+    })]
+}
+
+fn unknown(request: RequestId) -> Outcome {
+    receipt::ended(request, Ending::Unknown)
+}
+
+fn start_threads(
+    writer: writer::Writer,
+    keeper: Arc<keeper::Keeper>,
+    lock: File,
+) -> std::io::Result<tokio::sync::watch::Receiver<bool>> {
+    let (tell, done) = tokio::sync::watch::channel(false);
+    let helper = std::thread::Builder::new().name("audit-keeper".into()).spawn({
+        let keeper = keeper.clone();
+        move || keeper.run()
+    })?;
+    let started = std::thread::Builder::new()
+        .name("audit-writer".into())
+        .spawn(move || {
+            writer.run();
+            // The folder is free when both threads are done.
+            if helper.join().is_err() {
+                tracing::error!("the log's helper thread panicked");
+            }
+            drop(lock);
+            tell.send_replace(true);
+        });
+    if started.is_err() {
+        keeper.stop();
+    }
+    started.map(|_| done)
+}
+
+fn lock(folder: &Path) -> Result<File, AuditError> {
+    let path = folder.join("lock");
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = file.map_err(|error| AuditError::from_io(&path, &error))?;
+    file.try_lock()
+        .map_err(|_| AuditError::Locked(folder.to_owned()))?;
+    Ok(file)
+}
+
+/// Refuses file systems on which a sync promises nothing, warns of those on which space is not kept.
+fn check_file_system(config: &Config) -> Result<(), AuditError> {
+    const REFUSED: [(u32, &str); 7] = [
+        (0x6969, "NFS"),
+        (0x0102_1994, "tmpfs"),
+        (0x8584_58f6, "ramfs"),
+        (0x794c_7630, "overlay"),
+        (0xff53_4d42, "CIFS"),
+        (0xfe53_4d42, "SMB2"),
+        (0x0102_1997, "9p"),
+    ];
+    const WARNED: [(u32, &str); 3] = [
+        (0x9123_683e, "btrfs"),
+        (0x2fc1_2fc1, "ZFS"),
+        (0xca45_1a4e, "bcachefs"),
+    ];
+    let stat = rustix::fs::statfs(&config.folder)
+        .map_err(|error| AuditError::from_io(&config.folder, &std::io::Error::from(error)))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a 32-bit constant in a wider field"
+    )]
+    let kind = stat.f_type as u32;
+    let named = |table: &[(u32, &'static str)]| {
+        table
+            .iter()
+            .find(|(magic, _)| *magic == kind)
+            .map(|(_, name)| *name)
+    };
+    match named(&REFUSED) {
+        Some(name) if !config.allow_any_fs => {
+            return Err(AuditError::FileSystem {
+                path: config.folder.clone(),
+                name,
+            });
+        }
+        _ => {}
+    }
+    if let Some(name) = named(&WARNED) {
+        tracing::warn!(
+            "the audit log lies on {name}, where space made ready before is not kept when the disk is full"
+        );
+    }
+    Ok(())
+}

@@ -127,6 +127,14 @@ impl Subject {
         }
     }
 
+    pub(super) const fn service(name: &'static str) -> Self {
+        Self {
+            who: Who::Service(name),
+            session: None,
+            source: Source::Local,
+        }
+    }
+
     /// A subject for tests of the modules that come after this one.
     #[cfg(test)]
     pub(crate) const fn for_test(who: Who, session: Option<Arc<Session>>, source: Source) -> Self {

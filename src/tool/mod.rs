@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::{ToolId, VoId};
+use crate::id::VoId;
 
 /// What a task does, as the audit log and the rules for outcomes see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,6 +127,17 @@ pub struct ProxySettings {
     pub path_length: Option<u8>,
 }
 
+impl Default for ProxySettings {
+    /// One hour, `inheritAll`, no path length.
+    fn default() -> Self {
+        Self {
+            lifetime: Duration::from_secs(3_600),
+            policy: ProxyPolicy::InheritAll,
+            path_length: None,
+        }
+    }
+}
+
 /// Policy language of a proxy (RFC 3820 section 3.8.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyPolicy {
@@ -136,6 +147,18 @@ pub enum ProxyPolicy {
     Limited,
     /// Nothing from the issuer.
     Independent,
+}
+
+impl ProxyPolicy {
+    /// The name in manifests.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InheritAll => "inheritAll",
+            Self::Limited => "limited",
+            Self::Independent => "independent",
+        }
+    }
 }
 
 /// A resource named by a request: type and id.
@@ -214,8 +237,21 @@ pub struct Place {
     pub host: String,
 }
 
+mod answer;
+mod json;
+mod manifest;
+mod matching;
+mod snapshot;
+mod store;
 mod target;
 mod task;
+mod template;
 
-pub use target::{Target, TargetError};
+pub use answer::{AnswerError, Created, Listed, created, needs_body};
+pub use manifest::Manifest;
+pub use matching::{FindError, MAX_ID, RouteError, Routes, TryError, is_id};
+pub use snapshot::{Tools, ToolsHandle};
+pub use store::{BrokenTool, ToolError, ToolStore};
+pub use target::{MAX_TARGET, Target, TargetError};
 pub use task::{Creates, FilterRule, IdSource, ResourceRule, Task, Tool, ToolTarget, Whose};
+pub use template::{Part, Template, TemplateError, Variable};

@@ -1,9 +1,10 @@
 //! What a manifest says, checked: [`Tool`] and [`Task`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::matching::{RouteError, Routes};
 use super::{Audience, Delegation, Kind, ProxySettings};
 use crate::id::ToolId;
 
@@ -42,6 +43,8 @@ pub struct Tool {
     pub unique: Vec<String>,
     /// Its tasks, in the manifest's order.
     pub tasks: Vec<Arc<Task>>,
+    /// The same tasks as a tree of their templates; made from `tasks` by [`Routes::build`].
+    pub routes: Routes,
     /// The manifest's text, as registered; empty for the gateway's own tool.
     pub manifest: String,
 }
@@ -95,8 +98,16 @@ pub struct Task {
 pub struct ResourceRule {
     /// Type.
     pub kind: String,
-    /// Template over the parameters.
+    /// One parameter, `{job}`, or a fixed text for the only one of its type.
     pub id: String,
+}
+
+impl ResourceRule {
+    /// The parameter that holds the id; `None` when the id is fixed.
+    #[must_use]
+    pub fn parameter(&self) -> Option<&str> {
+        self.id.strip_prefix('{').and_then(|id| id.strip_suffix('}'))
+    }
 }
 
 /// Whose a created thing is.
@@ -118,7 +129,7 @@ pub enum IdSource {
         /// Whether only the last path segment counts.
         last_segment: bool,
     },
-    /// `body:/pointer`, a JSON pointer (RFC 6901) into the answer, or `/pointer` for short.
+    /// `body:/pointer`, a JSON pointer (RFC 6901) into the answer, or `/pointer` for short; with `items`, into the item.
     Body(String),
     /// A parameter of the request, `{name}` (a PUT to a chosen id).
     Parameter(String),
@@ -137,7 +148,7 @@ pub struct Creates {
     pub status: Vec<u16>,
     /// Whose it is.
     pub owner: Whose,
-    /// JSON pointer and the text it must equal.
+    /// JSON pointer and the text it must equal, else nothing was made; with `items`, of each item.
     pub when: Option<(String, String)>,
     /// Parent: type and where its id stands. A parent is never owned through a child.
     pub parent: Option<(String, IdSource)>,
@@ -161,9 +172,56 @@ pub struct FilterRule {
 }
 
 impl Tool {
+    /// The gateway's own tool, whose tasks are its API, login and console.
+    ///
+    /// # Errors
+    /// [`RouteError`] for a template that cannot be read, or two tasks that one request could match.
+    pub fn own(tasks: Vec<Task>) -> Result<Self, RouteError> {
+        let tasks: Vec<Arc<Task>> = tasks.into_iter().map(Arc::new).collect();
+        Ok(Self {
+            id: ToolId::from(uuid::Uuid::nil()),
+            name: crate::vo::OWN_TOOL.to_owned(),
+            version: 0,
+            target: ToolTarget::Local("api"),
+            hosts: Vec::new(),
+            delegation: Delegation::None,
+            credential_header: None,
+            proxy: ProxySettings::default(),
+            basic: false,
+            strict: false,
+            upstream_host_header: None,
+            foreign_authorization: false,
+            keep_cookies: false,
+            origins: Vec::new(),
+            unique: Vec::new(),
+            routes: Routes::build(&tasks)?,
+            tasks,
+            manifest: String::new(),
+        })
+    }
+
     /// A task by name.
     #[must_use]
     pub fn task(&self, name: &str) -> Option<&Arc<Task>> {
         self.tasks.iter().find(|task| task.name == name)
+    }
+
+    /// The types of resource that its tasks act on, make, list or name as parents.
+    #[must_use]
+    pub fn kinds(&self) -> BTreeSet<&str> {
+        self.tasks.iter().flat_map(|task| task.kinds()).collect()
+    }
+}
+
+impl Task {
+    /// The types of resource that it acts on, makes, lists or names as parents.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        let made = self.creates.iter().flat_map(|made| {
+            let parent = made.parent.iter().map(|(kind, _)| kind.as_str());
+            parent.chain([made.kind.as_str()])
+        });
+        let acted = self.resource.iter().map(|rule| rule.kind.as_str());
+        let listed = self.filter.iter().map(|rule| rule.kind.as_str());
+        acted.chain(made).chain(listed)
     }
 }

@@ -1,0 +1,108 @@
+//! The `[audit]` section of the configuration file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::settings::Table;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// How the log is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Folder of the log's files; set by the program, not by the configuration file.
+    pub folder: PathBuf,
+    /// The index's own database file; beside `folder` as `index.db` when absent.
+    pub index: Option<PathBuf>,
+    /// Size of a segment file, in bytes.
+    pub segment_bytes: u64,
+    /// How long a request waits for the writer's acknowledgement before it is refused.
+    pub deadline: Duration,
+    /// How many records may wait for the writer before requests are refused.
+    pub queue: usize,
+    /// Free space, in bytes, below which [`super::Space::Low`] is reported.
+    pub min_free_bytes: u64,
+    /// Free space, in bytes, below which requests are refused.
+    pub stop_free_bytes: u64,
+    /// A file elsewhere that gets the newest checkpoint, at most once a second.
+    pub outside: Option<PathBuf>,
+    /// Accept a folder on a file system that does not keep what was written (tests, quickstart).
+    pub allow_any_fs: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            index: None,
+            segment_bytes: 64 * MIB,
+            deadline: Duration::from_secs(2),
+            queue: 8192,
+            min_free_bytes: GIB,
+            stop_free_bytes: 256 * MIB,
+            outside: None,
+            allow_any_fs: false,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the section. `folder` is left empty.
+    pub fn read(table: &mut Table<'_>) -> Self {
+        let default = Self::default();
+        let mut bytes = |name, least, most, default: u64| {
+            let number = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+            let read = table.integer(name, number(least)..=number(most), Some(number(default)));
+            u64::try_from(read).unwrap_or(default)
+        };
+        let segment_bytes = bytes("segment_bytes", 256 * KIB, 4 * GIB, default.segment_bytes);
+        let queue = bytes("queue", 16, 1_000_000, default.queue as u64);
+        let min_free_bytes = bytes("min_free_bytes", 0, u64::MAX, default.min_free_bytes);
+        let stop_free_bytes = bytes("stop_free_bytes", 0, u64::MAX, default.stop_free_bytes);
+        if stop_free_bytes > min_free_bytes {
+            table.flaw("stop_free_bytes", "must not be larger than `min_free_bytes`");
+        }
+        Self {
+            segment_bytes,
+            queue: usize::try_from(queue).unwrap_or(default.queue),
+            min_free_bytes,
+            stop_free_bytes,
+            deadline: table.duration(
+                "deadline",
+                Duration::from_millis(100)..=Duration::from_secs(60),
+                default.deadline,
+            ),
+            outside: table.text("outside").map(PathBuf::from),
+            allow_any_fs: table.boolean("allow_any_fs", false),
+            ..default
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Document;
+
+    #[test]
+    fn the_section_has_defaults_and_refuses_what_cannot_work() {
+        let document = Document::parse("c.toml", "").unwrap();
+        assert_eq!(Config::read(&mut document.root()), Config::default());
+        let document = Document::parse(
+            "c.toml",
+            "segment_bytes = 10\ndeadline = \"0ms\"\nstop_free_bytes = 2000000000\n",
+        )
+        .unwrap();
+        Config::read(&mut document.root());
+        assert_eq!(
+            document
+                .problems()
+                .iter()
+                .map(|flaw| flaw.line)
+                .collect::<Vec<_>>(),
+            [1, 2, 3]
+        );
+    }
+}

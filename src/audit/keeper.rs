@@ -1,0 +1,289 @@
+//! The helper thread: makes zero-filled spare segments, signs and stores checkpoints, watches the free space.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Space;
+use super::checkpoint::Checkpoint;
+use super::key::LogKey;
+use super::queue::{Shared, held};
+use super::segment::HEADER;
+use crate::record::Hash;
+
+/// Spares held ready.
+const SPARES: usize = 2;
+const TICK: Duration = Duration::from_secs(1);
+/// Zeros are synced in pieces, so that they do not hold up the writer's own fdatasync.
+const PIECE: usize = 4 * 1024 * 1024;
+
+/// The keeper's side of the conversation with the writer.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    key: LogKey,
+    name: String,
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    spares: VecDeque<PathBuf>,
+    made: u64,
+    head: Option<(u64, Hash)>,
+    stop: bool,
+}
+
+/// Why the thread woke.
+struct Woken {
+    head: Option<(u64, Hash)>,
+    wanted: bool,
+    stop: bool,
+    timed_out: bool,
+}
+
+impl Keeper {
+    pub(crate) fn new(shared: Arc<Shared>, key: LogKey, name: String) -> Self {
+        Self {
+            shared,
+            key,
+            name,
+            state: Mutex::default(),
+            bell: Condvar::new(),
+        }
+    }
+
+    /// Takes over the whole spares that are there, and removes the rest of earlier runs.
+    pub(crate) fn adopt_spares(&self) -> io::Result<()> {
+        let mut state = held(&self.state);
+        for entry in fs::read_dir(&self.shared.config.folder)? {
+            let path = entry?.path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default()
+                .to_owned();
+            let Some(number) = name.strip_prefix("spare-") else {
+                continue;
+            };
+            if state.spares.len() < SPARES && self.is_whole(&path)? {
+                state.made = state.made.max(number.parse().unwrap_or(0));
+                state.spares.push_back(path);
+            } else {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a spare has the right size and was never begun: it got its name only after its zeros were synced.
+    fn is_whole(&self, path: &Path) -> io::Result<bool> {
+        use std::os::unix::fs::FileExt;
+        let named = path.extension().is_none();
+        if !named || fs::metadata(path)?.len() != self.shared.config.segment_bytes {
+            return Ok(false);
+        }
+        let mut block = vec![0; HEADER];
+        File::open(path)?.read_exact_at(&mut block, 0)?;
+        Ok(block.iter().all(|byte| *byte == 0))
+    }
+
+    /// A zero-filled file to become the next segment; made on the spot when none is ready.
+    pub(crate) fn spare(&self) -> io::Result<PathBuf> {
+        let ready = held(&self.state).spares.pop_front();
+        self.bell.notify_one();
+        match ready {
+            Some(path) => Ok(path),
+            None => self.make_spare(),
+        }
+    }
+
+    fn make_spare(&self) -> io::Result<PathBuf> {
+        let number = {
+            let mut state = held(&self.state);
+            state.made += 1;
+            state.made
+        };
+        let path = self.shared.config.folder.join(format!("spare-{number}"));
+        let temporary = path.with_extension("tmp");
+        let made = self
+            .zeros(&temporary)
+            .and_then(|()| fs::rename(&temporary, &path));
+        if made.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        made.map(|()| path)
+    }
+
+    fn zeros(&self, path: &Path) -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?;
+        let zeros = vec![0; PIECE];
+        let mut left = self.shared.config.segment_bytes;
+        while left > 0 {
+            let piece = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            file.write_all(zeros.get(..piece).unwrap_or_default())?;
+            file.sync_data()?;
+            left -= piece as u64;
+        }
+        file.sync_all()
+    }
+
+    /// Asks for a checkpoint of a head of which every record is durable.
+    pub(crate) fn checkpoint(&self, size: u64, root: Hash) {
+        held(&self.state).head = Some((size, root));
+        self.bell.notify_one();
+    }
+
+    /// Ends the thread after the last checkpoint was stored.
+    pub(crate) fn stop(&self) {
+        held(&self.state).stop = true;
+        self.bell.notify_one();
+    }
+
+    /// The thread.
+    pub(crate) fn run(&self) {
+        let mut outside_due = self.shared.newest.load().is_some();
+        let mut last_tick = self.shared.ids.clock().monotonic();
+        loop {
+            let Woken {
+                head,
+                wanted,
+                stop,
+                timed_out,
+            } = self.wait();
+            let now = self.shared.ids.clock().monotonic();
+            let ticked = timed_out || now.saturating_sub(last_tick) >= TICK;
+            if ticked {
+                last_tick = now;
+            }
+            if let Some((size, root)) = head {
+                match self.sign(size, root) {
+                    Ok(()) => outside_due = true,
+                    Err(error) => {
+                        tracing::error!("checkpoint of size {size} not stored: {error}");
+                        self.retry((size, root));
+                    }
+                }
+            }
+            if outside_due && (ticked || stop) {
+                outside_due = !self.store_outside();
+            }
+            if stop {
+                return;
+            }
+            if ticked {
+                self.look_at_space();
+            }
+            if wanted && self.shared.space() != Space::Stopped && !self.replenish() {
+                // Not again before the next tick.
+                std::thread::sleep(TICK / 4);
+            }
+        }
+    }
+
+    fn wait(&self) -> Woken {
+        let mut state = held(&self.state);
+        let mut timed_out = false;
+        while !(state.head.is_some() || state.stop || state.spares.len() < SPARES || timed_out) {
+            let (again, timeout) = self
+                .bell
+                .wait_timeout(state, TICK)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = again;
+            timed_out = timeout.timed_out();
+        }
+        Woken {
+            head: state.head.take(),
+            wanted: state.spares.len() < SPARES,
+            stop: state.stop,
+            timed_out,
+        }
+    }
+
+    fn retry(&self, head: (u64, Hash)) {
+        if !held(&self.state).stop {
+            std::thread::sleep(TICK / 4);
+        }
+        held(&self.state).head.get_or_insert(head);
+    }
+
+    fn replenish(&self) -> bool {
+        match self.make_spare() {
+            Ok(path) => {
+                held(&self.state).spares.push_back(path);
+                true
+            }
+            Err(error) => {
+                tracing::warn!("no spare segment could be made: {error}");
+                false
+            }
+        }
+    }
+
+    fn sign(&self, size: u64, root: Hash) -> io::Result<()> {
+        let folder = &self.shared.config.folder;
+        let checkpoint = Checkpoint::sign(&self.key, &self.name, self.shared.epoch, size, root)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let mut all = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(folder.join("checkpoints"))?;
+        let before = all.metadata()?.len();
+        if let Err(error) = all.write_all(format!("{}\n", checkpoint.note).as_bytes()) {
+            // A half note would make the rest of the file unreadable.
+            all.set_len(before)?;
+            return Err(error);
+        }
+        replace(&folder.join("checkpoint"), checkpoint.note.as_bytes())?;
+        self.shared.newest.store(Some(Arc::new(checkpoint)));
+        Ok(())
+    }
+
+    /// Writes the newest checkpoint to the file elsewhere. False when it has to be tried again.
+    fn store_outside(&self) -> bool {
+        let (Some(path), Some(newest)) = (&self.shared.config.outside, self.shared.newest.load_full()) else {
+            return true;
+        };
+        match replace(path, newest.note.as_bytes()) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!("checkpoint not stored in `{}`: {error}", path.display());
+                false
+            }
+        }
+    }
+
+    fn look_at_space(&self) {
+        let config = &self.shared.config;
+        let Ok(stat) = rustix::fs::statvfs(&config.folder) else {
+            return;
+        };
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let space = if free < config.stop_free_bytes {
+            Space::Stopped
+        } else if free < config.min_free_bytes {
+            Space::Low
+        } else {
+            Space::Ok
+        };
+        if space != self.shared.space() {
+            tracing::warn!(free_bytes = free, "space for the audit log: {space:?}");
+            self.shared.set_space(space);
+        }
+    }
+}
+
+/// Replaces a small file by another in one step.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, bytes)?;
+    fs::rename(&temporary, path)
+}

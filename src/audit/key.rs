@@ -1,0 +1,247 @@
+//! The log key: one Ed25519 key per node, apart from every other key, that signs nothing but checkpoints.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use zeroize::Zeroize;
+
+use crate::id::{Random, RandomError, random_bytes};
+
+/// Signature type byte of Ed25519 in a C2SP signed note.
+const ED25519_NOTE: u8 = 1;
+
+/// Why a log key could not be made, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// No random bytes.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The file could not be read or written.
+    #[error("log key file `{}`: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The bytes are not an Ed25519 private key.
+    #[error("the log key is not an Ed25519 key in PKCS#8 form")]
+    Private,
+    /// The text is not a public key of the form `name+hash+base64`.
+    #[error("`{0}` is not a log's public key (accepted: `name+hash+base64` with an Ed25519 key)")]
+    Public(String),
+}
+
+/// The private key that signs checkpoints.
+pub struct LogKey(Ed25519KeyPair);
+
+impl LogKey {
+    /// A new key from `random`.
+    ///
+    /// # Errors
+    /// [`KeyError::Random`] when there are no random bytes.
+    pub fn generate(random: &dyn Random) -> Result<Self, KeyError> {
+        let mut seed = random_bytes::<32>(random)?;
+        let key = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| KeyError::Private);
+        seed.zeroize();
+        key.map(Self)
+    }
+
+    /// Reads the key from a PKCS#8 (DER) file.
+    ///
+    /// # Errors
+    /// [`KeyError::File`], or [`KeyError::Private`] when the file holds something else.
+    pub fn load(path: &Path) -> Result<Self, KeyError> {
+        let mut der = fs::read(path).map_err(|source| KeyError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let key = Ed25519KeyPair::from_pkcs8(&der).map_err(|_| KeyError::Private);
+        der.zeroize();
+        key.map(Self)
+    }
+
+    /// Writes the private key to `path` (PKCS#8 DER, mode 0600, never over an existing file) and the public key beside
+    /// it, with the extension `pub`, under the name `origin`.
+    ///
+    /// # Errors
+    /// [`KeyError::File`].
+    pub fn save(&self, path: &Path, origin: &str) -> Result<(), KeyError> {
+        let der = self.0.to_pkcs8v1().map_err(|_| KeyError::Private)?;
+        write_new(path, 0o600, der.as_ref())?;
+        write_new(
+            &path.with_extension("pub"),
+            0o644,
+            format!("{}\n", self.public(origin)).as_bytes(),
+        )
+    }
+
+    /// The public key under the name `origin`.
+    #[must_use]
+    pub fn public(&self, origin: &str) -> VerifyingKey {
+        let mut key = [0; 32];
+        key.copy_from_slice(self.0.public_key().as_ref());
+        VerifyingKey::new(origin, key)
+    }
+
+    /// Signs `message`: 64 bytes.
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).as_ref().to_vec()
+    }
+}
+
+impl fmt::Debug for LogKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogKey(..)")
+    }
+}
+
+fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), KeyError> {
+    let write = || {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|source| KeyError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The public half of a [`LogKey`] with the log's name; shown as a C2SP verifier key, `name+hash+base64`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VerifyingKey {
+    name: String,
+    id: u32,
+    key: [u8; 32],
+}
+
+impl VerifyingKey {
+    fn new(name: &str, key: [u8; 32]) -> Self {
+        let id = signed_note::key_id(name, &encoded(&key));
+        Self {
+            name: name.to_owned(),
+            id,
+            key,
+        }
+    }
+
+    /// The log's name: its origin without the epoch.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads the first line of a `log.pub` file.
+    ///
+    /// # Errors
+    /// [`KeyError::File`] or [`KeyError::Public`].
+    pub fn load(path: &Path) -> Result<Self, KeyError> {
+        let text = fs::read_to_string(path).map_err(|source| KeyError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        text.trim().parse()
+    }
+}
+
+fn encoded(key: &[u8; 32]) -> Vec<u8> {
+    let mut bytes = vec![ED25519_NOTE];
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+impl signed_note::Verifier for VerifyingKey {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn key_id(&self) -> u32 {
+        self.id
+    }
+
+    fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, &self.key)
+            .verify(message, signature)
+            .is_ok()
+    }
+}
+
+impl FromStr for VerifyingKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let read = || {
+            let (name, rest) = text.split_once('+')?;
+            let (id, key) = rest.split_once('+')?;
+            let bytes = data_encoding::BASE64.decode(key.as_bytes()).ok()?;
+            let (kind, key) = bytes.split_first()?;
+            let key = VerifyingKey::new(name, key.try_into().ok()?);
+            let same_id = u32::from_str_radix(id, 16).ok()? == key.id;
+            (*kind == ED25519_NOTE && same_id && signed_note::is_key_name_valid(name)).then_some(key)
+        };
+        read().ok_or_else(|| KeyError::Public(text.to_owned()))
+    }
+}
+
+impl fmt::Display for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}+{:08x}+{}",
+            self.name,
+            self.id,
+            data_encoding::BASE64.encode(&encoded(&self.key))
+        )
+    }
+}
+
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifyingKey({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::SystemSource;
+
+    #[test]
+    fn a_key_is_read_as_it_was_written_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.key");
+        let key = LogKey::generate(&SystemSource::new()).unwrap();
+        key.save(&path, "gw.example.org/log").unwrap();
+        let public = VerifyingKey::load(&folder.path().join("log.pub")).unwrap();
+        assert_eq!(public, LogKey::load(&path).unwrap().public("gw.example.org/log"));
+        assert!(key.save(&path, "gw.example.org/log").is_err());
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_verifier_key_is_the_one_of_signed_note() {
+        let key = LogKey::generate(&SystemSource::new()).unwrap();
+        let text = key.public("gw.example.org/log").to_string();
+        let other = signed_note::StandardVerifier::new(&text).unwrap();
+        assert!(signed_note::Verifier::verify(
+            &other,
+            b"text\n",
+            &key.sign(b"text\n")
+        ));
+        for bad in ["", "a+b", "a+00000000+AAAA", &text.replace("gw.", "gv.")] {
+            assert!(bad.parse::<VerifyingKey>().is_err(), "{bad}");
+        }
+    }
+}

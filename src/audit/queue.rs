@@ -1,0 +1,287 @@
+//! What the tasks of the gateway and the log's threads share: the queue of records, and the state of the log.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{oneshot, watch};
+
+use super::checkpoint::Checkpoint;
+use super::draft::Draft;
+use super::strangers::Strangers;
+use super::{AuditError, Config, Receipt, Space};
+use crate::clock::Timestamp;
+use crate::id::{Ids, RequestId};
+use crate::record::Event;
+
+/// How long a record that nobody waits for may wait for company.
+const SOON: Duration = Duration::from_millis(20);
+/// How often the writer looks around when nothing is written.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Who waits for a record, and for what.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// Nobody.
+    None,
+    /// Positions of the records.
+    Seqs(oneshot::Sender<Result<Vec<u64>, AuditError>>),
+    /// The receipt of an intent.
+    Receipt(RequestId, oneshot::Sender<Result<Receipt, AuditError>>),
+}
+
+impl Reply {
+    /// Whether an intent's waiter has gone: then the intent is not written.
+    pub(crate) fn is_void(&self) -> bool {
+        matches!(self, Self::Receipt(_, waiter) if waiter.is_closed())
+    }
+}
+
+/// Records that belong together: adjacent, durable at the same time.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// The records.
+    pub(crate) drafts: Vec<Draft>,
+    /// Kept and written later when the log cannot be written now (outcomes); else refused.
+    pub(crate) must: bool,
+    /// Who waits.
+    pub(crate) reply: Reply,
+}
+
+/// An answer on its way from the writer to the task that gives it out.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) reply: Reply,
+    pub(crate) result: Result<Vec<u64>, AuditError>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: Vec<Item>,
+    records: usize,
+    urgent: bool,
+    stop: bool,
+}
+
+/// What the writer finds when it looks.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) items: Vec<Item>,
+    /// Nothing came for a whole tick.
+    pub(crate) idle: bool,
+    pub(crate) stop: bool,
+}
+
+/// Requests that were refused because their record could not be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unwritten {
+    pub(crate) count: u64,
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) ids: Ids,
+    pub(crate) epoch: u64,
+    queue: Mutex<Queue>,
+    bell: Condvar,
+    /// A write failed and no new segment could be opened yet.
+    pub(crate) broken: Mutex<Option<String>>,
+    /// The same, to look at without a lock.
+    pub(crate) refusing: AtomicBool,
+    /// The writer has not acknowledged within the deadline, and nothing since.
+    pub(crate) late: AtomicBool,
+    stopped: AtomicBool,
+    space: AtomicU8,
+    unwritten: Mutex<Option<Unwritten>>,
+    pub(crate) open: Mutex<HashSet<RequestId>>,
+    /// Number of durable records.
+    pub(crate) head: watch::Sender<u64>,
+    pub(crate) newest: ArcSwapOption<Checkpoint>,
+    pub(crate) strangers: Mutex<Strangers>,
+}
+
+/// Locks `mutex`; a panic elsewhere does not stop the log.
+pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, ids: Ids, epoch: u64, newest: Option<Checkpoint>) -> Self {
+        Self {
+            config,
+            ids,
+            epoch,
+            queue: Mutex::default(),
+            bell: Condvar::new(),
+            broken: Mutex::default(),
+            refusing: AtomicBool::new(false),
+            late: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            space: AtomicU8::new(Space::Ok as u8),
+            unwritten: Mutex::default(),
+            open: Mutex::default(),
+            head: watch::Sender::new(0),
+            newest: ArcSwapOption::new(newest.map(Arc::new)),
+            strangers: Mutex::default(),
+        }
+    }
+
+    /// Queues `item`. With `urgent` the writer takes it at once, else within 20 ms.
+    pub(crate) fn submit(&self, item: Item, urgent: bool) -> Result<(), AuditError> {
+        let checked = self.checked(&item);
+        if checked.is_err() && !item.must {
+            self.refused_one();
+        }
+        checked?;
+        let ring = {
+            let mut queue = held(&self.queue);
+            let ring = if urgent {
+                !queue.urgent
+            } else {
+                queue.items.is_empty()
+            };
+            queue.records += item.drafts.len();
+            queue.urgent |= urgent;
+            queue.items.push(item);
+            ring
+        };
+        if ring {
+            self.bell.notify_one();
+        }
+        Ok(())
+    }
+
+    fn checked(&self, item: &Item) -> Result<(), AuditError> {
+        if self.stopped.load(Ordering::Acquire) {
+            return Err(AuditError::Stopped);
+        }
+        let bytes: usize = item.drafts.iter().map(Draft::bound).sum();
+        if bytes as u64 > self.config.segment_bytes / 2 {
+            return Err(AuditError::TooMany(item.drafts.len()));
+        }
+        if item.must {
+            return Ok(());
+        }
+        if self.refusing.load(Ordering::Acquire) {
+            return Err(self.unwritable());
+        }
+        if self.space() == Space::Stopped {
+            return Err(AuditError::NoSpace);
+        }
+        if held(&self.queue).records + item.drafts.len() > self.config.queue {
+            return Err(AuditError::Full(self.config.queue));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn unwritable(&self) -> AuditError {
+        let reason = held(&self.broken).clone().unwrap_or_default();
+        AuditError::Unwritable { reason }
+    }
+
+    /// Queues an event that nobody waits for and that must not get lost.
+    pub(crate) fn must(&self, event: &Event) {
+        let item = match Draft::new(event, &**self.ids.random()) {
+            Ok(draft) => Item {
+                drafts: vec![draft],
+                must: true,
+                reply: Reply::None,
+            },
+            Err(error) => return tracing::error!(event = event.name(), "record lost: {error}"),
+        };
+        if let Err(error) = self.submit(item, false) {
+            tracing::error!(event = event.name(), "record lost: {error}");
+        }
+    }
+
+    /// Waits for records and takes all that there are. What nobody waits for comes at most 20 ms later.
+    pub(crate) fn take(&self) -> Taken {
+        let mut queue = held(&self.queue);
+        let mut idle = false;
+        while !(queue.urgent || queue.stop || idle) {
+            let patience = if queue.items.is_empty() { TICK } else { SOON };
+            let (again, timeout) = self
+                .bell
+                .wait_timeout(queue, patience)
+                .unwrap_or_else(PoisonError::into_inner);
+            queue = again;
+            idle = timeout.timed_out();
+        }
+        let stop = queue.stop;
+        let taken = std::mem::take(&mut *queue);
+        queue.stop = stop;
+        Taken {
+            idle: idle && taken.items.is_empty(),
+            items: taken.items,
+            stop,
+        }
+    }
+
+    /// Takes what is queued without waiting.
+    pub(crate) fn take_now(&self) -> Taken {
+        let mut queue = held(&self.queue);
+        let stop = queue.stop;
+        let taken = std::mem::take(&mut *queue);
+        queue.stop = stop;
+        Taken {
+            items: taken.items,
+            idle: false,
+            stop,
+        }
+    }
+
+    /// No more records from now on; the writer ends when it has written what is queued.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        held(&self.queue).stop = true;
+        self.bell.notify_one();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Counts a request that was refused because of the log.
+    pub(crate) fn refused_one(&self) {
+        let now = self.ids.clock().now();
+        let mut unwritten = held(&self.unwritten);
+        let sum = unwritten.get_or_insert(Unwritten {
+            count: 0,
+            from: now,
+            to: now,
+        });
+        sum.count += 1;
+        sum.to = sum.to.max(now);
+    }
+
+    /// The sum of refused requests, to be written down; the counting starts anew.
+    pub(crate) fn take_unwritten(&self) -> Option<Unwritten> {
+        held(&self.unwritten).take()
+    }
+
+    /// Puts a sum back that could not be written.
+    pub(crate) fn put_unwritten(&self, old: Unwritten) {
+        let mut unwritten = held(&self.unwritten);
+        let sum = unwritten.get_or_insert(Unwritten { count: 0, ..old });
+        sum.count += old.count;
+        sum.from = sum.from.min(old.from);
+        sum.to = sum.to.max(old.to);
+    }
+
+    pub(crate) fn space(&self) -> Space {
+        match self.space.load(Ordering::Relaxed) {
+            0 => Space::Ok,
+            1 => Space::Low,
+            _ => Space::Stopped,
+        }
+    }
+
+    pub(crate) fn set_space(&self, space: Space) {
+        self.space.store(space as u8, Ordering::Relaxed);
+    }
+}

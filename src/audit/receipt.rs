@@ -1,0 +1,98 @@
+//! The proof that an intent is durable, and the duty to say how the request ended.
+
+use super::{Audit, AuditError};
+use crate::id::RequestId;
+use crate::record::{Ending, Event, Outcome};
+
+/// Proof that the intent of a request is on stable storage. Only the log makes one.
+///
+/// It is used up by [`Receipt::outcome`] or [`Receipt::outcome_soon`]; dropped without either, it writes
+/// [`Ending::Abandoned`].
+#[derive(Debug)]
+#[must_use = "a request ends with an outcome"]
+pub struct Receipt {
+    // Taken when the outcome is on its way.
+    audit: Option<Audit>,
+    request: RequestId,
+    seq: u64,
+}
+
+impl Receipt {
+    // SECURITY: called only where the writer has acknowledged the batch.
+    pub(super) fn new(audit: Audit, request: RequestId, seq: u64) -> Self {
+        Self {
+            audit: Some(audit),
+            request,
+            seq,
+        }
+    }
+
+    /// The request whose intent it is.
+    #[must_use]
+    pub const fn request(&self) -> RequestId {
+        self.request
+    }
+
+    /// Position of the intent in the log.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Writes the outcome; durable when it returns. For everything that changes state.
+    ///
+    /// # Errors
+    /// [`AuditError`]: the answer must be broken off. The outcome is kept and written once the log can be written.
+    pub async fn outcome(mut self, outcome: Outcome) -> Result<(), AuditError> {
+        let outcome = Outcome {
+            request: self.request,
+            ..outcome
+        };
+        match self.audit.take() {
+            Some(audit) => audit.settle(outcome).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the outcome with the next batch, at most 20 ms later. For reads.
+    pub fn outcome_soon(mut self, outcome: Outcome) {
+        let outcome = Outcome {
+            request: self.request,
+            ..outcome
+        };
+        if let Some(audit) = self.audit.take() {
+            audit.write_soon(Event::Outcome(Box::new(outcome)));
+        }
+    }
+
+    /// The intent became durable after its request had been refused.
+    pub(super) fn not_sent(self) {
+        let outcome = ended(self.request, Ending::NotSent);
+        self.outcome_soon(outcome);
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(audit) = self.audit.take() {
+            audit.write_soon(Event::Outcome(Box::new(ended(self.request, Ending::Abandoned))));
+        }
+    }
+}
+
+/// An outcome of which only the ending is known.
+pub(super) fn ended(request: RequestId, ending: Ending) -> Outcome {
+    Outcome {
+        request,
+        ending,
+        status: None,
+        tool_status: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        duration_us: 0,
+        error: None,
+        created: Vec::new(),
+        deleted: Vec::new(),
+        signed: None,
+    }
+}

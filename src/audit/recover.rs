@@ -1,0 +1,379 @@
+//! Opening a log that is there: what is whole, what was torn off, what was open, what is damaged.
+//!
+//! Only what was never acknowledged is dropped. Anything else that is missing ends the epoch: its files are kept in a
+//! folder of their own, and a new epoch begins whose first records name the loss.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::checkpoint::Checkpoint;
+use super::key::VerifyingKey;
+use super::segment::{self, Frames, Header};
+use super::tree::{self, Edge};
+use super::writer::sync_folder;
+use super::{AuditError, Config};
+use crate::id::RequestId;
+use crate::record::{Entry, Event, Hash, Record};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Whether there was a log at all.
+    pub(crate) existed: bool,
+    /// Epoch to write in.
+    pub(crate) epoch: u64,
+    /// Number of the next segment.
+    pub(crate) next_index: u64,
+    /// The tree to continue from.
+    pub(crate) edge: Edge,
+    /// Records found whole.
+    pub(crate) records: u64,
+    /// Intents without an outcome; `None` where the intent itself was not found.
+    pub(crate) open: HashMap<RequestId, Option<Entry>>,
+    /// Records of the end of the log that the store may have missed, in order.
+    pub(crate) recent: Vec<Record>,
+    /// Bytes of a broken-off write.
+    pub(crate) torn_bytes: u64,
+    /// What is missing that was acknowledged.
+    pub(crate) damage: Vec<String>,
+    /// The newest checkpoint of the epoch to write in.
+    pub(crate) newest: Option<Checkpoint>,
+    /// The log ended with a `stop` record and nothing was open.
+    pub(crate) clean: bool,
+}
+
+/// Looks at the log in `config.folder` and makes it ready to be continued.
+pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, AuditError> {
+    let folder = config.folder.as_path();
+    let stored = stored_checkpoint(folder, key)?;
+    let outside = match &config.outside {
+        Some(path) => read_checkpoint(path, key)?,
+        None => None,
+    };
+    let known = [stored, outside]
+        .into_iter()
+        .flatten()
+        .max_by_key(|known| (known.epoch, known.size));
+    let mut scan = Scan {
+        folder,
+        key,
+        known,
+        found: Found::default(),
+        headers: Vec::new(),
+    };
+    scan.headers()?;
+    if scan.found.existed {
+        scan.records()?;
+    }
+    scan.settle()
+}
+
+struct Scan<'a> {
+    folder: &'a Path,
+    key: &'a VerifyingKey,
+    known: Option<Checkpoint>,
+    found: Found,
+    headers: Vec<Header>,
+}
+
+impl Scan<'_> {
+    /// Reads all headers and checks that they follow on each other.
+    fn headers(&mut self) -> Result<(), AuditError> {
+        let indexes = segment::list(self.folder).map_err(|error| AuditError::from_io(self.folder, &error))?;
+        self.found.existed = !indexes.is_empty();
+        for (at, index) in (0_u64..).zip(indexes) {
+            if at != index {
+                self.damaged(format!("segment {at} is missing"));
+                break;
+            }
+            let path = segment::path(self.folder, index);
+            let header = Header::read(&path).map_err(|error| AuditError::from_io(&path, &error))?;
+            let Some(header) = header.filter(|header| header.index == index) else {
+                self.damaged(format!("the header of segment {index} was changed"));
+                break;
+            };
+            if header.origin != Hash::of(self.key.name().as_bytes()) {
+                return Err(AuditError::OtherLog(self.folder.to_owned()));
+            }
+            let follows = self
+                .headers
+                .last()
+                .is_none_or(|last| last.epoch == header.epoch && last.first() <= header.first());
+            if !follows || (index == 0 && header.first() != 0) {
+                self.damaged(format!("segment {index} does not continue the log"));
+                break;
+            }
+            self.found.epoch = header.epoch;
+            self.headers.push(header);
+        }
+        Ok(())
+    }
+
+    fn damaged(&mut self, what: String) {
+        self.found.damage.push(what);
+    }
+
+    /// Reads the end of the log: from the segment that holds the newest checkpoint's last record.
+    fn records(&mut self) -> Result<(), AuditError> {
+        let known = self
+            .known
+            .as_ref()
+            .filter(|known| known.epoch == self.found.epoch)
+            .map_or(0, |known| known.size);
+        let start = self
+            .headers
+            .iter()
+            .rposition(|header| header.first() <= known)
+            .unwrap_or(0);
+        let headers = std::mem::take(&mut self.headers);
+        for (at, header) in headers.iter().enumerate().skip(start) {
+            if at == start {
+                self.found.edge = header.edge.clone();
+            }
+            let until = headers.get(at + 1).map(Header::first);
+            if self.found.edge != header.edge || !self.segment(header, until, at == start)? {
+                let seq = self.found.edge.size();
+                self.damaged(format!(
+                    "record {seq} in segment {} is missing or was changed",
+                    header.index
+                ));
+                break;
+            }
+        }
+        self.headers = headers;
+        self.found.records = self.found.edge.size();
+        self.entries()
+    }
+
+    /// Reads one segment. False when a record that was acknowledged is not whole.
+    fn segment(&mut self, header: &Header, until: Option<u64>, first: bool) -> Result<bool, AuditError> {
+        let path = segment::path(self.folder, header.index);
+        let file_error = |error: io::Error| AuditError::from_io(&path, &error);
+        let mut frames = Frames::open(&path).map_err(file_error)?;
+        let mut batch = 1;
+        let mut leading = first;
+        while until.is_none_or(|until| self.found.edge.size() < until) {
+            let seq = self.found.edge.size();
+            let Some((frame, bytes)) = frames.next().map_err(file_error)? else {
+                break;
+            };
+            let record: Record = serde_json::from_slice(bytes).map_err(|_| AuditError::Unreadable { seq })?;
+            if record.seq != seq {
+                return Ok(false);
+            }
+            batch = if frame.last { frame.batch + 1 } else { frame.batch };
+            self.found.edge.push(tree::leaf(bytes));
+            self.compare();
+            leading &= matches!(record.event, Event::LogOpen { .. });
+            self.take(record, leading);
+        }
+        match until {
+            Some(until) => Ok(self.found.edge.size() == until),
+            None => {
+                let rest = segment::rest(&path, frames.offset).map_err(file_error)?;
+                // A frame of a later batch was written only after this one had been acknowledged.
+                let whole = batch > 1 && rest.batch <= batch;
+                self.found.torn_bytes = rest.bytes;
+                self.found.clean &= rest.bytes == 0;
+                if whole && rest.bytes == 0 {
+                    shorten(&path, frames.offset).map_err(file_error)?;
+                }
+                Ok(whole)
+            }
+        }
+    }
+
+    /// Compares the tree with the newest checkpoint when it has its size.
+    fn compare(&mut self) {
+        let root =
+            |known: &&Checkpoint| known.epoch == self.found.epoch && known.size == self.found.edge.size();
+        if let Some(known) = self.known.as_ref().filter(root)
+            && known.root != self.found.edge.root()
+        {
+            let what = format!("the first {} records are not those that were signed", known.size);
+            self.found.damage.push(what);
+        }
+    }
+
+    fn take(&mut self, record: Record, leading: bool) {
+        self.found.clean = matches!(record.event, Event::Stop { .. });
+        match &record.event {
+            Event::LogOpen { open } if leading => {
+                self.found
+                    .open
+                    .extend(open.iter().map(|request| (*request, None)));
+            }
+            Event::Intent(entry) => {
+                self.found.open.insert(entry.request, Some((**entry).clone()));
+            }
+            Event::Outcome(outcome) => {
+                self.found.open.remove(&outcome.request);
+                if !outcome.created.is_empty() || !outcome.deleted.is_empty() || outcome.signed.is_some() {
+                    self.found.recent.push(record);
+                }
+            }
+            Event::Mint(_) | Event::Change(_) | Event::OwnershipConflict(_) => self.found.recent.push(record),
+            _ => {}
+        }
+    }
+
+    /// Looks in older segments for the intents of requests that have been open for long.
+    fn entries(&mut self) -> Result<(), AuditError> {
+        let mut missing = self.found.open.values().filter(|entry| entry.is_none()).count();
+        for header in self.headers.iter().rev() {
+            if missing == 0 {
+                break;
+            }
+            let path = segment::path(self.folder, header.index);
+            let file_error = |error: io::Error| AuditError::from_io(&path, &error);
+            let mut frames = Frames::open(&path).map_err(file_error)?;
+            while let Some((_, bytes)) = frames.next().map_err(file_error)? {
+                let Ok(Record {
+                    event: Event::Intent(entry),
+                    ..
+                }) = serde_json::from_slice(bytes)
+                else {
+                    continue;
+                };
+                if let Some(place @ None) = self.found.open.get_mut(&entry.request) {
+                    *place = Some(*entry);
+                    missing -= 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides whether the epoch goes on.
+    fn settle(mut self) -> Result<Found, AuditError> {
+        let known = self.known.take();
+        if let Some(known) = &known {
+            let present = known.epoch >= self.found.epoch;
+            if present && (known.epoch > self.found.epoch || known.size > self.found.records) {
+                let (size, epoch, records) = (known.size, known.epoch, self.found.records);
+                self.damaged(format!(
+                    "{size} records of epoch {epoch} were signed, {records} are there"
+                ));
+            }
+        }
+        self.found.clean &= self.found.open.is_empty() && self.found.damage.is_empty();
+        if self.found.damage.is_empty() {
+            self.found.epoch = self.found.epoch.max(1);
+            self.found.next_index = self.headers.len() as u64;
+            self.found.newest = known.filter(|known| known.epoch == self.found.epoch);
+        } else {
+            let old = known
+                .map_or(self.found.epoch, |known| known.epoch.max(self.found.epoch))
+                .max(1);
+            self.end_epoch(old)
+                .map_err(|error| AuditError::from_io(self.folder, &error))?;
+        }
+        Ok(self.found)
+    }
+
+    /// Puts the files of a damaged epoch aside and begins the next one.
+    fn end_epoch(&mut self, old: u64) -> io::Result<()> {
+        let aside = segment::epoch_folder(self.folder, old);
+        fs::create_dir_all(&aside)?;
+        for entry in fs::read_dir(self.folder)? {
+            let name = entry?.file_name();
+            let text = name.to_str().unwrap_or_default();
+            if text.ends_with(".log") || text == "checkpoints" || text == "checkpoint" {
+                fs::rename(self.folder.join(&name), aside.join(&name))?;
+            }
+        }
+        sync_folder(&aside)?;
+        sync_folder(self.folder)?;
+        self.found.existed = true;
+        self.found.epoch = old + 1;
+        self.found.next_index = 0;
+        self.found.edge = Edge::default();
+        self.found.newest = None;
+        Ok(())
+    }
+}
+
+/// Gives the zeros at the end of a segment back to the file system; it is not written any more.
+fn shorten(path: &Path, length: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    if file.metadata()?.len() > length {
+        file.set_len(length)?;
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+fn read_checkpoint(path: &Path, key: &VerifyingKey) -> Result<Option<Checkpoint>, AuditError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(AuditError::from_io(path, &error)),
+    };
+    // A power cut may leave the file empty.
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let read = Checkpoint::parse(&text).and_then(|checkpoint| checkpoint.check(key).map(|()| checkpoint));
+    match read {
+        Ok(checkpoint) => Ok(Some(checkpoint)),
+        // SECURITY: not overwritten and not passed over: it may be all that shows what is missing.
+        Err(error) => Err(AuditError::Checkpoint {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// The newest checkpoint in the folder. A half-written note at the end of `checkpoints` is removed.
+fn stored_checkpoint(folder: &Path, key: &VerifyingKey) -> Result<Option<Checkpoint>, AuditError> {
+    let newest = read_checkpoint(&folder.join("checkpoint"), key)?;
+    let path = folder.join("checkpoints");
+    let last = last_note(&path, key).map_err(|error| AuditError::from_io(&path, &error))?;
+    Ok([newest, last]
+        .into_iter()
+        .flatten()
+        .max_by_key(|known| (known.epoch, known.size)))
+}
+
+fn last_note(path: &Path, key: &VerifyingKey) -> io::Result<Option<Checkpoint>> {
+    const TAIL: u64 = 16 * 1024;
+    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    let start = length.saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let mut end = bytes.len();
+    // A note ends with a signature line and an empty line; go back to the last one that is whole and signed.
+    while let Some(tail) = bytes.get(..end).filter(|tail| !tail.is_empty()) {
+        let whole = tail.ends_with(b"\n\n");
+        if let Some(checkpoint) = whole.then(|| note_before(tail, key)).flatten() {
+            if (end as u64) < length - start {
+                file.set_len(start + end as u64)?;
+            }
+            return Ok(Some(checkpoint));
+        }
+        let shorter = tail.split_last().map(|(_, shorter)| shorter).unwrap_or_default();
+        end = shorter
+            .windows(2)
+            .rposition(|pair| pair == b"\n\n")
+            .map_or(0, |at| at + 2);
+    }
+    Ok(None)
+}
+
+/// The signed note that ends where `tail` ends.
+fn note_before(tail: &[u8], key: &VerifyingKey) -> Option<Checkpoint> {
+    let text = String::from_utf8_lossy(tail);
+    let body = text.strip_suffix("\n\n")?;
+    let (before, signatures) = body.rsplit_once("\n\n")?;
+    let head = before.rsplit_once("\n\n").map_or(before, |(_, head)| head);
+    let checkpoint = Checkpoint::parse(&format!("{head}\n\n{signatures}\n")).ok()?;
+    checkpoint.check(key).is_ok().then_some(checkpoint)
+}

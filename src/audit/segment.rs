@@ -1,0 +1,437 @@
+//! The files of the log: a header block, then frames, then zeros.
+//!
+//! A segment's header says which position of the log it continues from and carries the tree's edge there. Whatever an
+//! older segment holds beyond that position is *void*: it was written, but never acknowledged.
+//!
+//! A frame is `magic, length, batch, CRC-32, record` (integers little-endian, 4 bytes each). A batch is what one write
+//! and one fdatasync put down; its last frame is flagged. Because a batch is written only after the one before was
+//! synced, an unreadable frame with a *later* batch beyond it was once acknowledged (damage), and one with nothing but
+//! its own batch beyond it never was (a torn tail).
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::tree::Edge;
+use crate::clock::Timestamp;
+use crate::record::Hash;
+
+/// Bytes of a segment's header block.
+pub(crate) const HEADER: usize = 4096;
+/// Bytes of a frame before its record.
+pub(crate) const FRAME: usize = 16;
+/// Longest record, in bytes (the length field of the C2SP tile format).
+pub(crate) const LONGEST: usize = 65_535;
+
+const MAGIC: &[u8; 16] = b"countersign log\0";
+const FORMAT: u32 = 1;
+const FRAME_MAGIC: [u8; 4] = *b"\xc5fr1";
+const LAST: u32 = 1 << 31;
+const PEAKS: usize = 64;
+
+/// What a segment says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Epoch of the log.
+    pub(crate) epoch: u64,
+    /// Number of the segment in its epoch, from 0.
+    pub(crate) index: u64,
+    /// When it was taken into use.
+    pub(crate) time: Timestamp,
+    /// SHA-256 of the log's name.
+    pub(crate) origin: Hash,
+    /// The tree before the segment's first record; its size is that record's position.
+    pub(crate) edge: Edge,
+}
+
+impl Header {
+    /// Position of the first record.
+    pub(crate) const fn first(&self) -> u64 {
+        self.edge.size()
+    }
+
+    /// The header block.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut block = Vec::with_capacity(HEADER);
+        block.extend_from_slice(MAGIC);
+        block.extend_from_slice(&FORMAT.to_le_bytes());
+        block.extend_from_slice(&self.epoch.to_le_bytes());
+        block.extend_from_slice(&self.index.to_le_bytes());
+        block.extend_from_slice(&self.time.0.to_le_bytes());
+        block.extend_from_slice(&self.origin.0);
+        block.extend_from_slice(&self.edge.size().to_le_bytes());
+        for peak in self.edge.peaks().iter().take(PEAKS) {
+            block.extend_from_slice(&peak.0);
+        }
+        block.resize(HEADER - 4, 0);
+        let crc = crc32fast::hash(&block);
+        block.extend_from_slice(&crc.to_le_bytes());
+        block
+    }
+
+    /// Reads a header block; `None` when it is none, or changed.
+    pub(crate) fn decode(block: &[u8]) -> Option<Self> {
+        let (body, crc) = block.split_last_chunk::<4>()?;
+        if block.len() != HEADER || crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let mut fields = Fields(body);
+        if fields.take::<16>()? != *MAGIC || u32::from_le_bytes(fields.take()?) != FORMAT {
+            return None;
+        }
+        let epoch = u64::from_le_bytes(fields.take()?);
+        let index = u64::from_le_bytes(fields.take()?);
+        let time = Timestamp(i64::from_le_bytes(fields.take()?));
+        let origin = Hash(fields.take()?);
+        let size = u64::from_le_bytes(fields.take()?);
+        let peaks = (0..size.count_ones())
+            .map(|_| fields.take().map(Hash))
+            .collect::<Option<Vec<_>>>()?;
+        Some(Self {
+            epoch,
+            index,
+            time,
+            origin,
+            edge: Edge::new(size, peaks)?,
+        })
+    }
+
+    /// Reads the header of a segment file; `None` when it has none that is whole.
+    pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
+        let mut block = vec![0; HEADER];
+        match File::open(path)?.read_exact(&mut block) {
+            Ok(()) => Ok(Self::decode(&block)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*field)
+    }
+}
+
+/// Frames that will be written at once, as one batch.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    bytes: Vec<u8>,
+    open: Option<usize>,
+}
+
+impl Batch {
+    /// Starts a new batch behind `prefix` (a segment's header block, or nothing).
+    pub(crate) fn begin(&mut self, prefix: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(prefix);
+        self.open = None;
+    }
+
+    /// Bytes so far.
+    pub(crate) const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds a frame whose record `write` appends to the buffer; gives the record back to be hashed.
+    pub(crate) fn add(&mut self, number: u32, write: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
+        self.seal(number, false);
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; FRAME]);
+        write(&mut self.bytes);
+        self.open = Some(at);
+        self.bytes.get(at + FRAME..).unwrap_or_default()
+    }
+
+    /// Ends the batch: its last frame says so. The bytes are ready to be written.
+    pub(crate) fn end(&mut self, number: u32) -> &[u8] {
+        self.seal(number, true);
+        &self.bytes
+    }
+
+    fn seal(&mut self, number: u32, last: bool) {
+        let Some((head, payload)) = self
+            .open
+            .take()
+            .and_then(|at| self.bytes.get_mut(at..)?.split_first_chunk_mut::<FRAME>())
+        else {
+            return;
+        };
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let batch = ((number & !LAST) | if last { LAST } else { 0 }).to_le_bytes();
+        let crc = checksum(length, batch, payload).to_le_bytes();
+        for (to, from) in head
+            .iter_mut()
+            .zip([FRAME_MAGIC, length, batch, crc].as_flattened())
+        {
+            *to = *from;
+        }
+    }
+}
+
+fn checksum(length: [u8; 4], batch: [u8; 4], payload: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&length);
+    crc.update(&batch);
+    crc.update(payload);
+    crc.finalize()
+}
+
+/// A frame's head, once its checksum was found right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// Number of its batch in the segment, from 1.
+    pub(crate) batch: u32,
+    /// Whether it ends the batch.
+    pub(crate) last: bool,
+    /// Bytes of its record.
+    pub(crate) length: usize,
+}
+
+struct Head {
+    length: [u8; 4],
+    batch: [u8; 4],
+    crc: u32,
+    size: usize,
+}
+
+fn head(bytes: &[u8; FRAME]) -> Option<Head> {
+    let mut fields = Fields(bytes);
+    if fields.take()? != FRAME_MAGIC {
+        return None;
+    }
+    let (length, batch) = (fields.take()?, fields.take()?);
+    let size = usize::try_from(u32::from_le_bytes(length)).ok()?;
+    (1..=LONGEST).contains(&size).then_some(Head {
+        length,
+        batch,
+        crc: u32::from_le_bytes(fields.take()?),
+        size,
+    })
+}
+
+impl Head {
+    fn check(&self, payload: &[u8]) -> Option<Frame> {
+        let batch = u32::from_le_bytes(self.batch);
+        (checksum(self.length, self.batch, payload) == self.crc).then_some(Frame {
+            batch: batch & !LAST,
+            last: batch & LAST != 0,
+            length: self.size,
+        })
+    }
+}
+
+/// The frame at the start of `bytes` with its record; `None` when there is none that is whole.
+pub(crate) fn decode(bytes: &[u8]) -> Option<(Frame, &[u8])> {
+    let (first, rest) = bytes.split_first_chunk::<FRAME>()?;
+    let head = head(first)?;
+    let payload = rest.get(..head.size)?;
+    Some((head.check(payload)?, payload))
+}
+
+/// Reads the frames of one segment file in order.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    reader: BufReader<File>,
+    /// Where the next frame begins.
+    pub(crate) offset: u64,
+    payload: Vec<u8>,
+}
+
+impl Frames {
+    /// Starts at the first frame.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Self::at(path, HEADER as u64)
+    }
+
+    /// Starts at a frame of which the offset is known.
+    pub(crate) fn at(path: &Path, offset: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Self {
+            reader: BufReader::with_capacity(256 * 1024, file),
+            offset,
+            payload: Vec::new(),
+        })
+    }
+
+    /// The next frame with its record; `None` where there is no whole one. Then the reader stands before it, so that
+    /// it can be asked again when more was written.
+    pub(crate) fn next(&mut self) -> io::Result<Option<(Frame, &[u8])>> {
+        match self.read() {
+            Ok(Some(frame)) => {
+                self.offset += (FRAME + frame.length) as u64;
+                Ok(Some((frame, &self.payload)))
+            }
+            Ok(None) => self.again(),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.again(),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&mut self) -> io::Result<Option<Frame>> {
+        let mut bytes = [0; FRAME];
+        self.reader.read_exact(&mut bytes)?;
+        let Some(head) = head(&bytes) else { return Ok(None) };
+        self.payload.resize(head.size, 0);
+        self.reader.read_exact(&mut self.payload)?;
+        Ok(head.check(&self.payload))
+    }
+
+    fn again<T>(&mut self) -> io::Result<Option<T>> {
+        self.reader.seek(SeekFrom::Start(self.offset))?;
+        Ok(None)
+    }
+}
+
+/// What a segment holds beyond its last readable record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rest {
+    /// Bytes from there to the last one that is not zero.
+    pub(crate) bytes: u64,
+    /// Whole frames among them.
+    pub(crate) frames: u64,
+    /// Highest batch number of those frames.
+    pub(crate) batch: u32,
+}
+
+/// Looks at everything from `offset` to the end of the file.
+pub(crate) fn rest(path: &Path, offset: u64) -> io::Result<Rest> {
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut chunk = vec![0; ZEROS.len()];
+    let (mut at, mut end) = (0_u64, 0_u64);
+    loop {
+        let read = file.read(&mut chunk)?;
+        let Some(bytes) = chunk.get(..read).filter(|bytes| !bytes.is_empty()) else {
+            break;
+        };
+        if Some(bytes) != ZEROS.get(..read) {
+            let last = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+            end = at + last as u64 + 1;
+        }
+        at += read as u64;
+    }
+    let mut found = Rest {
+        bytes: end,
+        ..Rest::default()
+    };
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.take(end).read_to_end(&mut bytes)?;
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let step = match decode(rest) {
+            Some((frame, _)) => {
+                found.frames += 1;
+                found.batch = found.batch.max(frame.batch);
+                FRAME + frame.length
+            }
+            None => 1,
+        };
+        rest = rest.get(step..).unwrap_or_default();
+    }
+    Ok(found)
+}
+
+/// Position of a record, read from its first bytes without parsing the rest.
+pub(crate) fn position(record: &[u8]) -> Option<u64> {
+    let rest = record.strip_prefix(b"{\"v\":1,\"seq\":")?;
+    let digits = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()
+}
+
+/// File name of segment `index`.
+pub(crate) fn path(folder: &Path, index: u64) -> PathBuf {
+    folder.join(format!("{index:010}.log"))
+}
+
+/// Folder that keeps the files of an epoch that ended.
+pub(crate) fn epoch_folder(folder: &Path, epoch: u64) -> PathBuf {
+    folder.join(format!("epoch-{epoch:06}"))
+}
+
+/// Numbers of all segments in `folder`, in order. Empty when there is no such folder.
+pub(crate) fn list(folder: &Path) -> io::Result<Vec<u64>> {
+    numbered(folder, |name| name.strip_suffix(".log"), 10)
+}
+
+/// Epochs that ended and whose files are kept, in order.
+pub(crate) fn epochs(folder: &Path) -> io::Result<Vec<u64>> {
+    numbered(folder, |name| name.strip_prefix("epoch-"), 6)
+}
+
+fn numbered(folder: &Path, part: fn(&str) -> Option<&str>, width: usize) -> io::Result<Vec<u64>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let digits = name
+            .to_str()
+            .and_then(part)
+            .filter(|digits| digits.len() >= width);
+        numbers.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_header_is_read_as_it_was_written(
+            epoch: u64, index: u64, time: i64, origin: [u8; 32], size: u64, seed: [u8; 32], at in 0..HEADER, flip in 1..=255_u8,
+        ) {
+            let peaks = (0..size.count_ones()).map(|n| Hash::of(&[&seed[..], &n.to_le_bytes()].concat())).collect();
+            let header = Header { epoch, index, time: Timestamp(time), origin: Hash(origin), edge: Edge::new(size, peaks).unwrap() };
+            let mut block = header.encode();
+            prop_assert_eq!(block.len(), HEADER);
+            prop_assert_eq!(Header::decode(&block), Some(header));
+            block[at] ^= flip;
+            prop_assert_eq!(Header::decode(&block), None);
+        }
+
+        #[test]
+        fn frames_are_read_as_they_were_written_and_no_changed_byte_passes(
+            records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..2000), 1..8), at: prop::sample::Index, flip in 1..=255_u8,
+        ) {
+            let mut batch = Batch::default();
+            batch.begin(&[]);
+            for record in &records {
+                let payload = batch.add(7, |bytes| bytes.extend_from_slice(record)).to_vec();
+                prop_assert_eq!(&payload, record);
+            }
+            let bytes = batch.end(7).to_vec();
+            let mut rest = bytes.as_slice();
+            for (n, record) in records.iter().enumerate() {
+                let (frame, payload) = decode(rest).unwrap();
+                prop_assert_eq!(payload, record.as_slice());
+                prop_assert_eq!(frame, Frame { batch: 7, last: n + 1 == records.len(), length: record.len() });
+                rest = &rest[FRAME + record.len()..];
+            }
+            prop_assert!(rest.is_empty());
+            let mut changed = bytes[..FRAME + records[0].len()].to_vec();
+            let at = at.index(changed.len());
+            changed[at] ^= flip;
+            prop_assert_eq!(decode(&changed), None);
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoders_fail(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = (decode(&bytes), Header::decode(&bytes), position(&bytes));
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Checks a log offline: every record, every segment, every checkpoint, against the log's public key and, if there is
+//! one, a checkpoint that was kept elsewhere. Needs no gateway and memory for one record.
+//!
+//! What the answer means: without a checkpoint from elsewhere, whoever holds the log key and the folder could have
+//! rebuilt all of it; [`Report::outside`] says whether one was given.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use super::checkpoint::{Checkpoint, CheckpointError, next_note};
+use super::key::VerifyingKey;
+use super::segment::{self, Frames, Header};
+use super::tree::{self, Edge};
+use crate::record::Hash;
+
+/// What a log was found to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Records of the present epoch.
+    pub records: u64,
+    /// Its segments.
+    pub segments: u64,
+    /// Its checkpoints, each signed and with the root that the records give.
+    pub checkpoints: u64,
+    /// Records under the newest of them; the rest is not signed yet.
+    pub signed: u64,
+    /// Root of the tree over all records.
+    pub root: Hash,
+    /// The present epoch.
+    pub epoch: u64,
+    /// Epochs that ended before, whose files are kept.
+    pub earlier: Vec<Earlier>,
+    /// Whether a checkpoint from elsewhere was given and holds.
+    pub outside: bool,
+    /// Bytes of writes that broke off and were never acknowledged.
+    pub torn_bytes: u64,
+    /// Records that were written but never acknowledged, and do not count.
+    pub void: Vec<Void>,
+}
+
+/// An epoch that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Which.
+    pub epoch: u64,
+    /// Its records, where it verifies.
+    pub records: u64,
+    /// Why it ended damaged; `None` when it verifies.
+    pub damage: Option<String>,
+}
+
+/// Records at the end of a segment that do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Void {
+    /// The segment.
+    pub segment: u64,
+    /// Position from which they were void.
+    pub from: u64,
+    /// How many.
+    pub records: u64,
+}
+
+/// What is wrong, and where it shows first.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The system refused.
+    #[error("cannot read `{}`: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// There is nothing to verify.
+    #[error("there is no log in `{}`", .0.display())]
+    NoLog(PathBuf),
+    /// A segment is missing.
+    #[error("segment {0} is missing")]
+    SegmentMissing(u64),
+    /// A segment's header is not whole.
+    #[error("the header of segment {0} was changed")]
+    Header(u64),
+    /// A segment is of another log or epoch, or does not continue the one before.
+    #[error("segment {segment} does not continue the log at record {seq}")]
+    Continuation {
+        /// Which.
+        segment: u64,
+        /// Where the log stood.
+        seq: u64,
+    },
+    /// A record is missing or was changed.
+    #[error("record {seq} in segment {segment} is missing or was changed")]
+    Record {
+        /// Its position.
+        seq: u64,
+        /// Where it should stand.
+        segment: u64,
+    },
+    /// A record stands where another belongs.
+    #[error("record {seq} in segment {segment} is out of place")]
+    Order {
+        /// The position.
+        seq: u64,
+        /// Where it stands.
+        segment: u64,
+    },
+    /// A checkpoint is not one of this log.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A checkpoint's root is not what the records give.
+    #[error(
+        "the first {size} records are not those that were signed: a record between {after} and {size} was changed"
+    )]
+    Root {
+        /// Size of the checkpoint that does not hold.
+        size: u64,
+        /// Size of the last checkpoint that does.
+        after: u64,
+    },
+    /// Fewer records than were signed.
+    #[error("the log was cut: {size} records were signed, {records} are there")]
+    Cut {
+        /// Size of the checkpoint.
+        size: u64,
+        /// Records found.
+        records: u64,
+    },
+    /// The checkpoint from elsewhere is of an epoch that is not there.
+    #[error("the checkpoint is of epoch {0}, of which there are no files")]
+    Epoch(u64),
+}
+
+/// Verifies the log in `folder`.
+///
+/// `outside` is a checkpoint that was kept elsewhere. `progress` is called with the number of records checked so far,
+/// about every 10,000.
+///
+/// # Errors
+/// [`VerifyError`] names the first record, segment or checkpoint that is wrong.
+pub fn verify(
+    folder: &Path,
+    key: &VerifyingKey,
+    outside: Option<&Checkpoint>,
+    mut progress: impl FnMut(u64),
+) -> Result<Report, VerifyError> {
+    if let Some(outside) = outside {
+        outside.check(key)?;
+    }
+    let mut run = Run::new(folder, key, outside, &mut progress);
+    let mut report = run.epoch()?;
+    for epoch in segment::epochs(folder).map_err(|source| file_error(folder, source))? {
+        let path = segment::epoch_folder(folder, epoch);
+        let of_this = outside.filter(|outside| outside.epoch == epoch);
+        let mut run = Run::new(&path, key, of_this, &mut progress);
+        let result = run.epoch();
+        // SECURITY: the damage of an old epoch is on record, but what was signed and kept elsewhere must hold.
+        let earlier = match result {
+            Ok(found) => {
+                report.outside |= found.outside;
+                Earlier {
+                    epoch,
+                    records: found.records,
+                    damage: None,
+                }
+            }
+            Err(error) if of_this.is_some() => return Err(error),
+            Err(error) => Earlier {
+                epoch,
+                records: 0,
+                damage: Some(error.to_string()),
+            },
+        };
+        report.earlier.push(earlier);
+    }
+    match outside {
+        Some(outside) if !report.outside => Err(VerifyError::Epoch(outside.epoch)),
+        _ => Ok(report),
+    }
+}
+
+struct Run<'a> {
+    folder: &'a Path,
+    key: &'a VerifyingKey,
+    outside: Option<&'a Checkpoint>,
+    progress: &'a mut dyn FnMut(u64),
+    edge: Edge,
+    signed: Signed,
+    report: Report,
+}
+
+/// The folder's own checkpoints, in order, read as they are needed.
+struct Signed {
+    reader: Option<BufReader<File>>,
+    next: Option<Checkpoint>,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        folder: &'a Path,
+        key: &'a VerifyingKey,
+        outside: Option<&'a Checkpoint>,
+        progress: &'a mut dyn FnMut(u64),
+    ) -> Self {
+        let signed = Signed {
+            reader: None,
+            next: None,
+        };
+        Self {
+            folder,
+            key,
+            outside,
+            progress,
+            edge: Edge::default(),
+            signed,
+            report: Report::default(),
+        }
+    }
+
+    fn epoch(&mut self) -> Result<Report, VerifyError> {
+        let indexes = segment::list(self.folder).map_err(|source| file_error(self.folder, source))?;
+        if indexes.is_empty() {
+            return Err(VerifyError::NoLog(self.folder.to_owned()));
+        }
+        self.signed.reader = match File::open(self.folder.join("checkpoints")) {
+            Ok(file) => Some(BufReader::new(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return Err(file_error(&self.folder.join("checkpoints"), source)),
+        };
+        self.advance()?;
+        for (at, index) in (0_u64..).zip(&indexes) {
+            if at != *index {
+                return Err(VerifyError::SegmentMissing(at));
+            }
+            let last = indexes.last() == Some(index);
+            self.segment(*index, last)?;
+        }
+        self.finish()?;
+        Ok(std::mem::take(&mut self.report))
+    }
+
+    fn segment(&mut self, index: u64, last: bool) -> Result<(), VerifyError> {
+        let path = segment::path(self.folder, index);
+        let seq = self.edge.size();
+        let header = self.header(index)?;
+        if self.report.epoch == 0 {
+            self.report.epoch = header.epoch;
+        }
+        let same_log =
+            header.origin == Hash::of(self.key.name().as_bytes()) && header.epoch == self.report.epoch;
+        if header.index != index || !same_log || header.edge != self.edge {
+            return Err(VerifyError::Continuation { segment: index, seq });
+        }
+        self.report.segments += 1;
+        let until = if last {
+            u64::MAX
+        } else {
+            self.header(index + 1)?.first()
+        };
+        let mut frames = Frames::open(&path).map_err(|source| file_error(&path, source))?;
+        let mut batch = 1;
+        while self.edge.size() < until {
+            let seq = self.edge.size();
+            let Some((frame, record)) = frames.next().map_err(|source| file_error(&path, source))? else {
+                break;
+            };
+            if segment::position(record) != Some(seq) {
+                return Err(VerifyError::Order { seq, segment: index });
+            }
+            batch = if frame.last { frame.batch + 1 } else { frame.batch };
+            self.edge.push(tree::leaf(record));
+            self.checkpoints()?;
+        }
+        self.tail(&path, index, frames.offset, batch, last)
+    }
+
+    fn header(&self, index: u64) -> Result<Header, VerifyError> {
+        let path = segment::path(self.folder, index);
+        match Header::read(&path) {
+            Ok(header) => header.ok_or(VerifyError::Header(index)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(VerifyError::SegmentMissing(index)),
+            Err(source) => Err(file_error(&path, source)),
+        }
+    }
+
+    /// What lies beyond a segment's last record: nothing, a torn write, void records, or damage.
+    fn tail(
+        &mut self,
+        path: &Path,
+        segment: u64,
+        offset: u64,
+        batch: u32,
+        last: bool,
+    ) -> Result<(), VerifyError> {
+        let seq = self.edge.size();
+        let rest = segment::rest(path, offset).map_err(|source| file_error(path, source))?;
+        if last {
+            if rest.batch > batch {
+                return Err(VerifyError::Record { seq, segment });
+            }
+            self.report.torn_bytes += rest.bytes;
+            return Ok(());
+        }
+        if seq < self.header(segment + 1)?.first() {
+            return Err(VerifyError::Record { seq, segment });
+        }
+        if rest.frames > 0 {
+            self.report.void.push(Void {
+                segment,
+                from: seq,
+                records: rest.frames,
+            });
+        } else {
+            self.report.torn_bytes += rest.bytes;
+        }
+        Ok(())
+    }
+
+    /// Compares the tree with every checkpoint of its present size.
+    fn checkpoints(&mut self) -> Result<(), VerifyError> {
+        let size = self.edge.size();
+        if size.is_multiple_of(10_000) {
+            (self.progress)(size);
+        }
+        while self.signed.next.as_ref().is_some_and(|next| next.size <= size) {
+            let Some(next) = self.signed.next.take() else {
+                break;
+            };
+            self.compare(&next)?;
+            self.report.checkpoints += 1;
+            self.report.signed = next.size;
+            self.advance()?;
+        }
+        match self.outside {
+            Some(outside) if outside.size == size && outside.epoch == self.report.epoch => {
+                self.compare(outside)?;
+                self.report.outside = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn compare(&self, checkpoint: &Checkpoint) -> Result<(), VerifyError> {
+        checkpoint.check(self.key)?;
+        if checkpoint.epoch != self.report.epoch {
+            return Err(CheckpointError::Origin(checkpoint.origin.clone()).into());
+        }
+        if checkpoint.size != self.edge.size() || checkpoint.root != self.edge.root() {
+            return Err(VerifyError::Root {
+                size: checkpoint.size,
+                after: self.report.signed,
+            });
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<(), VerifyError> {
+        let Some(reader) = &mut self.signed.reader else {
+            return Ok(());
+        };
+        let note =
+            next_note(reader).map_err(|source| file_error(&self.folder.join("checkpoints"), source))?;
+        self.signed.next = note.map(|note| Checkpoint::parse(&note)).transpose()?;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), VerifyError> {
+        let records = self.edge.size();
+        (self.progress)(records);
+        self.report.records = records;
+        self.report.root = self.edge.root();
+        while let Some(next) = self.signed.next.take() {
+            next.check(self.key)?;
+            self.reaches(next.size)?;
+            self.compare(&next)?;
+            self.advance()?;
+        }
+        if let Some(outside) = self.outside.filter(|outside| outside.epoch == self.report.epoch) {
+            self.reaches(outside.size)?;
+        }
+        // The newest one stands in a file of its own too.
+        if let Some(newest) = super::read::newest_checkpoint(self.folder) {
+            newest.check(self.key)?;
+            self.reaches(newest.size)?;
+        }
+        Ok(())
+    }
+
+    fn reaches(&self, size: u64) -> Result<(), VerifyError> {
+        let records = self.edge.size();
+        if size <= records {
+            return Ok(());
+        }
+        if self.report.torn_bytes > 0 {
+            return Err(VerifyError::Record {
+                seq: records,
+                segment: self.report.segments - 1,
+            });
+        }
+        Err(VerifyError::Cut { size, records })
+    }
+}
+
+fn file_error(path: &Path, source: io::Error) -> VerifyError {
+    VerifyError::File {
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,500 @@
+//! The writer: one thread that takes all that is queued, writes it once, syncs it once, and hands the batch on.
+//!
+//! INVARIANT: nothing is acknowledged before the fdatasync that covers it returned without an error; after an error the
+//! segment is left for good, and the next one continues from the last acknowledged record.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::draft::{Draft, Mark};
+use super::keeper::Keeper;
+use super::queue::{Answer, Item, Reply, Shared, Unwritten, held};
+use super::segment::{self, Batch, FRAME, Header};
+use super::tree::{self, Edge};
+use crate::clock::Timestamp;
+use crate::id::RequestId;
+use crate::record::{Event, Hash, Recovery};
+
+/// How long to wait before trying again whether writes work.
+const PROBE: Duration = Duration::from_millis(200);
+/// A checkpoint after so many records, or after [`CHECKPOINT_TIME`].
+const CHECKPOINT_RECORDS: u64 = 1_000;
+const CHECKPOINT_TIME: Duration = Duration::from_secs(1);
+/// How often the open requests are listed in the log.
+const OPEN_TIME: Duration = Duration::from_secs(60);
+/// Request ids in one `log_open` record.
+const OPEN_IDS: usize = 1_500;
+/// Outcomes kept in memory while the log cannot be written.
+const KEPT: usize = 100_000;
+
+#[derive(Debug)]
+struct Segment {
+    path: PathBuf,
+    file: File,
+    index: u64,
+    offset: u64,
+    batch: u32,
+}
+
+/// The log's writing end.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    keeper: Arc<Keeper>,
+    answers: UnboundedSender<Vec<Answer>>,
+    origin: Hash,
+    segment: Option<Segment>,
+    next_index: u64,
+    /// The tree over the acknowledged records.
+    acked: Edge,
+    batch: Batch,
+    kept: VecDeque<Item>,
+    damage: Vec<String>,
+    checkpoint_size: u64,
+    checkpoint_time: Duration,
+    open_time: Duration,
+}
+
+/// Where the writer begins.
+#[derive(Debug)]
+pub(crate) struct Begin {
+    pub(crate) origin: Hash,
+    pub(crate) next_index: u64,
+    pub(crate) edge: Edge,
+    pub(crate) checkpoint_size: u64,
+}
+
+impl Writer {
+    /// Opens the first segment; `leading` stands at its start.
+    pub(crate) fn begin(
+        shared: Arc<Shared>,
+        keeper: Arc<Keeper>,
+        answers: UnboundedSender<Vec<Answer>>,
+        begin: Begin,
+        leading: &[Event],
+    ) -> io::Result<Self> {
+        let now = shared.ids.clock().monotonic();
+        let mut writer = Self {
+            shared,
+            keeper,
+            answers,
+            origin: begin.origin,
+            segment: None,
+            next_index: begin.next_index,
+            acked: begin.edge,
+            batch: Batch::default(),
+            kept: VecDeque::new(),
+            damage: Vec::new(),
+            checkpoint_size: begin.checkpoint_size,
+            checkpoint_time: now,
+            open_time: now,
+        };
+        writer.probe_file()?;
+        writer.roll(leading)?;
+        writer.sign();
+        Ok(writer)
+    }
+
+    /// The thread.
+    pub(crate) fn run(mut self) {
+        loop {
+            let taken = self.shared.take();
+            self.commit(taken.items);
+            self.look_around(taken.idle);
+            if self.segment.is_none() {
+                self.mend();
+            }
+            while !self.kept.is_empty() && self.segment.is_some() {
+                self.commit(Vec::new());
+            }
+            if taken.stop {
+                break;
+            }
+        }
+        let rest = self.shared.take_now();
+        self.commit(rest.items);
+        self.sign();
+        self.keeper.stop();
+    }
+
+    /// Writes `items` and what was kept, in as few batches as the segments allow.
+    fn commit(&mut self, items: Vec<Item>) {
+        let mut waiting = std::mem::take(&mut self.kept);
+        waiting.extend(items);
+        waiting.retain(|item| !item.reply.is_void());
+        while !waiting.is_empty() {
+            let done = match self.compose(&mut waiting) {
+                Ok(batch) => self.put_down(batch),
+                Err(error) => Err((Vec::new(), error)),
+            };
+            if let Err((batch, error)) = done {
+                self.fail(batch, waiting, &error);
+                return;
+            }
+        }
+    }
+
+    /// Moves items from `waiting` into one batch of frames, opening a new segment when the present one is full.
+    fn compose(&mut self, waiting: &mut VecDeque<Item>) -> io::Result<Composed> {
+        let fits = |segment: &Segment, used: usize, item: &Item, size: u64| {
+            let bytes: usize = item.drafts.iter().map(|draft| draft.bound() + FRAME).sum();
+            segment.offset + (used + bytes) as u64 <= size
+        };
+        let size = self.shared.config.segment_bytes;
+        let full = match (&self.segment, waiting.front()) {
+            (Some(segment), Some(item)) => !fits(segment, 0, item, size),
+            _ => true,
+        };
+        if full {
+            self.roll(&[])?;
+        }
+        let Some(segment) = &self.segment else {
+            return Err(io::Error::other("no segment"));
+        };
+        self.batch.begin(&[]);
+        let mut composed = Composed {
+            items: Vec::with_capacity(waiting.len()),
+            edge: self.acked.clone(),
+        };
+        let clock = self.shared.ids.clock();
+        let (time, mono) = (clock.now(), micros(clock.monotonic()));
+        while waiting
+            .front()
+            .is_some_and(|item| fits(segment, self.batch.len(), item, size))
+        {
+            let Some(item) = waiting.pop_front() else { break };
+            let first = composed.edge.size();
+            for draft in &item.drafts {
+                add(
+                    &mut self.batch,
+                    segment.batch,
+                    draft,
+                    &mut composed.edge,
+                    time,
+                    mono,
+                );
+            }
+            composed.items.push((item, first));
+        }
+        Ok(composed)
+    }
+
+    /// One write, one fdatasync; then the batch is acknowledged.
+    fn put_down(&mut self, composed: Composed) -> Result<(), (Vec<(Item, u64)>, io::Error)> {
+        let Some(segment) = &mut self.segment else {
+            return Err((composed.items, io::Error::other("no segment")));
+        };
+        let bytes = self.batch.end(segment.batch);
+        let written = segment
+            .file
+            .write_all_at(bytes, segment.offset)
+            .and_then(|()| segment.file.sync_data());
+        if let Err(error) = written {
+            return Err((composed.items, error));
+        }
+        segment.offset += bytes.len() as u64;
+        segment.batch += 1;
+        self.acked = composed.edge;
+        self.acknowledge(composed.items);
+        Ok(())
+    }
+
+    fn acknowledge(&self, items: Vec<(Item, u64)>) {
+        {
+            let mut open = held(&self.shared.open);
+            for draft in items.iter().flat_map(|(item, _)| &item.drafts) {
+                match draft.mark {
+                    Mark::Opens(request) => {
+                        open.insert(request);
+                    }
+                    Mark::Closes(request) => {
+                        open.remove(&request);
+                    }
+                    Mark::None => {}
+                }
+            }
+        }
+        self.shared.late.store(false, Ordering::Release);
+        self.shared.head.send_replace(self.acked.size());
+        let mut answers = Vec::with_capacity(items.len());
+        for (item, first) in items {
+            if !matches!(item.reply, Reply::None) {
+                let seqs = (first..).take(item.drafts.len()).collect();
+                answers.push(Answer {
+                    reply: item.reply,
+                    result: Ok(seqs),
+                });
+            }
+        }
+        self.answer(answers);
+    }
+
+    fn answer(&self, answers: Vec<Answer>) {
+        if !answers.is_empty() {
+            // Nobody listens any more only when the gateway itself has gone.
+            let _ = self.answers.send(answers);
+        }
+    }
+
+    /// A write or sync failed: the segment is given up, waiters are refused, what must be written is kept.
+    fn fail(&mut self, batch: Vec<(Item, u64)>, waiting: VecDeque<Item>, error: &io::Error) {
+        // SECURITY: never again on this descriptor: after a failed fdatasync the kernel may report success for
+        // pages that it dropped.
+        self.segment = None;
+        tracing::error!(
+            records = self.acked.size(),
+            "the audit log cannot be written: {error}"
+        );
+        *held(&self.shared.broken) = Some(error.to_string());
+        self.shared.refusing.store(true, Ordering::Release);
+        self.refuse(batch.into_iter().map(|(item, _)| item).chain(waiting));
+    }
+
+    fn refuse(&mut self, items: impl Iterator<Item = Item>) {
+        let error = self.shared.unwritable();
+        let mut answers = Vec::new();
+        for mut item in items {
+            let reply = std::mem::replace(&mut item.reply, Reply::None);
+            if !matches!(reply, Reply::None) {
+                answers.push(Answer {
+                    reply,
+                    result: Err(error.clone()),
+                });
+            }
+            if !item.must {
+                self.shared.refused_one();
+            } else if self.kept.len() < KEPT {
+                self.kept.push_back(item);
+            } else {
+                tracing::error!("an outcome is lost: {KEPT} are waiting for the log");
+            }
+        }
+        self.answer(answers);
+    }
+
+    /// Refuses until a new segment can be opened.
+    fn mend(&mut self) {
+        loop {
+            std::thread::sleep(PROBE);
+            let taken = self.shared.take_now();
+            self.refuse(taken.items.into_iter());
+            if taken.stop {
+                return;
+            }
+            match self.probe().and_then(|()| self.roll(&[])) {
+                Ok(()) => break,
+                Err(error) => *held(&self.shared.broken) = Some(error.to_string()),
+            }
+        }
+        tracing::warn!(records = self.acked.size(), "the audit log can be written again");
+        *held(&self.shared.broken) = None;
+        self.shared.refusing.store(false, Ordering::Release);
+    }
+
+    fn probe_path(&self) -> PathBuf {
+        self.shared.config.folder.join("probe")
+    }
+
+    fn probe_file(&self) -> io::Result<()> {
+        fs::write(self.probe_path(), [0; 512])?;
+        self.probe()
+    }
+
+    /// Tries whether a write and a sync succeed at all, in a small file that has its space already.
+    fn probe(&self) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.probe_path())?;
+        file.write_all_at(&[0; 512], 0)?;
+        file.sync_data()
+    }
+
+    /// Opens the next segment, continuing from the last acknowledged record. Its first records list the requests
+    /// that are open; `leading`, the sum of refused requests and found damage follow.
+    fn roll(&mut self, leading: &[Event]) -> io::Result<()> {
+        let unwritten = self.shared.take_unwritten();
+        let done = self.open_next(leading, unwritten);
+        if done.is_err() {
+            unwritten
+                .into_iter()
+                .for_each(|unwritten| self.shared.put_unwritten(unwritten));
+        }
+        done
+    }
+
+    fn open_next(&mut self, leading: &[Event], unwritten: Option<Unwritten>) -> io::Result<()> {
+        let mut events = self.open_events();
+        events.extend_from_slice(leading);
+        events.extend(unwritten.map(unwritten_event));
+        if !self.damage.is_empty() {
+            let damage = self.damage.clone();
+            events.push(Event::Recovery(Recovery {
+                records: self.acked.size(),
+                damage,
+                ..Recovery::default()
+            }));
+        }
+        let index = self.next_index;
+        let clock = self.shared.ids.clock();
+        let (time, mono) = (clock.now(), micros(clock.monotonic()));
+        let header = Header {
+            epoch: self.shared.epoch,
+            index,
+            time,
+            origin: self.origin,
+            edge: self.acked.clone(),
+        };
+        let mut edge = self.acked.clone();
+        self.batch.begin(&header.encode());
+        for event in &events {
+            let draft = Draft::new(event, &**self.shared.ids.random()).map_err(io::Error::other)?;
+            add(&mut self.batch, 1, &draft, &mut edge, time, mono);
+        }
+        let path = segment::path(&self.shared.config.folder, index);
+        let spare = self.keeper.spare()?;
+        let bytes = self.batch.end(1);
+        let file = match take_into_use(&spare, &path, bytes) {
+            Ok(file) => file,
+            Err(error) => {
+                let _ = fs::remove_file(&spare);
+                return Err(error);
+            }
+        };
+        self.segment = Some(Segment {
+            path,
+            file,
+            index,
+            offset: bytes.len() as u64,
+            batch: 2,
+        });
+        self.next_index = index + 1;
+        self.acked = edge;
+        self.damage.clear();
+        self.shared.head.send_replace(self.acked.size());
+        self.shared.late.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// `log_open` records: all requests that have an intent and no outcome. At least one, even when none is open.
+    fn open_events(&self) -> Vec<Event> {
+        let mut open: Vec<RequestId> = held(&self.shared.open).iter().copied().collect();
+        open.sort_unstable();
+        if open.is_empty() {
+            return vec![Event::LogOpen { open }];
+        }
+        open.chunks(OPEN_IDS)
+            .map(|chunk| Event::LogOpen { open: chunk.to_vec() })
+            .collect()
+    }
+
+    /// What is due beside the requests: checkpoint, list of open requests, sums.
+    fn look_around(&mut self, idle: bool) {
+        let clock = self.shared.ids.clock();
+        let (now, mono) = (clock.now(), clock.monotonic());
+        let strangers = held(&self.shared.strangers).flush_before(now);
+        let mut events: Vec<Event> = strangers.into_iter().map(Event::Strangers).collect();
+        if self.segment.is_some() {
+            events.extend(self.shared.take_unwritten().map(unwritten_event));
+        }
+        if mono.saturating_sub(self.open_time) >= OPEN_TIME {
+            self.open_time = mono;
+            if !held(&self.shared.open).is_empty() {
+                events.extend(self.open_events());
+            }
+        }
+        for event in events {
+            match Draft::new(&event, &**self.shared.ids.random()) {
+                Ok(draft) => self.kept.push_back(Item {
+                    drafts: vec![draft],
+                    must: true,
+                    reply: Reply::None,
+                }),
+                Err(error) => tracing::error!(event = event.name(), "record lost: {error}"),
+            }
+        }
+        let due = self.acked.size() - self.checkpoint_size >= CHECKPOINT_RECORDS
+            || mono.saturating_sub(self.checkpoint_time) >= CHECKPOINT_TIME;
+        if due || idle {
+            self.checkpoint_time = mono;
+            self.sign();
+            self.look_at_file();
+        }
+    }
+
+    fn sign(&mut self) {
+        if self.acked.size() > self.checkpoint_size {
+            self.checkpoint_size = self.acked.size();
+            self.keeper.checkpoint(self.acked.size(), self.acked.root());
+        }
+    }
+
+    /// A segment that was removed or replaced under our feet is noticed here: writing to it would go nowhere.
+    fn look_at_file(&mut self) {
+        let Some(segment) = &self.segment else { return };
+        let same = match (fs::metadata(&segment.path), segment.file.metadata()) {
+            (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+            _ => false,
+        };
+        if same {
+            return;
+        }
+        let message = format!(
+            "segment {} was removed or replaced while it was written",
+            segment.index
+        );
+        tracing::error!("{message}");
+        self.damage.push(message);
+        if let Err(error) = self.roll(&[]) {
+            self.fail(Vec::new(), VecDeque::new(), &error);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Composed {
+    items: Vec<(Item, u64)>,
+    edge: Edge,
+}
+
+fn add(batch: &mut Batch, number: u32, draft: &Draft, edge: &mut Edge, time: Timestamp, mono: i64) {
+    let seq = edge.size();
+    let record = batch.add(number, |bytes| draft.write(bytes, seq, time, mono));
+    edge.push(tree::leaf(record));
+}
+
+fn unwritten_event(sum: Unwritten) -> Event {
+    Event::Unwritten {
+        count: sum.count,
+        from: sum.from,
+        to: sum.to,
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Turns a spare into the segment `path`: its first batch is durable before it has the name.
+fn take_into_use(spare: &Path, path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).open(spare)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_data()?;
+    fs::rename(spare, path)?;
+    sync_folder(path.parent().unwrap_or(path))?;
+    Ok(file)
+}
+
+/// Makes creations and renames in `folder` durable.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
