@@ -22,7 +22,6 @@ mod tests;
 
 pub use address::{OwnListeners, Refused};
 pub use config::Config;
-pub use crate::delegate::Credential;
 pub use error::ForwardError;
 pub use local::{LocalRequest, LocalService};
 pub use names::claims_identity;
