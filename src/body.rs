@@ -18,7 +18,9 @@ pub fn empty() -> Body {
 /// A body that is all of `bytes`.
 #[must_use]
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// `bytes` in lower-case hexadecimal.

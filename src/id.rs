@@ -31,7 +31,10 @@ pub struct SystemSource(SystemRandom);
 impl SystemSource {
     /// The system's random source.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place that opens the random source")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that opens the random source"
+    )]
     pub fn new() -> Self {
         Self(SystemRandom::new())
     }
@@ -80,7 +83,9 @@ impl Ids {
     pub fn next<T: From<uuid::Uuid>>(&self) -> Result<T, RandomError> {
         let millis = u64::try_from(self.clock.now().micros() / 1_000).unwrap_or(0);
         let bytes = random_bytes::<10>(&*self.random)?;
-        Ok(T::from(uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()))
+        Ok(T::from(
+            uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid(),
+        ))
     }
 
     /// The random source behind these ids.

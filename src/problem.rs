@@ -113,6 +113,9 @@ kinds! {
     TooLarge "too_large" 413 "The request is too large",
         "The request is larger than this task or this gateway takes.",
         "Send less at once, or ask your VO administrator to raise the task's limit.";
+    UnknownHost "unknown_host" 421 "This host is not served here",
+        "The request names a host that is neither the gateway nor one of its tools.",
+        "Check the address; your VO administrator knows the names of the tools.";
     Invalid "invalid" 422 "The request cannot be carried out as it stands",
         "One or more fields have a value that is not accepted.",
         "Correct the fields that the detail names.";
@@ -180,7 +183,12 @@ impl Problem {
     /// A problem of this kind with this detail.
     #[must_use]
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None, members: Map::new() }
+        Self {
+            kind,
+            detail: detail.into(),
+            retry_after: None,
+            members: Map::new(),
+        }
     }
 
     /// The same, with a further member.
@@ -201,7 +209,10 @@ impl Problem {
     #[must_use]
     pub fn document(&self, base: &str, request: RequestId) -> Value {
         let mut document = Map::new();
-        document.insert("type".into(), format!("{base}/.countersign/problems/{}", self.kind.name()).into());
+        document.insert(
+            "type".into(),
+            format!("{base}/.countersign/problems/{}", self.kind.name()).into(),
+        );
         document.insert("title".into(), self.kind.title().into());
         document.insert("status".into(), self.kind.status().into());
         document.insert("detail".into(), self.detail.clone().into());

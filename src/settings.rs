@@ -60,7 +60,12 @@ impl<'a> Document<'a> {
     /// [`Flaws`] with the one syntax error when it is not TOML.
     pub fn parse(file: &str, text: &'a str) -> Result<Self, Flaws> {
         match DeTable::parse(text) {
-            Ok(table) => Ok(Self { file: file.to_owned(), text, table, flaws: RefCell::new(Vec::new()) }),
+            Ok(table) => Ok(Self {
+                file: file.to_owned(),
+                text,
+                table,
+                flaws: RefCell::new(Vec::new()),
+            }),
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start);
                 Err(Flaws(vec![Flaw {
@@ -75,7 +80,13 @@ impl<'a> Document<'a> {
     /// The reader of the top-level table.
     #[must_use]
     pub fn root(&self) -> Table<'_> {
-        Table { document: self, table: self.table.get_ref(), at: 0, path: String::new(), asked: BTreeSet::new() }
+        Table {
+            document: self,
+            table: self.table.get_ref(),
+            at: 0,
+            path: String::new(),
+            asked: BTreeSet::new(),
+        }
     }
 
     /// Notes a flaw at a byte offset.
@@ -107,7 +118,11 @@ impl<'a> Document<'a> {
     /// All [`Flaws`] that were found.
     pub fn finish<T>(&self, value: T) -> Result<T, Flaws> {
         let flaws = self.problems();
-        if flaws.is_empty() { Ok(value) } else { Err(Flaws(flaws)) }
+        if flaws.is_empty() {
+            Ok(value)
+        } else {
+            Err(Flaws(flaws))
+        }
     }
 }
 
@@ -126,13 +141,20 @@ pub struct Table<'d> {
 
 impl<'d> Table<'d> {
     fn key(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 
     fn take(&mut self, name: &str) -> Option<(usize, &'d DeValue<'d>)> {
         self.asked.insert(name.to_owned());
         let table = self.table;
-        table.iter().find(|(key, _)| key.get_ref().as_ref() == name).map(|(_, value)| (value.span().start, value.get_ref()))
+        table
+            .iter()
+            .find(|(key, _)| key.get_ref().as_ref() == name)
+            .map(|(_, value)| (value.span().start, value.get_ref()))
     }
 
     /// Where this table stands, as a byte offset.
@@ -186,7 +208,8 @@ impl<'d> Table<'d> {
     pub fn required_text(&mut self, name: &str) -> String {
         if !self.has(name) {
             let key = self.key(name);
-            self.document.flaw(self.at, format!("`{key}` is missing: a string is needed"));
+            self.document
+                .flaw(self.at, format!("`{key}` is missing: a string is needed"));
         }
         self.text(name).unwrap_or_default()
     }
@@ -221,7 +244,8 @@ impl<'d> Table<'d> {
                 self.flaw(name, format!("is missing: it {accepted}"));
                 *range.start()
             }),
-            Some((_, DeValue::Integer(number))) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Some((_, DeValue::Integer(number))) => match i64::from_str_radix(number.as_str(), number.radix())
+            {
                 Ok(value) if range.contains(&value) => value,
                 _ => {
                     self.flaw(name, accepted);
@@ -237,7 +261,9 @@ impl<'d> Table<'d> {
 
     /// A duration in whole seconds, written as an integer (`30`) or with a unit (`"30s"`, `"5m"`, `"1h"`, `"2d"`, `"250ms"`).
     pub fn duration(&mut self, name: &str, range: RangeInclusive<Duration>, default: Duration) -> Duration {
-        let Some((_, value)) = self.take(name) else { return default };
+        let Some((_, value)) = self.take(name) else {
+            return default;
+        };
         let read = match value {
             DeValue::Integer(number) => number.as_str().parse().ok().map(Duration::from_secs),
             DeValue::String(text) => duration_of(text),
@@ -266,7 +292,10 @@ impl<'d> Table<'d> {
                 for item in items.iter() {
                     match item.get_ref() {
                         DeValue::String(text) => texts.push(text.to_string()),
-                        _ => self.document.flaw(item.span().start, format!("`{}` must be a list of strings", self.key(name))),
+                        _ => self.document.flaw(
+                            item.span().start,
+                            format!("`{}` must be a list of strings", self.key(name)),
+                        ),
                     }
                 }
                 texts
@@ -293,7 +322,12 @@ impl<'d> Table<'d> {
                         Some(number) => numbers.push(number),
                         None => self.document.flaw(
                             item.span().start,
-                            format!("`{}` must be a list of integers from {} to {}", self.key(name), range.start(), range.end()),
+                            format!(
+                                "`{}` must be a list of integers from {} to {}",
+                                self.key(name),
+                                range.start(),
+                                range.end()
+                            ),
                         ),
                     }
                 }
@@ -330,7 +364,10 @@ impl<'d> Table<'d> {
                         DeValue::Table(table) => {
                             tables.push(self.below(&format!("{name}[{index}]"), item.span().start, table));
                         }
-                        _ => self.document.flaw(item.span().start, format!("`{}` must be a list of tables", self.key(name))),
+                        _ => self.document.flaw(
+                            item.span().start,
+                            format!("`{}` must be a list of tables", self.key(name)),
+                        ),
                     }
                 }
                 tables
@@ -343,7 +380,13 @@ impl<'d> Table<'d> {
     }
 
     fn below(&self, name: &str, at: usize, table: &'d DeTable<'d>) -> Table<'d> {
-        Table { document: self.document, table, at, path: self.key(name), asked: BTreeSet::new() }
+        Table {
+            document: self.document,
+            table,
+            at,
+            path: self.key(name),
+            asked: BTreeSet::new(),
+        }
     }
 
     /// Whether `name` holds a string (and not a table or a list); marks it as known.
@@ -357,8 +400,10 @@ impl<'d> Table<'d> {
             let name = key.get_ref().as_ref();
             if !self.asked.contains(name) {
                 let known = self.asked.iter().cloned().collect::<Vec<_>>().join(", ");
-                self.document
-                    .flaw(key.span().start, format!("unknown key `{}` (accepted here: {known})", self.key(name)));
+                self.document.flaw(
+                    key.span().start,
+                    format!("unknown key `{}` (accepted here: {known})", self.key(name)),
+                );
             }
         }
     }
@@ -404,7 +449,9 @@ mod tests {
 
     #[test]
     fn a_syntax_error_names_its_line() {
-        let Err(flaws) = Document::parse("t.toml", "a = 1\nb = = 2\n") else { panic!("parsed") };
+        let Err(flaws) = Document::parse("t.toml", "a = 1\nb = = 2\n") else {
+            panic!("parsed")
+        };
         assert_eq!(flaws.0[0].line, 2);
     }
 }

@@ -1,1 +1,253 @@
-//! (skeleton)
+//! Delegation: from a permit to a credential that the tool or the remote resource accepts, and back from such a
+//! credential to a person.
+//!
+//! Two steps for every request. [`Delegate::plan`] chooses, without any waiting: which way, and for a proxy its serial,
+//! key and validity. Once the intent (and with it the `mint` record) is durable, [`Delegate::credential`] takes the
+//! receipt, signs, and enters the proxy into the map that [`Delegate::trace`] reads.
+//!
+//! Promises: nothing is signed without a receipt; every proxy belongs to one person, one VO and one permit; a proxy and
+//! its key live in memory only, and end with the session; what rests here is sealed.
+//!
+//! ```
+//! use countersign::delegate::TraceQuery;
+//!
+//! let query = TraceQuery::parse(b"/O=Grid/CN=VO imense/CN=8231462891734").unwrap();
+//! assert_eq!((query.by(), query.shown()), ("subject", "8231462891734".to_owned()));
+//! ```
+
+mod assertion;
+mod config;
+mod credential;
+mod error;
+mod keys;
+pub mod mint;
+mod plan;
+mod proxies;
+mod store;
+mod trace;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde_json::Value;
+
+use crate::clock::Timestamp;
+use crate::id::{Ids, SessionId};
+use crate::record::{Event, Mint, SignedEntry};
+use crate::store::{Db, StoreError};
+use crate::trust::seal::SealingKey;
+
+pub use config::Config;
+pub use credential::Credential;
+pub use error::DelegateError;
+pub use keys::{Imported, StaticCredential};
+pub use plan::Plan;
+pub use store::Mapped;
+pub use trace::{By, TraceError, TraceQuery, Traced};
+
+use keys::Keys;
+use mint::{Durable, Proxy};
+use plan::{Ready, Work};
+use proxies::{Form, Live, Proxies, Stamp, Ticket};
+
+/// The service that makes and traces credentials.
+pub struct Delegate {
+    config: Config,
+    db: Db,
+    ids: Ids,
+    sealing: Option<SealingKey>,
+    /// The gateway's own origin, as assertions name their issuer.
+    origin: String,
+    keys: ArcSwap<Keys>,
+    proxies: Proxies,
+}
+
+impl std::fmt::Debug for Delegate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Delegate({} proxies)", self.proxies.len())
+    }
+}
+
+impl Delegate {
+    /// A service without any keys yet; [`Delegate::load`] reads them. `origin` is the gateway's own
+    /// (`https://gw.example.org`). Without a sealing key only `none` works.
+    #[must_use]
+    pub fn new(config: Config, db: Db, sealing: Option<SealingKey>, ids: Ids, origin: String) -> Self {
+        let proxies = Proxies::new(config.max_sessions);
+        Self {
+            config,
+            db,
+            ids,
+            sealing,
+            origin,
+            keys: ArcSwap::from_pointee(Keys::default()),
+            proxies,
+        }
+    }
+
+    /// Reads VO certificates, static credentials and assertion keys anew. To be called at the start and after every
+    /// change of them; requests under way keep what they have.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the keys stay as they were.
+    pub async fn load(&self) -> Result<(), StoreError> {
+        let keys = Keys::load(&self.db, self.sealing.as_ref()).await?;
+        self.keys.store(Arc::new(keys));
+        Ok(())
+    }
+
+    /// Whether a sealing key is there.
+    #[must_use]
+    pub const fn is_sealed(&self) -> bool {
+        self.sealing.is_none()
+    }
+
+    /// The public keys of assertions (RFC 7517), for `/.countersign/jwks.json`.
+    #[must_use]
+    pub fn jwks(&self) -> Value {
+        self.keys.load().jwks()
+    }
+
+    /// Forgets the proxies of a session that ended.
+    pub fn end_session(&self, session: SessionId) {
+        self.proxies.end_session(session);
+    }
+
+    /// Forgets the proxies that ended by themselves; for a job that runs every minute.
+    pub fn sweep(&self) {
+        self.proxies.sweep(self.ids.clock().now());
+    }
+
+    /// How many proxies are in use.
+    #[must_use]
+    pub fn in_use(&self) -> usize {
+        self.proxies.len()
+    }
+
+    /// The proxies that a query leads to. The caller writes the record of the trace.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn trace(&self, query: &TraceQuery) -> Result<Vec<Traced>, StoreError> {
+        query.run(&self.db).await
+    }
+
+    /// Enters `mint` and outcome records of the log into the map; what is there already stays. For the log's tail at
+    /// the start, and for rebuilding the map.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then none of `events` is entered.
+    pub async fn index<'e>(&self, events: impl IntoIterator<Item = &'e Event>) -> Result<(), StoreError> {
+        let relevant = |event: &&Event| match event {
+            Event::Mint(_) => true,
+            Event::Outcome(outcome) => outcome.signed.is_some(),
+            _ => false,
+        };
+        let events: Vec<&Event> = events.into_iter().filter(relevant).collect();
+        if events.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.db.begin_write().await?;
+        for event in events {
+            match event {
+                Event::Mint(mint) => store::insert_minted(&mut tx, mint).await?,
+                Event::Outcome(outcome) => {
+                    if let Some(signed) = &outcome.signed {
+                        store::set_signed(&mut tx, signed, None).await?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        tx.commit().await
+    }
+
+    async fn deliver(
+        &self,
+        work: Work,
+        durable: &Durable<'_>,
+    ) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
+        match work {
+            Work::None => Ok((Credential::None, None)),
+            Work::Ready(Ready::Static { header, vo, tool }) => {
+                let value = self.keys.load().static_value(self.sealing.as_ref(), vo, &tool)?;
+                Ok((Credential::Header { name: header, value }, None))
+            }
+            Work::Ready(Ready::Assertion(claims)) => {
+                let claims = claims.at(self.ids.clock().now());
+                let value = self
+                    .keys
+                    .load()
+                    .assertion()?
+                    .sign(&claims)
+                    .ok_or(DelegateError::NoAssertion)?;
+                Ok((
+                    Credential::Header {
+                        name: credential::ASSERTION,
+                        value,
+                    },
+                    None,
+                ))
+            }
+            Work::Ready(Ready::Proxy(live)) => Ok((Credential::of(&live), None)),
+            Work::Wait(waiting) => {
+                let ready = tokio::time::timeout(plan::PATIENCE, waiting.done()).await;
+                let live = ready.ok().flatten().ok_or(DelegateError::Raced)?;
+                Ok((Credential::of(&live), None))
+            }
+            Work::Mint(minting) => {
+                let plan::Minting {
+                    chosen,
+                    ticket,
+                    stamp,
+                    record,
+                } = *minting;
+                let now = self.ids.clock().now();
+                let proxy = chosen.sign(durable)?;
+                self.minted(proxy, ticket, stamp, &record, now).await
+            }
+        }
+    }
+
+    /// Enters a signed proxy into the map, then puts it in use.
+    async fn minted(
+        &self,
+        proxy: Proxy,
+        ticket: Ticket,
+        stamp: Stamp,
+        record: &Mint,
+        now: Timestamp,
+    ) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
+        let live = Arc::new(live(&proxy, stamp, now)?);
+        let signed = SignedEntry {
+            issuer: proxy.issuer(),
+            serial: proxy.serial().to_string(),
+            certificate: live.certificate,
+        };
+        // INVARIANT: a proxy that cannot be entered into the map is never used.
+        let mut tx = self.db.begin_write().await?;
+        store::insert_minted(&mut tx, record).await?;
+        store::set_signed(&mut tx, &signed, proxy.subject_text().as_deref()).await?;
+        tx.commit().await?;
+        ticket.done(&live);
+        Ok((Credential::of(&live), Some(signed)))
+    }
+}
+
+fn live(proxy: &Proxy, stamp: Stamp, now: Timestamp) -> Result<Live, DelegateError> {
+    let form = match stamp.way {
+        crate::tool::Delegation::Pem => Form::Pem(credential::pem_header(proxy)?),
+        _ => Form::Resolver(Arc::new(proxies::OneProxy(proxy.certified_key()?))),
+    };
+    Ok(Live {
+        serial: proxy.serial(),
+        certificate: crate::record::Hash::of(proxy.certificate()),
+        stamp,
+        renew_at: proxies::renew_at(now, proxy.not_after()),
+        not_after: proxy.not_after(),
+        form,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,12 @@
+//! The integration tests: one binary, one module per capability. What they start is the built program and real peers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends at the first thing that is not as it claims"
+)]
 
+mod architecture;
+mod dependencies;
+mod peers;

@@ -1,0 +1,3 @@
+//! Wrapped tools.
+
+pub mod set_credential;

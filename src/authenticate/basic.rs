@@ -1,0 +1,163 @@
+//! HTTP Basic: the account's password with every request, where a tool allows it. It is verified once and then known
+//! for a minute by a keyed hash that dies with the process.
+
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use moka::sync::Cache;
+
+use super::subject::{Session, SessionKind, Source};
+use super::{Authenticate, login, store};
+use crate::id::{Random, RandomError, SessionId, random_bytes};
+use crate::problem::{AsProblem, Kind, Problem};
+use crate::secret::Secret;
+use crate::vo::Person;
+use std::sync::Arc;
+
+const KEPT_AT_MOST: u64 = 10_000;
+
+/// Passwords that were right a moment ago.
+pub(super) struct Kept {
+    key: hmac::Key,
+    cache: Cache<[u8; 32], (SessionId, Duration)>,
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kept(..)")
+    }
+}
+
+impl Kept {
+    pub(super) fn new(random: &dyn Random) -> Result<Self, RandomError> {
+        let key = Secret::new(random_bytes::<32>(random)?);
+        Ok(Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, key.expose()),
+            cache: Cache::new(KEPT_AT_MOST),
+        })
+    }
+
+    fn tag(&self, username: &str, password: &Secret<String>) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&u64::try_from(username.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(username.as_bytes());
+        context.update(password.expose().as_bytes());
+        let mut tag = [0; 32];
+        tag.copy_from_slice(context.sign().as_ref());
+        tag
+    }
+
+    pub(super) fn clear(&self) {
+        self.cache.invalidate_all();
+    }
+}
+
+/// Why Basic was not accepted.
+pub(super) struct BasicRefused {
+    pub(super) problem: Problem,
+    pub(super) attempted: Option<Arc<Person>>,
+}
+
+impl From<Problem> for BasicRefused {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            attempted: None,
+        }
+    }
+}
+
+impl Authenticate {
+    /// The Basic session of whoever has this name and password; one per person, begun when there is none.
+    pub(super) async fn basic(
+        &self,
+        username: &str,
+        password: &Secret<String>,
+        source: Source,
+    ) -> Result<Arc<Session>, BasicRefused> {
+        let tag = self.0.basic.tag(username, password);
+        let mono = self.0.ids.clock().monotonic();
+        if let Some((id, until)) = self.0.basic.cache.get(&tag)
+            && mono < until
+            && let Some(session) = self.0.sessions.by_id(id, self.now())
+        {
+            return Ok(session);
+        }
+        let checked = self.check(username, password, source).await?;
+        let person = match checked.verdict {
+            // SECURITY: a one-time password opens the change of the password and nothing else.
+            login::Verdict::Right { one_time: false, .. } => checked.person,
+            _ => None,
+        };
+        let Some(person) = person else {
+            return Err(BasicRefused {
+                problem: checked.verdict.problem(),
+                attempted: checked.attempted,
+            });
+        };
+        let session = self.basic_session(&person, checked.version).await?;
+        let until = mono.saturating_add(self.0.config.basic_kept);
+        self.0.basic.cache.insert(tag, (session.id, until));
+        Ok(session)
+    }
+
+    async fn basic_session(&self, person: &Person, version: i64) -> Result<Arc<Session>, Problem> {
+        let alive = |session: &Arc<Session>| session.kind == SessionKind::Basic;
+        if let Some((session, _)) = self
+            .sessions_of(person.id)
+            .into_iter()
+            .find(|(session, _)| alive(session))
+        {
+            // The password was judged against the store a moment ago; a session that outlived a change was ended by it.
+            return Ok(session);
+        }
+        let now = self.now();
+        let session = Session {
+            id: self
+                .0
+                .ids
+                .next()
+                .map_err(|_| Problem::new(Kind::Internal, "no random bytes can be had"))?,
+            person: person.id,
+            kind: SessionKind::Basic,
+            created: now,
+            expires: now.plus(self.0.config.token_lifetime),
+            methods: vec!["pwd".into()],
+            acr: login::ACR_PASSWORD.into(),
+            must_change: false,
+        };
+        let _changing = self.0.changing.lock().await;
+        if let Some((session, _)) = self
+            .sessions_of(person.id)
+            .into_iter()
+            .find(|(session, _)| alive(session))
+        {
+            return Ok(session);
+        }
+        let mut tx = self
+            .0
+            .db
+            .begin_write()
+            .await
+            .map_err(|error| error.as_problem())?;
+        let written = async {
+            // SECURITY: a password that was changed since it was judged begins nothing.
+            if !store::is_unchanged(&mut tx, person.id, version).await? {
+                return Ok(false);
+            }
+            store::insert_session(&mut tx, &session, person.home, None).await?;
+            store::count_login(&mut tx, person.id, person.home, now).await?;
+            tx.commit().await.map(|()| true)
+        }
+        .await
+        .map_err(|error: crate::store::StoreError| error.as_problem())?;
+        if !written {
+            return Err(login::wrong());
+        }
+        let session = Arc::new(session);
+        self.0
+            .sessions
+            .insert(super::session::Live::new(Arc::clone(&session), None, now));
+        Ok(session)
+    }
+}

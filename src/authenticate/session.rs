@@ -1,0 +1,411 @@
+//! Sessions in memory: looked up by the hash of their token, by id, and by person; written through to the store by
+//! the service.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::config::Config;
+use super::subject::{Session, SessionKind};
+use crate::clock::Timestamp;
+use crate::id::{PersonId, SessionId};
+use crate::record::Hash;
+
+/// A session with what only this process knows of it.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) session: Arc<Session>,
+    pub(super) token: Option<Hash>,
+    /// When it was last used, in microseconds.
+    seen: AtomicI64,
+    /// Which `seen` the store has.
+    written: AtomicI64,
+}
+
+impl Live {
+    pub(super) fn new(session: Arc<Session>, token: Option<Hash>, seen: Timestamp) -> Self {
+        Self {
+            session,
+            token,
+            seen: AtomicI64::new(seen.micros()),
+            written: AtomicI64::new(seen.micros()),
+        }
+    }
+
+    pub(super) fn seen(&self) -> Timestamp {
+        Timestamp(self.seen.load(Ordering::Relaxed))
+    }
+}
+
+/// How long sessions of each kind may rest.
+#[derive(Clone, Copy, Debug)]
+struct Idle {
+    browser: Duration,
+    token: Duration,
+}
+
+/// All sessions that have not ended.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    idle: Idle,
+    per_person: usize,
+    table: RwLock<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_id: HashMap<SessionId, Arc<Live>>,
+    by_token: HashMap<Hash, Arc<Live>>,
+    by_person: HashMap<PersonId, Vec<SessionId>>,
+    children: HashMap<SessionId, Vec<SessionId>>,
+}
+
+impl Sessions {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            idle: Idle {
+                browser: config.browser_idle,
+                token: config.token_idle,
+            },
+            per_person: config.sessions_per_person,
+            table: RwLock::default(),
+        }
+    }
+
+    /// The session of a token, if it is alive at `now`; marks it (and its parent) as used.
+    ///
+    /// The table is found by a hash, so nothing of the token leaks through the time of the look-up.
+    pub(super) fn by_token(&self, token: &Hash, now: Timestamp) -> Option<Arc<Session>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let live = table.by_token.get(token)?;
+        self.touch(&table, live, now).then(|| Arc::clone(&live.session))
+    }
+
+    /// The session with this id, if it is alive; marks it as used.
+    pub(super) fn by_id(&self, id: SessionId, now: Timestamp) -> Option<Arc<Session>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let live = table.by_id.get(&id)?;
+        self.touch(&table, live, now).then(|| Arc::clone(&live.session))
+    }
+
+    fn touch(&self, table: &Table, live: &Live, now: Timestamp) -> bool {
+        if !self.is_alive(table, live, now) {
+            return false;
+        }
+        live.seen.fetch_max(now.micros(), Ordering::Relaxed);
+        if let SessionKind::Child { parent, .. } = &live.session.kind
+            && let Some(parent) = table.by_id.get(parent)
+        {
+            parent.seen.fetch_max(now.micros(), Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn is_alive(&self, table: &Table, live: &Live, now: Timestamp) -> bool {
+        // INVARIANT: a child never outlives its parent.
+        let parent_alive = match &live.session.kind {
+            SessionKind::Child { parent, .. } => table
+                .by_id
+                .get(parent)
+                .is_some_and(|parent| now < parent.session.expires && !self.is_idle(parent, now)),
+            _ => true,
+        };
+        parent_alive && now < live.session.expires && !self.is_idle(live, now)
+    }
+
+    fn is_idle(&self, live: &Live, now: Timestamp) -> bool {
+        let limit = match live.session.kind {
+            SessionKind::Browser => self.idle.browser,
+            // A child rests as long as it likes within its parent: using a neighbour keeps them all.
+            SessionKind::Child { .. } | SessionKind::Basic => return false,
+            SessionKind::Token => self.idle.token,
+        };
+        now.since(live.seen()) >= limit
+    }
+
+    /// Adds a session. Gives the oldest ones of the same person that have to go for it.
+    pub(super) fn insert(&self, live: Live) -> Vec<SessionId> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let (id, person) = (live.session.id, live.session.person);
+        table.insert(Arc::new(live));
+        let own = table
+            .by_person
+            .get(&person)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let surplus = own.len().saturating_sub(self.per_person);
+        // Ids sort by the time at which they were made.
+        let mut oldest: Vec<SessionId> = own.iter().copied().filter(|other| *other != id).collect();
+        oldest.sort_unstable();
+        oldest.truncate(surplus);
+        oldest
+    }
+
+    /// The session and its children.
+    pub(super) fn family(&self, id: SessionId) -> Vec<SessionId> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut family = vec![id];
+        family.extend(table.children.get(&id).into_iter().flatten());
+        family
+    }
+
+    /// Everything of a person, except one family.
+    pub(super) fn of_person_except(&self, person: PersonId, except: Option<SessionId>) -> Vec<SessionId> {
+        let kept: HashSet<SessionId> = except
+            .map(|id| self.family(id))
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let own = table.by_person.get(&person).into_iter().flatten();
+        own.copied().filter(|id| !kept.contains(id)).collect()
+    }
+
+    /// The sessions of a person that are alive at `now`, oldest first, with when each was last used.
+    pub(super) fn of_person(&self, person: PersonId, now: Timestamp) -> Vec<(Arc<Session>, Timestamp)> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let own = table.by_person.get(&person).into_iter().flatten();
+        let mut alive: Vec<_> = own
+            .filter_map(|id| table.by_id.get(id))
+            .filter(|live| self.is_alive(&table, live, now))
+            .map(|live| (Arc::clone(&live.session), live.seen()))
+            .collect();
+        alive.sort_unstable_by_key(|(session, _)| session.id);
+        alive
+    }
+
+    /// A session by id, alive or about to be swept, without marking it as used.
+    pub(super) fn peek(&self, id: SessionId) -> Option<Arc<Session>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.by_id.get(&id).map(|live| Arc::clone(&live.session))
+    }
+
+    /// Forgets sessions: from now on their tokens are unknown.
+    pub(super) fn remove(&self, ids: &[SessionId]) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            table.remove(*id);
+        }
+    }
+
+    /// Those whose time is over at `now`, with their children, by person.
+    pub(super) fn expired(&self, now: Timestamp) -> HashMap<PersonId, Vec<SessionId>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut expired: HashMap<PersonId, Vec<SessionId>> = HashMap::new();
+        for live in table.by_id.values() {
+            if !self.is_alive(&table, live, now) {
+                expired
+                    .entry(live.session.person)
+                    .or_default()
+                    .push(live.session.id);
+            }
+        }
+        expired
+    }
+
+    /// Sessions that were used at least `step` after what the store knows; they count as written from now on.
+    pub(super) fn unwritten(&self, step: Duration) -> Vec<(SessionId, Timestamp)> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut due = Vec::new();
+        for live in table.by_id.values() {
+            let seen = live.seen();
+            if seen.since(Timestamp(live.written.load(Ordering::Relaxed))) >= step {
+                live.written.store(seen.micros(), Ordering::Relaxed);
+                due.push((live.session.id, seen));
+            }
+        }
+        due
+    }
+
+    /// Takes over what the store has: new sessions come in, ended ones go.
+    pub(super) fn reconcile(&self, rows: Vec<Live>) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let there: HashSet<SessionId> = rows.iter().map(|row| row.session.id).collect();
+        let gone: Vec<SessionId> = table
+            .by_id
+            .keys()
+            .filter(|id| !there.contains(id))
+            .copied()
+            .collect();
+        for id in gone {
+            table.remove(id);
+        }
+        for row in rows {
+            match table.by_id.get(&row.session.id) {
+                Some(known) => {
+                    known.seen.fetch_max(row.seen().micros(), Ordering::Relaxed);
+                }
+                None => table.insert(Arc::new(row)),
+            }
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_id
+            .len()
+    }
+}
+
+impl Table {
+    fn insert(&mut self, live: Arc<Live>) {
+        let session = &live.session;
+        self.by_person.entry(session.person).or_default().push(session.id);
+        if let SessionKind::Child { parent, .. } = &session.kind {
+            self.children.entry(*parent).or_default().push(session.id);
+        }
+        if let Some(token) = live.token {
+            self.by_token.insert(token, Arc::clone(&live));
+        }
+        self.by_id.insert(session.id, live);
+    }
+
+    fn remove(&mut self, id: SessionId) {
+        let Some(live) = self.by_id.remove(&id) else {
+            return;
+        };
+        if let Some(token) = &live.token {
+            self.by_token.remove(token);
+        }
+        drop_from(&mut self.by_person, live.session.person, id);
+        if let SessionKind::Child { parent, .. } = &live.session.kind {
+            drop_from(&mut self.children, *parent, id);
+        }
+        self.children.remove(&id);
+    }
+}
+
+fn drop_from<K: std::hash::Hash + Eq>(lists: &mut HashMap<K, Vec<SessionId>>, key: K, id: SessionId) {
+    if let Some(list) = lists.get_mut(&key) {
+        list.retain(|other| *other != id);
+        if list.is_empty() {
+            lists.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+    fn sid(n: u128) -> SessionId {
+        SessionId::from(uuid::Uuid::from_u128(n))
+    }
+
+    fn live(n: u128, person: u128, kind: SessionKind) -> Live {
+        let session = Session {
+            id: sid(n),
+            person: PersonId::from(uuid::Uuid::from_u128(person)),
+            kind,
+            created: NOW,
+            expires: NOW.plus(Duration::from_secs(3_600 * 12)),
+            methods: vec!["pwd".into()],
+            acr: String::new(),
+            must_change: false,
+        };
+        Live::new(Arc::new(session), Some(Hash::of(&n.to_le_bytes())), NOW)
+    }
+
+    fn child(n: u128, of: u128) -> Live {
+        let kind = SessionKind::Child {
+            parent: sid(of),
+            host: "tool.gw.localhost".into(),
+        };
+        live(n, 1, kind)
+    }
+
+    fn token(n: u128) -> Hash {
+        Hash::of(&n.to_le_bytes())
+    }
+
+    #[test]
+    fn a_session_ends_at_its_time_and_when_it_rests_too_long() {
+        let sessions = Sessions::new(&Config::default());
+        sessions.insert(live(1, 1, SessionKind::Browser));
+        sessions.insert(live(2, 1, SessionKind::Token));
+        let hour = Duration::from_secs(3_600);
+        assert!(sessions.by_token(&token(1), NOW.plus(hour)).is_some());
+        assert!(sessions.by_token(&token(1), NOW.plus(3 * hour)).is_none());
+        assert!(sessions.by_token(&token(2), NOW.plus(3 * hour)).is_some());
+        assert!(sessions.by_token(&token(2), NOW.plus(12 * hour)).is_none());
+        assert_eq!(
+            sessions
+                .expired(NOW.plus(12 * hour))
+                .values()
+                .map(Vec::len)
+                .sum::<usize>(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_child_keeps_its_parent_awake_and_ends_with_it() {
+        let sessions = Sessions::new(&Config::default());
+        sessions.insert(live(1, 1, SessionKind::Browser));
+        sessions.insert(child(2, 1));
+        let hour = Duration::from_secs(3_600);
+        for n in 1..=5 {
+            assert!(sessions.by_token(&token(2), NOW.plus(n * hour)).is_some());
+        }
+        assert!(sessions.by_token(&token(1), NOW.plus(6 * hour)).is_some());
+        let mut family = sessions.family(sid(1));
+        family.sort_unstable();
+        assert_eq!(family, [sid(1), sid(2)]);
+        sessions.remove(&[sid(1)]);
+        assert!(sessions.by_token(&token(2), NOW.plus(6 * hour)).is_none());
+    }
+
+    #[test]
+    fn a_person_has_a_bounded_number_and_the_oldest_goes() {
+        let config = Config {
+            sessions_per_person: 2,
+            ..Config::default()
+        };
+        let sessions = Sessions::new(&config);
+        assert!(sessions.insert(live(1, 1, SessionKind::Token)).is_empty());
+        assert!(sessions.insert(live(2, 1, SessionKind::Token)).is_empty());
+        assert!(sessions.insert(live(3, 2, SessionKind::Token)).is_empty());
+        assert_eq!(sessions.insert(live(4, 1, SessionKind::Token)), [sid(1)]);
+    }
+
+    #[test]
+    fn reconciling_takes_ended_ones_away_and_keeps_when_each_was_used() {
+        let sessions = Sessions::new(&Config::default());
+        sessions.insert(live(1, 1, SessionKind::Token));
+        sessions.insert(live(2, 1, SessionKind::Token));
+        let later = NOW.plus(Duration::from_secs(100));
+        assert!(sessions.by_token(&token(1), later).is_some());
+        sessions.reconcile(vec![
+            live(1, 1, SessionKind::Token),
+            live(3, 1, SessionKind::Token),
+        ]);
+        assert_eq!(sessions.len(), 2);
+        assert!(sessions.by_token(&token(2), later).is_none());
+        assert_eq!(
+            sessions
+                .of_person(PersonId::from(uuid::Uuid::from_u128(1)), later)
+                .len(),
+            2
+        );
+        assert_eq!(sessions.unwritten(Duration::from_secs(60)), [(sid(1), later)]);
+        assert!(sessions.unwritten(Duration::from_secs(60)).is_empty());
+    }
+
+    #[test]
+    fn all_but_one_family_can_be_named() {
+        let sessions = Sessions::new(&Config::default());
+        sessions.insert(live(1, 1, SessionKind::Browser));
+        sessions.insert(child(2, 1));
+        sessions.insert(live(3, 1, SessionKind::Token));
+        let person = PersonId::from(uuid::Uuid::from_u128(1));
+        assert_eq!(sessions.of_person_except(person, Some(sid(1))), [sid(3)]);
+        assert_eq!(sessions.of_person_except(person, None).len(), 3);
+        assert!(sessions.peek(sid(2)).is_some());
+    }
+}

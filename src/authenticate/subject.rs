@@ -1,0 +1,228 @@
+//! Who asks, with how they proved it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::id::{PersonId, SessionId};
+use crate::record::SubjectEntry;
+use crate::vo::Person;
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// An IP address (after trusted-proxy handling).
+    Ip(IpAddr),
+    /// A local socket or a job of the gateway itself.
+    Local,
+}
+
+impl Source {
+    /// The network that a record shows: /24 for IPv4, /56 for IPv6, `local`.
+    #[must_use]
+    pub fn network(&self) -> String {
+        match self {
+            Self::Local => "local".into(),
+            Self::Ip(IpAddr::V4(ip)) => {
+                let [a, b, c, _] = ip.octets();
+                format!("{a}.{b}.{c}.0/24")
+            }
+            Self::Ip(IpAddr::V6(ip)) => match ip.to_ipv4_mapped() {
+                Some(v4) => Self::Ip(IpAddr::V4(v4)).network(),
+                None => {
+                    let kept = u128::from(*ip) & (u128::MAX << 72);
+                    format!("{}/56", std::net::Ipv6Addr::from(kept))
+                }
+            },
+        }
+    }
+}
+
+/// What kind of session it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionKind {
+    /// Browser, on the gateway's own host.
+    Browser,
+    /// Browser, on one tool's host; ends with its parent.
+    Child {
+        /// The session on the gateway's host.
+        parent: SessionId,
+        /// The only host it is good for.
+        host: String,
+    },
+    /// Opaque bearer token.
+    Token,
+    /// HTTP Basic, verified once and kept for a minute.
+    Basic,
+}
+
+impl SessionKind {
+    /// The name in the store.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Browser => "browser",
+            Self::Child { .. } => "child",
+            Self::Token => "token",
+            Self::Basic => "basic",
+        }
+    }
+}
+
+/// A session: an id, a start and an end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Id.
+    pub id: SessionId,
+    /// Whose.
+    pub person: PersonId,
+    /// Kind.
+    pub kind: SessionKind,
+    /// Start.
+    pub created: Timestamp,
+    /// End.
+    pub expires: Timestamp,
+    /// Methods (RFC 8176): `pwd`.
+    pub methods: Vec<String>,
+    /// Level of assurance.
+    pub acr: String,
+    /// Opened with a one-time password: good for nothing but choosing a new one.
+    pub must_change: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Nobody known.
+    Anonymous,
+    /// A person.
+    Person(Arc<Person>),
+    /// A job of the gateway itself, by name.
+    Service(&'static str),
+}
+
+/// Who asks, with how they proved it. Only this module makes one.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    who: Who,
+    session: Option<Arc<Session>>,
+    source: Source,
+}
+
+impl Subject {
+    pub(super) const fn anonymous(source: Source) -> Self {
+        Self {
+            who: Who::Anonymous,
+            session: None,
+            source,
+        }
+    }
+
+    pub(super) const fn person(person: Arc<Person>, session: Arc<Session>, source: Source) -> Self {
+        Self {
+            who: Who::Person(person),
+            session: Some(session),
+            source,
+        }
+    }
+
+    pub(super) const fn service(name: &'static str) -> Self {
+        Self {
+            who: Who::Service(name),
+            session: None,
+            source: Source::Local,
+        }
+    }
+
+    /// A subject for tests of the modules that come after this one.
+    #[cfg(test)]
+    pub(crate) const fn for_test(who: Who, session: Option<Arc<Session>>, source: Source) -> Self {
+        Self { who, session, source }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub const fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// The person, if it is one.
+    #[must_use]
+    pub const fn as_person(&self) -> Option<&Arc<Person>> {
+        match &self.who {
+            Who::Person(person) => Some(person),
+            _ => None,
+        }
+    }
+
+    /// The session that carried the request.
+    #[must_use]
+    pub const fn session(&self) -> Option<&Arc<Session>> {
+        self.session.as_ref()
+    }
+
+    /// Where the request came from.
+    #[must_use]
+    pub const fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Whether nobody known asks.
+    #[must_use]
+    pub const fn is_anonymous(&self) -> bool {
+        matches!(self.who, Who::Anonymous)
+    }
+
+    /// As it stands in a record.
+    #[must_use]
+    pub fn entry(&self) -> SubjectEntry {
+        let session = self.session.as_deref();
+        let (kind, person, card, result) = match &self.who {
+            Who::Anonymous => ("anonymous", None, None, "none"),
+            Who::Person(person) => ("person", Some(person.id), Some(person.card), "ok"),
+            Who::Service(_) => ("service", None, None, "ok"),
+        };
+        SubjectEntry {
+            kind: kind.into(),
+            person,
+            card,
+            session: session.map(|session| session.id),
+            result: result.into(),
+            methods: session.map(|session| session.methods.clone()).unwrap_or_default(),
+            acr: session.map(|session| session.acr.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.who {
+            Who::Anonymous => f.write_str("anonymous"),
+            Who::Person(person) => write!(f, "person/{}", person.id),
+            Who::Service(name) => write!(f, "service/{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_shows_the_network_and_not_the_address() {
+        assert_eq!(
+            Source::Ip("192.0.2.77".parse().unwrap()).network(),
+            "192.0.2.0/24"
+        );
+        assert_eq!(
+            Source::Ip("2001:db8:1:2ff::1".parse().unwrap()).network(),
+            "2001:db8:1:200::/56"
+        );
+        assert_eq!(
+            Source::Ip("::ffff:192.0.2.77".parse().unwrap()).network(),
+            "192.0.2.0/24"
+        );
+        assert_eq!(Source::Local.network(), "local");
+    }
+}

@@ -1,0 +1,133 @@
+//! The words of a refusal: which task it was, why not, and what would allow it.
+
+use crate::authenticate::Subject;
+use crate::problem::{Kind, Problem};
+use crate::resource::Resource;
+use crate::tool::Place;
+
+/// What a refusal is made of.
+pub(super) struct Refusal<'a> {
+    pub(super) kind: Kind,
+    /// The reason in the record: the problem's name, or a finer word.
+    pub(super) reason: &'static str,
+    /// Roles that would have allowed it.
+    pub(super) would_allow: &'a [String],
+}
+
+/// The problem that answers a refusal. A stranger, or who is not a member, is told nothing about what there is.
+pub(super) fn problem(
+    refusal: &Refusal<'_>,
+    subject: &Subject,
+    place: &Place,
+    chain: &[Resource],
+) -> Problem {
+    let problem = Problem::new(refusal.kind, detail(refusal, place, chain));
+    if subject.is_anonymous() {
+        return problem;
+    }
+    let vo = place
+        .vo
+        .as_ref()
+        .map(|vo| vo.name.as_str())
+        .or(place.unknown_vo.as_deref());
+    let problem = match vo {
+        Some(vo) => problem.with("vo", vo),
+        None => problem,
+    };
+    if matches!(
+        refusal.kind,
+        Kind::NotAMember | Kind::PasswordChangeRequired | Kind::Suspended
+    ) {
+        return problem;
+    }
+    let problem = match &place.tool {
+        Some(tool) => problem.with("tool", tool.name.as_str()),
+        None => problem,
+    };
+    let problem = match &place.found {
+        Some(found) => problem.with("task", found.task.name.as_str()),
+        None => problem,
+    };
+    if matches!(refusal.kind, Kind::NoTask) {
+        return problem;
+    }
+    problem.with("would_allow", refusal.would_allow.to_vec())
+}
+
+fn detail(refusal: &Refusal<'_>, place: &Place, chain: &[Resource]) -> String {
+    let vo = place
+        .vo
+        .as_ref()
+        .map(|vo| vo.name.as_str())
+        .or(place.unknown_vo.as_deref());
+    let tool = place.tool.as_ref().map_or("this tool", |tool| tool.name.as_str());
+    let task = place
+        .found
+        .as_ref()
+        .map_or("this", |found| found.task.name.as_str());
+    match refusal.kind {
+        Kind::NoCredential => "this address is private, so sign in first".into(),
+        Kind::Suspended => match vo {
+            Some(vo) => format!("your account, or the virtual organisation `{vo}`, is suspended"),
+            None => "your account, or the gateway, is suspended".into(),
+        },
+        Kind::PasswordChangeRequired => {
+            "choose your own password first; until then nothing else is open".into()
+        }
+        Kind::NotAMember => match vo {
+            Some(vo) => format!("you are not a member of a virtual organisation `{vo}`"),
+            None => "you are not a member of that virtual organisation".into(),
+        },
+        Kind::NoTask => no_task(place),
+        Kind::NotOwner => not_owner(task, chain),
+        Kind::ConditionNotMet => match refusal.reason {
+            "not_home" => format!(
+                "`{task}` is for the administrators of the account's home alone, and never for an account that administers something elsewhere"
+            ),
+            "policy_error" => {
+                format!("a rule for `{task}` on `{tool}` could not be evaluated, so nothing was allowed")
+            }
+            _ => format!("your role allows `{task}` on `{tool}` under a condition that does not hold here"),
+        },
+        _ => no_grant(task, tool, refusal.would_allow),
+    }
+}
+
+fn no_task(place: &Place) -> String {
+    let request: String = format!("{} {}", place.method, place.target.path())
+        .chars()
+        .take(200)
+        .collect();
+    match (&place.tool, &place.vo) {
+        (Some(tool), _) => format!("no task of `{}` names `{request}`", tool.name),
+        (None, Some(vo)) => format!("there is no such tool in `{}`", vo.name),
+        (None, None) => format!("no task names `{request}`"),
+    }
+}
+
+fn not_owner(task: &str, chain: &[Resource]) -> String {
+    let Some(resource) = chain.first() else {
+        return format!("your role allows `{task}` on your own things only");
+    };
+    let id: String = resource.id.chars().take(100).collect();
+    let whose = match resource.owner {
+        Some(_) => "belongs to somebody else",
+        None => "has no known owner",
+    };
+    format!(
+        "your role allows `{task}` on your own things only, and {} `{id}` {whose}",
+        resource.kind
+    )
+}
+
+fn no_grant(task: &str, tool: &str, would_allow: &[String]) -> String {
+    let roles: Vec<String> = would_allow.iter().map(|role| format!("`{role}`")).collect();
+    match roles.as_slice() {
+        [] => format!("none of your roles may do `{task}` on `{tool}`, and no other role may yet"),
+        [one] => format!("none of your roles may do `{task}` on `{tool}`; the role {one} may"),
+        many => format!(
+            "none of your roles may do `{task}` on `{tool}`; these roles may: {}",
+            many.join(", ")
+        ),
+    }
+}

@@ -1,0 +1,269 @@
+//! Cedar's answer to one request, and what it means for the person who asked.
+
+use std::sync::Arc;
+
+use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, Request};
+
+use super::Allowed;
+use super::bucket::{Bucket, Rule, Spot, Why};
+use super::slice::{Held, Prepared, Scene, roles_of, slice};
+use super::standing::{Standing, is_own};
+use crate::clock::Timestamp;
+use crate::id::PersonId;
+use crate::problem::Kind;
+use crate::record::DecisionEntry;
+use crate::resource::Resource;
+use crate::tool::{Audience, Place};
+use crate::vo::{Condition, Directory};
+
+/// A decision: the entry for the record, and the problem if it is a refusal.
+#[derive(Debug)]
+pub(super) struct Ruling {
+    pub(super) refused: Option<(Kind, &'static str)>,
+    pub(super) entry: DecisionEntry,
+}
+
+impl Ruling {
+    /// A refusal because the decision itself failed.
+    pub(super) fn of_error(policy_version: i64, error: String) -> Self {
+        Self {
+            refused: Some((Kind::ConditionNotMet, POLICY_ERROR)),
+            entry: DecisionEntry {
+                permit: false,
+                reason: POLICY_ERROR.into(),
+                errors: vec![error],
+                policy_version,
+                ..DecisionEntry::default()
+            },
+        }
+    }
+}
+
+const POLICY_ERROR: &str = "policy_error";
+
+/// Everything that a decision needs beside the resource.
+pub(super) struct Judge<'a> {
+    pub(super) directory: &'a Directory,
+    pub(super) standing: &'a Standing<'a>,
+    pub(super) bucket: Arc<Bucket>,
+    pub(super) prepared: Arc<Prepared>,
+    pub(super) context: Context,
+    pub(super) now: Timestamp,
+}
+
+/// What Cedar said.
+struct Answer {
+    allowed: bool,
+    determining: Vec<String>,
+    errors: Vec<String>,
+}
+
+impl Judge<'_> {
+    /// Decides the request itself.
+    pub(super) fn rule(&self, place: &Place, chain: &[Resource]) -> Ruling {
+        // A list is asked of the VO; its items are decided one by one.
+        let acts_on = if self.standing.found.task.filter.is_some() {
+            &[]
+        } else {
+            chain
+        };
+        let answer = self.ask(acts_on);
+        let refused = (!answer.allowed).then(|| self.blame(&answer, place));
+        let reason = refused.map_or("granted", |(_, reason)| reason);
+        let would_allow = refused.map_or_else(Vec::new, |(kind, _)| self.would_allow(kind));
+        Ruling {
+            entry: DecisionEntry {
+                permit: answer.allowed,
+                reason: reason.into(),
+                path: self.path(&answer),
+                policies: answer.determining,
+                considered: self.bucket.considered.clone(),
+                errors: answer.errors,
+                policy_version: self.standing.level.version,
+                would_allow,
+            },
+            refused,
+        }
+    }
+
+    /// Decides one item of a list.
+    pub(super) fn allows_item(&self, chain: &[Resource]) -> bool {
+        self.ask(chain).allowed
+    }
+
+    fn ask(&self, chain: &[Resource]) -> Answer {
+        match self.slice(chain) {
+            Ok((resource, entities)) => self.evaluate(resource, &entities),
+            Err(error) => Answer {
+                allowed: false,
+                determining: Vec::new(),
+                errors: vec![error],
+            },
+        }
+    }
+
+    /// The entities of the request, and the one that the task acts on.
+    pub(super) fn slice(&self, chain: &[Resource]) -> Result<(EntityUid, Entities), String> {
+        let scene = Scene {
+            directory: self.directory,
+            level: &self.standing.level,
+            tool: self.standing.tool,
+            has_expressions: self.bucket.has_expressions,
+            now: self.now,
+        };
+        slice(&self.prepared, scene, chain)
+    }
+
+    fn evaluate(&self, resource: EntityUid, entities: &Entities) -> Answer {
+        let (principal, action) = (self.prepared.principal.clone(), self.bucket.action.clone());
+        let request = match Request::new(principal, action, resource, self.context.clone(), None) {
+            Ok(request) => request,
+            Err(error) => {
+                return Answer {
+                    allowed: false,
+                    determining: Vec::new(),
+                    errors: vec![error.to_string()],
+                };
+            }
+        };
+        let response = Authorizer::new().is_authorized(&request, &self.bucket.policies, entities);
+        let errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
+        let mut determining: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+        determining.sort_unstable();
+        Answer {
+            // SECURITY: Cedar skips a policy whose evaluation fails, a `forbid` too; so any error denies.
+            allowed: response.decision() == Decision::Allow && errors.is_empty(),
+            determining,
+            errors,
+        }
+    }
+
+    /// Why not: the nearest reason that the subject can do something about.
+    fn blame(&self, answer: &Answer, place: &Place) -> (Kind, &'static str) {
+        let forbade = |id: &str| answer.determining.iter().any(|policy| policy == id);
+        if !answer.errors.is_empty() {
+            return (Kind::ConditionNotMet, POLICY_ERROR);
+        }
+        if forbade("core/suspended-person") || forbade("core/suspended-vo") {
+            return (Kind::Suspended, Kind::Suspended.name());
+        }
+        let held: Vec<&Rule> = self.held_rules().collect();
+        if held.is_empty() {
+            let member = |vo| {
+                self.prepared
+                    .person
+                    .is_some_and(|person| self.directory.is_member(vo, person))
+            };
+            let stranger = is_own(place) && place.vo.as_ref().is_some_and(|vo| !member(vo.id));
+            let kind = if stranger { Kind::NotAMember } else { Kind::NoGrant };
+            return (kind, kind.name());
+        }
+        if forbade("core/home") {
+            return (Kind::ConditionNotMet, "not_home");
+        }
+        if held.iter().any(|rule| rule.why == Why::Granted(Condition::Own)) {
+            return (Kind::NotOwner, Kind::NotOwner.name());
+        }
+        // Held without a condition and still not allowed: its policy was left out because it did not fit.
+        if held.iter().any(|rule| rule.is_unconditional()) {
+            return (Kind::ConditionNotMet, POLICY_ERROR);
+        }
+        (Kind::ConditionNotMet, Kind::ConditionNotMet.name())
+    }
+
+    fn held_rules(&self) -> impl Iterator<Item = &Rule> {
+        self.bucket
+            .rules
+            .iter()
+            .filter(|rule| self.prepared.through(rule).next().is_some())
+    }
+
+    /// Names of the roles that would have allowed it. Who is not a member is told none.
+    fn would_allow(&self, kind: Kind) -> Vec<String> {
+        let all = match kind {
+            Kind::NoGrant => true,
+            Kind::NotOwner | Kind::ConditionNotMet => false,
+            _ => return Vec::new(),
+        };
+        let rules = self
+            .bucket
+            .rules
+            .iter()
+            .filter(|rule| all || rule.is_unconditional());
+        let mut names: Vec<String> = rules
+            .flat_map(|rule| rule.holders.keys())
+            .filter_map(|role| self.directory.role(*role))
+            .map(|role| role.name.clone())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The hops that led to the decision: person, membership, and each role with the grant it holds.
+    ///
+    /// For a permit the grants that allowed it; for a denial those that she holds and that did not suffice.
+    fn path(&self, answer: &Answer) -> Vec<String> {
+        let Some(person) = self.prepared.person else {
+            return Vec::new();
+        };
+        let mut path = vec![format!("person/{person}")];
+        path.extend(self.prepared.membership.map(|id| format!("membership/{id}")));
+        let is_list = |policy: &String| policy.ends_with("/list") && self.bucket.rule(policy).is_none();
+        let listed = answer.allowed && answer.determining.iter().any(is_list);
+        for rule in self.held_rules() {
+            if !answer.allowed || listed || answer.determining.contains(&rule.policy) {
+                path.extend(self.prepared.through(rule).flat_map(|held| hops(rule, held)));
+            }
+        }
+        path
+    }
+}
+
+fn hops(rule: &Rule, held: &Held) -> [String; 2] {
+    let grant = match rule.holders.get(&held.role) {
+        Some(Some(grant)) => format!("grant/{grant}"),
+        _ => "grant/shipped".into(),
+    };
+    [format!("role/{} ({})", held.name, held.assignment), grant]
+}
+
+/// What the roles of a person allow of one task.
+pub(super) fn allowed(spot: Spot<'_>, bucket: &Bucket, person: PersonId, now: Timestamp) -> Option<Allowed> {
+    let (held, _) = roles_of(spot.directory, spot.level, person, now);
+    let mut conditions = Vec::new();
+    let mut roles = Vec::new();
+    for rule in &bucket.rules {
+        let through: Vec<&Held> = held
+            .iter()
+            .filter(|held| rule.holders.contains_key(&held.role))
+            .collect();
+        if through.is_empty() {
+            continue;
+        }
+        conditions.push(match &rule.why {
+            Why::Shipped => Condition::Always,
+            Why::Granted(condition) => condition.clone(),
+        });
+        roles.extend(through.iter().map(|held| held.name.clone()));
+    }
+    if spot
+        .audience()
+        .is_some_and(|audience| !matches!(audience, Audience::Granted(_)))
+    {
+        conditions.push(Condition::Always);
+    }
+    if conditions.is_empty() {
+        return None;
+    }
+    conditions.sort_unstable();
+    conditions.dedup();
+    roles.sort_unstable();
+    roles.dedup();
+    Some(Allowed {
+        tool: spot.tool.name.clone(),
+        task: spot.task.name.clone(),
+        conditions,
+        roles,
+    })
+}

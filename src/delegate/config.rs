@@ -1,0 +1,62 @@
+//! The `[delegation]` section of the configuration.
+
+use std::time::Duration;
+
+use crate::settings::Table;
+
+/// Limits of what is delegated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// No proxy lives longer, whatever its tool asks for.
+    pub max_lifetime: Duration,
+    /// Sessions whose proxies are kept in memory at once.
+    pub max_sessions: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_lifetime: Duration::from_secs(3_600),
+            max_sessions: 10_000,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the section; flaws are noted in its document.
+    #[must_use]
+    pub fn read(table: &mut Table<'_>) -> Self {
+        let default = Self::default();
+        let lifetimes = Duration::from_secs(300)..=Duration::from_secs(7 * 86_400);
+        let sessions = table.integer(
+            "max_sessions",
+            100..=1_000_000,
+            i64::try_from(default.max_sessions).ok(),
+        );
+        Self {
+            max_lifetime: table.duration("max_lifetime", lifetimes, default.max_lifetime),
+            max_sessions: usize::try_from(sessions).unwrap_or(default.max_sessions),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Document;
+
+    #[test]
+    fn a_lifetime_outside_its_limits_is_a_flaw() {
+        let document = Document::parse("t.toml", "max_lifetime = \"30d\"\nmax_sessions = 1\n").unwrap();
+        let mut root = document.root();
+        let _ = Config::read(&mut root);
+        root.end();
+        assert_eq!(document.problems().len(), 2);
+    }
+
+    #[test]
+    fn an_empty_section_gives_the_defaults() {
+        let document = Document::parse("t.toml", "").unwrap();
+        assert_eq!(Config::read(&mut document.root()), Config::default());
+    }
+}

@@ -1,0 +1,70 @@
+//! What a tool is given with one request.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderName;
+use rustls::client::ResolvesClientCert;
+
+use crate::secret::Secret;
+
+use super::mint::{MintError, Proxy};
+use super::proxies::{Form, Live};
+
+/// Header of the signed assertion.
+pub(super) const ASSERTION: HeaderName = HeaderName::from_static("x-countersign-assertion");
+/// Header of the proxy as a PEM file in base64.
+const PROXY: HeaderName = HeaderName::from_static("x-countersign-proxy");
+
+/// A credential that is ready to be used.
+#[derive(Clone)]
+pub enum Credential {
+    /// None but the identity headers.
+    None,
+    /// A header: a static credential, an assertion, or a proxy as PEM.
+    Header {
+        /// Its name.
+        name: HeaderName,
+        /// Its value.
+        value: Secret<String>,
+    },
+    /// A proxy as client certificate.
+    ClientCertificate {
+        /// Gives the chain and the key to TLS. One configuration, without resumption, belongs to one proxy.
+        resolver: Arc<dyn ResolvesClientCert>,
+        /// Names the proxy (SHA-256 of its certificate): connections are shared under this id only.
+        id: String,
+    },
+}
+
+impl Credential {
+    pub(super) fn of(live: &Live) -> Self {
+        match &live.form {
+            Form::Resolver(resolver) => Self::ClientCertificate {
+                resolver: resolver.clone(),
+                id: live.certificate.to_string(),
+            },
+            Form::Pem(value) => Self::Header {
+                name: PROXY,
+                value: value.clone(),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Header { name, .. } => write!(f, "Header({name})"),
+            Self::ClientCertificate { id, .. } => write!(f, "ClientCertificate({id})"),
+        }
+    }
+}
+
+/// The proxy's PEM file in base64, as the header carries it.
+pub(super) fn pem_header(proxy: &Proxy) -> Result<Secret<String>, MintError> {
+    Ok(Secret::new(
+        data_encoding::BASE64.encode(proxy.pem()?.expose().as_bytes()),
+    ))
+}

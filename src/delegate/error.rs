@@ -1,0 +1,85 @@
+//! Why no credential was made.
+
+use crate::problem::{AsProblem, Kind, Problem};
+use crate::store::StoreError;
+use crate::trust::certificate;
+use crate::trust::seal::SealError;
+
+use super::mint::MintError;
+
+/// Why no credential was made.
+#[derive(Debug, thiserror::Error)]
+pub enum DelegateError {
+    /// The VO has no certificate.
+    #[error("the virtual organisation `{vo}` has no certificate yet")]
+    NoCertificate {
+        /// Name of the VO.
+        vo: String,
+    },
+    /// The tool has no static credential.
+    #[error("no static credential is stored for the tool `{tool}`")]
+    NoStatic {
+        /// Name of the tool.
+        tool: String,
+    },
+    /// There is no key for assertions, or it does not sign.
+    #[error("the gateway has no key for assertions")]
+    NoAssertion,
+    /// A proxy is minted for a person in a session only.
+    #[error("a proxy is made for a person only, and nobody is signed in")]
+    NoPerson,
+    /// A permit without VO or tool.
+    #[error("the request belongs to no tool of a virtual organisation")]
+    NoTool,
+    /// The tool's header name is none.
+    #[error("`{0}` is not a header name")]
+    Header(String),
+    /// The static credential cannot stand in a header.
+    #[error(
+        "the credential cannot stand in a header; accepted: printable ASCII, and no colon in a user name"
+    )]
+    Value,
+    /// Another request was minting the proxy, and failed.
+    #[error("the proxy that this request waited for was not made")]
+    Raced,
+    /// The receipt is that of another request.
+    #[error("the receipt is that of another request")]
+    ForeignReceipt,
+    /// A key is sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The certificate that was to be imported is not accepted.
+    #[error(transparent)]
+    Flaws(#[from] certificate::Flaws),
+    /// The proxy was not minted.
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    /// The random source failed.
+    #[error(transparent)]
+    Random(#[from] crate::id::RandomError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl AsProblem for DelegateError {
+    fn as_problem(&self) -> Problem {
+        match self {
+            Self::Seal(error) => error.as_problem(),
+            Self::Flaws(flaws) => flaws.as_problem(),
+            Self::Store(error) => error.as_problem(),
+            Self::Raced => Problem::new(Kind::Busy, self.to_string()).retry_after(1),
+            Self::Header(_) | Self::Value => Problem::new(Kind::Invalid, self.to_string()),
+            Self::ForeignReceipt | Self::Random(_) => {
+                Problem::new(Kind::Internal, "no credential could be made")
+            }
+            Self::Mint(MintError::IssuerExpired(_) | MintError::IssuerNotYetValid(_))
+            | Self::NoCertificate { .. }
+            | Self::NoStatic { .. }
+            | Self::NoAssertion
+            | Self::NoPerson
+            | Self::NoTool => Problem::new(Kind::DelegationFailed, self.to_string()),
+            Self::Mint(_) => Problem::new(Kind::DelegationFailed, "the proxy could not be made"),
+        }
+    }
+}

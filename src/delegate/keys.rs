@@ -1,0 +1,290 @@
+//! The keys that delegation uses, opened from the store: VO certificates, static credentials, assertion keys.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use data_encoding::BASE64;
+use serde_json::{Value, json};
+
+use crate::id::VoId;
+use crate::record::Change;
+use crate::secret::Secret;
+use crate::store::{Db, StoreError, Tx};
+use crate::tool::VoRef;
+use crate::trust::certificate::{self, Facts, Source, VoCertificate};
+use crate::trust::seal::{Label, SealError, SealingKey};
+use crate::trust::store as certificates;
+use crate::vo::Directory;
+
+use super::assertion::{self, AssertionKey};
+use super::mint::Issuer;
+use super::store::{self, AssertionRow, StaticRow};
+use super::{Delegate, DelegateError};
+
+/// A snapshot of all keys; swapped whole.
+#[derive(Default)]
+pub(super) struct Keys {
+    facts: HashMap<VoId, Facts>,
+    issuers: HashMap<VoId, Arc<Issuer>>,
+    statics: HashMap<(VoId, String), StaticRow>,
+    assertion: Option<AssertionKey>,
+    public: Vec<Value>,
+    sealed: bool,
+}
+
+impl Keys {
+    pub(super) async fn load(db: &Db, sealing: Option<&SealingKey>) -> Result<Self, StoreError> {
+        let mut keys = Self {
+            sealed: sealing.is_none(),
+            ..Self::default()
+        };
+        for certificate in certificates::alive(db).await? {
+            keys.add_issuer(certificate, sealing);
+        }
+        for row in store::statics(db).await? {
+            keys.statics.insert((row.vo, row.tool.clone()), row);
+        }
+        for row in store::assertion_keys(db).await? {
+            keys.add_assertion(&row, sealing);
+        }
+        Ok(keys)
+    }
+
+    fn add_issuer(&mut self, certificate: VoCertificate, sealing: Option<&SealingKey>) {
+        match certificate.signer(sealing) {
+            Ok(signer) => {
+                let issuer = Issuer::new(certificate.facts.clone(), certificate.chain.clone(), signer);
+                self.issuers.insert(certificate.vo, Arc::new(issuer));
+            }
+            Err(SealError::Sealed) => {}
+            // One VO's broken key stops that VO alone.
+            Err(error) => {
+                tracing::error!(vo.id = %certificate.vo, "the key of VO {} does not open: {error}", certificate.vo)
+            }
+        }
+        self.facts.insert(certificate.vo, certificate.facts);
+    }
+
+    fn add_assertion(&mut self, row: &AssertionRow, sealing: Option<&SealingKey>) {
+        self.public.extend(assertion::jwk(&row.kid, &row.public));
+        let Some(sealing) = sealing.filter(|_| self.assertion.is_none()) else {
+            return;
+        };
+        match sealing.open(&assertion::label(&row.kid), &row.sealed) {
+            Ok(private) => self.assertion = Some(AssertionKey::new(&row.kid, &private)),
+            Err(error) => tracing::error!("the assertion key {} does not open: {error}", row.kid),
+        }
+    }
+
+    pub(super) fn jwks(&self) -> Value {
+        json!({ "keys": self.public })
+    }
+
+    pub(super) fn issuer(&self, vo: &VoRef) -> Result<Arc<Issuer>, DelegateError> {
+        if let Some(issuer) = self.issuers.get(&vo.id) {
+            return Ok(issuer.clone());
+        }
+        match self.facts.contains_key(&vo.id) {
+            true if self.sealed => Err(SealError::Sealed.into()),
+            true => Err(SealError::Broken.into()),
+            false => Err(DelegateError::NoCertificate { vo: vo.name.clone() }),
+        }
+    }
+
+    pub(super) fn assertion(&self) -> Result<&AssertionKey, DelegateError> {
+        match &self.assertion {
+            Some(key) => Ok(key),
+            None if self.sealed => Err(SealError::Sealed.into()),
+            None => Err(DelegateError::NoAssertion),
+        }
+    }
+
+    pub(super) fn static_value(
+        &self,
+        sealing: Option<&SealingKey>,
+        vo: VoId,
+        tool: &str,
+    ) -> Result<Secret<String>, DelegateError> {
+        let row = self.statics.get(&(vo, tool.to_owned()));
+        let row = row.ok_or_else(|| DelegateError::NoStatic {
+            tool: tool.to_owned(),
+        })?;
+        let sealing = sealing.ok_or(SealError::Sealed)?;
+        let bytes = sealing.open(&static_label(row.vo, &row.tool, row.version), &row.sealed)?;
+        let text = std::str::from_utf8(bytes.expose()).map_err(|_| SealError::Broken)?;
+        Ok(Secret::new(text.to_owned()))
+    }
+}
+
+// SECURITY: an envelope moved to another tool, or an older one put back, does not open.
+fn static_label(vo: VoId, tool: &str, version: i64) -> Label {
+    Label::new("static credential")
+        .with(vo.uuid().as_bytes())
+        .with(tool.as_bytes())
+        .with(&version.to_be_bytes())
+}
+
+/// A credential that only the gateway knows, for a tool with one shared account.
+#[derive(Clone, Debug)]
+pub enum StaticCredential {
+    /// HTTP Basic (RFC 7617).
+    Basic {
+        /// User name, without a colon.
+        user: String,
+        /// Password.
+        password: Secret<String>,
+    },
+    /// A bearer token (RFC 6750).
+    Bearer(Secret<String>),
+    /// The header's whole value, e.g. an API key.
+    Key(Secret<String>),
+}
+
+impl StaticCredential {
+    fn header_value(&self) -> Result<Secret<String>, DelegateError> {
+        let value = match self {
+            Self::Basic { user, .. } if user.contains(':') => return Err(DelegateError::Value),
+            Self::Basic { user, password } => {
+                let pair = Secret::new(format!("{user}:{}", password.expose()));
+                format!("Basic {}", BASE64.encode(pair.expose().as_bytes()))
+            }
+            Self::Bearer(token) => format!("Bearer {}", token.expose()),
+            Self::Key(value) => value.expose().clone(),
+        };
+        let value = Secret::new(value);
+        let printable = value.expose().bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        let trimmed = !value.expose().is_empty() && value.expose().trim() == value.expose();
+        if printable && trimmed {
+            Ok(value)
+        } else {
+            Err(DelegateError::Value)
+        }
+    }
+}
+
+/// What an import of a VO certificate did.
+#[derive(Debug)]
+pub struct Imported {
+    /// For the record.
+    pub change: Change,
+    /// What works, but not with every peer.
+    pub warnings: Vec<String>,
+}
+
+impl Delegate {
+    /// What the VO's certificate says, if it has one.
+    #[must_use]
+    pub fn certificate(&self, vo: VoId) -> Option<Facts> {
+        self.keys.load().facts.get(&vo).cloned()
+    }
+
+    /// Checks a VO's certificate and key, seals the key, and makes them the VO's; those before end. After the commit,
+    /// [`Delegate::load`] takes them into use.
+    ///
+    /// # Errors
+    /// [`DelegateError::Flaws`] with everything that is wrong; [`DelegateError::Seal`] while the gateway is sealed.
+    pub async fn import_certificate(
+        &self,
+        tx: &mut Tx,
+        vo: VoId,
+        certificate: Source<'_>,
+        key: Source<'_>,
+    ) -> Result<Imported, DelegateError> {
+        let sealing = self.sealing.as_ref().ok_or(SealError::Sealed)?;
+        let checked = certificate::check(certificate, key, &**self.ids.clock())?;
+        let sealed = checked.seal(self.ids.next()?, vo, sealing, &**self.ids.random())?;
+        certificates::insert(tx, &sealed, self.ids.clock().now()).await?;
+        let change = Change {
+            action: "vo_certificate.import".to_owned(),
+            kind: "vo_certificate".to_owned(),
+            target: sealed.facts.sha256.to_string(),
+            vo,
+            person: None,
+            before: self.certificate(vo).as_ref().map(described),
+            after: Some(described(&sealed.facts)),
+        };
+        Ok(Imported {
+            change,
+            warnings: sealed.facts.warnings,
+        })
+    }
+
+    /// Seals a static credential for a tool; the one before ends. After the commit, [`Delegate::load`] takes it into use.
+    ///
+    /// # Errors
+    /// [`DelegateError::Value`] when it cannot stand in a header; [`DelegateError::Seal`] while the gateway is sealed.
+    pub async fn set_static(
+        &self,
+        tx: &mut Tx,
+        vo: VoId,
+        tool: &str,
+        credential: &StaticCredential,
+    ) -> Result<Change, DelegateError> {
+        let sealing = self.sealing.as_ref().ok_or(SealError::Sealed)?;
+        let value = credential.header_value()?;
+        let version = store::next_static_version(tx, vo, tool).await?;
+        let label = static_label(vo, tool, version);
+        let sealed = sealing.seal(&**self.ids.random(), &label, value.expose().as_bytes())?;
+        let row = StaticRow {
+            vo,
+            tool: tool.to_owned(),
+            version,
+            sealed,
+        };
+        store::insert_static(tx, &row, self.ids.clock().now()).await?;
+        Ok(Change {
+            action: "tool.set_credential".to_owned(),
+            kind: "static_credential".to_owned(),
+            target: tool.to_owned(),
+            vo,
+            person: None,
+            before: (version > 1).then(|| json!({ "version": version - 1 })),
+            after: Some(json!({ "version": version })),
+        })
+    }
+
+    /// Whether assertions can be signed.
+    #[must_use]
+    pub fn has_assertion_key(&self) -> bool {
+        self.keys.load().assertion.is_some()
+    }
+
+    /// Makes a key for assertions; those before stay published. After the commit, [`Delegate::load`] takes it into use.
+    ///
+    /// # Errors
+    /// [`DelegateError::Seal`] while the gateway is sealed.
+    pub async fn new_assertion_key(&self, tx: &mut Tx) -> Result<Change, DelegateError> {
+        let sealing = self.sealing.as_ref().ok_or(SealError::Sealed)?;
+        let fresh = assertion::generate().ok_or(DelegateError::NoAssertion)?;
+        let sealed = sealing.seal(
+            &**self.ids.random(),
+            &assertion::label(&fresh.kid),
+            fresh.private.expose(),
+        )?;
+        let row = AssertionRow {
+            kid: fresh.kid,
+            public: fresh.public,
+            sealed,
+        };
+        store::insert_assertion_key(tx, &row, self.ids.clock().now()).await?;
+        Ok(Change {
+            action: "assertion_key.create".to_owned(),
+            kind: "assertion_key".to_owned(),
+            target: row.kid,
+            vo: Directory::gateway(),
+            person: None,
+            before: None,
+            after: Some(json!({})),
+        })
+    }
+}
+
+fn described(facts: &Facts) -> Value {
+    json!({
+        "sha256": facts.sha256,
+        "subject": facts.subject_text,
+        "not_before": facts.not_before.to_string(),
+        "not_after": facts.not_after.to_string(),
+        "key": facts.algorithm.to_string(),
+    })
+}

@@ -1,0 +1,482 @@
+//! Mints RFC 3820 proxy certificates, byte by byte, with the profile that every peer takes.
+//!
+//! Two steps, so that nothing is signed before it is on record: [`choose`] picks serial, key and validity; [`Chosen::sign`]
+//! signs, and takes a [`Durable`] for it. The certificate's structures are our own because the subject must be the
+//! issuer's very bytes plus one CN, which certificate builders cannot express.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use der::asn1::{
+    Any, AnyRef, BitStringRef, GeneralizedTime, ObjectIdentifier, OctetStringRef, UintRef, UtcTime,
+    Utf8StringRef,
+};
+use der::pem::LineEnding;
+use der::{Choice, DateTime, Decode, Encode, Sequence, Tag};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
+
+use crate::audit::Receipt;
+use crate::clock::Timestamp;
+use crate::id::{Random, RandomError, random_bytes};
+use crate::record::Hash;
+use crate::secret::Secret;
+use crate::tool::{ProxyPolicy, ProxySettings};
+use crate::trust::certificate::Facts;
+use crate::trust::signer::{Algorithm, SignError, Signer};
+
+/// How far a proxy is dated back, for peers whose clock is behind.
+pub const BACKDATED: Duration = Duration::from_secs(300);
+/// No proxy is minted from a certificate that ends sooner than this.
+pub const SHORTEST: Duration = Duration::from_secs(60);
+
+const PROXY_CERT_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.14");
+const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+const INHERIT_ALL: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.21.1");
+const INDEPENDENT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.21.2");
+const LIMITED: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3536.1.1.1.9");
+const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
+const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
+const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
+
+/// Why no proxy was minted.
+#[derive(Debug, thiserror::Error)]
+pub enum MintError {
+    /// The VO certificate has ended, or ends within a minute.
+    #[error("the virtual organisation's certificate ended at {0}")]
+    IssuerExpired(Timestamp),
+    /// The VO certificate's time has not come.
+    #[error("the virtual organisation's certificate begins at {0}")]
+    IssuerNotYetValid(Timestamp),
+    /// The certificate could not be written.
+    #[error("the proxy could not be encoded: {0}")]
+    Encode(#[from] der::Error),
+    /// No key could be made.
+    #[error("no proxy key could be made")]
+    Key,
+    /// The VO's key did not sign.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The random source failed.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+/// Proof that the `mint` record is durable. Made from a receipt only.
+#[derive(Debug)]
+pub struct Durable<'a>(std::marker::PhantomData<&'a ()>);
+
+impl<'a> Durable<'a> {
+    /// What `receipt` proves: the intent and the `mint` record of one batch are on stable storage.
+    #[must_use]
+    pub const fn by(_receipt: &'a Receipt) -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+#[cfg(test)]
+impl Durable<'_> {
+    /// Stands in for a receipt in tests that are not about the log.
+    pub(super) const fn witnessed() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+/// A VO certificate with its key, opened.
+#[derive(Debug)]
+pub struct Issuer {
+    facts: Facts,
+    chain: Vec<Vec<u8>>,
+    signer: Arc<dyn Signer>,
+}
+
+impl Issuer {
+    /// An issuer from what its certificate says, its chain (DER, its own first) and its key.
+    #[must_use]
+    pub fn new(facts: Facts, chain: Vec<Vec<u8>>, signer: Arc<dyn Signer>) -> Self {
+        Self { facts, chain, signer }
+    }
+
+    /// What the certificate says.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// A proxy that is chosen and not signed.
+pub struct Chosen {
+    issuer: Arc<Issuer>,
+    serial: u64,
+    key: EcdsaKeyPair,
+    spki: Vec<u8>,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    settings: ProxySettings,
+}
+
+/// Chooses serial, key and validity of a proxy: from 5 minutes before `now` for at most `settings.lifetime`, never past
+/// the issuer.
+///
+/// # Errors
+/// [`MintError::IssuerExpired`], [`MintError::IssuerNotYetValid`].
+pub fn choose(
+    issuer: &Arc<Issuer>,
+    settings: &ProxySettings,
+    now: Timestamp,
+    random: &dyn Random,
+) -> Result<Chosen, MintError> {
+    let facts = &issuer.facts;
+    if now < facts.not_before {
+        return Err(MintError::IssuerNotYetValid(facts.not_before));
+    }
+    if now.plus(SHORTEST) > facts.not_after {
+        return Err(MintError::IssuerExpired(facts.not_after));
+    }
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(|_| MintError::Key)?;
+    let spki: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|_| MintError::Key)?;
+    let spki = spki.as_ref().to_vec();
+    // INVARIANT: a proxy never outlives its issuer; no peer checks that.
+    let not_after = now.plus(settings.lifetime).min(facts.not_after);
+    Ok(Chosen {
+        issuer: issuer.clone(),
+        serial: serial(random)?,
+        key,
+        spki,
+        not_before: Timestamp::from_secs(now.minus(BACKDATED).secs()),
+        not_after: Timestamp::from_secs(not_after.secs()),
+        settings: settings.clone(),
+    })
+}
+
+/// 63 random bits, never zero (RFC 5280 section 4.1.2.2: positive).
+fn serial(random: &dyn Random) -> Result<u64, RandomError> {
+    loop {
+        let serial = u64::from_be_bytes(random_bytes(random)?) >> 1;
+        if serial != 0 {
+            return Ok(serial);
+        }
+    }
+}
+
+impl Chosen {
+    /// The serial.
+    #[must_use]
+    pub const fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// SHA-256 of the public key (`SubjectPublicKeyInfo`, DER).
+    #[must_use]
+    pub fn spki(&self) -> Hash {
+        Hash::of(&self.spki)
+    }
+
+    /// SHA-256 of the issuer's certificate (DER).
+    #[must_use]
+    pub fn issuer(&self) -> Hash {
+        self.issuer.facts.sha256
+    }
+
+    /// From when it will be valid.
+    #[must_use]
+    pub const fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
+    /// Until when it will be valid.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// Signs. `durable` proves that the `mint` record is on stable storage.
+    ///
+    /// # Errors
+    /// [`MintError::Sign`] when the VO's key cannot be reached.
+    pub fn sign(self, _durable: &Durable<'_>) -> Result<Proxy, MintError> {
+        let issuer = AnyRef::from_der(&self.issuer.facts.subject)?;
+        let name = self.serial.to_string();
+        let subject = extended(issuer, &name)?.to_der()?;
+        let (info, usage) = (proxy_cert_info(&self.settings)?, key_usage()?);
+        let serial = self.serial.to_be_bytes();
+        let algorithm = signature_algorithm(self.issuer.signer.algorithm());
+        let body = TbsCertificate {
+            version: 2,
+            serial: UintRef::new(&serial)?,
+            algorithm: algorithm.clone(),
+            issuer,
+            validity: Validity {
+                not_before: time(self.not_before)?,
+                not_after: time(self.not_after)?,
+            },
+            subject: AnyRef::from_der(&subject)?,
+            spki: AnyRef::from_der(&self.spki)?,
+            extensions: vec![critical(PROXY_CERT_INFO, &info)?, critical(KEY_USAGE, &usage)?],
+        }
+        .to_der()?;
+        let signature = self.issuer.signer.sign(&body)?;
+        let certificate = Certificate {
+            body: AnyRef::from_der(&body)?,
+            algorithm,
+            signature: BitStringRef::from_bytes(&signature)?,
+        }
+        .to_der()?;
+        let key = self.key.to_pkcs8v1().map_err(|_| MintError::Key)?;
+        Ok(Proxy {
+            serial: self.serial,
+            not_after: self.not_after,
+            subject,
+            certificate,
+            key: Secret::new(key.as_ref().to_vec()),
+            above: self.issuer.chain.clone(),
+            issuer: self.issuer.facts.sha256,
+        })
+    }
+}
+
+impl fmt::Debug for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chosen({})", self.serial)
+    }
+}
+
+/// A signed proxy with its key. It lives in memory only.
+pub struct Proxy {
+    serial: u64,
+    not_after: Timestamp,
+    subject: Vec<u8>,
+    certificate: Vec<u8>,
+    key: Secret<Vec<u8>>,
+    above: Vec<Vec<u8>>,
+    issuer: Hash,
+}
+
+impl Proxy {
+    /// The serial.
+    #[must_use]
+    pub const fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// End of validity.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// The subject (DER).
+    #[must_use]
+    pub fn subject(&self) -> &[u8] {
+        &self.subject
+    }
+
+    /// The subject in words (`C=GB, O=.., CN=.., CN=serial`).
+    #[must_use]
+    pub fn subject_text(&self) -> Option<String> {
+        X509Name::from_der(&self.subject)
+            .ok()
+            .map(|(_, name)| name.to_string())
+    }
+
+    /// The certificate (DER).
+    #[must_use]
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// SHA-256 of the issuer's certificate (DER).
+    #[must_use]
+    pub const fn issuer(&self) -> Hash {
+        self.issuer
+    }
+
+    /// The file that grid tools take: certificate, key (PKCS#8), VO certificate, intermediates.
+    ///
+    /// # Errors
+    /// [`MintError::Encode`].
+    pub fn pem(&self) -> Result<Secret<String>, MintError> {
+        let block = |label: &str, bytes: &[u8]| {
+            der::pem::encode_string(label, LineEnding::LF, bytes).map_err(der::Error::from)
+        };
+        let key = Secret::new(block("PRIVATE KEY", self.key.expose())?);
+        let mut blocks = vec![block("CERTIFICATE", &self.certificate)?];
+        let mut length = key.expose().len();
+        for certificate in &self.above {
+            blocks.push(block("CERTIFICATE", certificate)?);
+        }
+        length += blocks.iter().map(String::len).sum::<usize>();
+        // At its full length from the start, so that growing leaves no copy of the key behind.
+        let mut file = String::with_capacity(length);
+        for (index, text) in blocks.iter().enumerate() {
+            file.push_str(text);
+            if index == 0 {
+                file.push_str(key.expose());
+            }
+        }
+        Ok(Secret::new(file))
+    }
+
+    /// Certificate, chain and key as rustls presents them.
+    ///
+    /// # Errors
+    /// [`MintError::Key`].
+    pub fn certified_key(&self) -> Result<Arc<CertifiedKey>, MintError> {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.expose().as_slice()));
+        let key = rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&key).map_err(|_| MintError::Key)?;
+        let chain = std::iter::once(&self.certificate).chain(&self.above);
+        let chain = chain.map(|der| CertificateDer::from(der.clone())).collect();
+        Ok(Arc::new(CertifiedKey::new(chain, key)))
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({})", self.serial)
+    }
+}
+
+/// RFC 5280 section 4.1. The body stays the very bytes that were signed.
+#[derive(Sequence)]
+struct Certificate<'a> {
+    body: AnyRef<'a>,
+    algorithm: AlgorithmIdentifier<'a>,
+    signature: BitStringRef<'a>,
+}
+
+/// RFC 5280 section 4.1.2.
+#[derive(Sequence)]
+struct TbsCertificate<'a> {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
+    version: u8,
+    serial: UintRef<'a>,
+    algorithm: AlgorithmIdentifier<'a>,
+    issuer: AnyRef<'a>,
+    validity: Validity,
+    subject: AnyRef<'a>,
+    spki: AnyRef<'a>,
+    #[asn1(context_specific = "3", tag_mode = "EXPLICIT")]
+    extensions: Vec<Extension<'a>>,
+}
+
+#[derive(Clone, Sequence)]
+struct AlgorithmIdentifier<'a> {
+    algorithm: ObjectIdentifier,
+    parameters: Option<AnyRef<'a>>,
+}
+
+#[derive(Sequence)]
+struct Validity {
+    not_before: Time,
+    not_after: Time,
+}
+
+/// RFC 5280 section 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050.
+#[derive(Choice)]
+enum Time {
+    #[asn1(type = "UTCTime")]
+    Utc(UtcTime),
+    #[asn1(type = "GeneralizedTime")]
+    General(GeneralizedTime),
+}
+
+/// An extension; ours are all critical, so DER's default of FALSE never applies.
+#[derive(Sequence)]
+struct Extension<'a> {
+    id: ObjectIdentifier,
+    critical: bool,
+    value: &'a OctetStringRef,
+}
+
+#[derive(Sequence)]
+struct Attribute<'a> {
+    kind: ObjectIdentifier,
+    value: Utf8StringRef<'a>,
+}
+
+/// RFC 3820 section 3.8.
+#[derive(Sequence)]
+struct ProxyCertInfo {
+    path_length: Option<u8>,
+    policy: Policy,
+}
+
+#[derive(Sequence)]
+struct Policy {
+    language: ObjectIdentifier,
+}
+
+/// The issuer's name, its bytes untouched, plus one RDN with one CN (RFC 3820 section 3.4).
+fn extended(issuer: AnyRef<'_>, common_name: &str) -> der::Result<Any> {
+    let attribute = Attribute {
+        kind: COMMON_NAME,
+        value: Utf8StringRef::new(common_name)?,
+    }
+    .to_der()?;
+    let rdn = AnyRef::new(Tag::Set, &attribute)?.to_der()?;
+    Any::new(Tag::Sequence, [issuer.value(), &rdn].concat())
+}
+
+fn proxy_cert_info(settings: &ProxySettings) -> der::Result<Vec<u8>> {
+    let language = match settings.policy {
+        ProxyPolicy::InheritAll => INHERIT_ALL,
+        ProxyPolicy::Limited => LIMITED,
+        ProxyPolicy::Independent => INDEPENDENT,
+    };
+    ProxyCertInfo {
+        path_length: settings.path_length,
+        policy: Policy { language },
+    }
+    .to_der()
+}
+
+/// digitalSignature alone (bit 0); a P-256 key does not encipher.
+fn key_usage() -> der::Result<Vec<u8>> {
+    BitStringRef::new(7, &[0x80])?.to_der()
+}
+
+fn critical(id: ObjectIdentifier, value: &[u8]) -> der::Result<Extension<'_>> {
+    Ok(Extension {
+        id,
+        critical: true,
+        value: OctetStringRef::new(value)?,
+    })
+}
+
+fn signature_algorithm(algorithm: Algorithm) -> AlgorithmIdentifier<'static> {
+    match algorithm {
+        Algorithm::P256 => AlgorithmIdentifier {
+            algorithm: ECDSA_SHA256,
+            parameters: None,
+        },
+        Algorithm::P384 => AlgorithmIdentifier {
+            algorithm: ECDSA_SHA384,
+            parameters: None,
+        },
+        // RFC 4055 section 5: the parameters are NULL, not absent.
+        Algorithm::Rsa(_) => AlgorithmIdentifier {
+            algorithm: RSA_SHA256,
+            parameters: Some(AnyRef::NULL),
+        },
+    }
+}
+
+fn time(at: Timestamp) -> der::Result<Time> {
+    let since = Duration::from_secs(u64::try_from(at.secs()).unwrap_or(0));
+    let date = DateTime::from_unix_duration(since)?;
+    if date.year() < 2050 {
+        UtcTime::from_date_time(date).map(Time::Utc)
+    } else {
+        Ok(Time::General(GeneralizedTime::from_date_time(date)))
+    }
+}
+
+#[cfg(test)]
+#[path = "mint_tests.rs"]
+mod tests;

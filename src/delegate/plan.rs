@@ -1,0 +1,270 @@
+//! The plan of delegation: everything that is chosen before the intent is written, and nothing that is signed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, header};
+
+use crate::audit::Receipt;
+use crate::authorize::Permit;
+use crate::id::{PersonId, RequestId, SessionId, VoId};
+use crate::record::{DelegationEntry, Event, Hash, Mint, SignedEntry};
+use crate::tool::{Delegation, ProxySettings, Tool, ToolTarget, VoRef};
+
+use super::assertion::Claims;
+use super::mint::{self, Chosen, Durable};
+use super::proxies::{Found, Holder, Live, Stamp, Ticket, Waiting};
+use super::{Credential, Delegate, DelegateError};
+
+/// How long a request waits for a proxy that another one mints.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How one request will be given authority.
+pub struct Plan {
+    request: RequestId,
+    entry: DelegationEntry,
+    work: Work,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plan({}, {})", self.request, self.entry.way)
+    }
+}
+
+impl Plan {
+    /// As it stands in the intent.
+    #[must_use]
+    pub fn entry(&self) -> DelegationEntry {
+        self.entry.clone()
+    }
+
+    /// What must be durable together with the intent: the `mint` record, where a proxy will be signed.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        match &self.work {
+            Work::Mint(minting) => vec![Event::Mint(Box::new(minting.record.clone()))],
+            _ => Vec::new(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn request(&self) -> RequestId {
+        self.request
+    }
+
+    pub(super) fn work(self, request: RequestId) -> Result<Work, DelegateError> {
+        // SECURITY: a receipt lets through the request that it was given for, and no other.
+        if self.request == request {
+            Ok(self.work)
+        } else {
+            Err(DelegateError::ForeignReceipt)
+        }
+    }
+}
+
+/// What is left to be done after the intent is durable.
+pub(super) enum Work {
+    None,
+    Ready(Ready),
+    Wait(Waiting),
+    Mint(Box<Minting>),
+}
+
+/// What needs no signature by a VO's key.
+pub(super) enum Ready {
+    Static {
+        header: HeaderName,
+        vo: VoId,
+        tool: String,
+    },
+    Assertion(Box<Claims>),
+    Proxy(Arc<Live>),
+}
+
+/// A proxy that was chosen.
+pub(super) struct Minting {
+    pub(super) chosen: Chosen,
+    pub(super) ticket: Ticket,
+    pub(super) stamp: Stamp,
+    pub(super) record: Mint,
+}
+
+/// What a permit says, as far as delegation is concerned.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) person: Option<(PersonId, Hash)>,
+    pub(super) session: Option<SessionId>,
+    pub(super) vo: Option<VoRef>,
+    pub(super) tool: Option<Arc<Tool>>,
+    pub(super) task: String,
+    pub(super) local: bool,
+}
+
+impl Wanted {
+    fn of(permit: &Permit) -> Self {
+        let (subject, place, task) = (permit.subject(), permit.place(), &permit.found().task);
+        Self {
+            person: subject.as_person().map(|person| (person.id, person.card)),
+            session: subject.session().map(|session| session.id),
+            vo: place.vo.clone(),
+            tool: place.tool.clone(),
+            task: task.name.clone(),
+            local: task.local.is_some(),
+        }
+    }
+}
+
+impl Delegate {
+    /// Chooses how `request`, which `permit` permits, is given authority. Waits for nothing and signs nothing.
+    ///
+    /// A session has one proxy for each tool: the one in use, or the one that is being minted, or a new one.
+    ///
+    /// # Errors
+    /// [`DelegateError`] when the VO or the tool lacks what its way of delegation needs, or the gateway is sealed.
+    pub fn plan(&self, request: RequestId, permit: &Permit) -> Result<Plan, DelegateError> {
+        choose(self, request, &Wanted::of(permit))
+    }
+
+    /// Makes the credential that was planned. `receipt` proves that the intent, and with it the `mint` record, is durable.
+    ///
+    /// # Errors
+    /// [`DelegateError`] when the VO's key does not sign, or the proxy cannot be entered into the map: then it is not used.
+    pub async fn credential(
+        &self,
+        plan: Plan,
+        receipt: &Receipt,
+    ) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
+        let work = plan.work(receipt.request())?;
+        self.deliver(work, &Durable::by(receipt)).await
+    }
+}
+
+pub(super) fn choose(
+    delegate: &Delegate,
+    request: RequestId,
+    wanted: &Wanted,
+) -> Result<Plan, DelegateError> {
+    let plan = |way: &str, work| {
+        let serial = match &work {
+            Work::Ready(Ready::Proxy(live)) => Some(live.serial),
+            Work::Wait(waiting) => Some(waiting.serial()),
+            Work::Mint(minting) => Some(minting.chosen.serial()),
+            _ => None,
+        };
+        let minted = matches!(work, Work::Mint(_));
+        let entry = DelegationEntry {
+            way: way.to_owned(),
+            serial: serial.map(|serial| serial.to_string()),
+            minted,
+        };
+        Ok(Plan { request, entry, work })
+    };
+    if wanted.local {
+        return plan("local", Work::None);
+    }
+    let (Some(tool), Some(vo)) = (&wanted.tool, &wanted.vo) else {
+        return Err(DelegateError::NoTool);
+    };
+    if matches!(tool.target, ToolTarget::Local(_)) {
+        return plan("local", Work::None);
+    }
+    let work = match tool.delegation {
+        Delegation::None => Work::None,
+        Delegation::Static => choose_static(delegate, vo, tool)?,
+        Delegation::Assertion => choose_assertion(delegate, request, wanted, vo, tool)?,
+        Delegation::ClientCertificate | Delegation::Pem => choose_proxy(delegate, request, wanted, vo, tool)?,
+    };
+    plan(tool.delegation.as_str(), work)
+}
+
+fn choose_static(delegate: &Delegate, vo: &VoRef, tool: &Tool) -> Result<Work, DelegateError> {
+    let header = match &tool.credential_header {
+        None => header::AUTHORIZATION,
+        Some(name) => {
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| DelegateError::Header(name.clone()))?
+        }
+    };
+    // Opened once already here, so that a sealed gateway refuses before it writes an intent.
+    delegate
+        .keys
+        .load()
+        .static_value(delegate.sealing.as_ref(), vo.id, &tool.name)?;
+    Ok(Work::Ready(Ready::Static {
+        header,
+        vo: vo.id,
+        tool: tool.name.clone(),
+    }))
+}
+
+fn choose_assertion(
+    delegate: &Delegate,
+    request: RequestId,
+    wanted: &Wanted,
+    vo: &VoRef,
+    tool: &Tool,
+) -> Result<Work, DelegateError> {
+    delegate.keys.load().assertion()?;
+    let mut claims = Claims::new(&delegate.origin, &vo.name, &tool.name, request);
+    claims.sub = wanted.person.map(|(person, _)| person);
+    claims.task.clone_from(&wanted.task);
+    Ok(Work::Ready(Ready::Assertion(Box::new(claims))))
+}
+
+fn choose_proxy(
+    delegate: &Delegate,
+    request: RequestId,
+    wanted: &Wanted,
+    vo: &VoRef,
+    tool: &Tool,
+) -> Result<Work, DelegateError> {
+    let (Some((person, card)), Some(session)) = (wanted.person, wanted.session) else {
+        return Err(DelegateError::NoPerson);
+    };
+    let issuer = delegate.keys.load().issuer(vo)?;
+    let now = delegate.ids.clock().now();
+    let holder = Holder {
+        session,
+        vo: vo.id,
+        tool: tool.name.clone(),
+    };
+    let stamp = Stamp {
+        tool: tool.id,
+        version: tool.version,
+        way: tool.delegation,
+        issuer: issuer.facts().sha256,
+    };
+    let lifetime = tool.proxy.lifetime.min(delegate.config.max_lifetime);
+    let settings = ProxySettings {
+        lifetime,
+        ..tool.proxy.clone()
+    };
+    let choose = || mint::choose(&issuer, &settings, now, &**delegate.ids.random());
+    Ok(match delegate.proxies.find(&holder, &stamp, now, choose)? {
+        Found::Live(live) => Work::Ready(Ready::Proxy(live)),
+        Found::Wait(waiting) => Work::Wait(waiting),
+        Found::Mint(new) => {
+            let (chosen, ticket) = *new;
+            let record = Mint {
+                request,
+                issuer: chosen.issuer(),
+                serial: chosen.serial().to_string(),
+                spki: chosen.spki(),
+                not_before: chosen.not_before(),
+                not_after: chosen.not_after(),
+                vo: vo.id,
+                person,
+                card,
+                session,
+                tool: tool.name.clone(),
+                way: tool.delegation.as_str().to_owned(),
+            };
+            Work::Mint(Box::new(Minting {
+                chosen,
+                ticket,
+                stamp,
+                record,
+            }))
+        }
+    })
+}

@@ -1,0 +1,917 @@
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::plan::{Wanted, choose};
+use super::*;
+use crate::clock::{Clock, HandClock, SystemClock};
+use crate::id::{RequestId, SystemSource};
+use crate::problem::{AsProblem, Kind};
+use crate::record::{Ending, Entry, Hash, Outcome, PlaceEntry, SubjectEntry};
+use crate::secret::Secret;
+use crate::tool::{Delegation, ProxyPolicy, ProxySettings, Tool, ToolTarget, VoRef};
+use crate::trust::certificate::Source;
+use crate::trust::pem;
+
+/// A delegation service with one VO on a store.
+struct World {
+    clock: Arc<HandClock>,
+    ids: Ids,
+    vo: VoRef,
+    delegate: Delegate,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let world = Self::empty().await;
+        world
+            .import(
+                include_str!("../../certs/vo-ec.pem"),
+                include_str!("../../certs/vo-ec.key"),
+            )
+            .await;
+        world
+    }
+
+    async fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::sqlite(&folder.path().join("store.db")).await.unwrap();
+        Self::on(db, folder)
+    }
+
+    fn on(db: Db, folder: tempfile::TempDir) -> Self {
+        // The machine's time to begin with, because openssl verifies against it.
+        let clock = Arc::new(HandClock::new(SystemClock::new().now()));
+        let ids = Ids::new(clock.clone(), Arc::new(SystemSource::new()));
+        let sealing = SealingKey::generate(&**ids.random()).unwrap();
+        let origin = "https://gw.localhost:8443".to_owned();
+        let delegate = Delegate::new(Config::default(), db, Some(sealing), ids.clone(), origin);
+        let vo = VoRef {
+            id: ids.next().unwrap(),
+            name: "imense".to_owned(),
+        };
+        Self {
+            clock,
+            ids,
+            vo,
+            delegate,
+            _folder: folder,
+        }
+    }
+
+    async fn import(&self, certificate: &str, key: &str) -> Imported {
+        let (certificate, key) = (
+            Source {
+                name: "vo.pem",
+                text: certificate,
+            },
+            Source {
+                name: "vo.key",
+                text: key,
+            },
+        );
+        let mut tx = self.delegate.db.begin_write().await.unwrap();
+        let imported = self
+            .delegate
+            .import_certificate(&mut tx, self.vo.id, certificate, key)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        self.delegate.load().await.unwrap();
+        imported
+    }
+
+    fn id<T: From<uuid::Uuid>>(&self) -> T {
+        self.ids.next().unwrap()
+    }
+
+    fn wanted(&self, session: SessionId, delegation: Delegation) -> Wanted {
+        Wanted {
+            person: Some((self.id(), Hash::of(b"card"))),
+            session: Some(session),
+            vo: Some(self.vo.clone()),
+            tool: Some(Arc::new(tool(delegation))),
+            task: "submit job".to_owned(),
+            local: false,
+        }
+    }
+
+    fn plan(&self, wanted: &Wanted) -> Result<Plan, DelegateError> {
+        choose(&self.delegate, self.id(), wanted)
+    }
+
+    async fn deliver(&self, plan: Plan) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
+        let request = plan.request();
+        self.delegate
+            .deliver(plan.work(request)?, &Durable::witnessed())
+            .await
+    }
+
+    /// Plans and delivers; the serial, whether it was minted, and the credential.
+    async fn get(&self, wanted: &Wanted) -> (String, bool, Credential) {
+        let plan = self.plan(wanted).unwrap();
+        let entry = plan.entry();
+        let (credential, signed) = self.deliver(plan).await.unwrap();
+        assert_eq!(signed.is_some(), entry.minted);
+        (entry.serial.unwrap(), entry.minted, credential)
+    }
+}
+
+fn tool(delegation: Delegation) -> Tool {
+    Tool {
+        name: "jobs".to_owned(),
+        version: 1,
+        target: ToolTarget::Upstream("ce".to_owned()),
+        delegation,
+        proxy: ProxySettings {
+            lifetime: Duration::from_secs(7_200),
+            policy: ProxyPolicy::InheritAll,
+            path_length: None,
+        },
+        ..Tool::own(Vec::new()).unwrap()
+    }
+}
+
+/// The PEM file that a `pem` tool gets.
+fn file_of(credential: &Credential) -> String {
+    let Credential::Header { name, value } = credential else {
+        panic!("no header: {credential:?}")
+    };
+    assert_eq!(name.as_str(), "x-countersign-proxy");
+    String::from_utf8(data_encoding::BASE64.decode(value.expose().as_bytes()).unwrap()).unwrap()
+}
+
+fn certificate_of(credential: &Credential) -> Vec<u8> {
+    pem::certificates("proxy", &file_of(credential))
+        .unwrap()
+        .remove(0)
+}
+
+#[tokio::test]
+async fn a_session_has_one_proxy_for_each_tool() {
+    let world = World::new().await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let (first, minted, one) = world.get(&wanted).await;
+    let (second, again, two) = world.get(&wanted).await;
+    assert_eq!((first, minted, again), (second, true, false));
+    assert_eq!(file_of(&one), file_of(&two));
+    let mut other = wanted.clone();
+    other.tool = Some(Arc::new(Tool {
+        name: "other".to_owned(),
+        ..tool(Delegation::Pem)
+    }));
+    assert!(world.get(&other).await.1);
+    assert_eq!(world.delegate.in_use(), 2);
+}
+
+#[tokio::test]
+async fn two_sessions_get_different_keys() {
+    let world = World::new().await;
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let (_, _, credential) = world.get(&world.wanted(world.id(), Delegation::Pem)).await;
+        keys.push(pem::key("proxy", &file_of(&credential)).unwrap());
+    }
+    assert!(keys[0] != keys[1]);
+}
+
+#[tokio::test]
+async fn the_lifetime_is_capped_whatever_the_tool_asks_for() {
+    let world = World::new().await;
+    let plan = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
+    let [Event::Mint(mint)] = &plan.events()[..] else {
+        panic!("no mint record")
+    };
+    let asked = mint.not_after.since(world.clock.now());
+    assert!(
+        asked <= Duration::from_secs(3_600) && asked > Duration::from_secs(3_590),
+        "{asked:?}"
+    );
+    assert_eq!((mint.tool.as_str(), mint.way.as_str()), ("jobs", "pem"));
+}
+
+#[tokio::test]
+async fn a_proxy_is_renewed_at_two_thirds_of_its_life() {
+    let world = World::new().await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let (first, ..) = world.get(&wanted).await;
+    world.clock.advance(Duration::from_secs(2_390));
+    assert_eq!(world.get(&wanted).await.0, first);
+    world.clock.advance(Duration::from_secs(20));
+    // While one request renews, others go on with the proxy that is still good.
+    let renewal = world.plan(&wanted).unwrap();
+    assert!(renewal.entry().minted);
+    assert_eq!(world.get(&wanted).await.0, first);
+    world.deliver(renewal).await.unwrap();
+    let (renewed, minted, _) = world.get(&wanted).await;
+    assert!(renewed != first && !minted);
+}
+
+#[tokio::test]
+async fn requests_that_come_together_share_one_mint() {
+    let world = World::new().await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let first = world.plan(&wanted).unwrap();
+    let second = world.plan(&wanted).unwrap();
+    assert_eq!((first.events().len(), second.events().len()), (1, 0));
+    assert_eq!(first.entry().serial, second.entry().serial);
+    let (one, two) = tokio::join!(world.deliver(first), world.deliver(second));
+    assert_eq!(file_of(&one.unwrap().0), file_of(&two.unwrap().0));
+}
+
+#[tokio::test]
+async fn when_the_mint_fails_those_who_waited_are_told_and_the_next_mints() {
+    let world = World::new().await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let first = world.plan(&wanted).unwrap();
+    let second = world.plan(&wanted).unwrap();
+    drop(first); // its intent could not be written
+    let error = world.deliver(second).await.unwrap_err();
+    assert!(matches!(error, DelegateError::Raced));
+    assert_eq!(error.as_problem().kind, Kind::Busy);
+    assert!(world.get(&wanted).await.1);
+}
+
+#[tokio::test]
+async fn a_proxy_goes_with_its_session() {
+    let world = World::new().await;
+    let session = world.id();
+    let wanted = world.wanted(session, Delegation::ClientCertificate);
+    let (first, ..) = world.get(&wanted).await;
+    world.delegate.end_session(session);
+    assert_eq!(world.delegate.in_use(), 0);
+    let late = world.plan(&wanted).unwrap();
+    assert_ne!(late.entry().serial.unwrap(), first);
+    world.delegate.end_session(session);
+    world.deliver(late).await.unwrap();
+    assert_eq!(world.delegate.in_use(), 0);
+}
+
+#[tokio::test]
+async fn a_changed_tool_or_a_new_vo_certificate_means_a_new_proxy() {
+    let world = World::new().await;
+    let mut wanted = world.wanted(world.id(), Delegation::Pem);
+    let (first, ..) = world.get(&wanted).await;
+    wanted.tool = Some(Arc::new(Tool {
+        version: 2,
+        ..tool(Delegation::Pem)
+    }));
+    let (second, minted, _) = world.get(&wanted).await;
+    assert!(minted && second != first);
+    let imported = world
+        .import(
+            include_str!("../../certs/vo-rsa.pem"),
+            include_str!("../../certs/vo-rsa.key"),
+        )
+        .await;
+    assert!(imported.change.before.is_some() && imported.warnings.is_empty());
+    let (third, minted, _) = world.get(&wanted).await;
+    assert!(minted && third != second);
+}
+
+#[tokio::test]
+async fn ended_proxies_are_swept() {
+    let world = World::new().await;
+    world.get(&world.wanted(world.id(), Delegation::Pem)).await;
+    world.clock.advance(Duration::from_secs(3_601));
+    world.delegate.sweep();
+    assert_eq!(world.delegate.in_use(), 0);
+}
+
+#[tokio::test]
+async fn the_number_of_sessions_in_memory_is_bounded() {
+    let mut world = World::new().await;
+    world.delegate.proxies = Proxies::new(32);
+    for _ in 0..100 {
+        world.get(&world.wanted(world.id(), Delegation::Pem)).await;
+    }
+    assert!(world.delegate.in_use() <= 32);
+}
+
+#[tokio::test]
+async fn a_plan_is_carried_out_only_for_its_own_request() {
+    let world = World::new().await;
+    let plan = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
+    assert!(matches!(
+        plan.work(world.id()),
+        Err(DelegateError::ForeignReceipt)
+    ));
+}
+
+#[tokio::test]
+async fn the_key_signs_with_the_receipt_of_its_own_request_and_the_mint_record_is_in_the_log() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = crate::audit::Config {
+        folder: folder.path().join("log"),
+        segment_bytes: 256 * 1024,
+        min_free_bytes: 0,
+        stop_free_bytes: 0,
+        allow_any_fs: true,
+        ..crate::audit::Config::default()
+    };
+    let key = crate::audit::LogKey::generate(&**world.ids.random()).unwrap();
+    let audit = crate::audit::Audit::open(config, key, "gw.localhost/log", world.ids.clone())
+        .unwrap()
+        .audit;
+    let receipt = async |plan: &Plan| {
+        let entry = Entry {
+            request: plan.request(),
+            subject: SubjectEntry::default(),
+            place: PlaceEntry::default(),
+            parameters: std::collections::BTreeMap::new(),
+            resource: None,
+            decision: None,
+            delegation: Some(plan.entry()),
+            source: "local".to_owned(),
+        };
+        audit.intent(entry, plan.events()).await.unwrap()
+    };
+    let plan = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
+    let other = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
+    let before = audit.size();
+    let (own, foreign) = (receipt(&plan).await, receipt(&other).await);
+    assert_eq!(audit.size() - before, 4, "two intents, each with its mint record");
+    let (_, signed) = world.delegate.credential(plan, &own).await.unwrap();
+    assert!(signed.is_some());
+    let refused = world.delegate.credential(other, &own).await.unwrap_err();
+    assert!(matches!(refused, DelegateError::ForeignReceipt));
+    drop((own, foreign));
+    audit.close("test").await;
+}
+
+#[tokio::test]
+async fn nobody_signed_in_and_no_certificate_are_refused_in_the_plan() {
+    let world = World::empty().await;
+    let mut wanted = world.wanted(world.id(), Delegation::Pem);
+    let error = world.plan(&wanted).unwrap_err();
+    assert!(matches!(error, DelegateError::NoCertificate { .. }));
+    assert_eq!(error.as_problem().kind, Kind::DelegationFailed);
+    wanted.session = None;
+    assert!(matches!(
+        world.plan(&wanted).unwrap_err(),
+        DelegateError::NoPerson
+    ));
+}
+
+#[tokio::test]
+async fn a_vo_certificate_that_ended_is_said_and_spoils_no_proxy_in_use() {
+    let world = World::empty().await;
+    let issued =
+        crate::trust::authority::issue(&crate::trust::authority::Names::loopback(), "imense", &world.ids)
+            .unwrap();
+    world.import(&issued.vo.certificate, issued.vo.key.expose()).await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    world
+        .clock
+        .advance(issued.not_after.since(world.clock.now()) - Duration::from_secs(120));
+    let (first, ..) = world.get(&wanted).await;
+    world.clock.advance(Duration::from_secs(85));
+    assert_eq!(world.get(&wanted).await.0, first);
+    world.clock.advance(Duration::from_secs(30));
+    let error = world.plan(&wanted).unwrap_err().as_problem();
+    assert_eq!(error.kind, Kind::DelegationFailed);
+    assert!(error.detail.contains("ended at"), "{}", error.detail);
+}
+
+#[tokio::test]
+async fn without_the_sealing_key_only_tools_without_delegation_work() {
+    let world = World::new().await;
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    let secret = StaticCredential::Bearer(Secret::new("abc".to_owned()));
+    world
+        .delegate
+        .set_static(&mut tx, world.vo.id, "jobs", &secret)
+        .await
+        .unwrap();
+    world.delegate.new_assertion_key(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let origin = world.delegate.origin.clone();
+    let sealed = Delegate::new(
+        Config::default(),
+        world.delegate.db.clone(),
+        None,
+        world.ids.clone(),
+        origin,
+    );
+    sealed.load().await.unwrap();
+    for way in [
+        Delegation::Pem,
+        Delegation::ClientCertificate,
+        Delegation::Static,
+        Delegation::Assertion,
+    ] {
+        let error = choose(&sealed, world.id(), &world.wanted(world.id(), way)).unwrap_err();
+        assert_eq!(error.as_problem().kind, Kind::Sealed, "{way:?}");
+    }
+    let plan = choose(&sealed, world.id(), &world.wanted(world.id(), Delegation::None)).unwrap();
+    assert_eq!(plan.entry().way, "none");
+    assert_eq!(sealed.jwks()["keys"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_static_credential_reaches_its_header_and_rests_sealed() {
+    let world = World::new().await;
+    let set = async |credential: StaticCredential| {
+        let mut tx = world.delegate.db.begin_write().await.unwrap();
+        let change = world
+            .delegate
+            .set_static(&mut tx, world.vo.id, "jobs", &credential)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        world.delegate.load().await.unwrap();
+        change
+    };
+    let wanted = world.wanted(world.id(), Delegation::Static);
+    assert!(matches!(
+        world.plan(&wanted).unwrap_err(),
+        DelegateError::NoStatic { .. }
+    ));
+    let password = Secret::new("correct horse".to_owned());
+    set(StaticCredential::Basic {
+        user: "tool".to_owned(),
+        password,
+    })
+    .await;
+    let (credential, _) = world.deliver(world.plan(&wanted).unwrap()).await.unwrap();
+    let Credential::Header { name, value } = credential else {
+        panic!("no header")
+    };
+    assert_eq!(
+        (name.as_str(), value.expose().as_str()),
+        ("authorization", "Basic dG9vbDpjb3JyZWN0IGhvcnNl")
+    );
+    let change = set(StaticCredential::Key(Secret::new("k-123".to_owned()))).await;
+    assert!(!serde_json::to_string(&change).unwrap().contains("k-123"));
+    let mut keyed = wanted.clone();
+    keyed.tool = Some(Arc::new(Tool {
+        credential_header: Some("X-Api-Key".to_owned()),
+        ..tool(Delegation::Static)
+    }));
+    let (credential, _) = world.deliver(world.plan(&keyed).unwrap()).await.unwrap();
+    let Credential::Header { name, value } = credential else {
+        panic!("no header")
+    };
+    assert_eq!((name.as_str(), value.expose().as_str()), ("x-api-key", "k-123"));
+}
+
+#[tokio::test]
+async fn a_credential_that_could_split_a_header_is_refused() {
+    let world = World::new().await;
+    let secret = |text: &str| Secret::new(text.to_owned());
+    for credential in [
+        StaticCredential::Key(secret("a\r\nX-Countersign-User: eve")),
+        StaticCredential::Key(secret("")),
+        StaticCredential::Bearer(secret("päss")),
+        StaticCredential::Basic {
+            user: "a:b".to_owned(),
+            password: secret("c"),
+        },
+    ] {
+        let mut tx = world.delegate.db.begin_write().await.unwrap();
+        let set = world
+            .delegate
+            .set_static(&mut tx, world.vo.id, "jobs", &credential)
+            .await;
+        assert!(matches!(set, Err(DelegateError::Value)), "{credential:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_verifies_with_the_published_key_for_one_minute() {
+    let world = World::new().await;
+    let wanted = world.wanted(world.id(), Delegation::Assertion);
+    assert!(matches!(
+        world.plan(&wanted).unwrap_err(),
+        DelegateError::NoAssertion
+    ));
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    world.delegate.new_assertion_key(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    world.delegate.load().await.unwrap();
+    let request: RequestId = world.id();
+    let plan = choose(&world.delegate, request, &wanted).unwrap();
+    let (credential, signed) = world.deliver(plan).await.unwrap();
+    assert!(signed.is_none());
+    let Credential::Header { name, value } = credential else {
+        panic!("no header")
+    };
+    assert_eq!(name.as_str(), "x-countersign-assertion");
+    let set: jsonwebtoken::jwk::JwkSet = serde_json::from_value(world.delegate.jwks()).unwrap();
+    let header = jsonwebtoken::decode_header(value.expose()).unwrap();
+    let key = jsonwebtoken::DecodingKey::from_jwk(set.find(&header.kid.unwrap()).unwrap()).unwrap();
+    let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
+    rules.set_audience(&["imense/jobs"]);
+    rules.set_issuer(&["https://gw.localhost:8443"]);
+    let claims = jsonwebtoken::decode::<serde_json::Value>(value.expose(), &key, &rules)
+        .unwrap()
+        .claims;
+    assert_eq!(claims["jti"], request.to_string());
+    assert_eq!(claims["sub"], wanted.person.unwrap().0.to_string());
+    assert_eq!(
+        (claims["vo"].as_str(), claims["task"].as_str()),
+        (Some("imense"), Some("submit job"))
+    );
+    assert_eq!(
+        claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(),
+        60
+    );
+    rules.set_audience(&["other/jobs"]);
+    assert!(jsonwebtoken::decode::<serde_json::Value>(value.expose(), &key, &rules).is_err());
+}
+
+#[tokio::test]
+async fn the_store_holds_no_private_key_in_the_clear() {
+    let world = World::new().await;
+    let (_, _, credential) = world.get(&world.wanted(world.id(), Delegation::Pem)).await;
+    let proxy_key = pem::key("proxy", &file_of(&credential)).unwrap();
+    let vo_key = pem::key("vo", include_str!("../../certs/vo-ec.key")).unwrap();
+    world.delegate.db.close().await;
+    let mut stored = Vec::new();
+    for file in std::fs::read_dir(world._folder.path()).unwrap() {
+        stored.extend(std::fs::read(file.unwrap().path()).unwrap());
+    }
+    let has = |needle: &[u8]| stored.windows(needle.len()).any(|window| window == needle);
+    assert!(
+        has(&certificate_serial(&credential)),
+        "the map must be in what was read"
+    );
+    for key in [&proxy_key, &vo_key] {
+        // The private scalar of a P-256 key in PKCS#8 stands at bytes 36 to 68 (RFC 5915).
+        let scalar = &key.expose()[36..68];
+        assert!(!has(scalar) && !has(data_encoding::BASE64.encode(scalar).as_bytes()));
+    }
+}
+
+fn certificate_serial(credential: &Credential) -> [u8; 32] {
+    Hash::of(&certificate_of(credential)).0
+}
+
+/// What must hold on both engines: keys load again, and every proxy is traced to its person by whatever was found.
+async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
+    world
+        .import(
+            include_str!("../../certs/vo-rsa.pem"),
+            include_str!("../../certs/vo-rsa.key"),
+        )
+        .await;
+    world
+        .import(
+            include_str!("../../certs/vo-ec.pem"),
+            include_str!("../../certs/vo-ec.key"),
+        )
+        .await;
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    for token in ["one", "two"] {
+        let secret = StaticCredential::Bearer(Secret::new(token.to_owned()));
+        world
+            .delegate
+            .set_static(&mut tx, world.vo.id, "jobs", &secret)
+            .await
+            .unwrap();
+    }
+    world.delegate.new_assertion_key(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    world.delegate.load().await.unwrap();
+    assert!(world.delegate.has_assertion_key());
+
+    let session = world.id();
+    let wanted = world.wanted(session, Delegation::Pem);
+    let (serial, _, credential) = world.get(&wanted).await;
+    world.get(&world.wanted(world.id(), Delegation::Pem)).await;
+    let (file, der) = (file_of(&credential), certificate_of(&credential));
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let (certificate, spki) = (Hash::of(&der), Hash::of(parsed.public_key().raw));
+    let number: u64 = serial.parse().unwrap();
+    for (query, by) in [
+        (file.clone().into_bytes(), By::Certificate),
+        (der.clone(), By::Certificate),
+        (certificate.to_string().into_bytes(), By::Certificate),
+        (spki.to_string().into_bytes(), By::PublicKey),
+        (serial.clone().into_bytes(), By::Serial),
+        (format!("0x{number:X}").into_bytes(), By::Serial),
+        (format!("serial={number:016X}").into_bytes(), By::Serial),
+        (format!("CN={serial}").into_bytes(), By::Subject),
+        (
+            format!("/C=GB/O=Countersign throw-away/CN=VO vo-ec/CN={serial}/CN=99").into_bytes(),
+            By::Subject,
+        ),
+    ] {
+        let found = world
+            .delegate
+            .trace(&TraceQuery::parse(&query).unwrap())
+            .await
+            .unwrap();
+        let shown = String::from_utf8_lossy(&query);
+        assert_eq!(found.len(), 1, "{shown}");
+        assert_eq!(found[0].by, by, "{shown}");
+        let proxy = &found[0].proxy;
+        assert_eq!(
+            (proxy.person, proxy.session, proxy.vo),
+            (wanted.person.unwrap().0, session, world.vo.id)
+        );
+        assert_eq!((proxy.certificate, proxy.spki), (Some(certificate), spki));
+        assert_eq!(
+            proxy.subject.as_deref(),
+            Some(parsed.subject().to_string().as_str())
+        );
+    }
+    for unknown in [
+        "4711",
+        &Hash::of(b"x").to_string(),
+        include_str!("../../certs/vo-rsa.pem"),
+    ] {
+        let found = world
+            .delegate
+            .trace(&TraceQuery::parse(unknown.as_bytes()).unwrap())
+            .await
+            .unwrap();
+        assert!(found.is_empty(), "{unknown}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_is_traced_by_whatever_was_found_on_sqlite() {
+    a_proxy_is_traced_by_whatever_was_found(World::empty().await).await;
+}
+
+#[tokio::test]
+async fn a_proxy_is_traced_by_whatever_was_found_on_postgres() {
+    let url = std::env::var("COUNTERSIGN_TEST_POSTGRES").expect(
+        "a PostgreSQL server is needed: start one with tests/peers/postgres and set COUNTERSIGN_TEST_POSTGRES to its URL",
+    );
+    let name = format!(
+        "delegate_{}",
+        uuid::Builder::from_random_bytes(crate::id::random_bytes(&SystemSource::new()).unwrap())
+            .into_uuid()
+            .simple()
+    );
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&pool)
+        .await
+        .unwrap();
+    let (base, _) = url.rsplit_once('/').unwrap();
+    let db = Db::postgres(&format!("{base}/{name}")).await.unwrap();
+    a_proxy_is_traced_by_whatever_was_found(World::on(db.clone(), tempfile::tempdir().unwrap())).await;
+    db.close().await;
+    sqlx::query(sqlx::AssertSqlSafe(format!("DROP DATABASE {name}")))
+        .execute(&pool)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn what_was_delegated_below_our_proxy_leads_to_it_by_its_name() {
+    let world = World::new().await;
+    let (serial, _, credential) = world.get(&world.wanted(world.id(), Delegation::Pem)).await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("proxy.pem"), file_of(&credential)).unwrap();
+    let script = format!(
+        "openssl req -new -newkey rsa:2048 -nodes -keyout k.pem -subj '/C=GB/O=Countersign throw-away/CN=VO vo-ec/CN={serial}/CN=5' -out r.pem && \
+         printf 'proxyCertInfo=critical,language:id-ppl-inheritAll\\n' > e && \
+         openssl x509 -req -in r.pem -CA proxy.pem -CAkey proxy.pem -set_serial 5 -days 1 -extfile e -out below.pem && \
+         cat below.pem proxy.pem > chain.pem"
+    );
+    let made = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let trace = async |name: &str| {
+        let query = TraceQuery::parse(&std::fs::read(folder.path().join(name)).unwrap()).unwrap();
+        let found = world.delegate.trace(&query).await.unwrap();
+        (found.len(), found[0].by, found[0].proxy.serial.to_string())
+    };
+    assert_eq!(trace("chain.pem").await, (1, By::Certificate, serial.clone()));
+    assert_eq!(trace("below.pem").await, (1, By::Subject, serial));
+    assert!(!By::Subject.proves());
+}
+
+#[tokio::test]
+async fn the_map_is_rebuilt_from_the_log_and_replay_changes_nothing() {
+    let world = World::new().await;
+    let plan = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
+    let mint = plan.events().remove(0);
+    let Event::Mint(record) = &mint else {
+        panic!("no mint record")
+    };
+    let query = TraceQuery::parse(record.serial.as_bytes()).unwrap();
+    assert!(world.delegate.trace(&query).await.unwrap().is_empty());
+    let signed = SignedEntry {
+        issuer: record.issuer,
+        serial: record.serial.clone(),
+        certificate: Hash::of(b"x"),
+    };
+    let outcome = Event::Outcome(Box::new(outcome(record.request, signed)));
+    for _ in 0..2 {
+        world
+            .delegate
+            .index(&[mint.clone(), outcome.clone()])
+            .await
+            .unwrap();
+    }
+    let found = world.delegate.trace(&query).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].proxy.certificate, found[0].proxy.spki),
+        (Some(Hash::of(b"x")), record.spki)
+    );
+    assert_eq!(
+        (found[0].proxy.person, found[0].proxy.request),
+        (record.person, record.request)
+    );
+}
+
+fn outcome(request: RequestId, signed: SignedEntry) -> Outcome {
+    Outcome {
+        request,
+        ending: Ending::Answered,
+        status: Some(200),
+        tool_status: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        duration_us: 0,
+        error: None,
+        created: Vec::new(),
+        deleted: Vec::new(),
+        signed: Some(signed),
+    }
+}
+
+/// A real TLS server that wants a proxy and answers with what it saw of it.
+struct Openssl {
+    process: std::process::Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Openssl {
+    fn start(version: &str) -> Self {
+        use std::io::BufRead;
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("ca.pem", include_str!("../../certs/ca.pem")),
+            ("server.pem", include_str!("../../certs/vo-ec.pem")),
+            ("server.key", include_str!("../../certs/vo-ec.key")),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let mut process = Command::new("openssl")
+            .args([
+                "s_server",
+                "-accept",
+                "127.0.0.1:0",
+                "-cert",
+                "server.pem",
+                "-key",
+                "server.key",
+                "-CAfile",
+                "ca.pem",
+            ])
+            .args([
+                "-Verify",
+                "5",
+                "-verify_return_error",
+                "-allow_proxy_certs",
+                "-www",
+                version,
+            ])
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl is missing: apt-get install openssl");
+        let mut lines = std::io::BufReader::new(process.stdout.take().unwrap()).lines();
+        let line = lines
+            .find(|line| line.as_ref().is_ok_and(|line| line.starts_with("ACCEPT")))
+            .unwrap()
+            .unwrap();
+        let port = line.rsplit_once(':').unwrap().1.trim().parse().unwrap();
+        // Read on, so that the server never waits for room in the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self {
+            process,
+            port,
+            _folder: folder,
+        }
+    }
+
+    /// What the server says about the client that presents `resolver`.
+    async fn seen(
+        &self,
+        resolver: Option<Arc<dyn rustls::client::ResolvesClientCert>>,
+    ) -> std::io::Result<String> {
+        let mut roots = rustls::RootCertStore::empty();
+        let ca = pem::certificates("ca", include_str!("../../certs/ca.pem"))
+            .unwrap()
+            .remove(0);
+        roots.add(ca.into()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(NoNames(provider)));
+        let mut config = match resolver {
+            Some(resolver) => builder.with_client_cert_resolver(resolver),
+            None => builder.with_no_client_auth(),
+        };
+        config.resumption = rustls::client::Resumption::disabled();
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
+        let mut tls = tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await?;
+        tls.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+        let mut answer = Vec::new();
+        tls.read_to_end(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+}
+
+impl Drop for Openssl {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The fixture that the test server presents has no host name; only the client's certificate matters here.
+#[derive(Debug)]
+struct NoNames(Arc<rustls::crypto::CryptoProvider>);
+
+impl rustls::client::danger::ServerCertVerifier for NoNames {
+    fn verify_server_cert(
+        &self,
+        _: &rustls_pki_types::CertificateDer<'_>,
+        _: &[rustls_pki_types::CertificateDer<'_>],
+        _: &rustls_pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls_pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &rustls_pki_types::CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &rustls_pki_types::CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openssl_takes_each_scientists_own_proxy_in_mutual_tls() {
+    let world = World::new().await;
+    for version in ["-tls1_2", "-tls1_3"] {
+        let server = Openssl::start(version);
+        assert!(
+            server.seen(None).await.is_err(),
+            "{version}: a client without a proxy was let in"
+        );
+        for _ in 0..2 {
+            let (serial, _, credential) = world
+                .get(&world.wanted(world.id::<SessionId>(), Delegation::ClientCertificate))
+                .await;
+            let Credential::ClientCertificate { resolver, id } = credential else {
+                panic!("no certificate")
+            };
+            assert_eq!(id.len(), 64);
+            let page = server.seen(Some(resolver)).await.unwrap();
+            assert!(
+                page.contains(&format!("CN={serial}")),
+                "{version}: {serial} is not in {page}"
+            );
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Targets inside the gateway: API, login and console are services of the reserved tool `countersign`.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::authorize::Permit;
+use crate::body::Body;
+use crate::id::RequestId;
+
+/// A permitted request to a service inside the gateway.
+pub struct LocalRequest {
+    /// The request; its URI is the canonical target.
+    pub request: http::Request<Body>,
+    /// Who may do what.
+    pub permit: Arc<Permit>,
+    /// The request's id.
+    pub id: RequestId,
+    /// The gateway's own origin: `https://host[:port]`.
+    pub base: String,
+}
+
+impl fmt::Debug for LocalRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalRequest")
+            .field("id", &self.id)
+            .field("task", &self.permit.found().task.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A service inside the gateway, boxed where it meets the pipeline. It always has an answer.
+pub type LocalService = tower::util::BoxCloneSyncService<LocalRequest, http::Response<Body>, Infallible>;

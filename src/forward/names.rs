@@ -1,0 +1,265 @@
+//! Which header names are whose: the lists behind promise 8, and one way to compare spellings.
+
+use http::{HeaderMap, HeaderName};
+
+/// Headers that end at the next hop (RFC 9110 section 7.6.1, with those that older programs still obey).
+const HOP_BY_HOP: &[&str] = &[
+    "connection",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "proxy",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Names that say who asks, from where, or that the request is another one than it is. A client's are removed.
+const CLAIMS: &[&str] = &[
+    "base-url",
+    "client-cert",
+    "client-cert-chain",
+    "client-ip",
+    "cluster-client-ip",
+    "forwarded",
+    "front-end-https",
+    "path-info",
+    "request-uri",
+    "script-name",
+    "true-client-ip",
+    "x-account",
+    "x-arr-clientcert",
+    "x-cluster-client-ip",
+    "x-email",
+    "x-group",
+    "x-groups",
+    "x-host",
+    "x-http-destinationurl",
+    "x-login",
+    "x-method-override",
+    "x-principal",
+    "x-request-uri",
+    "x-role",
+    "x-roles",
+    "x-scheme",
+    "x-script-name",
+    "x-subject",
+    "x-url-scheme",
+    "x-wsgi-user",
+];
+
+/// Beginnings of such names.
+const CLAIM_PREFIXES: &[&str] = &[
+    "auth-user",
+    "authenticated",
+    "cf-access-",
+    "cf-connecting-",
+    "remote-",
+    "ssl-",
+    "tailscale-",
+    "x-accel-",
+    "x-amzn-oidc-",
+    "x-auth",
+    "x-client-",
+    "x-credential",
+    "x-envoy-",
+    "x-forwarded",
+    "x-goog-authenticated-",
+    "x-goog-iap-",
+    "x-http-method",
+    "x-identity",
+    "x-middleware-",
+    "x-ms-client-principal",
+    "x-original-",
+    "x-pomerium-",
+    "x-proxy-",
+    "x-real",
+    "x-remote",
+    "x-rewrite-",
+    "x-sendfile",
+    "x-ssl-",
+    "x-tls-",
+    "x-user",
+    "x-vouch-",
+    "x-webauth-",
+];
+
+/// Beginning of the gateway's own header names.
+const OURS: &str = "x-countersign";
+
+/// Beginning of the gateway's own cookie names, in lower case, without `__Host-` or `__Secure-`.
+const OUR_COOKIE: &str = "countersign";
+
+/// One spelling for all that a program may take for the same name: lower case, `-` for everything else.
+///
+/// CGI, WSGI and their kin fold `X-User`, `x_user` and often `x.user` or `x!user` into one variable.
+#[must_use]
+pub fn folded(name: &str) -> String {
+    name.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect()
+}
+
+/// Whether the name, in any spelling, is one of the gateway's own.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    folded(name).starts_with(OURS)
+}
+
+/// The first header that claims to be the gateway's word, in any spelling. Such a request is refused.
+#[must_use]
+pub fn claims_identity(headers: &HeaderMap) -> Option<&HeaderName> {
+    headers.keys().find(|name| is_ours(name.as_str()))
+}
+
+/// Whether a client's header of this name never reaches a tool.
+#[must_use]
+pub(super) fn is_claim(name: &str) -> bool {
+    let folded = folded(name);
+    // A name that folds into another goes whatever it says: no client needs it, and tools fold it.
+    !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        || folded.starts_with(OURS)
+        || CLAIMS.contains(&folded.as_str())
+        || CLAIM_PREFIXES.iter().any(|prefix| folded.starts_with(prefix))
+}
+
+/// Whether the header ends at this hop.
+#[must_use]
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.contains(&name)
+}
+
+/// Removes what ends at this hop, and everything that `Connection` names.
+pub(super) fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(http::header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(*name);
+    }
+}
+
+/// Whether a cookie of this name is the gateway's.
+#[must_use]
+pub(super) fn is_our_cookie(name: &str) -> bool {
+    let name = name.trim().trim_matches('"').to_ascii_lowercase();
+    let bare = name
+        .strip_prefix("__host-")
+        .or_else(|| name.strip_prefix("__secure-"))
+        .unwrap_or(&name);
+    bare.starts_with(OUR_COOKIE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ordinary_headers_are_no_claims() {
+        for name in [
+            "accept",
+            "accept-language",
+            "content-type",
+            "x-requested-with",
+            "x-csrf-token",
+            "range",
+            "origin",
+            "referer",
+            "user-agent",
+            "if-match",
+            "x-request-id",
+            "x-api-version",
+            "sec-fetch-site",
+            "dnt",
+        ] {
+            assert!(!is_claim(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_known_aliases_are_claims() {
+        for name in [
+            "x-countersign-user",
+            "X-Forwarded-For",
+            "forwarded",
+            "X-Real-IP",
+            "Remote-User",
+            "REMOTE_USER",
+            "x-remote-user",
+            "x-auth-request-email",
+            "x-user",
+            "x-user-id",
+            "x-ssl-client-dn",
+            "SSL_CLIENT_S_DN",
+            "ssl-client-cert",
+            "x-client-cert",
+            "x-client-verify",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x-method-override",
+            "x-http-method",
+            "x-forwarded-client-cert",
+            "cf-connecting-ip",
+            "true-client-ip",
+            "x-webauth-user",
+            "x-ms-client-principal-name",
+            "a_b",
+            "a.b",
+        ] {
+            assert!(is_claim(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn our_cookies_are_known_in_every_prefix() {
+        for name in [
+            "__Host-countersign",
+            "__host-Countersign-child",
+            " countersign_nonce",
+            "__Secure-countersign",
+        ] {
+            assert!(is_our_cookie(name), "{name}");
+        }
+        assert!(!is_our_cookie("session") && !is_our_cookie("__Host-tool"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_spelling_of_a_claim_survives(
+            base in prop::sample::select([CLAIMS, &["x-countersign-user", "x-countersign-vo", "x-forwarded-for",
+                "remote-user", "x-real-ip", "ssl-client-s-dn", "x-auth-token"]].concat()),
+            upper in prop::collection::vec(any::<bool>(), 32),
+            fold in prop::collection::vec(0_u8..4, 32),
+        ) {
+            let spelled: String = base.chars().enumerate().map(|(at, c)| match (c, fold[at % 32]) {
+                ('-', 1) => '_',
+                ('-', 2) => '.',
+                ('-', 3) => '!',
+                (c, _) if upper[at % 32] => c.to_ascii_uppercase(),
+                (c, _) => c,
+            }).collect();
+            prop_assert!(is_claim(&spelled), "{}", spelled);
+            if base.starts_with(OURS) {
+                prop_assert!(is_ours(&spelled));
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The store's tables, in numbered steps that only go forward; the same numbers for both engines.
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+macro_rules! steps {
+    ($engine:literal) => {
+        [
+            (
+                1,
+                "applied",
+                include_str!(concat!("../../migrations/", $engine, "/0001_applied.sql")),
+            ),
+            (
+                100,
+                "vo",
+                include_str!(concat!("../../migrations/", $engine, "/0100_vo.sql")),
+            ),
+            (
+                200,
+                "authenticate",
+                include_str!(concat!("../../migrations/", $engine, "/0200_authenticate.sql")),
+            ),
+            (
+                300,
+                "delegate",
+                include_str!(concat!("../../migrations/", $engine, "/0300_delegate.sql")),
+            ),
+            (
+                400,
+                "tool",
+                include_str!(concat!("../../migrations/", $engine, "/0400_tool.sql")),
+            ),
+            (
+                500,
+                "alert",
+                include_str!(concat!("../../migrations/", $engine, "/0500_alert.sql")),
+            ),
+        ]
+    };
+}
+
+pub(super) fn sqlite() -> Migrator {
+    migrator(&steps!("sqlite"))
+}
+
+pub(super) fn postgres() -> Migrator {
+    migrator(&steps!("postgres"))
+}
+
+fn migrator(steps: &[(i64, &'static str, &'static str)]) -> Migrator {
+    Migrator::with_migrations(
+        steps
+            .iter()
+            .map(|(number, name, sql)| {
+                Migration::new(
+                    *number,
+                    (*name).into(),
+                    MigrationType::Simple,
+                    sqlx::SqlStr::from_static(sql),
+                    false,
+                )
+            })
+            .collect(),
+    )
+}

@@ -1,0 +1,119 @@
+//! The `[telemetry]` section, and the start of logging.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::settings::Table;
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object on each line.
+    Json,
+}
+
+/// The `[telemetry]` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What is logged: a level, or directives such as `info,sqlx=warn`.
+    pub filter: String,
+    /// How it looks.
+    pub format: Format,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            filter: "info".into(),
+            format: Format::Text,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the section from the root table; defaults where it is absent, flaws go to the document.
+    pub fn read(root: &mut Table<'_>) -> Self {
+        let mut config = Self::default();
+        let Some(mut section) = root.table("telemetry") else {
+            return config;
+        };
+        let accepted =
+            "a level (`error`, `warn`, `info`, `debug`, `trace`) or directives such as `info,sqlx=warn`";
+        let filter = section.parsed("filter", accepted, |text| {
+            EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+        });
+        if let Some(filter) = filter {
+            config.filter = filter;
+        }
+        let format = section.parsed("format", "text, json", |text| match text {
+            "text" => Some(Format::Text),
+            "json" => Some(Format::Json),
+            _ => None,
+        });
+        config.format = format.unwrap_or_default();
+        section.end();
+        config
+    }
+}
+
+/// Why logging could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter is not one.
+    #[error("`{0}` is not a log filter")]
+    Filter(String),
+    /// Something else writes the program's log lines already.
+    #[error("logging was started before")]
+    Started,
+}
+
+/// Starts logging to standard error, once in the life of the program.
+///
+/// # Errors
+/// [`TelemetryError`].
+pub fn start(config: &Config) -> Result<(), TelemetryError> {
+    let filter =
+        EnvFilter::try_new(&config.filter).map_err(|_| TelemetryError::Filter(config.filter.clone()))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(true);
+    match config.format {
+        Format::Text => lines.finish().try_init(),
+        Format::Json => lines.json().finish().try_init(),
+    }
+    .map_err(|_| TelemetryError::Started)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Document;
+
+    fn read(text: &str) -> (Config, Vec<String>) {
+        let document = Document::parse("countersign.toml", text).unwrap();
+        let mut root = document.root();
+        let config = Config::read(&mut root);
+        root.end();
+        (
+            config,
+            document.problems().iter().map(ToString::to_string).collect(),
+        )
+    }
+
+    #[test]
+    fn an_absent_section_means_the_defaults() {
+        assert_eq!(read(""), (Config::default(), Vec::new()));
+    }
+
+    #[test]
+    fn each_flaw_of_the_section_is_told() {
+        let (_, flaws) = read("[telemetry]\nfilter = \"a=b=c\"\nformat = \"xml\"\nlevel = 1\n");
+        assert_eq!(flaws.len(), 3, "{flaws:?}");
+        assert!(flaws[1].contains("accepted: text, json"));
+    }
+}

@@ -1,0 +1,254 @@
+//! One `[[task]]` table.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{answers, is_type, not_yet, size};
+use crate::settings::Table;
+use crate::tool::matching::{MAX_ID, is_id, is_method_override};
+use crate::tool::{Audience, Kind, ResourceRule, Task, Template};
+
+const KINDS: &str = "read, download, create, update, delete, execute, transfer, asset";
+const TYPE: &str = "1 to 40 of a-z, 0-9, `-` and `_`, beginning with a letter";
+const MAX_MATCHES: usize = 64;
+const MAX_BODY: u64 = 1 << 40;
+
+/// A task with what later checks need of its text.
+pub(super) struct Written {
+    pub(super) task: Task,
+    pub(super) templates: Vec<Template>,
+    pub(super) at: usize,
+}
+
+/// The parameters that a task can name.
+pub(super) struct Names {
+    /// Bound by every template or by the query.
+    pub(super) always: BTreeSet<String>,
+    any: BTreeSet<String>,
+}
+
+pub(super) fn read(table: &mut Table<'_>) -> Written {
+    let name = name(table);
+    let (matches, templates) = matches(table);
+    let query = query(table);
+    let names = names(table, &templates, query.as_deref().unwrap_or_default());
+    let kind = kind(table);
+    let resource = resource(table, &names);
+    let deletes = table.boolean("deletes", false);
+    if deletes && resource.is_none() {
+        table.flaw(
+            "deletes",
+            "needs a `resource`: it retires the id of that resource",
+        );
+    }
+    let task = Task {
+        name,
+        matches,
+        kind,
+        audience: Audience::Granted(&[]),
+        resource,
+        creates: answers::creates(table, &names),
+        filter: answers::filter(table),
+        deletes,
+        query,
+        sensitive: sensitive(table, &names),
+        strict: table.boolean("strict", false),
+        max_body: size(table, "max_body", MAX_BODY),
+        timeout: timeout(table),
+        home_only: false,
+        local: None,
+    };
+    if task.filter.is_some() && !matches!(task.kind, Kind::Read | Kind::Download) {
+        table.flaw(
+            "filter",
+            "is only for a task of `kind = \"read\"` or `\"download\"`",
+        );
+    }
+    if task.filter.is_some() && !task.creates.is_empty() {
+        table.flaw("filter", "cannot stand beside `creates`");
+    }
+    not_yet(
+        table,
+        &[
+            ("body", "judging a request by its body"),
+            ("headers", "judging a request by its headers"),
+            ("resolve", "asking a service for the parent"),
+            (
+                "within",
+                "a task that narrows another one; give both templates that cannot overlap",
+            ),
+            ("min_assurance", "a level of assurance for one task"),
+            ("audit", "what a task's records hold"),
+            ("host", "judging a request by its host"),
+        ],
+    );
+    Written {
+        task,
+        templates,
+        at: table.at(),
+    }
+}
+
+fn name(table: &mut Table<'_>) -> String {
+    let name = table.required_text("name");
+    let accepted = (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        && name.trim() == name;
+    if table.is_text("name") && !accepted {
+        table.flaw(
+            "name",
+            format!(
+                "has the value `{name}`; accepted: 1 to 64 printable ASCII characters, no space at the ends"
+            ),
+        );
+    }
+    name
+}
+
+fn matches(table: &mut Table<'_>) -> (Vec<String>, Vec<Template>) {
+    let texts = if table.is_text("match") {
+        table.text("match").into_iter().collect()
+    } else {
+        table.texts("match")
+    };
+    if texts.is_empty() || texts.len() > MAX_MATCHES {
+        table.flaw(
+            "match",
+            format!("must have 1 to {MAX_MATCHES} templates, e.g. [\"GET /jobs/{{job:int}}\"]"),
+        );
+    }
+    let mut templates = Vec::new();
+    for text in &texts {
+        match Template::parse(text) {
+            Ok(template) => templates.push(template),
+            Err(error) => table.flaw("match", error),
+        }
+    }
+    (texts, templates)
+}
+
+fn query(table: &mut Table<'_>) -> Option<Vec<String>> {
+    if table.is_text("query") {
+        if table.text("query").as_deref() != Some("any") {
+            table.flaw("query", "must be a list of parameter names, or \"any\"");
+        }
+        return None;
+    }
+    let names = table.texts("query");
+    for (index, name) in names.iter().enumerate() {
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(|byte| (b'!'..=b'~').contains(&byte)) {
+            table.flaw(
+                "query",
+                format!("has `{name}`; accepted: names of 1 to 64 printable ASCII characters without spaces"),
+            );
+        }
+        if is_method_override(name) {
+            table.flaw(
+                "query",
+                format!("has `{name}`, which could change the method and is always refused"),
+            );
+        }
+        if names.iter().take(index).any(|other| other == name) {
+            table.flaw("query", format!("has `{name}` twice"));
+        }
+    }
+    Some(names)
+}
+
+fn names(table: &mut Table<'_>, templates: &[Template], query: &[String]) -> Names {
+    let of = |template: &Template| -> BTreeSet<String> {
+        template.variables().map(|(name, _)| name.to_owned()).collect()
+    };
+    let paths: Vec<BTreeSet<String>> = templates.iter().map(of).collect();
+    let mut any: BTreeSet<String> = paths.iter().flatten().cloned().collect();
+    let mut always = any.clone();
+    always.retain(|name| paths.iter().all(|path| path.contains(name)));
+    for name in query {
+        if any.contains(name) {
+            table.flaw(
+                "query",
+                format!("has `{name}`, which is a variable of the path too"),
+            );
+        }
+        always.insert(name.clone());
+        any.insert(name.clone());
+    }
+    Names { always, any }
+}
+
+fn kind(table: &mut Table<'_>) -> Kind {
+    if !table.has("kind") {
+        table.flaw("kind", format!("is missing; accepted: {KINDS}"));
+    }
+    table.parsed("kind", KINDS, Kind::parse).unwrap_or(Kind::Execute)
+}
+
+/// Reads `type`, and notes a flaw when it is not a name of a type.
+pub(super) fn type_name(table: &mut Table<'_>) -> String {
+    let name = table.required_text("type");
+    if table.is_text("type") && !is_type(&name) {
+        table.flaw("type", format!("has the value `{name}`; accepted: {TYPE}"));
+    }
+    name
+}
+
+fn resource(table: &mut Table<'_>, names: &Names) -> Option<ResourceRule> {
+    let mut table = table.table("resource")?;
+    let rule = ResourceRule {
+        kind: type_name(&mut table),
+        id: table.required_text("id"),
+    };
+    match rule.parameter() {
+        Some(name) => known(&mut table, "id", name, names),
+        None if rule.id.contains(['{', '}']) => {
+            table.flaw(
+                "id",
+                "is not yet supported: an id of several parts; accepted: one `{parameter}`, or a fixed text",
+            );
+        }
+        None if table.is_text("id") && !is_id(&rule.id) => {
+            table.flaw(
+                "id",
+                format!("must have 1 to {MAX_ID} bytes without control characters"),
+            );
+        }
+        None => {}
+    }
+    table.end();
+    Some(rule)
+}
+
+/// Notes a flaw unless every request of the task can have the parameter `name`.
+pub(super) fn known(table: &mut Table<'_>, key: &str, name: &str, names: &Names) {
+    if !names.always.contains(name) {
+        let accepted = names.always.iter().cloned().collect::<Vec<_>>().join(", ");
+        table.flaw(
+            key,
+            format!(
+                "names `{{{name}}}`, which not every template of `match` has and `query` does not name; accepted here: {}",
+                if accepted.is_empty() { "none" } else { &accepted }
+            ),
+        );
+    }
+}
+
+fn sensitive(table: &mut Table<'_>, names: &Names) -> Vec<String> {
+    let sensitive = table.texts("sensitive");
+    for name in &sensitive {
+        if !names.any.contains(name) {
+            table.flaw(
+                "sensitive",
+                format!("has `{name}`, which is not a parameter of this task"),
+            );
+        }
+    }
+    sensitive
+}
+
+fn timeout(table: &mut Table<'_>) -> Option<Duration> {
+    const RANGE: std::ops::RangeInclusive<Duration> =
+        Duration::from_millis(100)..=Duration::from_secs(86_400);
+    table
+        .has("timeout")
+        .then(|| table.duration("timeout", RANGE, Duration::from_secs(60)))
+}

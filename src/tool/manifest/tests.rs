@@ -1,0 +1,283 @@
+use std::time::Duration;
+
+use super::*;
+use crate::tool::{Delegation, FilterRule, IdSource, Kind, ProxyPolicy, ToolTarget, Whose};
+
+const JOBS: &str = r#"
+[tool]
+name       = "jobs"
+upstream   = "ce"
+hosts      = ["jobs.gw.example.org"]
+delegation = "client-certificate"
+lifetime   = "30m"
+policy     = "limited"
+path_length = 2
+basic      = true
+host_header = "upstream"
+authorization = "foreign"
+cookies    = "drop"
+
+[type.job]
+unique = true
+
+[[task]]
+name    = "submit job"
+match   = ["POST /jobs"]
+kind    = "create"
+query   = ["queue"]
+max_body = "64KiB"
+timeout = "90s"
+sensitive = ["queue"]
+creates = [
+  { type = "job", id = "header:Location#last-segment", status = [201], owner = "subject" },
+  { type = "log", items = "/logs", id = "/id", status = [201, 202], when = "/state = ready", parent = { type = "job", id = "/job" }, attributes = { queue = "{queue}" } },
+]
+
+[[task]]
+name     = "monitor job"
+match    = ["GET /jobs/{job:int}", "GET /jobs/{job:int}/state"]
+kind     = "read"
+resource = { type = "job", id = "{job}" }
+strict   = true
+
+[[task]]
+name   = "list jobs"
+match  = ["GET /jobs"]
+kind   = "read"
+query  = "any"
+filter = { type = "job", items = "/jobs", id = "/id", totals = ["/total"] }
+
+[[task]]
+name     = "terminate job"
+match    = ["DELETE /jobs/{job:int}"]
+kind     = "delete"
+resource = { type = "job", id = "{job}" }
+deletes  = true
+"#;
+
+#[test]
+fn the_whole_grammar_is_read() {
+    let Manifest { tool, warnings } = Manifest::parse("jobs.toml", JOBS).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(tool.name, "jobs");
+    assert_eq!(tool.target, ToolTarget::Upstream("ce".into()));
+    assert_eq!(tool.hosts, ["jobs.gw.example.org"]);
+    assert_eq!(tool.delegation, Delegation::ClientCertificate);
+    assert_eq!(tool.proxy.lifetime, Duration::from_secs(1800));
+    assert_eq!(tool.proxy.policy, ProxyPolicy::Limited);
+    assert_eq!(tool.proxy.path_length, Some(2));
+    assert!(tool.basic && tool.foreign_authorization && !tool.keep_cookies && !tool.strict);
+    assert_eq!(tool.upstream_host_header, Some(true));
+    assert_eq!(tool.unique, ["job"]);
+    assert_eq!(tool.kinds(), BTreeSet::from(["job", "log"]));
+    assert_eq!(tool.manifest, JOBS);
+
+    let submit = tool.task("submit job").unwrap();
+    assert_eq!((submit.kind, submit.max_body), (Kind::Create, Some(65_536)));
+    assert_eq!(submit.timeout, Some(Duration::from_secs(90)));
+    assert_eq!(submit.query, Some(vec!["queue".to_owned()]));
+    let [job, log] = &submit.creates[..] else {
+        panic!("two things are made")
+    };
+    assert_eq!(
+        job.id,
+        IdSource::Header {
+            name: "location".into(),
+            last_segment: true
+        }
+    );
+    assert_eq!(
+        (&job.status[..], job.owner, &job.items),
+        (&[201][..], Whose::Subject, &None)
+    );
+    assert_eq!(log.items.as_deref(), Some("/logs"));
+    assert_eq!(log.when, Some(("/state".into(), "ready".into())));
+    assert_eq!(log.parent, Some(("job".into(), IdSource::Body("/job".into()))));
+    assert_eq!(log.attributes["queue"], IdSource::Parameter("queue".into()));
+    assert_eq!(log.owner, Whose::Subject);
+
+    let list = tool.task("list jobs").unwrap();
+    assert_eq!(list.query, None);
+    assert_eq!(
+        list.filter,
+        Some(FilterRule {
+            kind: "job".into(),
+            items: "/jobs".into(),
+            id: "/id".into(),
+            totals: vec!["/total".into()],
+            limit: 8 << 20,
+        })
+    );
+    assert!(tool.task("terminate job").unwrap().deletes);
+    let found = tool.try_request("DELETE /jobs/42").unwrap().unwrap();
+    assert_eq!(found.task.name, "terminate job");
+}
+
+fn flaws(text: &str) -> Vec<String> {
+    let flaws = Manifest::parse("t.toml", text).expect_err("the manifest was read");
+    flaws.0.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn every_flaw_is_reported_at_once_with_line_and_accepted_form() {
+    let found = flaws(
+        "[tool]\nname = \"Jobs\"\nupstream = \"\"\nhosts = [\"https://x\", \"a.b\", \"a.b\", \"10.0.0.1\"]\n\
+         delegation = \"proxy\"\nheader = \"Cookie\"\nlifetime = \"1h\"\nspeed = 9\n\n\
+         [type.jbo]\nunique = 1\n\n\
+         [[task]]\nname = \"caf\u{e9}\"\nmatch = [\"GET /jobs/{job:float}\", \"get /\"]\nkind = \"look\"\n\
+         resource = { type = \"Job\", id = \"{jbo}\" }\nquery = [\"_method\", \"a\", \"a\", \"b c\"]\nsensitive = [\"zz\"]\n\
+         creates = { type = \"job\", id = \"Location\", when = \"Success\", attributes = { owner = \"/o\" } }\n\
+         filter = { type = \"job\", items = \"jobs\", totals = [\"x\"] }\nmax_body = \"8MB\"\ntimeout = \"never\"\n",
+    );
+    let expected = [
+        "t.toml:2: `tool.name` has the value `Jobs`; accepted: 1 to 40 of a-z",
+        "t.toml:3: `tool.upstream` has the value ``; accepted",
+        "t.toml:4: `tool.hosts` has `https://x`; accepted: a DNS name",
+        "t.toml:4: `tool.hosts` has `a.b` twice",
+        "t.toml:4: `tool.hosts` has `10.0.0.1`; accepted: a DNS name",
+        "t.toml:5: `tool.delegation` has the value `proxy`; accepted: none, static",
+        "t.toml:6: `tool.header` is only for",
+        "t.toml:6: `tool.header` has the value `Cookie`; accepted",
+        "t.toml:7: `tool.lifetime` is only for",
+        "t.toml:8: unknown key `tool.speed` (accepted here: ",
+        "`type.jbo` is a type that no task names",
+        "t.toml:11: `type.jbo.unique` must be true or false",
+        "t.toml:14: `task[0].name` has the value `caf\u{e9}`; accepted: 1 to 64 printable ASCII",
+        "t.toml:15: `task[0].match` has `GET /jobs/{job:float}`: `float` is not a type; accepted: int, uuid",
+        "t.toml:15: `task[0].match` has the method `get`; accepted: GET",
+        "t.toml:16: `task[0].kind` has the value `look`; accepted: read, download",
+        "t.toml:17: `task[0].resource.type` has the value `Job`; accepted",
+        "t.toml:17: `task[0].resource.id` names `{jbo}`",
+        "t.toml:18: `task[0].query` has `_method`, which could change the method",
+        "t.toml:18: `task[0].query` has `a` twice",
+        "t.toml:18: `task[0].query` has `b c`; accepted",
+        "t.toml:19: `task[0].sensitive` has `zz`",
+        "t.toml:20: `task[0].creates.id` has the value `Location`; accepted: `header:NAME`",
+        "t.toml:20: `task[0].creates.status` must list the statuses",
+        "t.toml:20: `task[0].creates.when` has the value `Success`; accepted",
+        "t.toml:20: `task[0].creates.attributes.owner` cannot name an attribute",
+        "t.toml:21: `task[0].filter.items` has the value `jobs`; accepted: a JSON pointer",
+        "t.toml:21: `task[0].filter.id` is missing; accepted: a JSON pointer",
+        "t.toml:21: `task[0].filter.totals` has `x`; accepted",
+        "t.toml:21: `task[0].filter` is only for a task of `kind = \"read\"`",
+        "t.toml:21: `task[0].filter` cannot stand beside `creates`",
+        "t.toml:22: `task[0].max_body` has the value `8MB`; accepted: bytes",
+        "t.toml:23: `task[0].timeout` must be a time",
+    ];
+    for claim in expected {
+        assert!(
+            found.iter().any(|flaw| flaw.contains(claim)),
+            "no flaw {claim:?} in {found:#?}"
+        );
+    }
+    let lines: Vec<usize> = found
+        .iter()
+        .map(|flaw| flaw.split(':').nth(1).unwrap().parse().unwrap())
+        .collect();
+    assert!(lines.is_sorted(), "{lines:?}");
+}
+
+#[test]
+fn keys_of_later_versions_are_refused_by_name() {
+    let head = "[tool]\nname = \"t\"\nupstream = \"u\"\ndelegation = \"pem\"\n";
+    let task = "[[task]]\nname = \"a\"\nmatch = [\"GET /\"]\nkind = \"read\"\n";
+    for line in [
+        "delegation = \"myproxy\"",
+        "case_insensitive = true",
+        "origins = [\"https://a\"]",
+        "renew = \"arc\"",
+        "spool = true",
+        "require_grant = true",
+        "health = \"/\"",
+        "key = \"rsa2048\"",
+    ] {
+        let head = if line.starts_with("delegation") {
+            head.replace("delegation = \"pem\"\n", "")
+        } else {
+            head.to_owned()
+        };
+        let found = flaws(&format!("{head}{line}\n{task}"));
+        assert!(
+            found.len() == 1 && found[0].contains("is not yet supported: "),
+            "{line}: {found:?}"
+        );
+    }
+    for line in [
+        "body = \"json\"",
+        "headers = {}",
+        "resolve = \"x\"",
+        "within = \"b\"",
+        "min_assurance = 2",
+        "audit = \"x\"",
+    ] {
+        let found = flaws(&format!("{head}{task}{line}\n"));
+        assert!(
+            found.len() == 1 && found[0].contains("is not yet supported: "),
+            "{line}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn overlapping_and_unreachable_tasks_name_file_line_and_both() {
+    let found = flaws(
+        "[tool]\nname = \"t\"\nupstream = \"u\"\n\
+         [[task]]\nname = \"one\"\nmatch = [\"GET /jobs/{job}\"]\nkind = \"read\"\n\
+         [[task]]\nname = \"two\"\nmatch = [\"GET /jobs/new\"]\nkind = \"read\"\n\
+         [[task]]\nname = \"three\"\nmatch = [\"POST /a\", \"POST /a\"]\nkind = \"create\"\n\
+         [[task]]\nname = \"one\"\nmatch = [\"PUT /a\"]\nkind = \"update\"\n",
+    );
+    assert_eq!(
+        found,
+        [
+            "t.toml:8: the tasks `one` (line 4) and `two` (line 8) overlap: both match `GET /jobs/new`; \
+             make one template narrower, e.g. by a type (int, uuid, slug)",
+            "t.toml:12: the task `three` matches `POST /a` by two of its templates; one of them is unreachable",
+            "t.toml:17: `task[3].name` is `one` for two tasks; names are unique in a tool",
+        ]
+    );
+}
+
+#[test]
+fn a_manifest_without_tool_or_tasks_is_refused() {
+    assert_eq!(flaws("").len(), 2);
+    assert!(flaws("tool = 1\ntask = 2\n").len() >= 2);
+    assert!(flaws("[tool\n")[0].starts_with("t.toml:1: "));
+    assert!(flaws(&"#".repeat(MAX_MANIFEST + 1))[0].contains("more than"));
+}
+
+#[test]
+fn a_list_that_shows_everyones_things_is_warned_about() {
+    let manifest = Manifest::parse(
+        "t.toml",
+        "[tool]\nname = \"t\"\nupstream = \"u\"\n\
+         [[task]]\nname = \"make\"\nmatch = \"POST /j\"\nkind = \"create\"\ncreates = { type = \"j\", id = \"/id\", status = [200] }\n\
+         [[task]]\nname = \"look\"\nmatch = \"GET /j\"\nkind = \"read\"\n",
+    )
+    .unwrap();
+    assert_eq!(manifest.warnings.len(), 1);
+    assert!(manifest.warnings[0].starts_with("the task `look` reads without a resource"));
+}
+
+#[test]
+fn what_is_nobodys_is_described_by_nobody() {
+    let found = flaws(
+        "[tool]\nname = \"t\"\nupstream = \"u\"\n\
+         [[task]]\nname = \"a\"\nmatch = [\"POST /\"]\nkind = \"create\"\n\
+         creates = { type = \"patient\", id = \"/p\", status = [200], owner = \"nobody\", attributes = { ward = \"/w\" } }\n",
+    );
+    assert!(found.len() == 1 && found[0].contains("nobody's"), "{found:?}");
+}
+
+#[test]
+fn a_proxy_that_leaves_the_gateway_is_limited_by_default() {
+    let with = |delegation: &str| {
+        let text = format!(
+            "[tool]\nname = \"t\"\nupstream = \"u\"\ndelegation = \"{delegation}\"\n\
+             [[task]]\nname = \"a\"\nmatch = [\"GET /\"]\nkind = \"read\"\n"
+        );
+        Manifest::parse("t.toml", &text).unwrap().tool.proxy.policy
+    };
+    assert_eq!(with("pem"), ProxyPolicy::Limited);
+    assert_eq!(with("client-certificate"), ProxyPolicy::InheritAll);
+}

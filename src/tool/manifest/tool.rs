@@ -1,0 +1,232 @@
+//! The `[tool]` table.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::not_yet;
+use crate::id::ToolId;
+use crate::settings::Table;
+use crate::tool::{Delegation, ProxyPolicy, ProxySettings, Routes, Tool, ToolTarget};
+use crate::vo::is_name;
+
+const NAME: &str = "1 to 40 of a-z, 0-9 and `-`, not at the ends, not a reserved name";
+const MINUTE: Duration = Duration::from_secs(60);
+const MONTH: Duration = Duration::from_secs(31 * 86_400);
+
+pub(super) fn read(root: &mut Table<'_>, text: &str) -> Tool {
+    let mut tool = Tool {
+        id: ToolId::from(uuid::Uuid::nil()),
+        name: String::new(),
+        version: 0,
+        target: ToolTarget::Upstream(String::new()),
+        hosts: Vec::new(),
+        delegation: Delegation::None,
+        credential_header: None,
+        proxy: ProxySettings::default(),
+        basic: false,
+        strict: false,
+        upstream_host_header: None,
+        foreign_authorization: false,
+        keep_cookies: true,
+        origins: Vec::new(),
+        unique: Vec::new(),
+        tasks: Vec::new(),
+        routes: Routes::default(),
+        manifest: text.to_owned(),
+    };
+    match root.table("tool") {
+        Some(mut table) => {
+            fill(&mut table, &mut tool);
+            table.end();
+        }
+        None if root.has("tool") => {}
+        None => root.flaw("tool", "is missing: a manifest begins with a `[tool]` table"),
+    }
+    tool
+}
+
+fn fill(table: &mut Table<'_>, tool: &mut Tool) {
+    tool.name = name(table, "name");
+    tool.target = ToolTarget::Upstream(name(table, "upstream"));
+    tool.hosts = hosts(table);
+    tool.delegation = delegation(table);
+    tool.credential_header = credential_header(table, tool.delegation);
+    tool.proxy = proxy(table, tool.delegation);
+    tool.basic = table.boolean("basic", false);
+    tool.strict = table.boolean("strict", false);
+    tool.upstream_host_header = choice(table, "host_header", [("public", false), ("upstream", true)]);
+    tool.foreign_authorization =
+        choice(table, "authorization", [("drop", false), ("foreign", true)]).unwrap_or(false);
+    tool.keep_cookies = choice(table, "cookies", [("keep", true), ("drop", false)]).unwrap_or(true);
+    not_yet(
+        table,
+        &[
+            (
+                "case_insensitive",
+                "folding the case of paths; write each spelling as a template of its own",
+            ),
+            ("origins", "use by pages of other origins (CORS)"),
+            ("renew", "renewal of a proxy while a job lives"),
+            ("spool", "the proxy as a file"),
+            ("require_grant", "a grant of the resource's own"),
+            ("health", "asking the tool how it is"),
+        ],
+    );
+}
+
+fn name(table: &mut Table<'_>, key: &str) -> String {
+    let name = table.required_text(key);
+    if table.is_text(key) && !is_name(&name) {
+        table.flaw(key, format!("has the value `{name}`; accepted: {NAME}"));
+    }
+    name
+}
+
+fn choice(table: &mut Table<'_>, key: &str, choices: [(&str, bool); 2]) -> Option<bool> {
+    let accepted = choices.map(|(name, _)| name).join(", ");
+    table.parsed(key, &accepted, |text| {
+        choices
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, value)| *value)
+    })
+}
+
+fn hosts(table: &mut Table<'_>) -> Vec<String> {
+    let hosts = table.texts("hosts");
+    for (index, host) in hosts.iter().enumerate() {
+        if !is_host(host) {
+            table.flaw(
+                "hosts",
+                format!("has `{host}`; accepted: a DNS name in lower case, without scheme and port"),
+            );
+        }
+        if hosts.iter().take(index).any(|other| other == host) {
+            table.flaw("hosts", format!("has `{host}` twice"));
+        }
+    }
+    hosts
+}
+
+/// Whether `host` is a DNS name in lower case (RFC 1123 section 2.1) and not an address.
+fn is_host(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.len() <= 253
+        && host.split('.').all(label)
+        && host
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| last.bytes().any(|byte| byte.is_ascii_lowercase()))
+}
+
+fn delegation(table: &mut Table<'_>) -> Delegation {
+    const ALL: [Delegation; 5] = [
+        Delegation::None,
+        Delegation::Static,
+        Delegation::Assertion,
+        Delegation::ClientCertificate,
+        Delegation::Pem,
+    ];
+    if table.is_text("delegation") && table.text("delegation").as_deref() == Some("myproxy") {
+        table.flaw(
+            "delegation",
+            "is not yet supported: `myproxy`; accepted: none, static, assertion, client-certificate, pem",
+        );
+        return Delegation::None;
+    }
+    table
+        .parsed(
+            "delegation",
+            "none, static, assertion, client-certificate, pem",
+            |text| ALL.into_iter().find(|way| way.as_str() == text),
+        )
+        .unwrap_or(Delegation::None)
+}
+
+fn credential_header(table: &mut Table<'_>, delegation: Delegation) -> Option<String> {
+    let name = table.text("header")?;
+    if delegation != Delegation::Static {
+        table.flaw("header", "is only for `delegation = \"static\"`");
+    }
+    // SECURITY: a credential under one of these names would change framing, routing or identity instead.
+    let ours = [
+        "host",
+        "connection",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "cookie",
+        "forwarded",
+    ];
+    let accepted = name.parse::<HeaderName>().is_ok_and(|header| {
+        let header = header.as_str();
+        !ours.contains(&header)
+            && ![
+                "content-",
+                "transfer-",
+                "proxy-",
+                "x-forwarded-",
+                "x-countersign-",
+                "sec-",
+            ]
+            .iter()
+            .any(|prefix| header.starts_with(prefix))
+    });
+    if !accepted {
+        table.flaw(
+            "header",
+            format!("has the value `{name}`; accepted: a header name such as `Authorization` or `X-Api-Key`"),
+        );
+    }
+    Some(name.to_ascii_lowercase())
+}
+
+fn proxy(table: &mut Table<'_>, delegation: Delegation) -> ProxySettings {
+    let default = ProxySettings::default();
+    let uses_proxy = matches!(delegation, Delegation::ClientCertificate | Delegation::Pem);
+    for key in ["lifetime", "policy", "path_length", "key"] {
+        if table.has(key) && !uses_proxy {
+            table.flaw(
+                key,
+                "is only for `delegation = \"client-certificate\"` or `\"pem\"`",
+            );
+        }
+    }
+    let key = table.parsed("key", "p256", |text| {
+        ["p256", "rsa2048"].contains(&text).then(|| text.to_owned())
+    });
+    if key.as_deref() == Some("rsa2048") {
+        table.flaw("key", "is not yet supported: `rsa2048`; accepted: p256");
+    }
+    ProxySettings {
+        lifetime: table.duration("lifetime", MINUTE * 5..=MONTH, default.lifetime),
+        policy: table
+            .parsed("policy", "inheritAll, limited, independent", |text| {
+                [
+                    ProxyPolicy::InheritAll,
+                    ProxyPolicy::Limited,
+                    ProxyPolicy::Independent,
+                ]
+                .into_iter()
+                .find(|policy| policy.as_str() == text)
+            })
+            // A proxy that leaves the gateway's hands is limited unless the manifest says otherwise.
+            .unwrap_or(if delegation == Delegation::Pem {
+                ProxyPolicy::Limited
+            } else {
+                default.policy
+            }),
+        path_length: table
+            .has("path_length")
+            .then(|| u8::try_from(table.integer("path_length", 0..=255, Some(0))).unwrap_or(0)),
+    }
+}

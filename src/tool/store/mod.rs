@@ -1,0 +1,322 @@
+//! Registrations of tools in the store, and the snapshot that is built from them.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{Manifest, Tool, ToolTarget, Tools, ToolsHandle, VoRef};
+use crate::clock::Timestamp;
+use crate::id::{Ids, RandomError, ToolId, VoId};
+use crate::problem::{AsProblem, Kind, Problem};
+use crate::record::{Change, Hash};
+use crate::store::{Db, StoreError, Tx, row, rows, run, tx_rows};
+use crate::vo::DirectoryHandle;
+
+/// The registered tools of all VOs.
+#[derive(Clone, Debug)]
+pub struct ToolStore {
+    db: Db,
+    directory: DirectoryHandle,
+    ids: Ids,
+    handle: ToolsHandle,
+}
+
+/// A registration whose manifest this version of the program cannot read. The tool is out of service, all others are not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokenTool {
+    /// VO.
+    pub vo: VoId,
+    /// Name.
+    pub name: String,
+    /// Why, with lines.
+    pub flaws: String,
+}
+
+/// Why a registration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// The tool changed in the meantime, or is there already, or is gone.
+    #[error("the tool `{name}` is at version {present}, not {expected}")]
+    Version {
+        /// Tool.
+        name: String,
+        /// Version that the caller has seen; 0 for none.
+        expected: i64,
+        /// Version that is in force; 0 for none.
+        present: i64,
+    },
+    /// There is no such tool.
+    #[error("there is no tool `{0}` in this virtual organisation")]
+    Unknown(String),
+    /// The virtual organisation has no upstream of this name.
+    #[error("the virtual organisation has no upstream `{0}`; a system administrator gives it one")]
+    Upstream(String),
+    /// Another tool has the host name.
+    #[error("the host `{0}` belongs to another tool")]
+    HostTaken(String),
+    /// No id could be made.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl AsProblem for ToolError {
+    fn as_problem(&self) -> Problem {
+        match self {
+            Self::Version { .. } | Self::HostTaken(_) => Problem::new(Kind::Conflict, self.to_string()),
+            Self::Unknown(_) => Problem::new(Kind::NotFound, self.to_string()),
+            Self::Upstream(_) => Problem::new(Kind::Invalid, self.to_string()),
+            Self::Random(_) => Problem::new(Kind::Internal, "no id could be made"),
+            Self::Store(error) => error.as_problem(),
+        }
+    }
+}
+
+type Alive = (uuid::Uuid, i64, String);
+
+impl ToolStore {
+    /// The registrations in `db`; `own` is the gateway's own tool, which is always there.
+    #[must_use]
+    pub fn new(db: Db, directory: DirectoryHandle, ids: Ids, own: Arc<Tool>) -> Self {
+        Self {
+            db,
+            directory,
+            ids,
+            handle: ToolsHandle::new(Tools::new(own)),
+        }
+    }
+
+    /// The handle on the snapshot.
+    #[must_use]
+    pub fn handle(&self) -> ToolsHandle {
+        self.handle.clone()
+    }
+
+    /// Rebuilds the snapshot from the store and the directory, and puts it in place. Gives the tools that are out of
+    /// service because their manifest can no longer be read.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the old snapshot stays.
+    pub async fn load(&self) -> Result<Vec<BrokenTool>, StoreError> {
+        let rows = rows!(
+            &self.db,
+            (uuid::Uuid, i64, uuid::Uuid, String, String),
+            "SELECT id, version, vo_id, name, manifest FROM tool WHERE ended_at IS NULL ORDER BY created_at, id"
+        )?;
+        let directory = self.directory.load();
+        let mut tools = Tools::new(Arc::clone(self.handle.load().own()));
+        let mut broken = Vec::new();
+        for (id, version, vo, name, text) in rows {
+            let vo = VoId::from(vo);
+            let Some(known) = directory.vo(vo) else {
+                continue;
+            };
+            match Manifest::parse(&name, &text) {
+                Ok(Manifest { mut tool, .. }) if tool.name == name => {
+                    tool.id = ToolId::from(id);
+                    tool.version = version;
+                    let vo = VoRef {
+                        id: vo,
+                        name: known.name.clone(),
+                    };
+                    tools.insert(&vo, Arc::new(tool));
+                }
+                Ok(manifest) => broken.push(BrokenTool {
+                    vo,
+                    flaws: format!("the manifest is of another tool, `{}`", manifest.tool.name),
+                    name,
+                }),
+                Err(flaws) => broken.push(BrokenTool {
+                    vo,
+                    name,
+                    flaws: flaws.to_string(),
+                }),
+            }
+        }
+        self.handle.swap(tools);
+        Ok(broken)
+    }
+
+    /// Registers a tool (`seen` is 0) or puts a new manifest in the place of the version `seen`.
+    ///
+    /// # Errors
+    /// [`ToolError`]: an upstream that the VO does not have, a host of another tool, another version in force.
+    pub async fn add(
+        &self,
+        tx: &mut Tx,
+        vo: VoId,
+        manifest: &Manifest,
+        seen: i64,
+    ) -> Result<Change, ToolError> {
+        let tool = &manifest.tool;
+        // SECURITY: only a system administrator says which addresses a VO may reach.
+        match &tool.target {
+            ToolTarget::Upstream(name) if self.directory.load().upstream(vo, name).is_some() => {}
+            ToolTarget::Upstream(name) => return Err(ToolError::Upstream(name.clone())),
+            ToolTarget::Local(name) => return Err(ToolError::Upstream((*name).to_owned())),
+        }
+        let now = self.ids.clock().now();
+        let before = alive(tx, vo, &tool.name).await?;
+        let (id, present) = match &before {
+            Some((id, version, _)) => (ToolId::from(*id), *version),
+            None => (self.ids.next::<ToolId>()?, 0),
+        };
+        if present != seen {
+            return Err(stale(&tool.name, seen, present));
+        }
+        if present > 0 {
+            end(tx, id, &tool.name, present, now).await?;
+        }
+        let version = present + 1;
+        let inserted = run!(
+            tx,
+            "INSERT INTO tool (id, version, vo_id, name, manifest, created_at) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT DO NOTHING",
+            id.uuid(),
+            version,
+            vo.uuid(),
+            &tool.name,
+            &tool.manifest,
+            now.micros(),
+        )?;
+        if inserted == 0 {
+            return Err(stale(&tool.name, seen, version));
+        }
+        for host in &tool.hosts {
+            let taken = run!(
+                tx,
+                "INSERT INTO tool_host (host, tool_id, vo_id, version) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+                host,
+                id.uuid(),
+                vo.uuid(),
+                version,
+            )?;
+            if taken == 0 {
+                return Err(ToolError::HostTaken(host.clone()));
+            }
+        }
+        Ok(Change {
+            action: "tool.add".into(),
+            kind: "tool".into(),
+            target: tool.name.clone(),
+            vo,
+            person: None,
+            before: before
+                .as_ref()
+                .map(|(_, version, text)| json!({ "version": version, "manifest": hash(text) })),
+            after: Some(described(tool, version)),
+        })
+    }
+
+    /// Ends a registration. Its requests are refused from the next snapshot on, and the owners of what it made are
+    /// forgotten, since the next tool of this name may use the same ids for other things.
+    ///
+    /// # Errors
+    /// [`ToolError::Unknown`]; [`ToolError::Version`] when another version than `seen` is in force.
+    pub async fn remove(&self, tx: &mut Tx, vo: VoId, name: &str, seen: i64) -> Result<Change, ToolError> {
+        let (id, version, text) = alive(tx, vo, name)
+            .await?
+            .ok_or_else(|| ToolError::Unknown(name.to_owned()))?;
+        if version != seen {
+            return Err(stale(name, seen, version));
+        }
+        let now = self.ids.clock().now();
+        end(tx, ToolId::from(id), name, version, now).await?;
+        // SECURITY: an owner must not come to own what another tool of the same name makes under the same id.
+        let forgotten = run!(
+            tx,
+            "UPDATE resource SET ended_at = $1, version = version + 1 \
+             WHERE vo_id = $2 AND tool = $3 AND ended_at IS NULL",
+            now.micros(),
+            vo.uuid(),
+            name,
+        )?;
+        Ok(Change {
+            action: "tool.remove".into(),
+            kind: "tool".into(),
+            target: name.to_owned(),
+            vo,
+            person: None,
+            before: Some(json!({ "version": version, "manifest": hash(&text), "resources": forgotten })),
+            after: None,
+        })
+    }
+
+    /// The manifest of one version of a tool as it was registered, also of one that ended.
+    ///
+    /// # Errors
+    /// [`StoreError::Driver`].
+    pub async fn manifest(&self, id: ToolId, version: i64) -> Result<Option<String>, StoreError> {
+        let found = row!(
+            &self.db,
+            (String,),
+            "SELECT manifest FROM tool WHERE id = $1 AND version = $2",
+            id.uuid(),
+            version
+        )?;
+        Ok(found.map(|(text,)| text))
+    }
+}
+
+fn stale(name: &str, expected: i64, present: i64) -> ToolError {
+    ToolError::Version {
+        name: name.to_owned(),
+        expected,
+        present,
+    }
+}
+
+async fn alive(tx: &mut Tx, vo: VoId, name: &str) -> Result<Option<Alive>, StoreError> {
+    let rows = tx_rows!(
+        tx,
+        Alive,
+        "SELECT id, version, manifest FROM tool WHERE vo_id = $1 AND name = $2 AND ended_at IS NULL",
+        vo.uuid(),
+        name
+    )?;
+    Ok(rows.into_iter().next())
+}
+
+async fn end(tx: &mut Tx, id: ToolId, name: &str, version: i64, now: Timestamp) -> Result<(), ToolError> {
+    let ended = run!(
+        tx,
+        "UPDATE tool SET ended_at = $1 WHERE id = $2 AND version = $3 AND ended_at IS NULL",
+        now.micros(),
+        id.uuid(),
+        version,
+    )?;
+    if ended == 0 {
+        return Err(stale(name, version, version + 1));
+    }
+    run!(
+        tx,
+        "UPDATE tool_host SET ended_at = $1 WHERE tool_id = $2 AND ended_at IS NULL",
+        now.micros(),
+        id.uuid(),
+    )?;
+    Ok(())
+}
+
+fn hash(manifest: &str) -> String {
+    Hash::of(manifest.as_bytes()).to_string()
+}
+
+fn described(tool: &Tool, version: i64) -> serde_json::Value {
+    let upstream = match &tool.target {
+        ToolTarget::Upstream(name) => name.as_str(),
+        ToolTarget::Local(name) => name,
+    };
+    json!({
+        "version": version,
+        "manifest": hash(&tool.manifest),
+        "upstream": upstream,
+        "hosts": tool.hosts,
+        "delegation": tool.delegation.as_str(),
+        "tasks": tool.tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests;
