@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -11,54 +10,13 @@ use tower::ServiceExt;
 use super::*;
 use crate::audit::{Config as AuditConfig, LogKey};
 use crate::authenticate::{Config as AuthenticateConfig, Cost, Source};
-use crate::authorize::Chains;
 use crate::clock::{Clock, HandClock};
 use crate::delegate::Config as DelegateConfig;
-use crate::id::{PersonId, SystemSource, VoId};
+use crate::id::{PersonId, SystemSource};
 use crate::record::Entry as LogEntry;
-use crate::resource::Resource;
-use crate::store::StoreError;
-use crate::tool::{Address, Place, ResourceRef, Target, Tool, Tools, VoRef};
+use crate::tool::{Address, Place, Target, Tool, VoRef};
 use crate::trust::seal::SealingKey;
 use crate::vo::{CardFields, DirectoryHandle, OWN_TOOL, SYSTEM_ADMINISTRATOR};
-
-#[derive(Debug)]
-struct Unknown;
-
-fn unknown(vo: VoId, tool: &str, kind: &str, id: &str) -> Resource {
-    Resource {
-        vo,
-        tool: tool.into(),
-        kind: kind.into(),
-        id: id.into(),
-        generation: 0,
-        owner: None,
-        parent: None,
-        attributes: std::collections::BTreeMap::new(),
-    }
-}
-
-impl Chains for Unknown {
-    fn chain<'a>(
-        &'a self,
-        vo: VoId,
-        tool: &'a str,
-        resource: &'a ResourceRef,
-    ) -> BoxFuture<'a, Result<Vec<Resource>, StoreError>> {
-        Box::pin(async move { Ok(vec![unknown(vo, tool, &resource.kind, &resource.id)]) })
-    }
-
-    fn chains<'a>(
-        &'a self,
-        vo: VoId,
-        tool: &'a str,
-        kind: &'a str,
-        ids: &'a [String],
-    ) -> BoxFuture<'a, Result<HashMap<String, Vec<Resource>>, StoreError>> {
-        let one = move |id: &String| (id.clone(), vec![unknown(vo, tool, kind, id)]);
-        Box::pin(async move { Ok(ids.iter().map(one).collect()) })
-    }
-}
 
 struct World {
     api: Arc<Api>,
@@ -103,13 +61,14 @@ impl World {
         let sealing = SealingKey::generate(&**ids.random()).unwrap();
         let origin = "https://gw.example.org".to_owned();
         let own = Arc::new(Tool::own(tasks()).unwrap());
+        let resources = Resources::new(db.clone(), clock.clone());
         let api = Arc::new(Api {
             authenticate: Authenticate::open(db.clone(), handle.clone(), ids.clone(), cheap)
                 .await
                 .unwrap(),
             authorize: Authorize::new(
-                handle,
-                Arc::new(Unknown),
+                handle.clone(),
+                Arc::new(resources.clone()),
                 clock.clone(),
                 crate::telemetry::Metrics::default(),
             ),
@@ -120,7 +79,8 @@ impl World {
                 ids.clone(),
                 origin,
             )),
-            tools: ToolsHandle::new(Tools::new(own)),
+            tools: ToolStore::new(db.clone(), handle, ids.clone(), own),
+            resources,
             audit,
             vos,
             ids,
@@ -255,7 +215,7 @@ impl World {
 
     fn place(&self, request: &http::Request<Body>) -> Place {
         let target = Target::parse(&request.uri().to_string()).unwrap();
-        let tool = self.api.tools.load().own().clone();
+        let tool = self.api.wrapped().own().clone();
         let found = tool.find(request.method(), &target).unwrap();
         let name = found.as_ref().and_then(|found| found.parameters.get("vo"));
         let vo = name.and_then(|name| self.api.directory().vo_named(name).cloned());
