@@ -63,7 +63,10 @@ pub(super) struct Nothing {}
 ///
 /// SECURITY: only for bodies that the command line sends to the gateway, and for the one answer that shows a secret to
 /// whom it belongs; `no-store` stands on all of them.
-pub(super) fn exposed<S: serde::Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn exposed<S: serde::Serializer>(
+    secret: &Secret<String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose())
 }
 
@@ -238,7 +241,10 @@ impl Call {
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             (Some((_, value)), None) => Ok(Some(value)),
-            _ => Err(Problem::new(Kind::Invalid, format!("`{name}` may stand once in the query"))),
+            _ => Err(Problem::new(
+                Kind::Invalid,
+                format!("`{name}` may stand once in the query"),
+            )),
         }
     }
 
@@ -284,7 +290,10 @@ impl Call {
             .query_as("limit", "a number from 1 to 1000")?
             .unwrap_or(200_usize);
         if !(1..=1000).contains(&limit) {
-            return Err(Problem::new(Kind::Invalid, "`limit` must be a number from 1 to 1000"));
+            return Err(Problem::new(
+                Kind::Invalid,
+                "`limit` must be a number from 1 to 1000",
+            ));
         }
         Ok(limit)
     }
@@ -348,5 +357,10 @@ pub(super) fn member(api: &Api, call: &Call) -> Result<Arc<Person>, Problem> {
         .person(id)
         .filter(|_| directory.is_member(vo.id, id))
         .cloned()
-        .ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no member `{id}` in {}", vo.name)))
+        .ok_or_else(|| {
+            Problem::new(
+                Kind::NotFound,
+                format!("there is no member `{id}` in {}", vo.name),
+            )
+        })
 }

@@ -139,6 +139,7 @@ impl World {
     /// What `init` does: the gateway, one person who administers it, a VO.
     async fn found(&self) {
         let (vos, gateway) = (&self.api.vos, Directory::gateway());
+        let one_time = self.api.authenticate.one_time_password().await.unwrap();
         let mut tx = self.api.db.begin_write().await.unwrap();
         let fields = CardFields {
             name: "Ada".into(),
@@ -153,7 +154,7 @@ impl World {
         let password = self
             .api
             .authenticate
-            .first_password(&mut tx, admin, gateway)
+            .first_password(&mut tx, admin, gateway, one_time)
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -164,10 +165,17 @@ impl World {
     /// Signs in with a one-time password and chooses [`PASSWORD`].
     async fn choose(&self, username: &str, one_time: &str) {
         let (status, session) = self.sign_in(username, one_time).await;
-        assert_eq!((status, &session["must_change"]), (201, &json!(true)), "{session}");
+        assert_eq!(
+            (status, &session["must_change"]),
+            (201, &json!(true)),
+            "{session}"
+        );
         let token = session["token"].as_str().unwrap();
         let (status, problem) = self.ask(token, "GET", "/api/v1/vos", None).await;
-        assert_eq!((status, &problem["type"]), (403, &kind("password_change_required")));
+        assert_eq!(
+            (status, &problem["type"]),
+            (403, &kind("password_change_required"))
+        );
         let change = json!({ "new": PASSWORD });
         let (status, problem) = self.ask(token, "POST", "/api/v1/me/password", Some(change)).await;
         assert_eq!(status, 204, "{problem}");
@@ -339,7 +347,11 @@ async fn only_the_home_of_an_account_resets_suspends_and_edits_it() {
     let (status, added) = world
         .ask(&admin, "POST", "/api/v1/vos/other/users", Some(add))
         .await;
-    assert_eq!((status, &added["user"]["home"]), (201, &json!("imense")), "{added}");
+    assert_eq!(
+        (status, &added["user"]["home"]),
+        (201, &json!("imense")),
+        "{added}"
+    );
     assert!(added.get("one_time_password").is_none());
     let card = json!({ "name": "Jane", "mail": "thief@example.org" });
     for (method, what, body) in [
@@ -374,7 +386,11 @@ async fn c6_administrative_tasks_are_refused_to_a_scientist() {
         ("GET", "/api/v1/vos/imense/upstreams", None),
     ] {
         let (status, problem) = world.ask(&token, method, path, body).await;
-        assert_eq!((status, &problem["type"]), (403, &kind("no_grant")), "{method} {path}");
+        assert_eq!(
+            (status, &problem["type"]),
+            (403, &kind("no_grant")),
+            "{method} {path}"
+        );
         refused.fetch_add(1, Ordering::SeqCst);
     }
     assert_eq!(refused.into_inner(), 9);
@@ -395,14 +411,18 @@ async fn c3_a_role_gets_a_task_and_the_next_request_is_allowed() {
     let members = format!("{roles}/helpdesk/members/{jane}");
     let (status, _) = world.ask(&admin, "PUT", &members, Some(json!({}))).await;
     assert_eq!(status, 204);
-    let (status, _) = world.ask(&jane_token, "GET", "/api/v1/vos/imense/users", None).await;
+    let (status, _) = world
+        .ask(&jane_token, "GET", "/api/v1/vos/imense/users", None)
+        .await;
     assert_eq!(status, 403);
     let grant = json!({ "role": "helpdesk", "tool": "countersign", "tasks": ["user.list"] });
     let (status, granted) = world
         .ask(&admin, "POST", "/api/v1/vos/imense/grants", Some(grant.clone()))
         .await;
     assert_eq!(status, 201, "{granted}");
-    let (status, users) = world.ask(&jane_token, "GET", "/api/v1/vos/imense/users", None).await;
+    let (status, users) = world
+        .ask(&jane_token, "GET", "/api/v1/vos/imense/users", None)
+        .await;
     assert_eq!(status, 200);
     assert_eq!(users["users"].as_array().unwrap().len(), 2);
     let (_, me) = world.ask(&jane_token, "GET", "/api/v1/me", None).await;
@@ -416,7 +436,9 @@ async fn c3_a_role_gets_a_task_and_the_next_request_is_allowed() {
         .ask(&admin, "DELETE", &format!("/api/v1/vos/imense/grants/{id}"), None)
         .await;
     assert_eq!(status, 204);
-    let (status, _) = world.ask(&jane_token, "GET", "/api/v1/vos/imense/users", None).await;
+    let (status, _) = world
+        .ask(&jane_token, "GET", "/api/v1/vos/imense/users", None)
+        .await;
     assert_eq!(status, 403);
 }
 
@@ -432,9 +454,18 @@ async fn an_administrator_cannot_pass_on_what_is_the_gateways() {
         assert_eq!((status, &problem["type"]), (422, &kind("invalid")), "{task}");
     }
     for (grant, status) in [
-        (json!({ "role": "scientist", "tool": "none", "tasks": ["x"] }), 404),
-        (json!({ "role": "scientist", "tool": "countersign", "tasks": ["no.task"] }), 404),
-        (json!({ "role": "nobody", "tool": "countersign", "tasks": ["user.list"] }), 404),
+        (
+            json!({ "role": "scientist", "tool": "none", "tasks": ["x"] }),
+            404,
+        ),
+        (
+            json!({ "role": "scientist", "tool": "countersign", "tasks": ["no.task"] }),
+            404,
+        ),
+        (
+            json!({ "role": "nobody", "tool": "countersign", "tasks": ["user.list"] }),
+            404,
+        ),
         (
             json!({ "role": "scientist", "tool": "countersign", "tasks": ["user.list"], "when": "1 +" }),
             422,
@@ -502,7 +533,12 @@ async fn m2_the_list_of_administration_goes_over_the_api() {
     let (status, _) = world.ask(&admin, "DELETE", &path, None).await;
     assert_eq!(status, 204);
     let (status, _) = world
-        .ask(&admin, "DELETE", &format!("/api/v1/vos/imense/users/{jane}"), None)
+        .ask(
+            &admin,
+            "DELETE",
+            &format!("/api/v1/vos/imense/users/{jane}"),
+            None,
+        )
         .await;
     assert_eq!(status, 204);
     let (status, _) = world
@@ -548,10 +584,17 @@ async fn every_change_is_on_record_and_names_nobody() {
         .iter()
         .map(|record| record["event"]["change"]["change"]["action"].as_str().unwrap())
         .collect();
-    assert_eq!(actions[1..], ["role.assign", "user.add", "user.create"], "{actions:?}");
+    assert_eq!(
+        actions[1..],
+        ["role.assign", "user.add", "user.create"],
+        "{actions:?}"
+    );
     assert_eq!(actions[0], "user.change_own_password");
     let text = found["records"].to_string().to_lowercase();
-    assert!(text.contains(&jane) && !text.contains("jane") && !text.contains("smith"), "{text}");
+    assert!(
+        text.contains(&jane) && !text.contains("jane") && !text.contains("smith"),
+        "{text}"
+    );
     let (_, gateway) = world.ask(&admin, "GET", "/api/v1/audit?event=login", None).await;
     assert!(!gateway["records"].as_array().unwrap().is_empty());
     let (_, gateway) = world.ask(&admin, "GET", "/api/v1/audit?event=change", None).await;
@@ -568,8 +611,15 @@ async fn a_request_is_explained_to_its_author_and_to_its_administrator_only() {
     let id = vo["_request"].as_str().unwrap();
     let own = format!("/api/v1/requests/{id}");
     let (status, explained) = world.ask(&jane, "GET", &own, None).await;
-    assert_eq!((status, &explained["task"]), (200, &json!("vo.show")), "{explained}");
-    assert!(explained.get("considered").is_none(), "policies are for administrators");
+    assert_eq!(
+        (status, &explained["task"]),
+        (200, &json!("vo.show")),
+        "{explained}"
+    );
+    assert!(
+        explained.get("considered").is_none(),
+        "policies are for administrators"
+    );
     let (status, _) = world.ask(&john, "GET", &own, None).await;
     assert_eq!(status, 404);
     let admin = world.token(ADMIN).await;
@@ -587,12 +637,7 @@ async fn without_the_log_nothing_changes() {
     world.api.audit.close("test").await;
     let vo = world.api.directory().vo_named("imense").unwrap().id;
     let mut tx = world.api.db.begin_write().await.unwrap();
-    let change = world
-        .api
-        .vos
-        .create_role(&mut tx, vo, "ghost")
-        .await
-        .unwrap();
+    let change = world.api.vos.create_role(&mut tx, vo, "ghost").await.unwrap();
     let request = world.api.ids.next().unwrap();
     let problem = world.api.commit(request, tx, vec![change]).await.unwrap_err();
     assert_eq!(problem.kind, Kind::LogUnavailable);
@@ -616,18 +661,35 @@ async fn a_body_is_strict_json_of_bounded_size() {
             .unwrap()
     };
     for (kind, body, status) in [
-        ("application/json", r#"{"name":"a","colour":"red"}"#.to_owned(), 422),
+        (
+            "application/json",
+            r#"{"name":"a","colour":"red"}"#.to_owned(),
+            422,
+        ),
         ("application/json", r#"{"name":"a","name":"b"}"#.to_owned(), 422),
         ("application/json", r#"{"name":"a"} x"#.to_owned(), 422),
         ("application/json", r#"{"name":7}"#.to_owned(), 422),
         ("application/json", String::new(), 422),
         ("text/plain", r#"{"name":"a"}"#.to_owned(), 422),
-        ("application/json", format!(r#"{{"name":"{}"}}"#, "x".repeat(operation::LIMIT)), 413),
+        (
+            "application/json",
+            format!(r#"{{"name":"{}"}}"#, "x".repeat(operation::LIMIT)),
+            413,
+        ),
         ("application/json", r#"{"name":"UPPER"}"#.to_owned(), 422),
-        ("application/json; charset=utf-8", r#"{"name":"a"}"#.to_owned(), 201),
+        (
+            "application/json; charset=utf-8",
+            r#"{"name":"a"}"#.to_owned(),
+            201,
+        ),
     ] {
         let (answered, problem) = world.send(ask(kind, body.clone())).await;
-        assert_eq!(answered, status, "{kind} {} {problem}", body.get(..40).unwrap_or(&body));
+        assert_eq!(
+            answered,
+            status,
+            "{kind} {} {problem}",
+            body.get(..40).unwrap_or(&body)
+        );
     }
 }
 
@@ -641,8 +703,15 @@ fn every_operation_has_one_name_and_one_address() {
     assert_eq!(names.len(), all);
     for task in &tool.tasks {
         assert_eq!(task.local, Some(SERVICE), "{}", task.name);
-        assert!(task.matches.iter().all(|matched| matched.contains(" /api/v1/")), "{}", task.name);
-        let on_person = task.matches.iter().any(|matched| matched.contains("{person:uuid}/"));
+        assert!(
+            task.matches.iter().all(|matched| matched.contains(" /api/v1/")),
+            "{}",
+            task.name
+        );
+        let on_person = task
+            .matches
+            .iter()
+            .any(|matched| matched.contains("{person:uuid}/"));
         let held = task.matches.iter().any(|matched| matched.contains("/members/"));
         assert_eq!(
             task.home_only,

@@ -281,7 +281,6 @@ fn tool_place(address: Address, basic: bool) -> Place {
     place
 }
 
-
 async fn contract(db: &Db) {
     a_one_time_password_opens_only_its_change_and_only_once(&World::new(db).await).await;
     a_one_time_password_expires(&World::new(db).await).await;

@@ -20,7 +20,12 @@ impl Operation for SearchGateway {
     const SUMMARY: &'static str = "Searches the records of the gateway's own level, newest first";
 
     fn task() -> Task {
-        let task = task("audit.search_gateway", "GET /api/v1/audit", tool::Kind::Read, SYSTEM);
+        let task = task(
+            "audit.search_gateway",
+            "GET /api/v1/audit",
+            tool::Kind::Read,
+            SYSTEM,
+        );
         Task {
             query: Some(QUERY.iter().map(|name| (*name).to_owned()).collect()),
             ..task

@@ -19,7 +19,8 @@ use crate::vo::Directory;
 
 /// Parameters of a search.
 const QUERY: &[&str] = &[
-    "person", "tool", "task", "resource", "permit", "event", "request", "serial", "from", "to", "before", "limit",
+    "person", "tool", "task", "resource", "permit", "event", "request", "serial", "from", "to", "before",
+    "limit",
 ];
 
 /// Records, newest first, with the names of those they speak of.
@@ -78,14 +79,22 @@ fn position(text: &str) -> Result<Position, Problem> {
         .ok_or_else(|| Problem::new(Kind::Invalid, "`before` must be the `next` of the page before"))
 }
 
-fn page_of(records: &[Record], next: Option<Position>, people: BTreeMap<String, NamedPerson>) -> Result<AuditPage, Problem> {
+fn page_of(
+    records: &[Record],
+    next: Option<Position>,
+    people: BTreeMap<String, NamedPerson>,
+) -> Result<AuditPage, Problem> {
     let records = records
         .iter()
         .map(serde_json::to_value)
         .collect::<Result<_, _>>()
         .map_err(|_| Problem::new(Kind::Internal, "a record cannot be written"))?;
     let next = next.map(|next| format!("{}.{}", next.epoch, next.seq));
-    Ok(AuditPage { records, people, next })
+    Ok(AuditPage {
+        records,
+        people,
+        next,
+    })
 }
 
 /// The VO that a record belongs to: `None` for the gateway's own, and for records that name none.

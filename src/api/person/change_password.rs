@@ -15,7 +15,11 @@ use crate::tool::{self, Audience, Task};
 #[serde(deny_unknown_fields)]
 pub struct PasswordChange {
     /// The present password; not needed after signing in with a one-time password.
-    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_if")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "exposed_if"
+    )]
     #[schema(value_type = Option<String>, max_length = 1024)]
     pub current: Option<Secret<String>>,
     /// The new one: at least 15 characters.
@@ -47,7 +51,10 @@ impl Operation for ChangePassword {
     async fn run(api: &Api, call: &Call, body: PasswordChange) -> Result<Nothing, Problem> {
         let too_long = |secret: &Secret<String>| secret.expose().len() > LONGEST;
         if too_long(&body.new) || body.current.as_ref().is_some_and(too_long) {
-            return Err(Problem::new(Kind::Invalid, "a password may have at most 1024 bytes"));
+            return Err(Problem::new(
+                Kind::Invalid,
+                "a password may have at most 1024 bytes",
+            ));
         }
         let words = words(api, call).await?;
         let new = api

@@ -104,7 +104,8 @@ pub(in crate::api) struct Trace;
 impl Operation for Trace {
     type Body = TraceInput;
     type Answer = TraceResult;
-    const SUMMARY: &'static str = "Finds the person behind a proxy, and what it was used for; the trace is recorded";
+    const SUMMARY: &'static str =
+        "Finds the person behind a proxy, and what it was used for; the trace is recorded";
 
     fn task() -> Task {
         task(
@@ -125,7 +126,10 @@ impl Operation for Trace {
             request: call.id,
             by: query.by().to_owned(),
             query: query.shown(),
-            found: found.iter().map(|traced| traced.proxy.serial.to_string()).collect(),
+            found: found
+                .iter()
+                .map(|traced| traced.proxy.serial.to_string())
+                .collect(),
             persons: persons(&found),
         }));
         api.audit.write(event).await.map_err(problem)?;

@@ -183,12 +183,22 @@ pub(super) async fn explained(
         status: refused
             .map(|(status, _)| status)
             .or_else(|| outcome.and_then(|outcome| outcome.status)),
-        ending: outcome.and_then(|outcome| serde_json::to_value(outcome.ending).ok()?.as_str().map(str::to_owned)),
+        ending: outcome.and_then(|outcome| {
+            serde_json::to_value(outcome.ending)
+                .ok()?
+                .as_str()
+                .map(str::to_owned)
+        }),
         ..Explanation::default()
     })
 }
 
-fn summary(entry: &Entry, decision: &DecisionEntry, refused: Option<Kind>, outcome: Option<&Outcome>) -> String {
+fn summary(
+    entry: &Entry,
+    decision: &DecisionEntry,
+    refused: Option<Kind>,
+    outcome: Option<&Outcome>,
+) -> String {
     let task = entry.place.task.as_deref();
     let what = task.map_or_else(|| "the request".to_owned(), |task| format!("`{task}`"));
     let Some(kind) = refused else {
@@ -203,7 +213,10 @@ fn summary(entry: &Entry, decision: &DecisionEntry, refused: Option<Kind>, outco
     };
     let mut summary = format!("{what} was refused: {}", kind.what());
     if !decision.would_allow.is_empty() {
-        summary.push_str(&format!(" These roles would allow it: {}.", decision.would_allow.join(", ")));
+        summary.push_str(&format!(
+            " These roles would allow it: {}.",
+            decision.would_allow.join(", ")
+        ));
     }
     summary
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::{Api, problem};
 use crate::api::operation::{Call, Nothing, Operation, VO, exposed, member, on_person, task};
+use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::record::Event;
 use crate::secret::Secret;
