@@ -42,3 +42,4 @@ CREATE TABLE resource (
 );
 CREATE UNIQUE INDEX resource_alive ON resource (vo_id, tool, kind, id) WHERE ended_at IS NULL;
 CREATE INDEX resource_owner ON resource (owner, vo_id) WHERE ended_at IS NULL;
+CREATE INDEX resource_parent ON resource (vo_id, tool, parent_kind, parent_id) WHERE ended_at IS NULL;

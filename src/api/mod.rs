@@ -9,12 +9,14 @@
 //!
 //! People stand in paths by their opaque id, so that no record holds a name: [`user::list`] finds the id of a user name.
 
+pub mod audit;
 pub mod certificate;
 pub mod grant;
 mod openapi;
 mod operation;
 pub mod person;
 pub mod proxy;
+pub mod request;
 pub mod role;
 pub mod session;
 pub mod tool;
@@ -102,6 +104,10 @@ fn entries() -> Vec<Entry> {
         entry::<certificate::list::List>(),
         entry::<tool::set_credential::SetCredential>(),
         entry::<proxy::trace::Trace>(),
+        entry::<request::explain::Explain>(),
+        entry::<request::explain_own::ExplainOwn>(),
+        entry::<audit::search::Search>(),
+        entry::<audit::gateway::SearchGateway>(),
         entry::<session::create::Create>(),
         entry::<session::list::List>(),
         entry::<session::end::End>(),

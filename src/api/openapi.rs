@@ -14,7 +14,7 @@ use crate::tool::{self, Audience, Task};
 
 /// A problem document (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ProblemDocument {
+pub(super) struct ProblemDocument {
     /// A page that explains this type of problem.
     #[serde(rename = "type")]
     pub kind: String,
@@ -69,7 +69,12 @@ pub fn document() -> Value {
     })
 }
 
-fn operation(entry: &Entry, task: &Task, template: &str, schemas: &mut Vec<(String, RefOr<Schema>)>) -> Value {
+fn operation(
+    entry: &Entry,
+    task: &Task,
+    template: &str,
+    schemas: &mut Vec<(String, RefOr<Schema>)>,
+) -> Value {
     let mut operation = json!({
         "operationId": task.name,
         "tags": [task.name.split('.').next().unwrap_or_default()],
@@ -86,7 +91,10 @@ fn operation(entry: &Entry, task: &Task, template: &str, schemas: &mut Vec<(Stri
     }
     if let Some(body) = entry.body {
         let content = content("application/json", &body(schemas));
-        members.insert("requestBody".into(), json!({ "required": true, "content": content }));
+        members.insert(
+            "requestBody".into(),
+            json!({ "required": true, "content": content }),
+        );
     }
     operation
 }
@@ -161,7 +169,7 @@ pub(super) struct Describe;
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = Object)]
-pub struct Description(pub Value);
+pub(super) struct Description(pub(super) Value);
 
 impl Operation for Describe {
     type Body = Nothing;
@@ -169,7 +177,12 @@ impl Operation for Describe {
     const SUMMARY: &'static str = "This document";
 
     fn task() -> Task {
-        task("api.describe", "GET /api/v1/openapi.json", tool::Kind::Read, Audience::Everyone)
+        task(
+            "api.describe",
+            "GET /api/v1/openapi.json",
+            tool::Kind::Read,
+            Audience::Everyone,
+        )
     }
 
     async fn run(_: &Api, _: &Call, _: Nothing) -> Result<Description, Problem> {

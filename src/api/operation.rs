@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Response, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -57,13 +57,16 @@ pub(super) trait Operation: 'static {
 
 /// No body, or no answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Nothing {}
+pub(super) struct Nothing {}
 
 /// Writes a secret into JSON.
 ///
 /// SECURITY: only for bodies that the command line sends to the gateway, and for the one answer that shows a secret to
 /// whom it belongs; `no-store` stands on all of them.
-pub(super) fn exposed<S: serde::Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn exposed<S: serde::Serializer>(
+    secret: &Secret<String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose())
 }
 
@@ -135,14 +138,20 @@ fn run<O: Operation>(api: &Api, call: Call, body: Bytes) -> BoxFuture<'_, Result
 
 /// Reads a whole body of at most `limit` bytes.
 pub(super) async fn read(request: http::Request<Body>, limit: usize) -> Result<Bytes, Problem> {
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Problem::new(
-            Kind::TooLarge,
-            format!("the body may have at most {limit} bytes"),
-        )),
-        Err(_) => Err(Problem::new(Kind::Malformed, "the body broke off")),
+    let mut body = request.into_body();
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::new(Kind::Malformed, "the body broke off"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() + data.len() > limit {
+            let detail = format!("the body may have at most {limit} bytes");
+            return Err(Problem::new(Kind::TooLarge, detail));
+        }
+        whole.extend_from_slice(&data);
     }
+    Ok(whole.into())
 }
 
 fn parse<T: DeserializeOwned + ToSchema>(call: &Call, body: &[u8]) -> Result<T, Problem> {
@@ -172,7 +181,6 @@ pub(super) struct Call {
     pub(super) parameters: Parameters,
     pub(super) query: Vec<(String, String)>,
     pub(super) json: bool,
-    pub(super) base: String,
 }
 
 impl Call {
@@ -188,7 +196,6 @@ impl Call {
             parameters: permit.found().parameters.clone(),
             query: place.target.query().to_vec(),
             json: kind.eq_ignore_ascii_case("application/json"),
-            base: request.base.clone(),
         }
     }
 
@@ -234,7 +241,10 @@ impl Call {
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             (Some((_, value)), None) => Ok(Some(value)),
-            _ => Err(Problem::new(Kind::Invalid, format!("`{name}` may stand once in the query"))),
+            _ => Err(Problem::new(
+                Kind::Invalid,
+                format!("`{name}` may stand once in the query"),
+            )),
         }
     }
 
@@ -280,7 +290,10 @@ impl Call {
             .query_as("limit", "a number from 1 to 1000")?
             .unwrap_or(200_usize);
         if !(1..=1000).contains(&limit) {
-            return Err(Problem::new(Kind::Invalid, "`limit` must be a number from 1 to 1000"));
+            return Err(Problem::new(
+                Kind::Invalid,
+                "`limit` must be a number from 1 to 1000",
+            ));
         }
         Ok(limit)
     }
@@ -344,5 +357,10 @@ pub(super) fn member(api: &Api, call: &Call) -> Result<Arc<Person>, Problem> {
         .person(id)
         .filter(|_| directory.is_member(vo.id, id))
         .cloned()
-        .ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no member `{id}` in {}", vo.name)))
+        .ok_or_else(|| {
+            Problem::new(
+                Kind::NotFound,
+                format!("there is no member `{id}` in {}", vo.name),
+            )
+        })
 }

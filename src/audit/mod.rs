@@ -197,7 +197,7 @@ impl Audit {
             },
             true,
         )?;
-        self.wait(answer).await
+        self.wait(answer, must).await
     }
 
     fn drafts(&self, events: &[Event]) -> Result<Vec<Draft>, AuditError> {
@@ -234,11 +234,16 @@ impl Audit {
             },
             true,
         )?;
-        self.wait(answer).await
+        self.wait(answer, false).await
     }
 
-    /// Waits for the writer's acknowledgement, which alone decides, but no longer than the deadline.
-    async fn wait<T>(&self, mut answer: oneshot::Receiver<Result<T, AuditError>>) -> Result<T, AuditError> {
+    /// Waits for the writer's acknowledgement, which alone decides, but no longer than the deadline. What `must` be
+    /// written is written later all the same, so nothing is counted as refused then.
+    async fn wait<T>(
+        &self,
+        mut answer: oneshot::Receiver<Result<T, AuditError>>,
+        must: bool,
+    ) -> Result<T, AuditError> {
         let shared = &self.0.shared;
         match tokio::time::timeout(shared.config.deadline, &mut answer).await {
             Ok(Ok(result)) => result,
@@ -250,7 +255,9 @@ impl Audit {
                     return result;
                 }
                 shared.late.store(true, Ordering::Release);
-                shared.refused_one();
+                if !must {
+                    shared.refused_one();
+                }
                 Err(AuditError::Deadline(shared.config.deadline))
             }
         }

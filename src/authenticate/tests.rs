@@ -281,32 +281,6 @@ fn tool_place(address: Address, basic: bool) -> Place {
     place
 }
 
-fn tool(basic: bool) -> Tool {
-    Tool {
-        id: uuid::Uuid::from_u128(1).into(),
-        name: "segmentation".into(),
-        version: 1,
-        target: ToolTarget::Upstream("seg".into()),
-        hosts: vec![TOOL_HOST.into()],
-        delegation: Delegation::None,
-        credential_header: None,
-        proxy: ProxySettings {
-            lifetime: Duration::from_secs(3_600),
-            policy: ProxyPolicy::InheritAll,
-            path_length: None,
-        },
-        basic,
-        strict: false,
-        upstream_host_header: None,
-        foreign_authorization: false,
-        keep_cookies: true,
-        origins: Vec::new(),
-        unique: Vec::new(),
-        tasks: Vec::new(),
-        manifest: String::new(),
-    }
-}
-
 async fn contract(db: &Db) {
     a_one_time_password_opens_only_its_change_and_only_once(&World::new(db).await).await;
     a_one_time_password_expires(&World::new(db).await).await;
@@ -1080,4 +1054,13 @@ async fn the_contract_holds_on_postgres() {
     db.close().await;
     let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name}"));
     sqlx::query(drop).execute(&admin).await.unwrap();
+}
+
+fn tool(basic: bool) -> Tool {
+    let mut tool = Tool::own(Vec::new()).unwrap();
+    tool.name = "segmentation".into();
+    tool.target = ToolTarget::Upstream("seg".into());
+    tool.hosts = vec![TOOL_HOST.into()];
+    tool.basic = basic;
+    tool
 }

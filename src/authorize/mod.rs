@@ -48,7 +48,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::id::{PersonId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::DecisionEntry;
-use crate::resource::Resource;
+use crate::resource::{Resource, Resources};
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use crate::tool::{Place, ResourceRef, Task, Tool};
@@ -74,6 +74,27 @@ pub trait Chains: Send + Sync + fmt::Debug {
         kind: &'a str,
         ids: &'a [String],
     ) -> BoxFuture<'a, Result<HashMap<String, Vec<Resource>>, StoreError>>;
+}
+
+impl Chains for Resources {
+    fn chain<'a>(
+        &'a self,
+        vo: VoId,
+        tool: &'a str,
+        resource: &'a ResourceRef,
+    ) -> BoxFuture<'a, Result<Vec<Resource>, StoreError>> {
+        Box::pin(self.chain(vo, tool, resource))
+    }
+
+    fn chains<'a>(
+        &'a self,
+        vo: VoId,
+        tool: &'a str,
+        kind: &'a str,
+        ids: &'a [String],
+    ) -> BoxFuture<'a, Result<HashMap<String, Vec<Resource>>, StoreError>> {
+        Box::pin(self.chains(vo, tool, kind, ids))
+    }
 }
 
 /// A task that a subject may do, as far as her roles say.
@@ -313,7 +334,12 @@ impl Authorize {
             return Ok(vec![account(directory, level, resource, now)]);
         }
         if tool.name == OWN_TOOL {
-            return Ok(vec![unknown(level.id, resource)]);
+            return Ok(vec![Resource::unknown(
+                level.id,
+                OWN_TOOL,
+                &resource.kind,
+                &resource.id,
+            )]);
         }
         self.0.chains.chain(level.id, &tool.name, resource).await
     }
@@ -479,23 +505,9 @@ fn failed(standing: &Standing<'_>, error: &StoreError, subject: Subject, place: 
     })
 }
 
-/// A resource of which nothing is known.
-fn unknown(vo: VoId, resource: &ResourceRef) -> Resource {
-    Resource {
-        vo,
-        tool: OWN_TOOL.into(),
-        kind: resource.kind.clone(),
-        id: resource.id.clone(),
-        generation: 0,
-        owner: None,
-        parent: None,
-        attributes: std::collections::BTreeMap::new(),
-    }
-}
-
 /// A person's account as a resource: her own, with its home, and whether she administers something outside it.
 fn account(directory: &Directory, level: &Vo, resource: &ResourceRef, now: Timestamp) -> Resource {
-    let mut account = unknown(level.id, resource);
+    let mut account = Resource::unknown(level.id, OWN_TOOL, &resource.kind, &resource.id);
     let by_id = resource.id.parse::<PersonId>().ok();
     let person = by_id
         .and_then(|id| directory.person(id))

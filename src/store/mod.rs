@@ -8,6 +8,8 @@
 //! in `applied`, so that recovery can look which of the two happened ([`Tx::applied`]).
 
 mod migrations;
+#[cfg(test)]
+pub(crate) mod tests_support;
 
 use std::path::Path;
 use std::str::FromStr;

@@ -1,8 +1,8 @@
 //! The metric families of the whole program, in one place.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -16,16 +16,14 @@ type Labels<const N: usize> = [(&'static str, String); N];
 #[derive(Clone)]
 pub struct Metrics(Arc<Families>);
 
-#[derive(Default)]
 struct Families {
-    registry: Registry,
+    registry: Mutex<Registry>,
     requests: Family<Labels<2>, Counter>,
     refusals: Family<Labels<1>, Counter>,
     policy_errors: Family<Labels<1>, Counter>,
     mints: Family<Labels<1>, Counter>,
     mails: Family<Labels<1>, Counter>,
     mails_pending: Gauge,
-    password_hashes: Counter,
     audit_queue: Gauge,
     audit_age: Gauge<f64, AtomicU64>,
 }
@@ -34,9 +32,20 @@ impl Metrics {
     /// All families, at zero.
     #[must_use]
     pub fn new() -> Self {
-        let mut families = Families::default();
-        families.register();
-        Self(Arc::new(families))
+        let families = Families {
+            registry: Mutex::new(Registry::with_prefix("countersign")),
+            requests: Family::default(),
+            refusals: Family::default(),
+            policy_errors: Family::default(),
+            mints: Family::default(),
+            mails: Family::default(),
+            mails_pending: Gauge::default(),
+            audit_queue: Gauge::default(),
+            audit_age: Gauge::default(),
+        };
+        let metrics = Self(Arc::new(families));
+        metrics.register(|registry| metrics.0.register(registry));
+        metrics
     }
 
     /// A request was answered. `tool` is the name of a tool that exists, else `None`.
@@ -71,15 +80,9 @@ impl Metrics {
         self.0.mails_pending.set(count);
     }
 
-    /// One password hash was computed, for a known account or an unknown one.
-    pub fn password_hash(&self) {
-        self.0.password_hashes.inc();
-    }
-
-    /// How many password hashes were computed since the start.
-    #[must_use]
-    pub fn password_hashes(&self) -> u64 {
-        self.0.password_hashes.get()
+    /// Lets another module add families of its own; their names get the prefix `countersign_`.
+    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut self.0.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// How many records wait for the log, and how long the oldest has waited (microseconds).
@@ -94,7 +97,8 @@ impl Metrics {
     /// [`fmt::Error`] when a family cannot be written; none of ours can fail.
     pub fn render(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.0.registry)?;
+        let registry = self.0.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        encode(&mut text, &registry)?;
         Ok(text)
     }
 }
@@ -112,10 +116,9 @@ impl fmt::Debug for Metrics {
 }
 
 impl Families {
-    fn register(&mut self) {
-        let registry = &mut self.registry;
+    fn register(&self, registry: &mut Registry) {
         let mut family = |name: &str, help: &str, metric: &Family<Labels<1>, Counter>| {
-            registry.register(format!("countersign_{name}"), help, metric.clone());
+            registry.register(format!("{name}"), help, metric.clone());
         };
         family("refusals", "Requests refused, by problem type", &self.refusals);
         family(
@@ -126,27 +129,22 @@ impl Families {
         family("mints", "Proxies signed, by way of delegation", &self.mints);
         family("mails", "Mails, by what became of them", &self.mails);
         registry.register(
-            "countersign_requests",
+            "requests",
             "Requests answered, by status class and tool",
             self.requests.clone(),
         );
         registry.register(
-            "countersign_mails_pending",
+            "mails_pending",
             "Mails that wait in the outbox",
             self.mails_pending.clone(),
         );
         registry.register(
-            "countersign_password_hashes",
-            "Password hashes computed, for known and unknown accounts alike",
-            self.password_hashes.clone(),
-        );
-        registry.register(
-            "countersign_audit_queue_records",
+            "audit_queue_records",
             "Records that wait for the log",
             self.audit_queue.clone(),
         );
         registry.register(
-            "countersign_audit_age_seconds",
+            "audit_age_seconds",
             "How long the oldest waiting record has waited",
             self.audit_age.clone(),
         );

@@ -95,7 +95,9 @@ mod tests {
         metrics.refusal("no_grant");
         metrics.policy_error("jobs");
         metrics.mint("pem");
-        metrics.password_hash();
+        let hashes = prometheus_client::metrics::counter::Counter::<u64>::default();
+        hashes.inc();
+        metrics.register(|registry| registry.register("password_hashes", "Hashes", hashes));
         metrics.mail("sent");
         metrics.mail_pending(2);
         metrics.audit(7, 1_500);

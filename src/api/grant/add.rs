@@ -81,7 +81,8 @@ fn check(api: &Api, vo: VoId, body: &GrantAdd, condition: &Condition) -> Result<
     } else {
         tools.get(vo, &body.tool).cloned()
     };
-    let tool = tool.ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no tool `{}` here", body.tool)))?;
+    let tool =
+        tool.ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no tool `{}` here", body.tool)))?;
     for name in &body.tasks {
         grantable(&tool, name)?;
         api.authorize

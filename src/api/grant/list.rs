@@ -38,7 +38,8 @@ pub(in crate::api) struct List;
 impl Operation for List {
     type Body = Nothing;
     type Answer = GrantList;
-    const SUMMARY: &'static str = "The grants of a virtual organisation, of one role, of one tool or of one task";
+    const SUMMARY: &'static str =
+        "The grants of a virtual organisation, of one role, of one tool or of one task";
 
     fn task() -> Task {
         let query = ["after", "limit", "role", "tool", "task"];

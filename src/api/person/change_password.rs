@@ -15,7 +15,11 @@ use crate::tool::{self, Audience, Task};
 #[serde(deny_unknown_fields)]
 pub struct PasswordChange {
     /// The present password; not needed after signing in with a one-time password.
-    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_if")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "exposed_if"
+    )]
     #[schema(value_type = Option<String>, max_length = 1024)]
     pub current: Option<Secret<String>>,
     /// The new one: at least 15 characters.
@@ -47,15 +51,18 @@ impl Operation for ChangePassword {
     async fn run(api: &Api, call: &Call, body: PasswordChange) -> Result<Nothing, Problem> {
         let too_long = |secret: &Secret<String>| secret.expose().len() > LONGEST;
         if too_long(&body.new) || body.current.as_ref().is_some_and(too_long) {
-            return Err(Problem::new(Kind::Invalid, "a password may have at most 1024 bytes"));
+            return Err(Problem::new(
+                Kind::Invalid,
+                "a password may have at most 1024 bytes",
+            ));
         }
         let words = words(api, call).await?;
-        let mut tx = api.begin().await?;
-        let passwords = (body.current.as_ref(), &body.new);
-        let done = api
+        let new = api
             .authenticate
-            .change_password(&mut tx, &call.subject, passwords, &words, call.id)
+            .new_password(&call.subject, body.current.as_ref(), &body.new, &words)
             .await?;
+        let mut tx = api.begin().await?;
+        let done = api.authenticate.change_password(&mut tx, new, call.id).await?;
         let further = done.ended.iter().cloned().map(Event::SessionEnded).collect();
         api.commit_with(call.id, tx, vec![done.change], further).await?;
         api.forget(done.ended.as_ref()).await?;

@@ -71,7 +71,12 @@ impl Operation for Me {
     const SUMMARY: &'static str = "Who am I, and what may I do";
 
     fn task() -> Task {
-        task("person.me", "GET /api/v1/me", tool::Kind::Read, Audience::AnySession)
+        task(
+            "person.me",
+            "GET /api/v1/me",
+            tool::Kind::Read,
+            Audience::AnySession,
+        )
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<MeView, Problem> {

@@ -104,7 +104,8 @@ pub(in crate::api) struct Trace;
 impl Operation for Trace {
     type Body = TraceInput;
     type Answer = TraceResult;
-    const SUMMARY: &'static str = "Finds the person behind a proxy, and what it was used for; the trace is recorded";
+    const SUMMARY: &'static str =
+        "Finds the person behind a proxy, and what it was used for; the trace is recorded";
 
     fn task() -> Task {
         task(
@@ -121,13 +122,16 @@ impl Operation for Trace {
             .map_err(|error| Problem::new(Kind::Invalid, error.to_string()))?;
         let found = found(api, vo, &query).await?;
         // INVARIANT: whoever is named, it is on record before the answer says so.
-        let event = Event::Trace(TraceEvent {
+        let event = Event::Trace(Box::new(TraceEvent {
             request: call.id,
             by: query.by().to_owned(),
             query: query.shown(),
-            found: found.iter().map(|traced| traced.proxy.serial.to_string()).collect(),
+            found: found
+                .iter()
+                .map(|traced| traced.proxy.serial.to_string())
+                .collect(),
             persons: persons(&found),
-        });
+        }));
         api.audit.write(event).await.map_err(problem)?;
         let mut proxies = Vec::with_capacity(found.len());
         for traced in found {

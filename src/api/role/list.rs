@@ -50,7 +50,10 @@ impl Operation for List {
                 id: role.id.to_string(),
                 name: role.name.clone(),
                 members: directory.holders(vo, &role.name, now).len(),
-                grants: directory.grants_of_vo(vo).filter(|grant| grant.role == role.id).count(),
+                grants: directory
+                    .grants_of_vo(vo)
+                    .filter(|grant| grant.role == role.id)
+                    .count(),
             })
             .collect();
         let (roles, next) = call.page(roles, |role| role.name.clone())?;

@@ -70,7 +70,10 @@ impl Operation for Create {
 
     async fn run(api: &Api, call: &Call, body: SessionCreate) -> Result<SessionCreated, Problem> {
         if body.password.expose().len() > LONGEST {
-            return Err(Problem::new(Kind::Invalid, "`password` may have at most 1024 bytes"));
+            return Err(Problem::new(
+                Kind::Invalid,
+                "`password` may have at most 1024 bytes",
+            ));
         }
         let attempt = SignIn {
             username: &body.username,

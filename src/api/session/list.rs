@@ -53,7 +53,10 @@ impl Operation for List {
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<SessionList, Problem> {
         let this = call.session()?.id;
         let sessions = api.authenticate.sessions_of(call.person()?.id);
-        let view = |(session, seen): (std::sync::Arc<crate::authenticate::Session>, crate::clock::Timestamp)| SessionView {
+        let view = |(session, seen): (
+            std::sync::Arc<crate::authenticate::Session>,
+            crate::clock::Timestamp,
+        )| SessionView {
             id: session.id.to_string(),
             kind: session.kind.as_str().to_owned(),
             host: match &session.kind {
@@ -66,7 +69,10 @@ impl Operation for List {
             this: session.id == this,
         };
         // Ids begin with their time, so that their order is that of the sessions' starts.
-        let (sessions, next) = call.page(sessions.into_iter().map(view).collect(), |session: &SessionView| session.id.clone())?;
+        let (sessions, next) = call.page(
+            sessions.into_iter().map(view).collect(),
+            |session: &SessionView| session.id.clone(),
+        )?;
         Ok(SessionList { sessions, next })
     }
 }

@@ -62,7 +62,10 @@ impl Operation for SetCredential {
             .get(vo, name)
             .ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no tool `{name}` here")))?;
         if tool.delegation != Delegation::Static {
-            let detail = format!("the tool `{name}` gets `{}`, not a static credential", tool.delegation.as_str());
+            let detail = format!(
+                "the tool `{name}` gets `{}`, not a static credential",
+                tool.delegation.as_str()
+            );
             return Err(Problem::new(Kind::Invalid, detail));
         }
         let credential = match (body.scheme, body.user) {
@@ -72,7 +75,12 @@ impl Operation for SetCredential {
             },
             (CredentialScheme::Bearer, None) => StaticCredential::Bearer(body.secret),
             (CredentialScheme::Key, None) => StaticCredential::Key(body.secret),
-            _ => return Err(Problem::new(Kind::Invalid, "`user` belongs to the scheme `basic`, and to no other")),
+            _ => {
+                return Err(Problem::new(
+                    Kind::Invalid,
+                    "`user` belongs to the scheme `basic`, and to no other",
+                ));
+            }
         };
         let mut tx = api.begin().await?;
         let change = api

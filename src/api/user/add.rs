@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::{UserView, named, view};
 use crate::api::operation::{Call, Operation, VO, exposed_if, moment, task};
 use crate::api::{Api, problem};
+use crate::authenticate::OneTime;
 use crate::id::{PersonId, VoId};
 use crate::problem::{Kind, Problem};
 use crate::record::Change;
@@ -50,7 +51,11 @@ pub struct UserAdded {
     /// She.
     pub user: UserView,
     /// The one-time password of a new account. It opens nothing but the choice of a password of her own.
-    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_if")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "exposed_if"
+    )]
     #[schema(value_type = Option<String>)]
     pub one_time_password: Option<Secret<String>>,
 }
@@ -79,9 +84,21 @@ impl Operation for Add {
             .as_deref()
             .map(|text| moment("until", text))
             .transpose()?;
+        // Before the store's lock is taken: a password hash takes its time.
+        let one_time = match body.name {
+            Some(_) => Some(api.authenticate.one_time_password().await.map_err(problem)?),
+            None => None,
+        };
         let mut tx = api.begin().await?;
         let mut changes = Vec::new();
-        let (person, password) = account(api, &mut tx, vo, &body, &mut changes).await?;
+        let (person, password) = match (&body.name, one_time) {
+            (Some(name), Some(one_time)) => {
+                let made = account(api, &mut tx, (vo, name), &body, one_time).await?;
+                changes.push(made.1);
+                (made.0, Some(made.2))
+            }
+            _ => (known(api, &body)?, None),
+        };
         changes.push(api.vos.join(&mut tx, vo, person).await.map_err(problem)?);
         let default = [SCIENTIST.to_owned()];
         for role in body.roles.as_deref().unwrap_or(&default) {
@@ -100,27 +117,17 @@ impl Operation for Add {
     }
 }
 
-/// The account, new or not; a new one with its one-time password.
+/// A new account with its one-time password.
 async fn account(
     api: &Api,
     tx: &mut Tx,
-    vo: VoId,
+    (vo, name): (VoId, &str),
     body: &UserAdd,
-    changes: &mut Vec<Change>,
-) -> Result<(PersonId, Option<Secret<String>>), Problem> {
-    let Some(name) = &body.name else {
-        if body.mail.is_some() || body.organisation.is_some() {
-            return Err(Problem::new(Kind::Invalid, "`mail` and `organisation` are for new accounts, which need `name`"));
-        }
-        let known = named(api, &body.username).map_err(|problem| Problem {
-            detail: format!("{}; give `name` to make a new account", problem.detail),
-            ..problem
-        })?;
-        return Ok((known.id, None));
-    };
+    one_time: OneTime,
+) -> Result<(PersonId, Change, Secret<String>), Problem> {
     // SECURITY: whoever means to make a new account never gets somebody else's by the same name into her VO.
     let fields = CardFields {
-        name: name.clone(),
+        name: name.to_owned(),
         mail: body.mail.clone(),
         organisation: body.organisation.clone(),
     };
@@ -129,11 +136,23 @@ async fn account(
         .add_person(tx, vo, &body.username, &fields)
         .await
         .map_err(problem)?;
-    changes.push(change);
     let password = api
         .authenticate
-        .first_password(tx, person, vo)
+        .first_password(tx, person, vo, one_time)
         .await
         .map_err(problem)?;
-    Ok((person, Some(password)))
+    Ok((person, change, password))
+}
+
+/// An account that is there already.
+fn known(api: &Api, body: &UserAdd) -> Result<PersonId, Problem> {
+    if body.mail.is_some() || body.organisation.is_some() {
+        let detail = "`mail` and `organisation` are for new accounts, which need `name`";
+        return Err(Problem::new(Kind::Invalid, detail));
+    }
+    let known = named(api, &body.username).map_err(|problem| Problem {
+        detail: format!("{}; give `name` to make a new account", problem.detail),
+        ..problem
+    })?;
+    Ok(known.id)
 }

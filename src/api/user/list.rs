@@ -24,7 +24,8 @@ pub(in crate::api) struct List;
 impl Operation for List {
     type Body = Nothing;
     type Answer = UserList;
-    const SUMMARY: &'static str = "The members of a virtual organisation; with `username`, the one of that name";
+    const SUMMARY: &'static str =
+        "The members of a virtual organisation; with `username`, the one of that name";
 
     fn task() -> Task {
         Task {

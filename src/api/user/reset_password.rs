@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::Api;
 use crate::api::operation::{Call, Nothing, Operation, VO, exposed, member, on_person, task};
+use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::record::Event;
 use crate::secret::Secret;
@@ -42,11 +42,13 @@ impl Operation for ResetPassword {
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<PasswordReset, Problem> {
         let person = member(api, call)?;
+        let one_time = api.authenticate.one_time_password().await.map_err(problem)?;
         let mut tx = api.begin().await?;
         let reset = api
             .authenticate
-            .reset_password(&mut tx, &person, call.id)
-            .await?;
+            .reset_password(&mut tx, &person, one_time, call.id)
+            .await
+            .map_err(problem)?;
         let further = reset.ended.iter().cloned().map(Event::SessionEnded).collect();
         api.commit_with(call.id, tx, vec![reset.change], further).await?;
         api.forget(reset.ended.as_ref()).await?;

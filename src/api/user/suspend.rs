@@ -31,7 +31,11 @@ impl Operation for Suspend {
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<UserView, Problem> {
         let person = member(api, call)?;
         let mut tx = api.begin().await?;
-        let change = api.vos.suspend_person(&mut tx, person.id).await.map_err(problem)?;
+        let change = api
+            .vos
+            .suspend_person(&mut tx, person.id)
+            .await
+            .map_err(problem)?;
         let ended = api
             .authenticate
             .ending_all(person.id, None, "suspended", Some(call.id));

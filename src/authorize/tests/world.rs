@@ -16,7 +16,8 @@ use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use crate::tool::{
     Address, Audience, Creates, Delegation, FilterRule, Found, IdSource, Kind, Parameters, Place,
-    ProxyPolicy, ProxySettings, ResourceRef, ResourceRule, Target, Task, Tool, ToolTarget, VoRef, Whose,
+    ProxyPolicy, ProxySettings, ResourceRef, ResourceRule, Routes, Target, Task, Tool, ToolTarget, VoRef,
+    Whose,
 };
 use crate::vo::{
     Assignment, Condition, Directory, DirectoryHandle, Grant, Membership, OWN_TOOL, Person, PersonState,
@@ -256,7 +257,9 @@ pub(super) fn tool(name: &str, tasks: Vec<Task>) -> Arc<Tool> {
         keep_cookies: true,
         origins: Vec::new(),
         unique: Vec::new(),
+        routes: Routes::default(),
         tasks: tasks.into_iter().map(Arc::new).collect(),
+        routes: crate::tool::Routes::default(),
         manifest: String::new(),
     })
 }

@@ -1,0 +1,4 @@
+//! Requests, long after they were made.
+
+pub mod explain;
+pub mod explain_own;
