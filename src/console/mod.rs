@@ -28,6 +28,7 @@ use crate::authorize::Authorize;
 use crate::body::Body;
 use crate::delegate::Delegate;
 use crate::forward::{LocalRequest, LocalService};
+use crate::gateway::Pages;
 use crate::id::{Ids, RequestId};
 use crate::problem::{Kind, Problem};
 use crate::tool::{self, Address, Audience, Place, Task, ToolsHandle};
@@ -247,10 +248,14 @@ impl Console {
     }
 }
 
-/// A problem as a page, for people.
-#[must_use]
-pub fn problem_page(problem: &Problem, request: RequestId) -> String {
-    pages::problem(problem, request)
+impl Pages for Console {
+    fn problem(&self, problem: &Problem, request: RequestId) -> String {
+        pages::problem(problem, request)
+    }
+
+    fn sign_in(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>> {
+        Self::sign_in(self, head, place, base)
+    }
 }
 
 fn problem_type(name: &str) -> Result<Response<Body>, Problem> {
