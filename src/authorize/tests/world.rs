@@ -259,7 +259,6 @@ pub(super) fn tool(name: &str, tasks: Vec<Task>) -> Arc<Tool> {
         unique: Vec::new(),
         routes: Routes::default(),
         tasks: tasks.into_iter().map(Arc::new).collect(),
-        routes: crate::tool::Routes::default(),
         manifest: String::new(),
     })
 }
