@@ -15,6 +15,7 @@ mod operation;
 mod output;
 mod profile;
 mod request;
+mod resource;
 mod role;
 pub mod sample;
 mod session;
@@ -76,6 +77,8 @@ enum Command {
     Upstream(upstream::Upstream),
     #[command(subcommand)]
     Tool(tool::Tool),
+    #[command(subcommand)]
+    Resource(resource::Resource),
     Explain(request::Explain),
     #[command(subcommand)]
     Request(request::Request),
@@ -155,6 +158,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Grant(command) => grant::run(command, out).await,
         Command::Upstream(command) => upstream::run(command, out).await,
         Command::Tool(command) => tool::run(command, out).await,
+        Command::Resource(command) => resource::run(command, out).await,
         Command::Explain(args) => request::explain(args, out).await,
         Command::Request(command) => request::run(command, out).await,
         Command::Audit(command) => audit::run(command, out).await,
