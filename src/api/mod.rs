@@ -44,8 +44,8 @@ use crate::forward::{LocalRequest, LocalService};
 use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, ChangeEvent, Event, SessionEnded};
-use crate::store::{Db, Tx};
 use crate::resource::Resources;
+use crate::store::{Db, Tx};
 use crate::tool::{Task, ToolStore, Tools};
 use crate::vo::{Directory, Vos};
 

@@ -7,13 +7,10 @@ use http::request::Parts;
 
 use super::*;
 use crate::clock::{Clock, HandClock};
-use crate::id::{Random, SystemSource, VoId};
+use crate::id::{SystemSource, VoId};
 use crate::record::{Hash, Login};
 use crate::secret::Secret;
-use crate::tool::{
-    Address, Audience, Delegation, Found, Kind as TaskKind, Place, ProxyPolicy, ProxySettings, Target, Task,
-    Tool, ToolTarget,
-};
+use crate::tool::{Address, Audience, Found, Kind as TaskKind, Place, Target, Task, Tool, ToolTarget};
 use crate::vo::{Directory, Membership, Person, PersonState, Rows, Vo, VoState};
 
 const PHRASE: &str = "violet harbour tuesday";
@@ -1031,29 +1028,16 @@ async fn no_password_or_token_is_in_the_store(world: &World) {
 
 #[tokio::test]
 async fn the_contract_holds_on_sqlite() {
-    let folder = tempfile::tempdir().unwrap();
-    let db = Db::sqlite(&folder.path().join("store.db")).await.unwrap();
+    let (db, _folder) = crate::store::tests_support::sqlite().await;
     contract(&db).await;
     db.close().await;
 }
 
 #[tokio::test]
 async fn the_contract_holds_on_postgres() {
-    let Ok(server) = std::env::var("COUNTERSIGN_TEST_POSTGRES") else {
-        panic!("start one with `tests/peers/postgres up` and set COUNTERSIGN_TEST_POSTGRES to its URL");
-    };
-    let mut random = [0; 8];
-    SystemSource::new().fill(&mut random).unwrap();
-    let name = format!("authenticate_{}", crate::body::hex(&random));
-    let admin = sqlx::PgPool::connect(&server).await.unwrap();
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::query(create).execute(&admin).await.unwrap();
-    let (base, _) = server.rsplit_once('/').unwrap();
-    let db = Db::postgres(&format!("{base}/{name}")).await.unwrap();
-    contract(&db).await;
-    db.close().await;
-    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name}"));
-    sqlx::query(drop).execute(&admin).await.unwrap();
+    let postgres = crate::store::tests_support::Postgres::new().await;
+    contract(&postgres.db).await;
+    postgres.end().await;
 }
 
 fn tool(basic: bool) -> Tool {

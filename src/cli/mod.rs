@@ -10,14 +10,17 @@ mod client;
 mod completions;
 mod failure;
 mod grant;
+mod init;
 mod input;
 mod operation;
 mod output;
 mod profile;
+mod quickstart;
 mod request;
 mod resource;
 mod role;
 pub mod sample;
+mod serve;
 mod session;
 mod tool;
 mod trace;
@@ -58,6 +61,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Quickstart(quickstart::Quickstart),
+    Init(init::Init),
+    Serve(serve::Serve),
     Login(session::Login),
     Logout(session::Logout),
     Whoami(session::Whoami),
@@ -147,6 +153,9 @@ fn start(cli: Cli) -> Result<(), Failure> {
 
 async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
     match command {
+        Command::Quickstart(args) => quickstart::run(args).await,
+        Command::Init(args) => init::run(args, out).await,
+        Command::Serve(args) => serve::run(args, out).await,
         Command::Login(args) => session::login(args, out).await,
         Command::Logout(session::Logout {}) => session::logout(out).await,
         Command::Whoami(session::Whoami {}) => session::whoami(out).await,

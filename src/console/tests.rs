@@ -21,7 +21,8 @@ use crate::store::Db;
 use crate::telemetry::Metrics;
 use crate::tool::{Tool, ToolTarget, Tools, VoRef};
 use crate::vo::{
-    Assignment, Condition, Directory, DirectoryHandle, Grant, Membership, Person, PersonState, Role, Rows, VoState,
+    Assignment, Condition, Directory, DirectoryHandle, Grant, Membership, Person, PersonState, Role, Rows,
+    VoState,
 };
 
 const GATEWAY: &str = "gw.localhost";
@@ -56,13 +57,25 @@ struct Answer {
 
 impl Answer {
     fn location(&self) -> &str {
-        self.headers.get(header::LOCATION).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(header::LOCATION)
+            .map_or("", |value| value.to_str().unwrap())
     }
 }
 
 fn wrapped(name: &str, host: &str) -> Tool {
-    let mut submit = task("submit job", "POST /jobs", tool::Kind::Create, Audience::Granted(&[]));
-    let mut show = task("show job", "GET /jobs/{job:int}", tool::Kind::Read, Audience::Granted(&[]));
+    let mut submit = task(
+        "submit job",
+        "POST /jobs",
+        tool::Kind::Create,
+        Audience::Granted(&[]),
+    );
+    let mut show = task(
+        "show job",
+        "GET /jobs/{job:int}",
+        tool::Kind::Read,
+        Audience::Granted(&[]),
+    );
     (submit.local, show.local) = (None, None);
     let mut tool = Tool::own(vec![submit, show]).unwrap();
     tool.name = name.into();
@@ -117,7 +130,10 @@ fn rows(ids: &Ids, john: PersonId, home: VoId) -> Rows {
             person: john,
             until: None,
         }],
-        grants: vec![grant("submit job", Condition::Always), grant("show job", Condition::Own)],
+        grants: vec![
+            grant("submit job", Condition::Always),
+            grant("show job", Condition::Own),
+        ],
         upstreams: Vec::new(),
     }
 }
@@ -162,7 +178,9 @@ impl World {
                 .await
                 .unwrap(),
             Authorize::new(directory.clone(), Arc::new(resources), shared, Metrics::new()),
-            Audit::open(audit, key, "gw.localhost/log", ids.clone()).unwrap().audit,
+            Audit::open(audit, key, "gw.localhost/log", ids.clone())
+                .unwrap()
+                .audit,
             tools.clone(),
             Vos::new(db.clone(), directory.clone(), ids.clone()),
             Arc::new(Delegate::new(
@@ -174,7 +192,12 @@ impl World {
             )),
             ids,
         );
-        let hosts = Hosts::new([GATEWAY.to_owned()], directory, tools, crate::gateway::framing::Limits::default());
+        let hosts = Hosts::new(
+            [GATEWAY.to_owned()],
+            directory,
+            tools,
+            crate::gateway::framing::Limits::default(),
+        );
         Self {
             console,
             hosts,
@@ -203,10 +226,24 @@ impl World {
     async fn signed_in(&self) -> Browser {
         let mut browser = Browser::default();
         let one_time = self.one_time().await;
-        browser.submit(self, GATEWAY, "/login", &[("username", "john"), ("password", &one_time)]).await;
-        browser.submit(self, GATEWAY, "/password", &[("new", PHRASE), ("again", PHRASE)]).await;
+        browser
+            .submit(
+                self,
+                GATEWAY,
+                "/login",
+                &[("username", "john"), ("password", &one_time)],
+            )
+            .await;
+        browser
+            .submit(self, GATEWAY, "/password", &[("new", PHRASE), ("again", PHRASE)])
+            .await;
         let answer = browser
-            .submit(self, GATEWAY, "/login", &[("username", "john"), ("password", PHRASE)])
+            .submit(
+                self,
+                GATEWAY,
+                "/login",
+                &[("username", "john"), ("password", PHRASE)],
+            )
             .await;
         assert_eq!((answer.status, answer.location()), (303, "/"));
         browser
@@ -215,9 +252,10 @@ impl World {
     /// The path of a request, as the pipeline runs it; problems as pages.
     async fn serve(&self, request: Request<Body>) -> Answer {
         let id: RequestId = self.console.0.ids.next().unwrap();
-        let response = self.run(request, id).await.unwrap_or_else(|problem| {
-            answer::refused(&problem, problem_page(&problem, id))
-        });
+        let response = self
+            .run(request, id)
+            .await
+            .unwrap_or_else(|problem| answer::refused(&problem, super::pages::problem(&problem, id)));
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Answer {
@@ -264,7 +302,13 @@ impl World {
 }
 
 impl Browser {
-    async fn send(&mut self, world: &World, host: &str, request: http::request::Builder, body: Body) -> Answer {
+    async fn send(
+        &mut self,
+        world: &World,
+        host: &str,
+        request: http::request::Builder,
+        body: Body,
+    ) -> Answer {
         let own = self.cookies.iter().filter(|((at, _), _)| at == host);
         let cookies: Vec<String> = own.map(|((_, name), value)| format!("{name}={value}")).collect();
         let mut request = request
@@ -277,7 +321,9 @@ impl Browser {
         let answer = world.serve(request.body(body).unwrap()).await;
         for line in answer.headers.get_all(header::SET_COOKIE) {
             let line = line.to_str().unwrap();
-            assert!(line.ends_with("; Path=/; Secure; HttpOnly; SameSite=Lax") || line.ends_with("Max-Age=0"));
+            assert!(
+                line.ends_with("; Path=/; Secure; HttpOnly; SameSite=Lax") || line.ends_with("Max-Age=0")
+            );
             let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
             let key = (host.to_owned(), name.to_owned());
             match line.contains("Max-Age=0") {
@@ -298,7 +344,10 @@ impl Browser {
         let (host, path) = match address.strip_prefix("https://") {
             Some(rest) => {
                 let at = rest.find('/').unwrap();
-                (rest[..at].strip_suffix(":8443").unwrap().to_owned(), rest[at..].to_owned())
+                (
+                    rest[..at].strip_suffix(":8443").unwrap().to_owned(),
+                    rest[at..].to_owned(),
+                )
             }
             None => (GATEWAY.to_owned(), address.to_owned()),
         };
@@ -317,7 +366,10 @@ impl Browser {
         fields: &[(&str, &str)],
         site: &str,
     ) -> Answer {
-        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
+        let fields: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", percent(value)))
+            .collect();
         let body = fields.join("&");
         let request = Request::builder()
             .method(Method::POST)
@@ -340,21 +392,37 @@ async fn a_one_time_password_leads_to_the_choice_of_a_password_and_then_home() {
     assert_eq!(answer.status, 200);
     assert!(answer.text.contains("autocomplete=\"current-password\""));
     let answer = browser
-        .submit(&world, GATEWAY, "/login", &[("username", "john"), ("password", "not it at all")])
+        .submit(
+            &world,
+            GATEWAY,
+            "/login",
+            &[("username", "john"), ("password", "not it at all")],
+        )
         .await;
     assert_eq!(answer.status, 401);
     assert!(answer.text.contains("The user name or the password is not right"));
     assert!(answer.text.contains("value=\"john\"") && !answer.text.contains("not it at all"));
     let logins = world.recorded(answer.request).await;
-    assert!(matches!(&logins[..], [Event::Login(login)] if login.result == "wrong" && login.person == Some(world.john)));
+    assert!(
+        matches!(&logins[..], [Event::Login(login)] if login.result == "wrong" && login.person == Some(world.john))
+    );
     let answer = browser
-        .submit(&world, GATEWAY, "/login", &[("username", "john"), ("password", &one_time)])
+        .submit(
+            &world,
+            GATEWAY,
+            "/login",
+            &[("username", "john"), ("password", &one_time)],
+        )
         .await;
     assert_eq!((answer.status, answer.location()), (303, "/password"));
     let logins = world.recorded(answer.request).await;
     assert!(matches!(&logins[..], [Event::Login(login)] if login.result == "ok" && login.session.is_some()));
     let answer = browser.open(&world, GATEWAY, "/").await;
-    assert_eq!((answer.status, answer.location()), (303, "/login"), "nothing else is open");
+    assert_eq!(
+        (answer.status, answer.location()),
+        (303, "/login"),
+        "nothing else is open"
+    );
     let answer = browser.follow(&world, "/login").await;
     assert_eq!(answer.location(), "/password");
     let answer = browser.follow(&world, "/password").await;
@@ -364,17 +432,34 @@ async fn a_one_time_password_leads_to_the_choice_of_a_password_and_then_home() {
         ("Segmentation2026", "Segmentation2026", "segmentation"),
         ("too short", "too short", "at least 15 are needed"),
     ] {
-        let answer = browser.submit(&world, GATEWAY, "/password", &[("new", new), ("again", again)]).await;
+        let answer = browser
+            .submit(&world, GATEWAY, "/password", &[("new", new), ("again", again)])
+            .await;
         assert_eq!(answer.status, 422, "{new}");
         assert!(answer.text.contains(said), "{said} in {}", answer.text);
     }
-    let answer = browser.submit(&world, GATEWAY, "/password", &[("new", PHRASE), ("again", PHRASE)]).await;
+    let answer = browser
+        .submit(
+            &world,
+            GATEWAY,
+            "/password",
+            &[("new", PHRASE), ("again", PHRASE)],
+        )
+        .await;
     assert_eq!((answer.status, answer.location()), (303, "/login?note=changed"));
     let events = world.recorded(answer.request).await;
-    assert!(matches!(&events[..], [Event::Change(_), Event::SessionEnded(_)]), "{events:?}");
+    assert!(
+        matches!(&events[..], [Event::Change(_), Event::SessionEnded(_)]),
+        "{events:?}"
+    );
     assert!(browser.cookies.is_empty());
     let answer = browser
-        .submit(&world, GATEWAY, "/login", &[("username", "john"), ("password", PHRASE)])
+        .submit(
+            &world,
+            GATEWAY,
+            "/login",
+            &[("username", "john"), ("password", PHRASE)],
+        )
         .await;
     assert_eq!((answer.status, answer.location()), (303, "/"));
     let answer = browser.follow(&world, "/").await;
@@ -397,10 +482,17 @@ async fn a_tool_is_entered_over_the_gateway_and_left_everywhere_at_once() {
     let answer = browser.open(&world, SEGMENTATION, "/jobs/7?x=1").await;
     assert_eq!(answer.status, 303);
     let there = answer.location().to_owned();
-    assert!(there.starts_with("https://gw.localhost:8443/.countersign/enter?host=segmentation.gw.localhost&nonce="));
+    assert!(
+        there.starts_with(
+            "https://gw.localhost:8443/.countersign/enter?host=segmentation.gw.localhost&nonce="
+        )
+    );
     let answer = browser.follow(&world, &there).await;
     let back = answer.location().to_owned();
-    assert!(back.starts_with("https://segmentation.gw.localhost:8443/.countersign/enter?code="), "{back}");
+    assert!(
+        back.starts_with("https://segmentation.gw.localhost:8443/.countersign/enter?code="),
+        "{back}"
+    );
     let answer = browser.follow(&world, &back).await;
     assert_eq!((answer.status, answer.location()), (303, "/jobs/7?x=1"));
     let logins = world.recorded(answer.request).await;
@@ -410,19 +502,29 @@ async fn a_tool_is_entered_over_the_gateway_and_left_everywhere_at_once() {
     // There it is John's, and says of him what concerns this tool.
     let answer = browser.open(&world, SEGMENTATION, "/.countersign/me").await;
     let me: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
-    assert_eq!((&me["username"], &me["session"]["kind"]), (&"john".into(), &"child".into()));
+    assert_eq!(
+        (&me["username"], &me["session"]["kind"]),
+        (&"john".into(), &"child".into())
+    );
     assert_eq!(me["vos"][0]["tools"][0]["name"], "segmentation");
     assert_eq!(me["vos"][0]["tools"].as_array().unwrap().len(), 1);
     // The gateway's own pages are not on the tool's host, and its cookie is of no use elsewhere.
     let child = browser.cookies[&(SEGMENTATION.to_owned(), "__Host-countersign".to_owned())].clone();
     let mut thief = Browser::default();
     for host in [GATEWAY, ORTHANC] {
-        thief.cookies.insert((host.into(), "__Host-countersign".into()), child.clone());
+        thief
+            .cookies
+            .insert((host.into(), "__Host-countersign".into()), child.clone());
         let answer = thief.open(&world, host, "/.countersign/me").await;
         assert_eq!(answer.status, 303, "not signed in at {host}");
     }
-    let answer = browser.submit(&world, SEGMENTATION, "/.countersign/logout", &[]).await;
-    assert_eq!(answer.location(), "https://gw.localhost:8443/login?note=signed-out");
+    let answer = browser
+        .submit(&world, SEGMENTATION, "/.countersign/logout", &[])
+        .await;
+    assert_eq!(
+        answer.location(),
+        "https://gw.localhost:8443/login?note=signed-out"
+    );
     let answer = browser.open(&world, GATEWAY, "/").await;
     assert_eq!(answer.location(), "/login", "the gateway's session has ended too");
 }
@@ -437,12 +539,27 @@ async fn who_is_not_signed_in_signs_in_on_the_way_and_arrives() {
     let login = answer.location().to_owned();
     assert!(login.starts_with("/login?to=%2F.countersign%2Fenter%3Fhost%3Dsegmentation.gw.localhost"));
     let page = browser.follow(&world, &login).await;
-    let to = page.text.split("name=\"to\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let to = page
+        .text
+        .split("name=\"to\" value=\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
     let to = to.replace("&#38;", "&").replace("&amp;", "&");
     let answer = browser
-        .submit(&world, GATEWAY, "/login", &[("username", "john"), ("password", PHRASE), ("to", &to)])
+        .submit(
+            &world,
+            GATEWAY,
+            "/login",
+            &[("username", "john"), ("password", PHRASE), ("to", &to)],
+        )
         .await;
-    assert_eq!(answer.status, 200, "a page and not a redirect: it may lead to another host");
+    assert_eq!(
+        answer.status, 200,
+        "a page and not a redirect: it may lead to another host"
+    );
     assert!(answer.text.contains("http-equiv=\"refresh\""));
     let answer = browser.follow(&world, &to).await;
     let answer = browser.follow(&world, &answer.location().to_owned()).await;
@@ -453,11 +570,20 @@ async fn who_is_not_signed_in_signs_in_on_the_way_and_arrives() {
 async fn no_address_leads_to_another_site() {
     let world = World::new().await;
     let mut browser = world.signed_in().await;
-    for evil in ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"] {
-        let answer = browser.open(&world, GATEWAY, &format!("/login?to={}", percent(evil))).await;
+    for evil in [
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example",
+        "javascript:alert(1)",
+    ] {
+        let answer = browser
+            .open(&world, GATEWAY, &format!("/login?to={}", percent(evil)))
+            .await;
         assert_eq!(answer.location(), "/", "{evil}");
         let fields = [("username", "john"), ("password", PHRASE), ("to", evil)];
-        let answer = Browser::default().submit(&world, GATEWAY, "/login", &fields).await;
+        let answer = Browser::default()
+            .submit(&world, GATEWAY, "/login", &fields)
+            .await;
         assert_eq!((answer.status, answer.location()), (303, "/"), "{evil}");
         let enter = format!(
             "/.countersign/enter?host={SEGMENTATION}&nonce={}&to={}",
@@ -465,7 +591,11 @@ async fn no_address_leads_to_another_site() {
             percent(evil)
         );
         let answer = browser.open(&world, GATEWAY, &enter).await;
-        assert!(answer.location().starts_with("https://segmentation.gw.localhost:8443/.countersign/enter?code="));
+        assert!(
+            answer
+                .location()
+                .starts_with("https://segmentation.gw.localhost:8443/.countersign/enter?code=")
+        );
         assert!(!answer.location().contains("evil"));
     }
     let nonce = "0".repeat(64);
@@ -481,15 +611,22 @@ async fn another_site_can_neither_sign_somebody_in_nor_out() {
     let world = World::new().await;
     let mut browser = world.signed_in().await;
     for site in ["same-site", "cross-site"] {
-        let answer = browser.submit_from(&world, GATEWAY, "/.countersign/logout", &[], site).await;
+        let answer = browser
+            .submit_from(&world, GATEWAY, "/.countersign/logout", &[], site)
+            .await;
         assert_eq!(answer.status, 403);
         let fields = [("username", "john"), ("password", PHRASE)];
-        let answer = Browser::default().submit_from(&world, GATEWAY, "/login", &fields, site).await;
+        let answer = Browser::default()
+            .submit_from(&world, GATEWAY, "/login", &fields, site)
+            .await;
         assert_eq!(answer.status, 403);
     }
     assert_eq!(browser.open(&world, GATEWAY, "/").await.status, 200);
     let answer = browser.submit(&world, GATEWAY, "/.countersign/logout", &[]).await;
-    assert_eq!((answer.status, answer.location()), (303, "/login?note=signed-out"));
+    assert_eq!(
+        (answer.status, answer.location()),
+        (303, "/login?note=signed-out")
+    );
 }
 
 #[tokio::test]
@@ -499,14 +636,20 @@ async fn guessing_at_the_page_is_slowed_and_says_for_how_long() {
     let mut browser = Browser::default();
     let fields = [("username", "john"), ("password", "wrong wrong wrong wrong")];
     for _ in 0..5 {
-        assert_eq!(browser.submit(&world, GATEWAY, "/login", &fields).await.status, 401);
+        assert_eq!(
+            browser.submit(&world, GATEWAY, "/login", &fields).await.status,
+            401
+        );
     }
     let answer = browser.submit(&world, GATEWAY, "/login", &fields).await;
     assert_eq!(answer.status, 429);
     assert_eq!(answer.headers["retry-after"], "20");
     assert!(answer.text.contains("Try again in 20 s"));
     world.clock.advance(Duration::from_secs(20));
-    assert_eq!(browser.submit(&world, GATEWAY, "/login", &fields).await.status, 401);
+    assert_eq!(
+        browser.submit(&world, GATEWAY, "/login", &fields).await.status,
+        401
+    );
 }
 
 #[tokio::test]
@@ -518,13 +661,38 @@ async fn every_answer_carries_the_headers_that_keep_it_from_harm() {
         (GATEWAY, "/password", 200, "text/html; charset=utf-8"),
         (GATEWAY, "/.countersign/me", 200, "application/json"),
         (GATEWAY, "/.countersign/problems", 200, "text/html; charset=utf-8"),
-        (GATEWAY, "/.countersign/problems/not_owner", 200, "text/html; charset=utf-8"),
-        (GATEWAY, "/.countersign/problems/nothing", 404, "text/html; charset=utf-8"),
+        (
+            GATEWAY,
+            "/.countersign/problems/not_owner",
+            200,
+            "text/html; charset=utf-8",
+        ),
+        (
+            GATEWAY,
+            "/.countersign/problems/nothing",
+            404,
+            "text/html; charset=utf-8",
+        ),
         (GATEWAY, "/.countersign/jwks.json", 200, "application/json"),
         (GATEWAY, "/.countersign/assets/icon.svg", 200, "image/svg+xml"),
-        (SEGMENTATION, "/.countersign/assets/console.css", 200, "text/css; charset=utf-8"),
-        (SEGMENTATION, "/.countersign/problems/no_grant", 200, "text/html; charset=utf-8"),
-        (GATEWAY, "/.countersign/assets/other.css", 404, "text/html; charset=utf-8"),
+        (
+            SEGMENTATION,
+            "/.countersign/assets/console.css",
+            200,
+            "text/css; charset=utf-8",
+        ),
+        (
+            SEGMENTATION,
+            "/.countersign/problems/no_grant",
+            200,
+            "text/html; charset=utf-8",
+        ),
+        (
+            GATEWAY,
+            "/.countersign/assets/other.css",
+            404,
+            "text/html; charset=utf-8",
+        ),
     ] {
         let answer = browser.open(&world, host, path).await;
         assert_eq!(answer.status, status, "{path}");
@@ -533,6 +701,10 @@ async fn every_answer_carries_the_headers_that_keep_it_from_harm() {
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
         let cache = answer.headers["cache-control"].to_str().unwrap();
-        assert_eq!(cache == "no-store", !path.contains("assets") || status != 200, "{path}");
+        assert_eq!(
+            cache == "no-store",
+            !path.contains("assets") || status != 200,
+            "{path}"
+        );
     }
 }

@@ -56,7 +56,10 @@ impl Operation for Settle {
             .await
             .map_err(problem)?;
         if !conflicts.is_empty() {
-            return Err(Problem::new(Kind::Conflict, format!("the {} `{}` has an owner already", body.kind, body.id)));
+            return Err(Problem::new(
+                Kind::Conflict,
+                format!("the {} `{}` has an owner already", body.kind, body.id),
+            ));
         }
         let change = Change {
             action: "request.settle".into(),
@@ -79,12 +82,20 @@ fn refuse_known_outcome(records: &[Record]) -> Result<(), Problem> {
         Event::Outcome(outcome) => Some(outcome.ending),
         _ => None,
     });
-    let permitted = records.iter().any(|record| matches!(record.event, Event::Intent(_)));
+    let permitted = records
+        .iter()
+        .any(|record| matches!(record.event, Event::Intent(_)));
     match ending {
-        _ if !permitted => Err(Problem::new(Kind::Conflict, "the request was refused and made nothing")),
+        _ if !permitted => Err(Problem::new(
+            Kind::Conflict,
+            "the request was refused and made nothing",
+        )),
         None => Err(Problem::new(Kind::Conflict, "the request is still under way")),
         Some(Ending::Unknown | Ending::Abandoned | Ending::ToolFailed | Ending::Withheld) => Ok(()),
-        Some(_) => Err(Problem::new(Kind::Conflict, "the outcome of the request is known")),
+        Some(_) => Err(Problem::new(
+            Kind::Conflict,
+            "the outcome of the request is known",
+        )),
     }
 }
 
@@ -98,10 +109,15 @@ fn claim(api: &Api, entry: &Entry, body: &RequestSettle) -> Result<CreatedEntry,
     let task = tool.as_ref().and_then(|tool| tool.task(task));
     let makes = task.is_some_and(|task| task.creates.iter().any(|creates| creates.kind == body.kind));
     if !makes {
-        return Err(invalid(format!("the request's task makes nothing of the type `{}`", body.kind)));
+        return Err(invalid(format!(
+            "the request's task makes nothing of the type `{}`",
+            body.kind
+        )));
     }
     if !is_id(&body.id) {
-        return Err(invalid("`id` is not an id that a tool's answer could bear".into()));
+        return Err(invalid(
+            "`id` is not an id that a tool's answer could bear".into(),
+        ));
     }
     let owner = entry
         .subject

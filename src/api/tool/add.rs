@@ -66,7 +66,12 @@ impl Operation for Add {
         reload(api).await?;
         let tool = named(api, vo, &manifest.tool.name)?;
         let mut warnings = manifest.warnings;
-        warnings.extend(api.authorize.flaws(vo, &tool).into_iter().map(|flaw| flaw.message));
+        warnings.extend(
+            api.authorize
+                .flaws(vo, &tool)
+                .into_iter()
+                .map(|flaw| flaw.message),
+        );
         Ok(ToolAdded {
             tool: view(&tool),
             warnings,

@@ -80,7 +80,11 @@ fn refused(error: ImportError) -> Problem {
     match error {
         ImportError::Rows(rows) => {
             let rows: Vec<String> = rows.iter().map(ToString::to_string).collect();
-            Problem::new(Kind::Invalid, "the file is not accepted; nothing of it was imported").with("errors", rows)
+            Problem::new(
+                Kind::Invalid,
+                "the file is not accepted; nothing of it was imported",
+            )
+            .with("errors", rows)
         }
         other => problem(other),
     }

@@ -34,11 +34,7 @@ impl Operation for Remove {
         };
         let mut tx = api.begin().await?;
         api.vos.touch(&mut tx, vo).await.map_err(problem)?;
-        let change = api
-            .tools
-            .remove(&mut tx, vo, name, seen)
-            .await
-            .map_err(problem)?;
+        let change = api.tools.remove(&mut tx, vo, name, seen).await.map_err(problem)?;
         api.commit(call.id, tx, vec![change]).await?;
         reload(api).await?;
         Ok(Nothing {})

@@ -79,7 +79,8 @@ pub(in crate::api) struct TryRequest;
 impl Operation for TryRequest {
     type Body = ToolTry;
     type Answer = ToolTried;
-    const SUMMARY: &'static str = "Says which task a request would be and who may make it, without sending anything";
+    const SUMMARY: &'static str =
+        "Says which task a request would be and who may make it, without sending anything";
 
     fn task() -> Task {
         task(
@@ -111,7 +112,11 @@ impl Operation for TryRequest {
         let found = tool
             .try_request(line)
             .map_err(|error| Problem::new(Kind::Invalid, error.to_string()))?;
-        let person = body.person.as_deref().map(|name| member(api, vo, name)).transpose()?;
+        let person = body
+            .person
+            .as_deref()
+            .map(|name| member(api, vo, name))
+            .transpose()?;
         match found {
             Some(found) => judged(api, vo, &tool, &found, person.as_deref(), tried).await,
             None => Ok(ToolTried {
@@ -127,7 +132,10 @@ fn member(api: &Api, vo: VoId, username: &str) -> Result<Arc<Person>, Problem> {
     if api.directory().is_member(vo, person.id) {
         return Ok(person);
     }
-    Err(Problem::new(Kind::NotFound, format!("there is no member `{username}` here")))
+    Err(Problem::new(
+        Kind::NotFound,
+        format!("there is no member `{username}` here"),
+    ))
 }
 
 async fn judged(
@@ -140,7 +148,11 @@ async fn judged(
 ) -> Result<ToolTried, Problem> {
     let owner = match &found.resource {
         Some(resource) => {
-            let chain = api.resources.chain(vo, &tool.name, resource).await.map_err(problem)?;
+            let chain = api
+                .resources
+                .chain(vo, &tool.name, resource)
+                .await
+                .map_err(problem)?;
             chain.first().and_then(|first| first.owner)
         }
         None => None,
@@ -197,7 +209,10 @@ fn decision(person: &Person, held: &[&Condition], owns: bool) -> &'static str {
         "refused"
     } else if held.iter().any(holds) {
         "permitted"
-    } else if held.iter().any(|condition| matches!(condition, Condition::Cedar(_))) {
+    } else if held
+        .iter()
+        .any(|condition| matches!(condition, Condition::Cedar(_)))
+    {
         "depends"
     } else {
         "refused"
