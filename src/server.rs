@@ -249,10 +249,11 @@ fn pipeline(config: &Config, listening: &Listening, built: &Built) -> anyhow::Re
         vos: built.vos.clone(),
         audit: built.audit.clone(),
         ids: built.ids.clone(),
-        tools: built.tools.handle(),
+        tools: built.tools.clone(),
         authenticate: built.authenticate.clone(),
         authorize: authorize.clone(),
         delegate: built.delegate.clone(),
+        resources: built.resources.clone(),
     }));
     let pages = console::Console::new(
         built.authenticate.clone(),

@@ -44,8 +44,9 @@ use crate::forward::{LocalRequest, LocalService};
 use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, ChangeEvent, Event, SessionEnded};
+use crate::resource::Resources;
 use crate::store::{Db, Tx};
-use crate::tool::{Task, ToolsHandle};
+use crate::tool::{Task, ToolStore, Tools};
 use crate::vo::{Directory, Vos};
 
 use operation::{Call, Entry, entry};
@@ -66,7 +67,9 @@ pub struct Api {
     /// Time and ids.
     pub ids: Ids,
     /// Tools, the gateway's own included.
-    pub tools: ToolsHandle,
+    pub tools: ToolStore,
+    /// Owners and parents of what tools made.
+    pub resources: Resources,
     /// Passwords and sessions.
     pub authenticate: Authenticate,
     /// Decisions, for what somebody may do and for conditions.
@@ -102,10 +105,17 @@ fn entries() -> Vec<Entry> {
         entry::<upstream::end::End>(),
         entry::<certificate::import::Import>(),
         entry::<certificate::list::List>(),
+        entry::<tool::add::Add>(),
+        entry::<tool::try_request::TryRequest>(),
+        entry::<tool::list::List>(),
+        entry::<tool::show::Show>(),
+        entry::<tool::remove::Remove>(),
         entry::<tool::set_credential::SetCredential>(),
+        entry::<tool::import::Import>(),
         entry::<proxy::trace::Trace>(),
         entry::<request::explain::Explain>(),
         entry::<request::explain_own::ExplainOwn>(),
+        entry::<request::settle::Settle>(),
         entry::<audit::search::Search>(),
         entry::<audit::gateway::SearchGateway>(),
         entry::<session::create::Create>(),
@@ -308,6 +318,10 @@ impl Api {
 
     fn directory(&self) -> Arc<Directory> {
         self.vos.handle().load()
+    }
+
+    fn wrapped(&self) -> Arc<Tools> {
+        self.tools.handle().load()
     }
 
     fn now(&self) -> Timestamp {

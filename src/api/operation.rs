@@ -181,6 +181,7 @@ pub(super) struct Call {
     pub(super) parameters: Parameters,
     pub(super) query: Vec<(String, String)>,
     pub(super) json: bool,
+    pub(super) base: String,
 }
 
 impl Call {
@@ -196,6 +197,7 @@ impl Call {
             parameters: permit.found().parameters.clone(),
             query: place.target.query().to_vec(),
             json: kind.eq_ignore_ascii_case("application/json"),
+            base: request.base.clone(),
         }
     }
 

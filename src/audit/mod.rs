@@ -13,7 +13,19 @@
 //!   recovery ([`Recovered::open`]).
 //! - **Tampering shows**: see [`verify`].
 //!
-//! The store follows the log, never the other way round; the [`index`] can be dropped at any time.
+//! ```no_run
+//! # use countersign::audit::{Audit, Config, LogKey};
+//! # use countersign::{id::Ids, record::{Entry, Outcome}};
+//! # async fn run(ids: Ids, entry: Entry, outcome: Outcome) -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config { folder: "log".into(), ..Config::default() };
+//! let audit = Audit::open(config, LogKey::load("keys/log.key".as_ref())?, "gw.example.org/log", ids)?.audit;
+//! let receipt = audit.intent(entry, Vec::new()).await?; // durable from here on: now the tool may be called
+//! receipt.outcome(outcome).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The store follows the log, neverthe other way round; the [`index`] can be dropped at any time.
 
 mod checkpoint;
 mod config;
@@ -120,7 +132,9 @@ impl Audit {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| AuditError::Runtime)?;
         let folder = config.folder.clone();
         let file_error = |error: std::io::Error| AuditError::from_io(&folder, &error);
-        fs::create_dir_all(&folder).map_err(file_error)?;
+        fs::create_dir_all(&folder)
+            .and_then(|()| sync_parent(&folder))
+            .map_err(file_error)?;
         check_file_system(&config)?;
         let lock = lock(&folder)?;
         let mut found = recover::recover(&config, &key.public(origin))?;
@@ -388,6 +402,12 @@ async fn answer(audit: Weak<Inner>, mut batches: mpsc::UnboundedReceiver<Vec<Ans
             }
         }
     }
+}
+
+/// Makes the creation of `folder` itself durable.
+fn sync_parent(folder: &Path) -> std::io::Result<()> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    writer::sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
 /// What stands first in the segment that recovery opens.

@@ -276,7 +276,7 @@ impl Act {
     }
 
     /// The tool answered: its own refusal, a list to narrow, something made or removed, or just bytes.
-    async fn answered(mut self, response: Response<Body>, task: &Task, receipt: Receipt, answer: Answer) {
+    async fn answered(self, response: Response<Body>, task: &Task, receipt: Receipt, answer: Answer) {
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
             let problem = Problem::new(

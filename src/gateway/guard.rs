@@ -413,6 +413,12 @@ impl<S> Guard<S> {
         }
     }
 
+    fn refused(&self) -> bool {
+        self.framer
+            .as_ref()
+            .is_some_and(|framer| framer.verdict.refused.get().is_some())
+    }
+
     /// Nothing came: is that for too long?
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(framer) = &self.framer else {
@@ -562,6 +568,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
                     "the chunks of a body are not well formed",
                 );
                 return Poll::Ready(Err(error));
+            }
+            if this.refused() {
+                // The stand-in asks for the end of the connection; an end seen here would cut its answer off.
+                return Poll::Pending;
             }
             if this.ended {
                 return Poll::Ready(Ok(()));

@@ -18,7 +18,15 @@ async fn passed(pieces: &[&[u8]]) -> (String, Option<(u64, Kind)>, Option<io::Er
     let stream = tokio::io::join(reader, tokio::io::sink());
     let mut guard = Guard::http1(stream, Arc::new(Bounds::default()), LIMITS, verdict.clone());
     let mut out = Vec::new();
-    let error = guard.read_to_end(&mut out).await.err().map(|error| error.kind());
+    // After a refusal the connection neither goes on nor ends by itself, so reading stops at the stand-in.
+    let error = loop {
+        match guard.read_buf(&mut out).await {
+            Ok(0) => break None,
+            Ok(_) if verdict.refused.get().is_some() && out.ends_with(STAND_IN) => break None,
+            Ok(_) => {}
+            Err(error) => break Some(error.kind()),
+        }
+    };
     let refused = verdict
         .refused
         .get()

@@ -5,6 +5,7 @@
 //! without VO, tool or task, and whoever decides denies it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use http::request::Parts;
 
@@ -27,12 +28,11 @@ pub struct Hosts {
 }
 
 /// Which of the address forms a request has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Site<'a> {
     /// The gateway's own: console, API, login, and `/.countersign/` on every host.
     Own(Address),
     /// A tool's own host.
-    ToolHost,
+    ToolHost { vo: &'a VoRef, tool: &'a Arc<Tool> },
     /// `/{vo}/{tool}/...`.
     Path { vo: &'a str, tool: &'a str },
 }
@@ -66,7 +66,6 @@ impl Hosts {
     pub fn place(&self, head: &Parts) -> Result<Place, Problem> {
         let asked = framing::check(head, &self.limits)?;
         let tools = self.tools.load();
-        let (site, host_tool) = self.site(&asked, &tools)?;
         let mut place = Place {
             address: Address::Gateway,
             vo: None,
@@ -77,14 +76,14 @@ impl Hosts {
             target: asked.target.clone(),
             host: asked.authority.host().to_owned(),
         };
-        match site {
+        match self.site(&asked, &tools)? {
             Site::Own(address) => {
                 place.address = address;
                 place.tool = Some(tools.own().clone());
             }
-            Site::ToolHost => {
+            Site::ToolHost { vo, tool } => {
                 place.address = Address::ToolHost;
-                (place.vo, place.tool) = host_tool.map(|(vo, tool)| (vo.clone(), tool.clone())).unzip();
+                (place.vo, place.tool) = (Some(vo.clone()), Some(tool.clone()));
             }
             Site::Path { vo, tool } => {
                 place.address = Address::Path;
@@ -100,21 +99,20 @@ impl Hosts {
         Ok(place)
     }
 
-    fn site<'a, 't>(
-        &self,
-        asked: &'a Asked,
-        tools: &'t Tools,
-    ) -> Result<(Site<'a>, Option<&'t (VoRef, std::sync::Arc<Tool>)>), Problem> {
+    fn site<'a>(&self, asked: &'a Asked, tools: &'a Tools) -> Result<Site<'a>, Problem> {
         let host = asked.authority.host();
-        let segments = asked.target.segments();
-        let first = segments.first().map(String::as_str);
         // SECURITY: the gateway's own names win over a manifest's.
         if self.gateway.contains(host) {
-            return Ok((self.on_gateway(&asked.target), None));
+            return Ok(self.on_gateway(&asked.target));
         }
+        let reserved = asked
+            .target
+            .segments()
+            .first()
+            .is_some_and(|first| first == OWN_SEGMENT);
         match tools.by_host(host) {
-            Some(_) if first == Some(OWN_SEGMENT) => Ok((Site::Own(Address::ToolHost), None)),
-            Some(found) => Ok((Site::ToolHost, Some(found))),
+            Some(_) if reserved => Ok(Site::Own(Address::ToolHost)),
+            Some((vo, tool)) => Ok(Site::ToolHost { vo, tool }),
             None => Err(Problem::new(
                 Kind::UnknownHost,
                 format!("`{}` is not a host of this gateway", framing::shown(host)),
@@ -148,7 +146,7 @@ impl Hosts {
     }
 
     fn name_vo(&self, place: &mut Place, name: &str) {
-        let directory: std::sync::Arc<Directory> = self.directory.load();
+        let directory: Arc<Directory> = self.directory.load();
         match directory.vo_named(name) {
             Some(vo) => {
                 place.vo = Some(VoRef {
@@ -191,8 +189,6 @@ fn own_segments(own: &Tool) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-
     use crate::tool::{Audience, Kind as TaskKind, Task};
     use crate::vo::{Rows, Vo, VoState};
 

@@ -36,8 +36,8 @@ use crate::tool::Target;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// How much of a plain request is read to find out where to send it.
 const PLAIN_BYTES: usize = 8 * 1024;
-/// How long an idle HTTP/2 connection has to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long an idle connection has to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Windows and buffers of HTTP/2, in bytes.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;

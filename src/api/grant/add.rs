@@ -75,7 +75,7 @@ impl Operation for Add {
 
 /// Tool, tasks and condition must be there and fit each other.
 fn check(api: &Api, vo: VoId, body: &GrantAdd, condition: &Condition) -> Result<(), Problem> {
-    let tools = api.tools.load();
+    let tools = api.wrapped();
     let tool = if body.tool == OWN_TOOL {
         Some(tools.own().clone())
     } else {

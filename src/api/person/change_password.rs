@@ -78,7 +78,7 @@ async fn words(api: &Api, call: &Call) -> Result<Vec<String>, Problem> {
     let mut words: Vec<String> = fields.name.split_whitespace().map(str::to_owned).collect();
     words.extend(fields.organisation);
     words.extend(fields.mail);
-    let tools = api.tools.load();
+    let tools = api.wrapped();
     for vo in api.directory().vos_of(person) {
         words.extend(tools.all(vo).map(|tool| tool.name.clone()));
     }

@@ -110,7 +110,7 @@ impl Operation for Me {
 }
 
 fn may(api: &Api, call: &Call, vo: VoId) -> Vec<MayView> {
-    let tools: Vec<Arc<Tool>> = api.tools.load().all(vo).cloned().collect();
+    let tools: Vec<Arc<Tool>> = api.wrapped().all(vo).cloned().collect();
     let view = |allowed: Allowed| MayView {
         tool: allowed.tool,
         task: allowed.task,

@@ -2,3 +2,4 @@
 
 pub mod explain;
 pub mod explain_own;
+pub mod settle;

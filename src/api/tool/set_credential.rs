@@ -57,7 +57,7 @@ impl Operation for SetCredential {
 
     async fn run(api: &Api, call: &Call, body: CredentialSet) -> Result<Nothing, Problem> {
         let (vo, name) = (call.vo()?.id, call.parameter("tool")?);
-        let tools = api.tools.load();
+        let tools = api.wrapped();
         let tool = tools
             .get(vo, name)
             .ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no tool `{name}` here")))?;
