@@ -7,6 +7,7 @@
     reason = "a test ends at the first thing that is not as it claims"
 )]
 
+mod alert;
 mod architecture;
 mod dependencies;
 mod documents;
