@@ -132,7 +132,7 @@ pub(super) fn login(said: &Said, to: &str, username: &str) -> String {
 <p>At least 15 characters; a phrase of a few words is best. Nothing else is demanded, and it never expires.</p>
 <form method="post" action="/password">
 <input type="hidden" name="to" value="{{ to }}">
-<input type="hidden" name="username" autocomplete="username" value="{{ username }}">
+<input name="username" autocomplete="username" value="{{ username }}" readonly hidden>
 {%- if !first %}
 <label for="current">Present password</label>
 <input id="current" name="current" type="password" autocomplete="current-password" required autofocus>
@@ -243,6 +243,9 @@ fn member((name, value): (&String, &serde_json::Value)) -> Option<(String, Strin
         }
         _ => return None,
     };
+    if name == "vo" {
+        return Some(("VO".to_owned(), words));
+    }
     Some((
         sentence(&name.replace('_', " ")).trim_end_matches('.').to_owned(),
         words,
@@ -326,7 +329,7 @@ pub(super) fn kinds() -> String {
 <dl>
 <dt>Signed in as</dt><dd>{{ access.username }}</dd>
 <dt>Known to tools as</dt><dd><code>{{ access.person }}</code></dd>
-<dt>This session ends</dt><dd>{{ access.session.expires }}</dd>
+<dt>This session ends</dt><dd>{{ until }}</dd>
 {%- if !access.roles.is_empty() %}
 <dt>Roles at the gateway</dt><dd>{% for role in access.roles %}<span class="tag">{{ role }}</span>{% endfor %}</dd>
 {%- endif %}
@@ -374,12 +377,20 @@ pub(super) fn kinds() -> String {
 struct HomeBody<'a> {
     said: &'a Said,
     access: &'a Access,
+    until: String,
     base: &'a str,
 }
 
 /// "My access".
 pub(super) fn home(said: &Said, access: &Access, base: &str) -> String {
-    let body = text(&HomeBody { said, access, base });
+    // To the minute; the document for programs has it whole.
+    let until = access.session.expires.get(..16).unwrap_or_default().replace('T', " ") + " UTC";
+    let body = text(&HomeBody {
+        said,
+        access,
+        until,
+        base,
+    });
     let frame = Frame::new("My access", "", &body);
     text(&Frame {
         username: Some(&access.username),
