@@ -7,7 +7,12 @@
     reason = "a test ends at the first thing that is not as it claims"
 )]
 
+mod alert;
 mod architecture;
+mod audit;
+mod authenticate;
+mod authorize;
+mod delegate;
 mod dependencies;
-mod documents;
 mod peers;
+mod world;

@@ -68,7 +68,7 @@ fn the_page_of_settings_is_what_init_writes() {
     let body = &template[template.find("\n[").unwrap()..];
     let mut words: Vec<&str> = Vec::new();
     let mut keys: Vec<String> = Vec::new();
-    let mut flush = |words: &mut Vec<&str>, keys: &mut Vec<String>, page: &mut String| {
+    let flush = |words: &mut Vec<&str>, keys: &mut Vec<String>, page: &mut String| {
         if !words.is_empty() {
             let _ = write!(page, "\n{}\n", words.join(" "));
         }

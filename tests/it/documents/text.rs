@@ -116,7 +116,9 @@ fn command(line: &str) -> Option<Vec<String>> {
         }
         rest.push(word.clone());
     }
-    (!rest.is_empty()).then_some(rest)
+    // `countersign COMMAND --help` stands for all of them.
+    let placeholder = |word: &String| word.bytes().all(|b| b.is_ascii_uppercase());
+    rest.first().is_some_and(|first| !placeholder(first)).then_some(rest)
 }
 
 /// Words as a shell sees them: quotes keep spaces, brackets of a synopsis go.

@@ -1,0 +1,156 @@
+//! The words of the mails.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::id::RequestId;
+
+/// Most request ids in one mail.
+const SHOWN: usize = 20;
+
+/// One episode, in readable words.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) vo: String,
+    pub(super) name: String,
+    pub(super) username: String,
+    pub(super) tool: Option<String>,
+    pub(super) task: String,
+    pub(super) count: u32,
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
+    pub(super) requests: Vec<RequestId>,
+}
+
+impl Told {
+    fn who(&self) -> String {
+        if self.name.is_empty() || self.name == self.username {
+            self.username.clone()
+        } else {
+            format!("{} ({})", self.name, self.username)
+        }
+    }
+
+    fn what(&self) -> String {
+        let tool = self.tool.as_deref().unwrap_or("no tool");
+        if self.task == crate::problem::Kind::NoTask.name() {
+            format!("requests that no task of `{tool}` names")
+        } else {
+            format!("the task `{}` of `{tool}`", self.task)
+        }
+    }
+}
+
+/// Subject and text of the mail about one episode.
+pub(super) fn alert(told: &Told, window: Duration, checkpoint: &str) -> (String, String) {
+    let subject = format!(
+        "[Countersign] {}: {} refused {} times for {}",
+        told.vo, told.username, told.count, told.task
+    );
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{} was refused {} times in the virtual organisation `{}`, for {}.\n",
+        told.who(),
+        told.count,
+        told.vo,
+        told.what()
+    );
+    times(&mut text, told);
+    let _ = write!(
+        text,
+        "\nNothing was blocked: an alert is not a lock-out. Further refusals of this kind send no other mail until \
+         there was none for {}.\n\nWhat to do next\n",
+        span(window)
+    );
+    commands(&mut text, told);
+    log(&mut text, checkpoint);
+    (subject, text)
+}
+
+/// Subject and text of the mail about several episodes of one VO.
+pub(super) fn digest(told: &[Told], checkpoint: &str) -> (String, String) {
+    let vo = told.first().map_or("", |told| told.vo.as_str());
+    let subject = format!(
+        "[Countersign] {vo}: {} more episodes of refused requests",
+        told.len()
+    );
+    let mut text = format!(
+        "So many requests were refused in the virtual organisation `{vo}` that the mails about them are put together.\n"
+    );
+    for told in told {
+        let _ = writeln!(
+            text,
+            "\n{} was refused {} times for {}.",
+            told.who(),
+            told.count,
+            told.what()
+        );
+        times(&mut text, told);
+    }
+    text.push_str("\nNothing was blocked: an alert is not a lock-out.\n\nWhat to do next\n");
+    if let Some(first) = told.first() {
+        commands(&mut text, first);
+    }
+    log(&mut text, checkpoint);
+    (subject, text)
+}
+
+/// Subject and text of the note to the gateway's administrators about a mail that could not be delivered.
+pub(super) fn undelivered(recipient: &str, subject: &str, error: &str, at: Timestamp) -> (String, String) {
+    let text = format!(
+        "A mail of the gateway could not be delivered and was given up.\n\n\
+         To:       {recipient}\nSubject:  {subject}\nGiven up: {at}\nReason:   {error}\n\n\
+         What to do next\n  Correct the address of that person (her card), or the settings of the mail server\n  \
+         ([alert.smtp] in countersign.toml). The mail itself is kept in the outbox.\n"
+    );
+    ("[Countersign] a mail could not be delivered".into(), text)
+}
+
+fn times(text: &mut String, told: &Told) {
+    let _ = writeln!(
+        text,
+        "First refusal: {}\nLast refusal:  {}\nRequests:",
+        told.first, told.last
+    );
+    for request in told.requests.iter().take(SHOWN) {
+        let _ = writeln!(text, "  {request}");
+    }
+    if let Some(more) = told.requests.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        let _ = writeln!(text, "  and {more} more");
+    }
+}
+
+fn commands(text: &mut String, told: &Told) {
+    let request = told.requests.first().map(ToString::to_string).unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "  Why was it refused?         countersign explain {request}\n  \
+         Let this person do it:      countersign role assign {} {} ROLE\n  \
+         Everything she did:         countersign audit search --person {}\n  \
+         Stop the account:           countersign user suspend {} {}",
+        told.vo, told.username, told.username, told.vo, told.username
+    );
+}
+
+fn log(text: &mut String, checkpoint: &str) {
+    if checkpoint.is_empty() {
+        text.push_str("\nThe audit log has no checkpoint yet.\n");
+        return;
+    }
+    text.push_str("\nThe audit log's checkpoint when this mail was written (keep it: it proves that nothing is taken away later):\n\n");
+    for line in checkpoint.lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+}
+
+fn span(window: Duration) -> String {
+    let seconds = window.as_secs();
+    match (seconds / 3_600, seconds % 3_600 / 60, seconds % 60) {
+        (1, 0, 0) => "1 hour".into(),
+        (hours, 0, 0) if hours > 0 => format!("{hours} hours"),
+        (0, minutes, 0) => format!("{minutes} minutes"),
+        _ => format!("{seconds} seconds"),
+    }
+}
