@@ -368,8 +368,9 @@ pub(super) fn kinds() -> String {
 {%- if access.calls() %}
 <section class="card">
 <h2>From the command line</h2>
-<p>The lines above want a token in <code>$TOKEN</code> and the gateway's certificate authority in <code>ca.pem</code>. The command line gets and keeps both:</p>
-<pre>countersign login --gateway {{ base }} --ca ca.pem</pre>
+<p>The lines above want the gateway's certificate authority in <code>ca.pem</code> and a token in <code>$TOKEN</code>. The answer to this one holds a token:</p>
+<pre>curl --cacert ca.pem --json '{"username": "{{ access.username }}", "password": "..."}' {{ base }}/api/v1/sessions</pre>
+<p class="hint">Or let the command line keep both: <code>countersign login --gateway {{ base }} --ca ca.pem</code></p>
 </section>
 {%- endif %}
 "#
@@ -384,7 +385,13 @@ struct HomeBody<'a> {
 /// "My access".
 pub(super) fn home(said: &Said, access: &Access, base: &str) -> String {
     // To the minute; the document for programs has it whole.
-    let until = access.session.expires.get(..16).unwrap_or_default().replace('T', " ") + " UTC";
+    let until = access
+        .session
+        .expires
+        .get(..16)
+        .unwrap_or_default()
+        .replace('T', " ")
+        + " UTC";
     let body = text(&HomeBody {
         said,
         access,
