@@ -4,7 +4,12 @@
 //! the map are left out (they are measured with the log and the store). Time is the thread's own processor time, so a
 //! busy machine does not change the result much. The bound of 5,000 P-256 mints is checked.
 
-#![allow(clippy::print_stdout, clippy::expect_used, clippy::unwrap_used, reason = "a bench reports to the terminal and stops at the first failure")]
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a bench reports to the terminal and stops at the first failure"
+)]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -27,18 +32,46 @@ async fn main() {
     let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let receipt = receipt(&ids, folder.path()).await;
-    let ec = (include_str!("../certs/vo-ec.pem"), include_str!("../certs/vo-ec.key"));
-    let rsa = (include_str!("../certs/vo-rsa.pem"), include_str!("../certs/vo-rsa.key"));
+    let ec = (
+        include_str!("../certs/vo-ec.pem"),
+        include_str!("../certs/vo-ec.key"),
+    );
+    let rsa = (
+        include_str!("../certs/vo-rsa.pem"),
+        include_str!("../certs/vo-rsa.key"),
+    );
     // `cargo test --benches` runs this too: then once, for its form only.
-    let rounds = if std::env::args().any(|argument| argument == "--bench") { 20_000 } else { 20 };
-    let p256 = mints("VO key P-256, proxy key P-256", &issuer(ec, &ids), &ids, &receipt, rounds);
-    mints("VO key RSA 2048, proxy key P-256", &issuer(rsa, &ids), &ids, &receipt, rounds / 5);
-    assert!(rounds < 100 || p256 >= TARGET, "{p256:.0} P-256 mints per CPU-second are fewer than {TARGET:.0}");
+    let rounds = if std::env::args().any(|argument| argument == "--bench") {
+        20_000
+    } else {
+        20
+    };
+    let p256 = mints(
+        "VO key P-256, proxy key P-256",
+        &issuer(ec, &ids),
+        &ids,
+        &receipt,
+        rounds,
+    );
+    mints(
+        "VO key RSA 2048, proxy key P-256",
+        &issuer(rsa, &ids),
+        &ids,
+        &receipt,
+        rounds / 5,
+    );
+    assert!(
+        rounds < 100 || p256 >= TARGET,
+        "{p256:.0} P-256 mints per CPU-second are fewer than {TARGET:.0}"
+    );
 }
 
 fn mints(name: &str, issuer: &Arc<Issuer>, ids: &Ids, receipt: &Receipt, rounds: u32) -> f64 {
-    let settings =
-        ProxySettings { lifetime: Duration::from_secs(3_600), policy: ProxyPolicy::InheritAll, path_length: None };
+    let settings = ProxySettings {
+        lifetime: Duration::from_secs(3_600),
+        policy: ProxyPolicy::InheritAll,
+        path_length: None,
+    };
     let begun = processor_time();
     for _ in 0..rounds {
         let chosen = choose(issuer, &settings, ids.clock().now(), &**ids.random()).expect("chosen");
@@ -46,20 +79,43 @@ fn mints(name: &str, issuer: &Arc<Issuer>, ids: &Ids, receipt: &Receipt, rounds:
     }
     let seconds = processor_time().saturating_sub(begun).as_secs_f64();
     let rate = f64::from(rounds) / seconds.max(1e-9);
-    println!("{name}: {rate:.0} mints per CPU-second ({rounds} mints, {:.1} us each)", 1e6 / rate);
+    println!(
+        "{name}: {rate:.0} mints per CPU-second ({rounds} mints, {:.1} us each)",
+        1e6 / rate
+    );
     rate
 }
 
 fn issuer(pair: (&str, &str), ids: &Ids) -> Arc<Issuer> {
-    let (certificate, key) = (Source { name: "vo.pem", text: pair.0 }, Source { name: "vo.key", text: pair.1 });
+    let (certificate, key) = (
+        Source {
+            name: "vo.pem",
+            text: pair.0,
+        },
+        Source {
+            name: "vo.key",
+            text: pair.1,
+        },
+    );
     let checked = check(certificate, key, &**ids.clock()).expect("a good certificate");
     let signer = checked.signer().expect("a good key");
-    Arc::new(Issuer::new(checked.facts().clone(), checked.chain().to_vec(), signer))
+    Arc::new(Issuer::new(
+        checked.facts().clone(),
+        checked.chain().to_vec(),
+        signer,
+    ))
 }
 
 /// A real receipt: nothing is signed without one, not even here.
 async fn receipt(ids: &Ids, folder: &std::path::Path) -> Receipt {
-    let config = Config { folder: folder.join("log"), allow_any_fs: true, min_free_bytes: 0, stop_free_bytes: 0, segment_bytes: 1 << 20, ..Config::default() };
+    let config = Config {
+        folder: folder.join("log"),
+        allow_any_fs: true,
+        min_free_bytes: 0,
+        stop_free_bytes: 0,
+        segment_bytes: 1 << 20,
+        ..Config::default()
+    };
     let key = LogKey::generate(&**ids.random()).expect("a log key");
     let opened = Audit::open(config, key, "bench/log", ids.clone()).expect("a log");
     let entry = Entry {
@@ -77,7 +133,11 @@ async fn receipt(ids: &Ids, folder: &std::path::Path) -> Receipt {
 
 /// Processor time of this thread (the first field of its schedule statistics, in nanoseconds).
 fn processor_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with schedule statistics");
-    let nanos = text.split_whitespace().next().and_then(|field| field.parse().ok());
+    let text =
+        std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with schedule statistics");
+    let nanos = text
+        .split_whitespace()
+        .next()
+        .and_then(|field| field.parse().ok());
     Duration::from_nanos(nanos.expect("a number"))
 }

@@ -1,1 +1,334 @@
-//! (skeleton)
+//! The one settings file, `countersign.toml`: the sum of every module's section.
+//!
+//! [`Config::load`] reads it and reports every flaw at once. [`template`] writes the commented file that `init` leaves
+//! behind, with every default shown; a test reads it back and compares.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::secret::Secret;
+use crate::settings::{Document, Flaw, Flaws, Table};
+use crate::store::{Db, StoreError};
+use crate::{alert, audit, authenticate, delegate, forward, gateway, telemetry};
+
+/// Name of the settings file in the data folder.
+pub const FILE: &str = "countersign.toml";
+
+/// Where the store is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// A file that holds a `postgres://` URL; SQLite in the data folder when absent.
+    pub url_file: Option<PathBuf>,
+}
+
+/// All settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data folder.
+    pub data: PathBuf,
+    /// `[gateway]`.
+    pub gateway: gateway::Config,
+    /// Listener of health and metrics.
+    pub operations: SocketAddr,
+    /// The sealing key's file.
+    pub sealing_key: PathBuf,
+    /// `[store]`.
+    pub store: StoreConfig,
+    /// `[audit]`.
+    pub audit: audit::Config,
+    /// `[authenticate]`.
+    pub authenticate: authenticate::Config,
+    /// `[delegate]`.
+    pub delegate: delegate::Config,
+    /// `[forward]`.
+    pub forward: forward::Config,
+    /// `[alert]`.
+    pub alert: alert::Config,
+    /// `[telemetry]`.
+    pub telemetry: telemetry::Config,
+    /// SHA-256 of the file, for the log's `start` record.
+    pub hash: crate::record::Hash,
+}
+
+impl Config {
+    /// Reads `countersign.toml` in the data folder.
+    ///
+    /// # Errors
+    /// [`Flaws`]: everything that is wrong, each with its line, key and accepted form.
+    pub fn load(data: &Path) -> Result<Self, Flaws> {
+        let file = data.join(FILE);
+        let name = file.display().to_string();
+        let text = fs::read_to_string(&file).map_err(|error| {
+            let message = format!("cannot be read: {error}; `countersign init --data DIR` makes one");
+            Flaws(vec![Flaw {
+                file: name.clone(),
+                line: 0,
+                message,
+            }])
+        })?;
+        Self::parse(data, &name, &text)
+    }
+
+    /// Reads settings from text; relative paths are below `data`.
+    ///
+    /// # Errors
+    /// [`Flaws`], all at once.
+    pub fn parse(data: &Path, name: &str, text: &str) -> Result<Self, Flaws> {
+        let document = Document::parse(name, text)?;
+        let mut root = document.root();
+        let operations = root
+            .table("operations")
+            .map_or_else(default_operations, read_operations);
+        let sealing_key = root
+            .table("sealing")
+            .and_then(read_sealing)
+            .unwrap_or_else(|| PathBuf::from("keys/sealing.key"));
+        let store = root.table("store").map(read_store).unwrap_or_default();
+        let mut audit = root
+            .table("audit")
+            .map_or_else(audit::Config::default, |mut table| {
+                let config = audit::Config::read(&mut table);
+                table.end();
+                config
+            });
+        audit.folder = data.join("log");
+        audit.index = Some(data.join("index.db"));
+        let config = Self {
+            gateway: gateway::Config::read(root.table("gateway")),
+            operations,
+            sealing_key: data.join(sealing_key),
+            store: StoreConfig {
+                url_file: store.url_file.map(|file| data.join(file)),
+            },
+            audit,
+            authenticate: root
+                .table("authenticate")
+                .map_or_else(authenticate::Config::default, authenticate::Config::read),
+            delegate: root
+                .table("delegation")
+                .map_or_else(delegate::Config::default, |mut table| {
+                    let config = delegate::Config::read(&mut table);
+                    table.end();
+                    config
+                }),
+            forward: forward::Config::read(root.table("forward")),
+            alert: alert::Config::read(&mut root),
+            telemetry: telemetry::Config::read(&mut root),
+            data: data.to_owned(),
+            hash: crate::record::Hash::of(text.as_bytes()),
+        };
+        root.end();
+        document.finish(config)
+    }
+
+    /// What to know about these settings before serving with them, a line each.
+    #[must_use]
+    pub fn report(&self) -> Vec<String> {
+        let store = self.store.url_file.as_ref();
+        let store = store.map_or_else(|| "SQLite".into(), |file| format!("PostgreSQL by {}", file.display()));
+        let mut lines = vec![
+            format!("gateway     {} on {}", origin(&self.gateway.name, self.gateway.listen.port()), self.gateway.listen),
+            format!("operations  {}", self.operations),
+            format!("store       {store}"),
+            format!("sealing key {}", self.sealing_key.display()),
+        ];
+        if self.sealing_key.starts_with(&self.data) {
+            lines.push("warning: the sealing key lies in the data folder; whoever takes the folder has both".into());
+        }
+        if self.audit.outside.is_none() {
+            lines.push("warning: no checkpoint of the audit log leaves this machine (`[audit] outside`)".into());
+        }
+        if !self.gateway.listen.ip().is_loopback() && self.gateway.private_ca {
+            lines.push("warning: this gateway listens beyond loopback with a certificate of the private CA of first use".into());
+        }
+        lines
+    }
+
+    /// The `[audit]` section for another data folder (while `init` builds one).
+    #[must_use]
+    pub fn audit_in(&self, folder: &Path) -> audit::Config {
+        audit::Config {
+            folder: folder.join("log"),
+            index: Some(folder.join("index.db")),
+            ..self.audit.clone()
+        }
+    }
+}
+
+impl StoreConfig {
+    /// Opens the store: PostgreSQL by the URL in the file, else SQLite in `data`.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`].
+    pub async fn open(&self, data: &Path) -> Result<Db, StoreError> {
+        let Some(file) = &self.url_file else {
+            return Db::sqlite(&data.join("store.db")).await;
+        };
+        let url = fs::read_to_string(file)
+            .map(|text| Secret::new(text.trim().to_owned()))
+            .map_err(|error| StoreError::Open(format!("`{}` cannot be read: {error}", file.display())))?;
+        Db::postgres(url.expose()).await
+    }
+}
+
+fn default_operations() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8444))
+}
+
+fn read_operations(mut table: Table<'_>) -> SocketAddr {
+    let listen = table.parsed("listen", "an address and port, e.g. 127.0.0.1:8444", |text| {
+        text.parse().ok()
+    });
+    table.end();
+    listen.unwrap_or_else(default_operations)
+}
+
+fn read_sealing(mut table: Table<'_>) -> Option<PathBuf> {
+    let file = table.text("key_file").map(PathBuf::from);
+    table.end();
+    file
+}
+
+fn read_store(mut table: Table<'_>) -> StoreConfig {
+    let url_file = table.text("url_file").map(PathBuf::from);
+    table.end();
+    StoreConfig { url_file }
+}
+
+/// The gateway's origin for a host name and a port.
+#[must_use]
+pub fn origin(name: &str, port: u16) -> String {
+    if port == 443 {
+        format!("https://{name}")
+    } else {
+        format!("https://{name}:{port}")
+    }
+}
+
+/// Origin of the log's checkpoints (C2SP tlog-checkpoint).
+#[must_use]
+pub fn log_origin(name: &str) -> String {
+    format!("{name}/log")
+}
+
+/// What `init` chose; everything else stands in the file as a commented default.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// Listening address.
+    pub listen: String,
+    /// Operations address.
+    pub operations: String,
+    /// Host name.
+    pub name: String,
+    /// The sealing key's file.
+    pub sealing_key: String,
+    /// Whether the server certificate is from the private CA.
+    pub private_ca: bool,
+    /// The auditor's address.
+    pub auditor: Option<String>,
+    /// File with the PostgreSQL URL.
+    pub store_url_file: Option<String>,
+    /// Size of log segments, where it is not the default.
+    pub segment_bytes: Option<u64>,
+}
+
+impl Default for Chosen {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8443".into(),
+            operations: "127.0.0.1:8444".into(),
+            name: "gw.localhost".into(),
+            sealing_key: "keys/sealing.key".into(),
+            private_ca: true,
+            auditor: None,
+            store_url_file: None,
+            segment_bytes: None,
+        }
+    }
+}
+
+/// The text of `countersign.toml`.
+#[must_use]
+pub fn template(chosen: &Chosen) -> String {
+    let mut text = String::new();
+    for line in include_str!("config/countersign.toml").lines() {
+        let line = match line {
+            "listen = @gateway" => format!("listen = \"{}\"", chosen.listen),
+            "name = @name" => format!("name = \"{}\"", chosen.name),
+            "private_ca = @private_ca" => format!("private_ca = {}", chosen.private_ca),
+            "listen = @operations" => format!("listen = \"{}\"", chosen.operations),
+            "key_file = @sealing" => format!("key_file = \"{}\"", chosen.sealing_key),
+            "# url_file = @store" => match &chosen.store_url_file {
+                Some(file) => format!("url_file = \"{file}\""),
+                None => "# url_file = \"store.url\"".into(),
+            },
+            "# auditor = @auditor" => match &chosen.auditor {
+                Some(mail) => format!("auditor = \"{mail}\""),
+                None => "# auditor = \"auditor@example.org\"".into(),
+            },
+            "# segment_bytes = @segment" => match chosen.segment_bytes {
+                Some(bytes) => format!("segment_bytes = {bytes}"),
+                None => "# segment_bytes = 67108864".into(),
+            },
+            other => other.to_owned(),
+        };
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The template with every commented default switched on.
+    fn with_every_default(text: &str) -> String {
+        text.lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(rest)
+                    if rest
+                        .split_once(" = ")
+                        .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) =>
+                {
+                    rest
+                }
+                _ => line,
+            })
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn every_default_that_the_template_shows_is_the_default() {
+        let text = template(&Chosen::default());
+        let plain = Config::parse(Path::new("/data"), "countersign.toml", &text).unwrap();
+        let shown =
+            Config::parse(Path::new("/data"), "countersign.toml", &with_every_default(&text)).unwrap();
+        assert_eq!(plain.gateway, shown.gateway);
+        assert_eq!(plain.gateway, gateway::Config::default());
+        assert_eq!(plain.operations, default_operations());
+        assert_eq!(shown.authenticate, authenticate::Config::default());
+        assert_eq!(shown.forward, forward::Config::default());
+        assert_eq!(shown.delegate, delegate::Config::default());
+        assert_eq!(shown.telemetry, telemetry::Config::default());
+        assert_eq!(plain.alert, alert::Config::default());
+        assert_eq!(alert::Config { auditor: None, ..shown.alert }, alert::Config::default());
+        assert_eq!(
+            audit::Config {
+                outside: None,
+                ..shown.audit.clone()
+            },
+            plain.audit
+        );
+    }
+
+    #[test]
+    fn every_flaw_of_the_file_is_reported_at_once_with_its_line() {
+        let text = "[gateway]\nlisten = 1\n[audit]\nqueue = 1\n[authenticate]\nargon2_passes = \"many\"\n[nonsense]\na = 1\n";
+        let flaws = Config::parse(Path::new("/data"), "countersign.toml", text).unwrap_err();
+        let lines: Vec<usize> = flaws.0.iter().map(|flaw| flaw.line).collect();
+        assert_eq!(lines, [2, 4, 6, 7], "{flaws}");
+    }
+}

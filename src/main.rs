@@ -1,3 +1,5 @@
 //! The `countersign` program: arguments in, exit code out.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    countersign::cli::run()
+}

@@ -113,6 +113,9 @@ kinds! {
     TooLarge "too_large" 413 "The request is too large",
         "The request is larger than this task or this gateway takes.",
         "Send less at once, or ask your VO administrator to raise the task's limit.";
+    UnknownHost "unknown_host" 421 "This host is not served here",
+        "The request names a host that is neither the gateway nor one of its tools.",
+        "Check the address; your VO administrator knows the names of the tools.";
     Invalid "invalid" 422 "The request cannot be carried out as it stands",
         "One or more fields have a value that is not accepted.",
         "Correct the fields that the detail names.";

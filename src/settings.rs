@@ -89,8 +89,12 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Notes a flaw at a byte offset.
+    /// Notes a flaw at a byte offset. After the first thousand nothing more is noted: nobody reads on, and a hostile file
+    /// must not cost more than it is worth.
     pub fn flaw(&self, at: usize, message: impl Into<String>) {
+        if self.flaws.borrow().len() >= 1_000 {
+            return;
+        }
         self.flaws.borrow_mut().push(Flaw {
             file: self.file.clone(),
             line: line_of(self.text, at),

@@ -1,1 +1,336 @@
-//! (skeleton)
+//! The JSON API, `/api/v1`: what an administrator, a scientist and the command line do with the gateway itself.
+//!
+//! Every operation is a [`Task`] of the reserved tool `countersign`: the pipeline has identified, permitted and recorded
+//! the request before it comes here, and [`service`] dispatches on the name of the task that was permitted, so routing
+//! cannot disagree with what was authorised. One file holds one operation: request, answer, task, handler.
+//!
+//! A change of state is written to the audit log before it is committed to the store ([`Api::commit`]); without a
+//! durable record nothing changes.
+//!
+//! People stand in paths by their opaque id, so that no record holds a name: [`user::list`] finds the id of a user name.
+
+pub mod audit;
+pub mod certificate;
+pub mod grant;
+mod openapi;
+mod operation;
+pub mod person;
+pub mod proxy;
+pub mod request;
+pub mod role;
+pub mod session;
+pub mod tool;
+pub mod upstream;
+pub mod user;
+pub mod vo;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use tower::service_fn;
+
+use crate::audit::Audit;
+use crate::authenticate::Authenticate;
+use crate::authorize::Authorize;
+use crate::body::{self, Body};
+use crate::clock::Timestamp;
+use crate::delegate::Delegate;
+use crate::forward::{LocalRequest, LocalService};
+use crate::id::{Ids, RequestId};
+use crate::problem::{AsProblem, Kind, Problem};
+use crate::record::{Change, ChangeEvent, Event, SessionEnded};
+use crate::resource::Resources;
+use crate::store::{Db, Tx};
+use crate::tool::{Task, ToolStore, Tools};
+use crate::vo::{Directory, Vos};
+
+use operation::{Call, Entry, entry};
+
+pub use openapi::document;
+
+/// Name of the service, as tasks name it.
+pub const SERVICE: &str = "api";
+
+/// What the operations work with.
+pub struct Api {
+    /// The store.
+    pub db: Db,
+    /// People, VOs, roles, grants, upstreams.
+    pub vos: Vos,
+    /// The audit log.
+    pub audit: Audit,
+    /// Time and ids.
+    pub ids: Ids,
+    /// Tools, the gateway's own included.
+    pub tools: ToolStore,
+    /// Owners and parents of what tools made.
+    pub resources: Resources,
+    /// Passwords and sessions.
+    pub authenticate: Authenticate,
+    /// Decisions, for what somebody may do and for conditions.
+    pub authorize: Authorize,
+    /// VO certificates, static credentials, traces.
+    pub delegate: Arc<Delegate>,
+}
+
+/// All operations; the order is that of the reference.
+fn entries() -> Vec<Entry> {
+    vec![
+        entry::<vo::create::Create>(),
+        entry::<vo::list::List>(),
+        entry::<vo::show::Show>(),
+        entry::<user::add::Add>(),
+        entry::<user::list::List>(),
+        entry::<user::show::Show>(),
+        entry::<user::edit::Edit>(),
+        entry::<user::remove::Remove>(),
+        entry::<user::reset_password::ResetPassword>(),
+        entry::<user::suspend::Suspend>(),
+        entry::<user::resume::Resume>(),
+        entry::<role::create::Create>(),
+        entry::<role::list::List>(),
+        entry::<role::end::End>(),
+        entry::<role::assign::Assign>(),
+        entry::<role::unassign::Unassign>(),
+        entry::<grant::add::Add>(),
+        entry::<grant::list::List>(),
+        entry::<grant::remove::Remove>(),
+        entry::<upstream::allow::Allow>(),
+        entry::<upstream::list::List>(),
+        entry::<upstream::end::End>(),
+        entry::<certificate::import::Import>(),
+        entry::<certificate::list::List>(),
+        entry::<tool::add::Add>(),
+        entry::<tool::try_request::TryRequest>(),
+        entry::<tool::list::List>(),
+        entry::<tool::show::Show>(),
+        entry::<tool::remove::Remove>(),
+        entry::<tool::set_credential::SetCredential>(),
+        entry::<tool::import::Import>(),
+        entry::<proxy::trace::Trace>(),
+        entry::<request::explain::Explain>(),
+        entry::<request::explain_own::ExplainOwn>(),
+        entry::<request::settle::Settle>(),
+        entry::<audit::search::Search>(),
+        entry::<audit::gateway::SearchGateway>(),
+        entry::<session::create::Create>(),
+        entry::<session::list::List>(),
+        entry::<session::end::End>(),
+        entry::<person::me::Me>(),
+        entry::<person::change_password::ChangePassword>(),
+        entry::<openapi::Describe>(),
+    ]
+}
+
+/// The tasks of all operations, for the reserved tool.
+#[must_use]
+pub fn tasks() -> Vec<Task> {
+    entries().into_iter().map(|entry| (entry.task)()).collect()
+}
+
+/// Method and path of an operation, with its parameters filled in and percent-encoded; `None` when there is no such
+/// operation or a parameter is missing.
+///
+/// ```
+/// let (method, path) = countersign::api::address("role.end", &[("vo", "imense"), ("role", "operator")]).unwrap();
+/// assert_eq!((method, path.as_str()), (http::Method::DELETE, "/api/v1/vos/imense/roles/operator"));
+/// ```
+#[must_use]
+pub fn address(task: &str, parameters: &[(&str, &str)]) -> Option<(Method, String)> {
+    let task = tasks().into_iter().find(|known| known.name == task)?;
+    let (method, template) = task.matches.first()?.split_once(' ')?;
+    let mut path = String::new();
+    for part in template.split('/').skip(1) {
+        path.push('/');
+        match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+            None => path.push_str(part),
+            Some(variable) => {
+                let name = variable.split(':').next()?;
+                let (_, value) = parameters.iter().find(|(known, _)| *known == name)?;
+                path.push_str(&encoded(value));
+            }
+        }
+    }
+    Some((Method::from_bytes(method.as_bytes()).ok()?, path))
+}
+
+/// One segment of a path or one value of a query, percent-encoded (RFC 3986 section 2.1).
+#[must_use]
+pub fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// The service that carries out permitted operations.
+#[must_use]
+pub fn service(api: Arc<Api>) -> LocalService {
+    let table: Arc<HashMap<String, Entry>> = Arc::new(
+        entries()
+            .into_iter()
+            .map(|entry| ((entry.task)().name, entry))
+            .collect(),
+    );
+    LocalService::new(service_fn(move |request: LocalRequest| {
+        let (api, table) = (api.clone(), table.clone());
+        async move {
+            let (id, base) = (request.id, request.base.clone());
+            let answer = answer(&api, &table, request).await;
+            Ok::<_, Infallible>(answer.unwrap_or_else(|problem| refusal(&problem, &base, id)))
+        }
+    }))
+}
+
+async fn answer(
+    api: &Api,
+    table: &HashMap<String, Entry>,
+    request: LocalRequest,
+) -> Result<Response<Body>, Problem> {
+    // SECURITY: the task that was permitted decides what is done, never the request's own path.
+    let entry = table
+        .get(&request.permit.found().task.name)
+        .ok_or_else(|| Problem::new(Kind::Internal, "this task has no operation"))?;
+    let call = Call::of(&request);
+    let body = operation::read(request.request, entry.limit).await?;
+    (entry.run)(api, call, body).await
+}
+
+fn refusal(problem: &Problem, base: &str, request: RequestId) -> Response<Body> {
+    let text = problem.document(base, request).to_string() + "\n";
+    let mut response = json(
+        StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        "application/problem+json",
+        text,
+    );
+    if let Some(seconds) = problem.retry_after {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn json(status: StatusCode, kind: &'static str, text: String) -> Response<Body> {
+    let mut response = Response::new(if text.is_empty() {
+        body::empty()
+    } else {
+        body::full(text)
+    });
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+impl Api {
+    /// Writes the changes down, then commits them with the mark that `request` was applied, then lets decisions see them.
+    ///
+    /// # Errors
+    /// 503 when the log cannot take the records: then nothing is committed. 503 when the store fails to commit: then
+    /// the log says what was meant, and the mark says that it did not happen.
+    pub async fn commit(&self, request: RequestId, tx: Tx, changes: Vec<Change>) -> Result<(), Problem> {
+        self.commit_with(request, tx, changes, Vec::new()).await
+    }
+
+    /// The same with further events that the change brings about, in the same batch.
+    async fn commit_with(
+        &self,
+        request: RequestId,
+        mut tx: Tx,
+        changes: Vec<Change>,
+        further: Vec<Event>,
+    ) -> Result<(), Problem> {
+        let failed = |error: crate::store::StoreError| error.as_problem();
+        // The mark comes first, so that the transaction cannot fail on it once the records are written.
+        tx.applied(request, self.now()).await.map_err(failed)?;
+        let events = changes
+            .into_iter()
+            .map(|change| Event::Change(Box::new(ChangeEvent { request, change })))
+            .chain(further)
+            .collect();
+        // INVARIANT: the log leads, the store follows: durable records before the commit.
+        self.audit
+            .write_all(events)
+            .await
+            .map_err(|error| error.as_problem())?;
+        if let Err(error) = tx.commit().await {
+            // The answer to the commit may have been lost, not the commit.
+            if !self.db.was_applied(request).await.map_err(failed)? {
+                return Err(error.as_problem());
+            }
+        }
+        self.reload().await
+    }
+
+    /// Lets decisions see what was committed.
+    async fn reload(&self) -> Result<(), Problem> {
+        self.vos.load().await.map_err(problem)
+    }
+
+    /// After sessions ended with a committed change: nothing of them is of any use from here on.
+    async fn forget(&self, ended: Option<&SessionEnded>) -> Result<(), Problem> {
+        let Some(ended) = ended else {
+            return Ok(());
+        };
+        for session in &ended.sessions {
+            self.delegate.end_session(*session);
+        }
+        self.authenticate.forget(ended).await.map_err(problem)
+    }
+
+    /// Ends sessions: records, then store and memory.
+    async fn end(&self, ended: SessionEnded) -> Result<(), Problem> {
+        self.audit
+            .write(Event::SessionEnded(ended.clone()))
+            .await
+            .map_err(problem)?;
+        self.end_recorded(&ended).await
+    }
+
+    /// Ends sessions whose end is on record.
+    async fn end_recorded(&self, ended: &SessionEnded) -> Result<(), Problem> {
+        for session in &ended.sessions {
+            self.delegate.end_session(*session);
+        }
+        self.authenticate.end(ended).await.map_err(problem)
+    }
+
+    /// Begins a change of state.
+    async fn begin(&self) -> Result<Tx, Problem> {
+        self.db.begin_write().await.map_err(|error| error.as_problem())
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        self.vos.handle().load()
+    }
+
+    fn wrapped(&self) -> Arc<Tools> {
+        self.tools.handle().load()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.ids.clock().now()
+    }
+}
+
+/// The problem of an error, for `map_err`.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
+fn problem(error: impl AsProblem) -> Problem {
+    error.as_problem()
+}

@@ -132,6 +132,12 @@ impl Keeper {
             file.write_all(zeros.get(..piece).unwrap_or_default())?;
             file.sync_data()?;
             left -= piece as u64;
+            if held(&self.state).stop {
+                return Err(io::Error::new(
+                    io::ErrorKind::Interrupted,
+                    "the log is being closed",
+                ));
+            }
         }
         file.sync_all()
     }
@@ -152,6 +158,8 @@ impl Keeper {
     pub(crate) fn run(&self) {
         let mut outside_due = self.shared.newest.load().is_some();
         let mut last_tick = self.shared.ids.clock().monotonic();
+        // Said once, not at each attempt.
+        let (mut failing, mut short) = (false, false);
         loop {
             let Woken {
                 head,
@@ -166,9 +174,11 @@ impl Keeper {
             }
             if let Some((size, root)) = head {
                 match self.sign(size, root) {
-                    Ok(()) => outside_due = true,
+                    Ok(()) => (outside_due, failing) = (true, false),
                     Err(error) => {
-                        tracing::error!("checkpoint of size {size} not stored: {error}");
+                        if !std::mem::replace(&mut failing, true) {
+                            tracing::error!("checkpoint of size {size} not stored: {error}");
+                        }
                         self.retry((size, root));
                     }
                 }
@@ -182,8 +192,7 @@ impl Keeper {
             if ticked {
                 self.look_at_space();
             }
-            if wanted && self.shared.space() != Space::Stopped && !self.replenish() {
-                // Not again before the next tick.
+            if wanted && !self.replenish(&mut short) {
                 std::thread::sleep(TICK / 4);
             }
         }
@@ -215,17 +224,24 @@ impl Keeper {
         held(&self.state).head.get_or_insert(head);
     }
 
-    fn replenish(&self) -> bool {
+    /// Makes a spare. False when there is none to be had now.
+    fn replenish(&self, short: &mut bool) -> bool {
+        if self.shared.space() == Space::Stopped {
+            return false;
+        }
         match self.make_spare() {
             Ok(path) => {
                 held(&self.state).spares.push_back(path);
-                true
+                *short = false;
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                tracing::warn!("no spare segment could be made: {error}");
-                false
+                if !std::mem::replace(short, true) {
+                    tracing::warn!("no spare segment could be made: {error}");
+                }
             }
         }
+        !*short
     }
 
     fn sign(&self, size: u64, root: Hash) -> io::Result<()> {

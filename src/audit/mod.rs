@@ -13,7 +13,19 @@
 //!   recovery ([`Recovered::open`]).
 //! - **Tampering shows**: see [`verify`].
 //!
-//! The store follows the log, never the other way round; the [`index`] can be dropped at any time.
+//! ```no_run
+//! # use countersign::audit::{Audit, Config, LogKey};
+//! # use countersign::{id::Ids, record::{Entry, Outcome}};
+//! # async fn run(ids: Ids, entry: Entry, outcome: Outcome) -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config { folder: "log".into(), ..Config::default() };
+//! let audit = Audit::open(config, LogKey::load("keys/log.key".as_ref())?, "gw.example.org/log", ids)?.audit;
+//! let receipt = audit.intent(entry, Vec::new()).await?; // durable from here on: now the tool may be called
+//! receipt.outcome(outcome).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The store follows the log, neverthe other way round; the [`index`] can be dropped at any time.
 
 mod checkpoint;
 mod config;
@@ -120,7 +132,9 @@ impl Audit {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| AuditError::Runtime)?;
         let folder = config.folder.clone();
         let file_error = |error: std::io::Error| AuditError::from_io(&folder, &error);
-        fs::create_dir_all(&folder).map_err(file_error)?;
+        fs::create_dir_all(&folder)
+            .and_then(|()| sync_parent(&folder))
+            .map_err(file_error)?;
         check_file_system(&config)?;
         let lock = lock(&folder)?;
         let mut found = recover::recover(&config, &key.public(origin))?;
@@ -197,7 +211,7 @@ impl Audit {
             },
             true,
         )?;
-        self.wait(answer).await
+        self.wait(answer, must).await
     }
 
     fn drafts(&self, events: &[Event]) -> Result<Vec<Draft>, AuditError> {
@@ -234,11 +248,16 @@ impl Audit {
             },
             true,
         )?;
-        self.wait(answer).await
+        self.wait(answer, false).await
     }
 
-    /// Waits for the writer's acknowledgement, which alone decides, but no longer than the deadline.
-    async fn wait<T>(&self, mut answer: oneshot::Receiver<Result<T, AuditError>>) -> Result<T, AuditError> {
+    /// Waits for the writer's acknowledgement, which alone decides, but no longer than the deadline. What `must` be
+    /// written is written later all the same, so nothing is counted as refused then.
+    async fn wait<T>(
+        &self,
+        mut answer: oneshot::Receiver<Result<T, AuditError>>,
+        must: bool,
+    ) -> Result<T, AuditError> {
         let shared = &self.0.shared;
         match tokio::time::timeout(shared.config.deadline, &mut answer).await {
             Ok(Ok(result)) => result,
@@ -250,7 +269,9 @@ impl Audit {
                     return result;
                 }
                 shared.late.store(true, Ordering::Release);
-                shared.refused_one();
+                if !must {
+                    shared.refused_one();
+                }
                 Err(AuditError::Deadline(shared.config.deadline))
             }
         }
@@ -381,6 +402,12 @@ async fn answer(audit: Weak<Inner>, mut batches: mpsc::UnboundedReceiver<Vec<Ans
             }
         }
     }
+}
+
+/// Makes the creation of `folder` itself durable.
+fn sync_parent(folder: &Path) -> std::io::Result<()> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    writer::sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
 /// What stands first in the segment that recovery opens.

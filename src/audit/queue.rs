@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::checkpoint::Checkpoint;
 use super::draft::Draft;
+use super::segment::FRAME;
 use super::strangers::Strangers;
 use super::{AuditError, Config, Receipt, Space};
 use crate::clock::Timestamp;
@@ -133,34 +134,39 @@ impl Shared {
 
     /// Queues `item`. With `urgent` the writer takes it at once, else within 20 ms.
     pub(crate) fn submit(&self, item: Item, urgent: bool) -> Result<(), AuditError> {
-        let checked = self.checked(&item);
-        if checked.is_err() && !item.must {
+        let must = item.must;
+        let queued = self.check(&item).and_then(|()| self.push(item, urgent));
+        if queued.is_err() && !must {
             self.refused_one();
         }
-        checked?;
-        let ring = {
-            let mut queue = held(&self.queue);
-            let ring = if urgent {
-                !queue.urgent
-            } else {
-                queue.items.is_empty()
-            };
-            queue.records += item.drafts.len();
-            queue.urgent |= urgent;
-            queue.items.push(item);
-            ring
+        queued
+    }
+
+    fn push(&self, item: Item, urgent: bool) -> Result<(), AuditError> {
+        let mut queue = held(&self.queue);
+        if !item.must && queue.records + item.drafts.len() > self.config.queue {
+            return Err(AuditError::Full(self.config.queue));
+        }
+        let ring = if urgent {
+            !queue.urgent
+        } else {
+            queue.items.is_empty()
         };
+        queue.records += item.drafts.len();
+        queue.urgent |= urgent;
+        queue.items.push(item);
+        drop(queue);
         if ring {
             self.bell.notify_one();
         }
         Ok(())
     }
 
-    fn checked(&self, item: &Item) -> Result<(), AuditError> {
+    fn check(&self, item: &Item) -> Result<(), AuditError> {
         if self.stopped.load(Ordering::Acquire) {
             return Err(AuditError::Stopped);
         }
-        let bytes: usize = item.drafts.iter().map(Draft::bound).sum();
+        let bytes: usize = item.drafts.iter().map(|draft| draft.bound() + FRAME).sum();
         if bytes as u64 > self.config.segment_bytes / 2 {
             return Err(AuditError::TooMany(item.drafts.len()));
         }
@@ -172,9 +178,6 @@ impl Shared {
         }
         if self.space() == Space::Stopped {
             return Err(AuditError::NoSpace);
-        }
-        if held(&self.queue).records + item.drafts.len() > self.config.queue {
-            return Err(AuditError::Full(self.config.queue));
         }
         Ok(())
     }

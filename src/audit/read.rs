@@ -121,7 +121,11 @@ impl Reader {
 
     /// Moves the limit forward to `limit`, of which the caller knows that everything before it is durable.
     pub(crate) fn set_limit(&mut self, limit: u64) -> Result<(), ReadError> {
-        self.limit = self.limit.max(limit);
+        if limit > self.limit {
+            self.limit = limit;
+            // What was read ahead may be older than the records that are asked for now.
+            self.frames.forget().map_err(|source| file_error(&segment::path(&self.folder, self.segment), source))?;
+        }
         // INVARIANT: a new segment is in place before any record in it is acknowledged, so what voids the end of this
         // one is seen here before those records are asked for.
         self.next_first = self.first_of(self.segment + 1)?;

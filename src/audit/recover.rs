@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
 use super::key::VerifyingKey;
@@ -122,11 +123,14 @@ impl Scan<'_> {
             .as_ref()
             .filter(|known| known.epoch == self.found.epoch)
             .map_or(0, |known| known.size);
-        let start = self
+        let signed = self
             .headers
             .iter()
             .rposition(|header| header.first() <= known)
             .unwrap_or(0);
+        let start = self
+            .horizon(signed)
+            .map_err(|error| AuditError::from_io(self.folder, &error))?;
         let headers = std::mem::take(&mut self.headers);
         for (at, header) in headers.iter().enumerate().skip(start) {
             if at == start {
@@ -147,7 +151,26 @@ impl Scan<'_> {
         self.entries()
     }
 
-    /// Reads one segment. False when a record that was acknowledged is not whole.
+    /// Goes back from segment `start` as far as is cheap, so that a store whose recovery was itself cut short by a
+    /// crash still finds what it missed.
+    fn horizon(&self, mut start: usize) -> io::Result<usize> {
+        const BYTES: u64 = 64 * 1024 * 1024;
+        const TIME: Duration = Duration::from_secs(3600);
+        let Some(newest) = self.headers.last().map(|header| header.time.minus(TIME)) else {
+            return Ok(start);
+        };
+        let mut bytes = 0;
+        while let Some(before) = start.checked_sub(1).and_then(|before| self.headers.get(before)) {
+            bytes += fs::metadata(segment::path(self.folder, before.index))?.len();
+            if bytes > BYTES || before.time < newest {
+                break;
+            }
+            start -= 1;
+        }
+        Ok(start)
+    }
+
+    /// Reads one segment. False whena record that was acknowledged is not whole.
     fn segment(&mut self, header: &Header, until: Option<u64>, first: bool) -> Result<bool, AuditError> {
         let path = segment::path(self.folder, header.index);
         let file_error = |error: io::Error| AuditError::from_io(&path, &error);

@@ -282,8 +282,13 @@ impl Frames {
         Ok(head.check(&self.payload))
     }
 
+    /// Forgets what was read ahead of the next frame.
+    pub(crate) fn forget(&mut self) -> io::Result<()> {
+        self.reader.seek(SeekFrom::Start(self.offset)).map(|_| ())
+    }
+
     fn again<T>(&mut self) -> io::Result<Option<T>> {
-        self.reader.seek(SeekFrom::Start(self.offset))?;
+        self.forget()?;
         Ok(None)
     }
 }

@@ -5,7 +5,7 @@
 //! rebuilt all of it; [`Report::outside`] says whether one was given.
 
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, CheckpointError, next_note};
@@ -190,10 +190,13 @@ struct Run<'a> {
     report: Report,
 }
 
-/// The folder's own checkpoints, in order, read as they are needed.
+/// The folder's own checkpoints, as they were when it was begun to be verified: the gateway may write more meanwhile.
 struct Signed {
-    reader: Option<BufReader<File>>,
+    /// All of them in order, read as they are needed.
+    reader: Option<BufReader<Take<File>>>,
     next: Option<Checkpoint>,
+    /// The newest, which stands in a file of its own too.
+    newest: Option<Checkpoint>,
 }
 
 impl<'a> Run<'a> {
@@ -206,6 +209,7 @@ impl<'a> Run<'a> {
         let signed = Signed {
             reader: None,
             next: None,
+            newest: None,
         };
         Self {
             folder,
@@ -219,16 +223,16 @@ impl<'a> Run<'a> {
     }
 
     fn epoch(&mut self) -> Result<Report, VerifyError> {
+        // What they cover was durable before they were signed, so it is in the segments that are listed next.
+        self.signed.newest = super::read::newest_checkpoint(self.folder);
+        self.signed.reader = self
+            .own_checkpoints()
+            .map_err(|source| file_error(self.folder, source))?;
+        self.advance()?;
         let indexes = segment::list(self.folder).map_err(|source| file_error(self.folder, source))?;
         if indexes.is_empty() {
             return Err(VerifyError::NoLog(self.folder.to_owned()));
         }
-        self.signed.reader = match File::open(self.folder.join("checkpoints")) {
-            Ok(file) => Some(BufReader::new(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(file_error(&self.folder.join("checkpoints"), source)),
-        };
-        self.advance()?;
         for (at, index) in (0_u64..).zip(&indexes) {
             if at != *index {
                 return Err(VerifyError::SegmentMissing(at));
@@ -238,6 +242,17 @@ impl<'a> Run<'a> {
         }
         self.finish()?;
         Ok(std::mem::take(&mut self.report))
+    }
+
+    fn own_checkpoints(&self) -> io::Result<Option<BufReader<Take<File>>>> {
+        match File::open(self.folder.join("checkpoints")) {
+            Ok(file) => {
+                let length = file.metadata()?.len();
+                Ok(Some(BufReader::new(file.take(length))))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn segment(&mut self, index: u64, last: bool) -> Result<(), VerifyError> {
@@ -380,8 +395,7 @@ impl<'a> Run<'a> {
         if let Some(outside) = self.outside.filter(|outside| outside.epoch == self.report.epoch) {
             self.reaches(outside.size)?;
         }
-        // The newest one stands in a file of its own too.
-        if let Some(newest) = super::read::newest_checkpoint(self.folder) {
+        if let Some(newest) = self.signed.newest.take() {
             newest.check(self.key)?;
             self.reaches(newest.size)?;
         }

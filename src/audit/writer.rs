@@ -41,7 +41,17 @@ struct Segment {
     file: File,
     index: u64,
     offset: u64,
+    /// Where it ends.
+    size: u64,
     batch: u32,
+}
+
+impl Segment {
+    /// Whether `item` fits behind what is there and `used` more bytes.
+    fn fits(&self, used: usize, item: &Item) -> bool {
+        let bytes: usize = item.drafts.iter().map(|draft| draft.bound() + FRAME).sum();
+        self.offset + (used + bytes) as u64 <= self.size
+    }
 }
 
 /// The log's writing end.
@@ -144,13 +154,8 @@ impl Writer {
 
     /// Moves items from `waiting` into one batch of frames, opening a new segment when the present one is full.
     fn compose(&mut self, waiting: &mut VecDeque<Item>) -> io::Result<Composed> {
-        let fits = |segment: &Segment, used: usize, item: &Item, size: u64| {
-            let bytes: usize = item.drafts.iter().map(|draft| draft.bound() + FRAME).sum();
-            segment.offset + (used + bytes) as u64 <= size
-        };
-        let size = self.shared.config.segment_bytes;
         let full = match (&self.segment, waiting.front()) {
-            (Some(segment), Some(item)) => !fits(segment, 0, item, size),
+            (Some(segment), Some(item)) => !segment.fits(0, item),
             _ => true,
         };
         if full {
@@ -166,11 +171,11 @@ impl Writer {
         };
         let clock = self.shared.ids.clock();
         let (time, mono) = (clock.now(), micros(clock.monotonic()));
-        while waiting
-            .front()
-            .is_some_and(|item| fits(segment, self.batch.len(), item, size))
-        {
-            let Some(item) = waiting.pop_front() else { break };
+        while let Some(item) = waiting.pop_front() {
+            if !composed.items.is_empty() && !segment.fits(self.batch.len(), &item) {
+                waiting.push_front(item);
+                break;
+            }
             let first = composed.edge.size();
             for draft in &item.drafts {
                 add(
@@ -370,11 +375,16 @@ impl Writer {
                 return Err(error);
             }
         };
+        let offset = bytes.len() as u64;
+        // INVARIANT: every item fits into a new segment, however long its list of open requests is.
+        let least = offset + self.shared.config.segment_bytes / 2;
+        let size = self.shared.config.segment_bytes.max(least);
         self.segment = Some(Segment {
             path,
             file,
             index,
-            offset: bytes.len() as u64,
+            offset,
+            size,
             batch: 2,
         });
         self.next_index = index + 1;
@@ -404,6 +414,8 @@ impl Writer {
         let strangers = held(&self.shared.strangers).flush_before(now);
         let mut events: Vec<Event> = strangers.into_iter().map(Event::Strangers).collect();
         if self.segment.is_some() {
+            // The writer is here, so it does not hang; a deadline that was missed for want of a processor ends here.
+            self.shared.late.store(false, Ordering::Release);
             events.extend(self.shared.take_unwritten().map(unwritten_event));
         }
         if mono.saturating_sub(self.open_time) >= OPEN_TIME {

@@ -170,6 +170,9 @@ pub(super) fn initiator(head: &Parts) -> Initiator {
     };
     let by_origin = match origin {
         Header::Absent => Initiator::Unsaid,
+        // A page with `Referrer-Policy: no-referrer` sends its own forms with `null` (Fetch section 3.2); what an opaque
+        // origin sends is never `same-origin`, and a page cannot set `Sec-Fetch-Site`.
+        Header::One("null") if by_site == Initiator::Same => Initiator::Unsaid,
         Header::One(origin) if own_origin(head).is_some_and(|own| own.eq_ignore_ascii_case(origin)) => {
             Initiator::Same
         }
@@ -375,6 +378,8 @@ mod tests {
         ] {
             assert_eq!(says(foreign), Initiator::Foreign, "{foreign:?}");
         }
+        let own_form = says(&[("sec-fetch-site", "same-origin"), ("origin", "null")]);
+        assert_eq!(own_form, Initiator::Same);
         let default_port = head(&[
             ("host", "gw.example.org:443"),
             ("origin", "https://gw.example.org"),

@@ -211,22 +211,31 @@ fn no_random() -> Problem {
     super::AuthenticateError::Random(crate::id::RandomError).as_problem()
 }
 
-/// `to` if it is a plain path (with query) that a browser cannot read as another host, else `/`.
+/// Where a tool's host sends the browser in the end: `to` if it is a plain path of the tool, else `/`.
 fn safe_path(to: &str) -> &str {
+    if is_local_path(to) && !to.starts_with("/.countersign/") {
+        to
+    } else {
+        "/"
+    }
+}
+
+/// Whether `to` is a path (with query) in canonical form that no browser reads as another host.
+#[must_use]
+pub fn is_local_path(to: &str) -> bool {
     let mut bytes = to.bytes();
-    let plain = bytes.next() == Some(b'/')
+    bytes.next() == Some(b'/')
         && !matches!(bytes.next(), Some(b'/' | b'\\'))
         && to.len() <= LONGEST_PATH
         && to
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'#')
-        && !to.starts_with("/.countersign/")
-        && crate::tool::Target::parse(to).is_ok();
-    if plain { to } else { "/" }
+        && crate::tool::Target::parse(to).is_ok()
 }
 
 /// Percent-encodes everything but unreserved characters (RFC 3986 section 2.3).
-pub(super) fn percent(text: &str) -> String {
+#[must_use]
+pub fn percent(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len() * 3);
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

@@ -1,19 +1,18 @@
-//! Signing in with a password, and changing or resetting it.
+//! Signing in with a password, and beginning the session.
 
 use std::sync::Arc;
-
-use serde_json::json;
 
 use super::credential::{TOKEN_PREFIX, fresh};
 use super::session::Live;
 use super::store::{self, Stored};
-use super::subject::{Session, SessionKind, Source, Subject};
+use super::subject::{Session, SessionKind, Source};
 use super::{Authenticate, AuthenticateError};
+use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId, SessionId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Change, Hash, Login, SessionEnded};
+use crate::record::{Hash, Login};
 use crate::secret::Secret;
-use crate::store::{StoreError, Tx};
+use crate::store::StoreError;
 use crate::vo::{Person, PersonState};
 
 /// Level of assurance of a password alone (SP 800-63B-4 AAL1).
@@ -85,26 +84,6 @@ pub struct Opened {
     pub session: Arc<Session>,
     /// Its token: shown once, to the client.
     pub token: Secret<String>,
-}
-
-/// An own change of a password. Commit the transaction, then [`Authenticate::forget`] what ended.
-#[derive(Debug)]
-pub struct PasswordChange {
-    /// For the log.
-    pub change: Change,
-    /// The sessions that end with it, for the log.
-    pub ended: Option<SessionEnded>,
-}
-
-/// A reset of a password. Commit the transaction, then [`Authenticate::forget`] what ended.
-#[derive(Debug)]
-pub struct Reset {
-    /// The one-time password.
-    pub password: Secret<String>,
-    /// For the log.
-    pub change: Change,
-    /// The sessions that end with it, for the log.
-    pub ended: Option<SessionEnded>,
 }
 
 /// What looking at a name and a password gave.
@@ -393,136 +372,9 @@ impl Authenticate {
         }
         Ok((verdict, stored.map_or(0, |stored| stored.version)))
     }
-
-    /// Changes the subject's own password, and ends her other sessions. A session that was opened with a one-time
-    /// password needs no `current` one and ends as well: she signs in with the new one.
-    ///
-    /// `words` are what anybody would try for this account (tool names, her name), see [`Authenticate::judge`].
-    ///
-    /// # Errors
-    /// A [`Problem`]: the current password is wrong, the new one is weak, too many attempts, or the store failed.
-    pub async fn change_password(
-        &self,
-        tx: &mut Tx,
-        subject: &Subject,
-        passwords: (Option<&Secret<String>>, &Secret<String>),
-        words: &[String],
-        request: RequestId,
-    ) -> Result<PasswordChange, Problem> {
-        let (current, new) = passwords;
-        let (Some(person), Some(session)) = (subject.as_person(), subject.session()) else {
-            return Err(Problem::new(Kind::NoCredential, "nobody is signed in"));
-        };
-        // SECURITY: only the short session that a one-time password opened is spared the present password.
-        if !session.must_change {
-            let current = current.ok_or_else(|| {
-                Problem::new(Kind::Invalid, "the present password is needed").with("field", "current")
-            })?;
-            let checked = self.check(&person.username, current, subject.source()).await?;
-            match checked.verdict {
-                Verdict::Right { .. } => {}
-                Verdict::Wrong => {
-                    return Err(Problem::new(Kind::Invalid, "the present password is not right")
-                        .with("field", "current"));
-                }
-                other => return Err(other.problem()),
-            }
-        }
-        self.judge(person.id, new.expose(), words)
-            .map_err(|weakness| weakness.as_problem())?;
-        self.refuse_the_same(person.id, new)
-            .await
-            .map_err(|e| e.as_problem())??;
-        let hash = self
-            .0
-            .hasher
-            .hash(new)
-            .await
-            .map_err(|error| error.as_problem())?;
-        let kept = (!session.must_change).then_some(session.id);
-        let ended = self.ending_all(person.id, kept, "password_changed", Some(request));
-        let now = self.now();
-        let written = async {
-            store::set_password(tx, (person.id, person.home), &hash, None, now).await?;
-            store::end_sessions(tx, person.id, kept, "password_changed", now).await
-        };
-        written.await.map_err(|error| error.as_problem())?;
-        let before = json!({ "one_time": session.must_change });
-        let change = password_change(
-            "user.change_own_password",
-            person,
-            Some(before),
-            json!({ "one_time": false }),
-        );
-        Ok(PasswordChange { change, ended })
-    }
-
-    async fn refuse_the_same(
-        &self,
-        person: PersonId,
-        new: &Secret<String>,
-    ) -> Result<Result<(), Problem>, AuthenticateError> {
-        let stored = store::password(&self.0.db, person).await?;
-        let hash = stored.as_ref().map(|stored| stored.hash.as_str());
-        let same = self.0.hasher.verify(new, hash).await?.right;
-        Ok(match same {
-            true => Err(
-                Problem::new(Kind::WeakPassword, "it is the password that you have already")
-                    .with("reason", "unchanged"),
-            ),
-            false => Ok(()),
-        })
-    }
-
-    /// Gives an account a one-time password and ends all its sessions. Whether the caller may is for others to decide.
-    ///
-    /// # Errors
-    /// A [`Problem`] when the hash cannot be computed or the store failed.
-    pub async fn reset_password(
-        &self,
-        tx: &mut Tx,
-        person: &Person,
-        request: RequestId,
-    ) -> Result<Reset, Problem> {
-        let password = self
-            .first_password(tx, person.id, person.home)
-            .await
-            .map_err(|error| error.as_problem())?;
-        let ended = self.ending_all(person.id, None, "reset", Some(request));
-        store::end_sessions(tx, person.id, None, "reset", self.now())
-            .await
-            .map_err(|error| error.as_problem())?;
-        let after = json!({ "one_time": true, "expires": self.one_time_expiry().to_string() });
-        Ok(Reset {
-            password,
-            change: password_change("user.reset_password", person, None, after),
-            ended,
-        })
-    }
-
-    /// Gives a new account its one-time password (a part of `user.add`, whose change is the record of it).
-    ///
-    /// # Errors
-    /// [`AuthenticateError`].
-    pub async fn first_password(
-        &self,
-        tx: &mut Tx,
-        person: PersonId,
-        home: VoId,
-    ) -> Result<Secret<String>, AuthenticateError> {
-        let password = self.0.hasher.one_time()?;
-        let hash = self.0.hasher.hash(&password).await?;
-        let expires = Some(self.one_time_expiry());
-        store::set_password(tx, (person, home), &hash, expires, self.now()).await?;
-        Ok(password)
-    }
-
-    fn one_time_expiry(&self) -> crate::clock::Timestamp {
-        self.now().plus(self.0.config.one_time_lifetime)
-    }
 }
 
-fn right_password(stored: &Stored, person: &Person, now: crate::clock::Timestamp, rehash: bool) -> Verdict {
+fn right_password(stored: &Stored, person: &Person, now: Timestamp, rehash: bool) -> Verdict {
     if person.state != PersonState::Active {
         return Verdict::Suspended;
     }
@@ -535,22 +387,5 @@ fn right_password(stored: &Stored, person: &Person, now: crate::clock::Timestamp
     Verdict::Right {
         one_time: stored.one_time,
         rehash,
-    }
-}
-
-fn password_change(
-    action: &str,
-    person: &Person,
-    before: Option<serde_json::Value>,
-    after: serde_json::Value,
-) -> Change {
-    Change {
-        action: action.into(),
-        kind: "password".into(),
-        target: person.id.to_string(),
-        vo: person.home,
-        person: Some(person.id),
-        before,
-        after: Some(after),
     }
 }

@@ -18,6 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 mod basic;
+mod change;
 mod config;
 mod credential;
 mod enter;
@@ -32,12 +33,13 @@ mod subject;
 mod tests;
 mod throttle;
 
+pub use change::{NewPassword, OneTime, PasswordChange, Reset};
 pub use config::{Config, Cost};
 pub use credential::{
     COOKIE, CredentialError, NONCE_COOKIE, TOKEN_PREFIX, clear_cookie, is_navigation, nonce, set_cookie,
 };
-pub use enter::{EnterStart, Entered};
-pub use login::{Opened, Opening, PasswordChange, Prepared, Reset, SignIn, SignedIn};
+pub use enter::{EnterStart, Entered, is_local_path, percent};
+pub use login::{Opened, Opening, Prepared, SignIn, SignedIn};
 pub use password::HashError;
 pub use recognise::Refusal;
 pub use store::LoginCount;
@@ -48,7 +50,7 @@ use crate::clock::Timestamp;
 use crate::id::{Ids, PersonId, RandomError, RequestId, SessionId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::SessionEnded;
-use crate::store::{Db, StoreError};
+use crate::store::{Db, StoreError, Tx};
 use crate::vo::DirectoryHandle;
 
 /// How much later than the store a session must have been used before that is written down.
@@ -135,6 +137,22 @@ impl Authenticate {
         let rows = store::alive(&self.0.db).await?;
         self.0.sessions.reconcile(rows);
         Ok(())
+    }
+
+    /// Starts a transaction on the store that passwords and sessions are in.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn begin_write(&self) -> Result<Tx, StoreError> {
+        self.0.db.begin_write().await
+    }
+
+    /// Whether a change of state that `request` made was committed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn was_applied(&self, request: RequestId) -> Result<bool, StoreError> {
+        self.0.db.was_applied(request).await
     }
 
     /// A job of the gateway itself, as a subject.

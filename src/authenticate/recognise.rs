@@ -28,27 +28,27 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn stranger(problem: Problem) -> Self {
-        Self {
+    fn stranger(problem: Problem) -> Box<Self> {
+        Box::new(Self {
             problem,
             subject: None,
             attempted: None,
             methods: Vec::new(),
-        }
+        })
     }
 
-    fn of(subject: Subject, problem: Problem) -> Self {
-        Self {
+    fn of(subject: Subject, problem: Problem) -> Box<Self> {
+        Box::new(Self {
             problem,
             subject: Some(subject),
             attempted: None,
             methods: Vec::new(),
-        }
+        })
     }
 
     /// As it stands in a record.
     #[must_use]
-    pub fn entry(&self) -> SubjectEntry {
+    pub fn subject_entry(&self) -> SubjectEntry {
         if let Some(subject) = &self.subject {
             return subject.entry();
         }
@@ -70,13 +70,13 @@ impl Refusal {
     }
 }
 
-impl From<CredentialError> for Refusal {
+impl From<CredentialError> for Box<Refusal> {
     fn from(error: CredentialError) -> Self {
         let kind = match error {
             CredentialError::TwoAuthorizations | CredentialError::TwoCookies => Kind::TwoCredentials,
             CredentialError::Malformed => Kind::WrongCredential,
         };
-        Self::stranger(Problem::new(kind, error.to_string()))
+        Refusal::stranger(Problem::new(kind, error.to_string()))
     }
 }
 
@@ -93,7 +93,12 @@ impl Authenticate {
     /// # Errors
     /// [`Refusal`]: 400 two credentials, 401 wrong credential, 403 foreign origin or password change required,
     /// 429 too many attempts, 503 busy or store.
-    pub async fn subject(&self, head: &Parts, place: &Place, source: Source) -> Result<Subject, Refusal> {
+    pub async fn subject(
+        &self,
+        head: &Parts,
+        place: &Place,
+        source: Source,
+    ) -> Result<Subject, Box<Refusal>> {
         let cookie = match place.address {
             Address::Path => None,
             Address::Gateway | Address::ToolHost => credential::cookie(&head.headers)?,
@@ -114,7 +119,7 @@ impl Authenticate {
         refuse_until_changed(subject, place)
     }
 
-    fn bearer(&self, token: &Secret<String>, source: Source) -> Result<Subject, Refusal> {
+    fn bearer(&self, token: &Secret<String>, source: Source) -> Result<Subject, Box<Refusal>> {
         let session = self
             .0
             .sessions
@@ -136,7 +141,7 @@ impl Authenticate {
         head: &Parts,
         place: &Place,
         source: Source,
-    ) -> Result<Subject, Refusal> {
+    ) -> Result<Subject, Box<Refusal>> {
         // SECURITY: never for console or API, and only where the manifest says so.
         let allowed = place.address != Address::Gateway && place.tool.as_ref().is_some_and(|tool| tool.basic);
         if !allowed {
@@ -149,11 +154,13 @@ impl Authenticate {
         if credential::initiator(head) == Initiator::Foreign {
             return Err(Refusal::stranger(foreign_origin()));
         }
-        let refused = |refused: super::basic::BasicRefused| Refusal {
-            problem: refused.problem,
-            subject: None,
-            attempted: refused.attempted,
-            methods: vec!["pwd".into()],
+        let refused = |refused: super::basic::BasicRefused| {
+            Box::new(Refusal {
+                problem: refused.problem,
+                subject: None,
+                attempted: refused.attempted,
+                methods: vec!["pwd".into()],
+            })
         };
         let session = self.basic(username, password, source).await.map_err(refused)?;
         self.person_of(session, source)
@@ -166,7 +173,7 @@ impl Authenticate {
         head: &Parts,
         place: &Place,
         source: Source,
-    ) -> Result<Subject, Refusal> {
+    ) -> Result<Subject, Box<Refusal>> {
         let session = self
             .0
             .sessions
@@ -226,7 +233,7 @@ fn foreign_origin() -> Problem {
 }
 
 /// Another site's form must not sign a visitor in to an account of its choice.
-fn refuse_foreign_form(subject: &Subject, head: &Parts, place: &Place) -> Result<(), Refusal> {
+fn refuse_foreign_form(subject: &Subject, head: &Parts, place: &Place) -> Result<(), Box<Refusal>> {
     let own_page = place.address != Address::Path && audience(place) == Some(Audience::Everyone);
     if subject.is_anonymous()
         && own_page
@@ -239,7 +246,7 @@ fn refuse_foreign_form(subject: &Subject, head: &Parts, place: &Place) -> Result
 }
 
 /// A session that was opened with a one-time password is good for choosing a new one and nothing else.
-fn refuse_until_changed(subject: Subject, place: &Place) -> Result<Subject, Refusal> {
+fn refuse_until_changed(subject: Subject, place: &Place) -> Result<Subject, Box<Refusal>> {
     let must_change = subject.session().is_some_and(|session| session.must_change);
     if must_change && !matches!(audience(place), Some(Audience::Everyone | Audience::AnySession)) {
         let problem = Problem::new(

@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tower::util::BoxCloneService;
+use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 use zeroize::Zeroizing;
 
@@ -25,7 +25,7 @@ use super::failure::Failure;
 use super::profile::Profile;
 
 type Addresses = std::vec::IntoIter<SocketAddr>;
-type Resolver = BoxCloneService<Name, Addresses, std::io::Error>;
+type Resolver = BoxCloneSyncService<Name, Addresses, std::io::Error>;
 
 /// Largest answer that is read, in bytes.
 const LIMIT: usize = 64 * 1024 * 1024;
@@ -37,6 +37,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Client {
     base: String,
     token: Option<Zeroizing<String>>,
+    /// How to sign in again, where the token is a saved one.
+    again: Option<String>,
     http: HyperClient<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
 }
 
@@ -55,13 +57,19 @@ impl Client {
     pub(crate) fn new(base: &str, ca: Option<&str>) -> Result<Self, Failure> {
         let base = base.trim_end_matches('/').to_owned();
         if !base.starts_with("https://") {
-            return Err(Failure::usage(format!("the gateway's address `{base}` must begin with https://")));
+            return Err(Failure::usage(format!(
+                "the gateway's address `{base}` must begin with https://"
+            )));
         }
         let mut roots = rustls::RootCertStore::empty();
         match ca {
             Some(pem) => {
                 for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                    roots.add(certificate.map_err(|error| anyhow::anyhow!("the authority's PEM cannot be read: {error}"))?)?;
+                    roots.add(
+                        certificate.map_err(|error| {
+                            anyhow::anyhow!("the authority's PEM cannot be read: {error}")
+                        })?,
+                    )?;
                 }
             }
             None => {
@@ -78,7 +86,7 @@ impl Client {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let mut tcp = HttpConnector::new_with_resolver(BoxCloneService::new(tower::service_fn(resolve)));
+        let mut tcp = HttpConnector::new_with_resolver(BoxCloneSyncService::new(tower::service_fn(resolve)));
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(Duration::from_secs(10)));
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
@@ -87,13 +95,24 @@ impl Client {
             .enable_http1()
             .enable_http2()
             .wrap_connector(tcp);
-        Ok(Self { base, token: None, http: HyperClient::builder(TokioExecutor::new()).build(connector) })
+        Ok(Self {
+            base,
+            token: None,
+            again: None,
+            http: HyperClient::builder(TokioExecutor::new()).build(connector),
+        })
     }
 
     /// A client with the saved sign-in.
     pub(crate) fn saved() -> Result<Self, Failure> {
         let profile = Profile::load()?;
-        Ok(Self::new(&profile.gateway, profile.ca.as_deref())?.with_token(profile.token()))
+        let mut client = Self::new(&profile.gateway, profile.ca.as_deref())?.with_token(profile.token());
+        let ca = if profile.ca.is_some() { " --ca FILE" } else { "" };
+        client.again = Some(format!(
+            "sign in again: countersign login --gateway {}{ca} --user {}",
+            profile.gateway, profile.username
+        ));
+        Ok(client)
     }
 
     /// The same client, with a bearer token.
@@ -116,16 +135,25 @@ impl Client {
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
         let unreachable = |why: String| {
-            Failure::unreachable(format!("the gateway at {} cannot be reached: {why}", self.base))
-                .hint("is it running, and is the address right? With a private CA, give it with --ca FILE at login")
+            Failure::unreachable(format!("the gateway at {} cannot be reached: {why}", self.base)).hint(
+                "is it running, and is the address right? With a private CA, give it with --ca FILE at login",
+            )
         };
         let answer = tokio::time::timeout(TIMEOUT, self.http.request(request))
             .await
             .map_err(|_| unreachable("no answer in 60 s".into()))?
             .map_err(|error| unreachable(root_cause(&error)))?;
         let (head, body) = answer.into_parts();
-        let body = Limited::new(body, LIMIT).collect().await.map_err(|error| unreachable(error.to_string()))?.to_bytes();
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        let body = Limited::new(body, LIMIT)
+            .collect()
+            .await
+            .map_err(|error| unreachable(error.to_string()))?
+            .to_bytes();
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
     }
 
     /// Calls an operation with a JSON body and reads a JSON answer; a problem document becomes a [`Failure`].
@@ -147,12 +175,11 @@ impl Client {
             None => Bytes::new(),
         };
         let answer = self.send(request, bytes).await?;
-        answer.read()
-    }
-
-    /// `GET` an operation's answer.
-    pub(crate) async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.call(Method::GET, path, None::<&()>).await
+        let status = answer.status;
+        answer.read().map_err(|failure| match &self.again {
+            Some(again) if status == StatusCode::UNAUTHORIZED => failure.hint(again),
+            _ => failure,
+        })
     }
 }
 
@@ -160,26 +187,25 @@ impl Answer {
     /// The JSON of a success; a [`Failure`] for everything else.
     pub(crate) fn read<T: DeserializeOwned>(self) -> Result<T, Failure> {
         if self.status.is_success() {
-            let bytes = if self.body.is_empty() { &b"null"[..] } else { &self.body };
+            let bytes = if self.body.is_empty() {
+                &b"null"[..]
+            } else {
+                &self.body
+            };
             return serde_json::from_slice(bytes)
                 .map_err(|error| Failure::failed(format!("the gateway's answer cannot be read: {error}")));
         }
         let document = serde_json::from_slice(&self.body).unwrap_or(Value::Null);
-        Err(Failure::from_problem(self.status.as_u16(), document))
-    }
-}
-
-/// One path segment of the API, percent-encoded.
-pub(crate) fn segment(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+        let mut failure = Failure::from_problem(self.status.as_u16(), document);
+        let wait = self
+            .headers
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok());
+        if let Some(seconds) = wait.and_then(|value| value.parse::<u32>().ok()) {
+            failure.message.push_str(&format!("; wait {seconds} s"));
         }
+        Err(failure)
     }
-    encoded
 }
 
 /// Names below `localhost` are this machine (RFC 6761 section 6.3), whatever the system's resolver thinks of them.
@@ -198,16 +224,4 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
         cause = next;
     }
     cause.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_segment_is_one_segment_whatever_it_holds() {
-        assert_eq!(segment("monitor job"), "monitor%20job");
-        assert_eq!(segment("a/b?c"), "a%2Fb%3Fc");
-        assert_eq!(segment("ü"), "%C3%BC");
-    }
 }

@@ -15,10 +15,10 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::output::Output;
 use crate::audit::{self, Audit, LogKey};
-use crate::authenticate::{self, Authenticate};
+use crate::authenticate::Authenticate;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
-use crate::delegate::certificates;
+use crate::delegate::Delegate;
 use crate::id::{Ids, RequestId, SystemSource, random_bytes};
 use crate::record::{Change, ChangeEvent, Event};
 use crate::secret::Secret;
@@ -81,9 +81,6 @@ pub(crate) struct Init {
     /// Who gets a checkpoint of the audit log by mail every day.
     #[arg(long, value_name = "MAIL")]
     auditor: Option<String>,
-    /// Print the result as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// What `init` made.
@@ -103,10 +100,9 @@ pub(crate) struct Made {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Init) -> Result<(), Failure> {
-    let output = Output::new(args.json);
+pub(super) async fn run(args: Init, out: Output) -> Result<(), Failure> {
     let made = make(&args).await?;
-    output.show(&made, |out, made| {
+    out.show(&made, |out, made| {
         out.pairs(&[
             ("Data folder", made.data.display().to_string()),
             ("Gateway", format!("{} (listens on {})", made.gateway, args.listen)),
@@ -184,7 +180,7 @@ async fn fill(args: &Init, folder: &Path, data: &Path, sealing: &Path) -> Result
     let sealing_key = SealingKey::load(sealing)?;
     let db = config.store.open(folder).await?;
     let request: RequestId = ids.next()?;
-    let (changes, one_time) = people(args, &config, &db, &ids, (&issued, &sealing_key), request).await?;
+    let (changes, one_time) = people(args, &config, &db, &ids, (&issued, sealing_key), request).await?;
     let public = fs::read_to_string(folder.join("keys/log.pub"))?.trim().to_owned();
 
     // The first records of the log: who made what, before anything is served.
@@ -218,11 +214,13 @@ async fn people(
     config: &Config,
     db: &Db,
     ids: &Ids,
-    (issued, sealing): (&Issued, &SealingKey),
+    (issued, sealing): (&Issued, SealingKey),
     request: RequestId,
 ) -> Result<(Vec<Change>, Secret<String>), Failure> {
     let vos = Vos::new(db.clone(), DirectoryHandle::default(), ids.clone());
-    let authenticate = Authenticate::new(config.authenticate.clone(), db.clone(), vos.handle(), ids.clone());
+    let authenticate = Authenticate::open(db.clone(), vos.handle(), ids.clone(), config.authenticate.clone()).await?;
+    let delegate = Delegate::new(config.delegate.clone(), db.clone(), Some(sealing), ids.clone(), String::new());
+    let one_time = authenticate.one_time_password().await?;
     let mut tx = db.begin_write().await?;
     let mut changes = vec![vos.establish(&mut tx).await?];
     let fields = CardFields {
@@ -235,14 +233,11 @@ async fn people(
     changes.push(vos.assign(&mut tx, Directory::gateway(), SYSTEM_ADMINISTRATOR, person, None).await?);
     let (vo, change) = vos.create_vo(&mut tx, &args.vo, person).await?;
     changes.push(change);
-    let (change, one_time) = authenticate.first_password(&mut tx, person).await?;
-    changes.push(change);
-    let checked = crate::trust::certificate::check(
-        PemSource { name: "the throw-away VO certificate", text: &issued.vo.certificate },
-        PemSource { name: "its key", text: issued.vo.key.expose() },
-        &**ids.clock(),
-    )?;
-    changes.push(certificates::import(&mut tx, vo, &checked, sealing, ids).await?);
+    let one_time = authenticate.first_password(&mut tx, person, Directory::gateway(), one_time).await?;
+    let certificate = PemSource { name: "the throw-away VO certificate", text: &issued.vo.certificate };
+    let key = PemSource { name: "its key", text: issued.vo.key.expose() };
+    changes.push(delegate.import_certificate(&mut tx, vo, certificate, key).await?.change);
+    changes.push(delegate.new_assertion_key(&mut tx).await?);
     tx.applied(request, ids.clock().now()).await?;
     tx.commit().await?;
     Ok((changes, one_time))

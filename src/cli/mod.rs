@@ -1,3 +1,175 @@
-//! (skeleton)
+//! The command line: one file a family of commands, all of them over the API except the few that work on a folder.
+//!
+//! What every command promises: data on standard output and everything else on standard error; `--json` prints the data
+//! as one JSON document, and failures as one on standard error; nothing asks for confirmation; passwords never stand
+//! among the arguments; nothing turns verification off. Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 not found,
+//! 5 unreachable.
 
+mod audit;
+mod client;
+mod completions;
+mod failure;
+mod grant;
+mod init;
+mod input;
+mod operation;
+mod output;
+mod profile;
+mod quickstart;
+mod request;
+mod role;
 pub mod sample;
+mod serve;
+mod session;
+mod tool;
+mod trace;
+mod upstream;
+mod user;
+mod vo;
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::failure::Failure;
+use self::output::Output;
+
+/// An audited delegation gateway: every request is authenticated, authorised and recorded before the tool sees it.
+///
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 not found, 5 the gateway cannot be reached.
+#[derive(Debug, Parser)]
+#[command(
+    name = "countersign",
+    version,
+    verbatim_doc_comment,
+    subcommand_required = true,
+    max_term_width = 120
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print data as JSON, and failures as JSON on standard error.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Quickstart(quickstart::Quickstart),
+    Init(init::Init),
+    Serve(serve::Serve),
+    Login(session::Login),
+    Logout(session::Logout),
+    Whoami(session::Whoami),
+    #[command(subcommand)]
+    Password(session::Password),
+    #[command(subcommand)]
+    Session(session::Session),
+    #[command(subcommand)]
+    Vo(vo::Vo),
+    #[command(subcommand)]
+    User(user::User),
+    #[command(subcommand)]
+    Role(role::Role),
+    #[command(subcommand)]
+    Grant(grant::Grant),
+    #[command(subcommand)]
+    Upstream(upstream::Upstream),
+    #[command(subcommand)]
+    Tool(tool::Tool),
+    Explain(request::Explain),
+    #[command(subcommand)]
+    Request(request::Request),
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    Trace(trace::Trace),
+    Completions(completions::Completions),
+    Openapi(completions::Openapi),
+    #[command(hide = true)]
+    SampleTool(sample::SampleTool),
+}
+
+/// Runs the program on its own arguments.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    let json = cli.json;
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.is_closed() {
+                tell(&failure, json);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Help and version are answers; everything else that clap does not understand is exit code 2.
+fn misused(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && wants_json {
+        tell(
+            &Failure::usage(error.render().to_string().trim().trim_start_matches("error: ")),
+            true,
+        );
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+fn tell(failure: &Failure, json: bool) {
+    use std::io::Write;
+    let text = if json {
+        failure.document().to_string()
+    } else {
+        failure.to_string()
+    };
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn start(cli: Cli) -> Result<(), Failure> {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| Failure::failed("another TLS provider is in use"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(dispatch(cli.command, Output::new(cli.json)));
+    // A command that ended does not wait for work that nobody waits for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
+    match command {
+        Command::Quickstart(args) => quickstart::run(args).await,
+        Command::Init(args) => init::run(args, out).await,
+        Command::Serve(args) => serve::run(args, out).await,
+        Command::Login(args) => session::login(args, out).await,
+        Command::Logout(session::Logout {}) => session::logout(out).await,
+        Command::Whoami(session::Whoami {}) => session::whoami(out).await,
+        Command::Password(command) => session::own_password(command, out).await,
+        Command::Session(command) => session::sessions(command, out).await,
+        Command::Vo(command) => vo::run(command, out).await,
+        Command::User(command) => user::run(command, out).await,
+        Command::Role(command) => role::run(command, out).await,
+        Command::Grant(command) => grant::run(command, out).await,
+        Command::Upstream(command) => upstream::run(command, out).await,
+        Command::Tool(command) => tool::run(command, out).await,
+        Command::Explain(args) => request::explain(args, out).await,
+        Command::Request(command) => request::run(command, out).await,
+        Command::Audit(command) => audit::run(command, out).await,
+        Command::Trace(args) => trace::run(args, out).await,
+        Command::Completions(args) => completions::run(&args, out),
+        Command::Openapi(completions::Openapi {}) => completions::openapi(out),
+        Command::SampleTool(args) => Ok(sample::run(args).await?),
+    }
+}

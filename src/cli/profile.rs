@@ -27,7 +27,12 @@ pub(crate) struct Profile {
 impl Profile {
     /// A sign-in to be saved.
     pub(crate) const fn new(gateway: String, ca: Option<String>, username: String, token: String) -> Self {
-        Self { gateway, ca, username, token }
+        Self {
+            gateway,
+            ca,
+            username,
+            token,
+        }
     }
 
     /// The token, for the one header that carries it.
@@ -57,12 +62,16 @@ impl Profile {
     /// Reads the saved sign-in.
     pub(crate) fn load() -> Result<Self, Failure> {
         let file = Self::file()?;
-        let missing = || Failure::usage("not signed in").hint("countersign login --gateway URL [--ca FILE] --user NAME");
+        let missing = || {
+            Failure::usage("not signed in").hint("countersign login --gateway URL [--ca FILE] --user NAME")
+        };
         let text = fs::read_to_string(&file).map_err(|_| missing())?;
         let mode = fs::metadata(&file)?.permissions().mode() & 0o077;
         if mode != 0 {
-            return Err(Failure::failed(format!("`{}` can be read by others", file.display()))
-                .hint(format!("chmod 600 {}", file.display())));
+            return Err(
+                Failure::failed(format!("`{}` can be read by others", file.display()))
+                    .hint(format!("chmod 600 {}", file.display())),
+            );
         }
         serde_json::from_str(&text).map_err(|_| missing())
     }
@@ -76,7 +85,11 @@ impl Profile {
         }
         let part = file.with_extension("part");
         let _ = fs::remove_file(&part);
-        let mut to = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+        let mut to = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&part)?;
         to.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
         to.sync_all()?;
         fs::rename(&part, &file)?;

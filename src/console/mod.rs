@@ -1,1 +1,328 @@
-//! (skeleton)
+//! The pages of the gateway itself: login, choice of a password, "my access", problems; and the way from the gateway's
+//! host to a tool's own host and out again.
+//!
+//! Server-rendered, without script, readable on a phone and in the dark. Every page and action is a task of the
+//! reserved tool `countersign` and comes here through the pipeline, like any other request; [`Console::service`]
+//! dispatches on the task that was permitted, never on the path.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Response, StatusCode};
+use tower::service_fn;
+
+mod access;
+mod answer;
+mod enter;
+mod form;
+mod login;
+mod pages;
+mod password;
+#[cfg(test)]
+mod tests;
+
+use crate::audit::Audit;
+use crate::authenticate::{Authenticate, is_local_path, is_navigation, percent};
+use crate::authorize::Authorize;
+use crate::body::Body;
+use crate::delegate::Delegate;
+use crate::forward::{LocalRequest, LocalService};
+use crate::gateway::Pages;
+use crate::id::{Ids, RequestId};
+use crate::problem::{Kind, Problem};
+use crate::tool::{self, Address, Audience, Place, Task, ToolsHandle};
+use crate::vo::Vos;
+
+/// Name of the service, as tasks name it.
+pub const SERVICE: &str = "console";
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub struct Console(Arc<Inner>);
+
+struct Inner {
+    authenticate: Authenticate,
+    authorize: Authorize,
+    audit: Audit,
+    tools: ToolsHandle,
+    vos: Vos,
+    delegate: Arc<Delegate>,
+    ids: Ids,
+}
+
+impl std::fmt::Debug for Console {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Console(..)")
+    }
+}
+
+/// The tasks of the console, for the reserved tool.
+#[must_use]
+pub fn tasks() -> Vec<Task> {
+    use tool::Kind::{Asset, Create, Delete, Read, Update};
+    let to = || Some(vec!["to".to_owned(), "note".to_owned()]);
+    let form = |task: Task| Task {
+        max_body: Some(form::LIMIT as u64),
+        strict: true,
+        ..task
+    };
+    vec![
+        Task {
+            query: to(),
+            ..task("console.home", "GET /", Read, Audience::AnyPerson)
+        },
+        Task {
+            query: to(),
+            ..task("console.login_page", "GET /login", Read, Audience::Everyone)
+        },
+        form(task("console.login", "POST /login", Create, Audience::Everyone)),
+        Task {
+            query: to(),
+            ..task(
+                "console.password_page",
+                "GET /password",
+                Read,
+                Audience::AnySession,
+            )
+        },
+        form(task(
+            "console.password",
+            "POST /password",
+            Update,
+            Audience::AnySession,
+        )),
+        form(task(
+            "console.logout",
+            "POST /.countersign/logout",
+            Delete,
+            Audience::AnySession,
+        )),
+        Task {
+            query: Some(["host", "nonce", "to", "code"].map(str::to_owned).to_vec()),
+            // SECURITY: a code is a credential for 30 s.
+            sensitive: vec!["code".into()],
+            ..task(
+                "console.enter",
+                "GET /.countersign/enter",
+                Read,
+                Audience::Everyone,
+            )
+        },
+        task("console.me", "GET /.countersign/me", Read, Audience::AnyPerson),
+        task(
+            "console.problems",
+            "GET /.countersign/problems",
+            Read,
+            Audience::Everyone,
+        ),
+        task(
+            "console.problem",
+            "GET /.countersign/problems/{problem:slug}",
+            Read,
+            Audience::Everyone,
+        ),
+        task(
+            "console.asset",
+            "GET /.countersign/assets/{file:slug}",
+            Asset,
+            Audience::Everyone,
+        ),
+        task("jwks", "GET /.countersign/jwks.json", Read, Audience::Everyone),
+    ]
+}
+
+fn task(name: &str, matches: &str, kind: tool::Kind, audience: Audience) -> Task {
+    Task {
+        name: name.into(),
+        matches: vec![matches.into()],
+        kind,
+        audience,
+        resource: None,
+        creates: Vec::new(),
+        filter: None,
+        deletes: false,
+        query: Some(Vec::new()),
+        sensitive: Vec::new(),
+        strict: false,
+        max_body: Some(0),
+        timeout: None,
+        home_only: false,
+        local: Some(SERVICE),
+    }
+}
+
+impl Console {
+    /// The console over the parts it shows and acts with.
+    #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of the gateway, named by their types"
+    )]
+    pub fn new(
+        authenticate: Authenticate,
+        authorize: Authorize,
+        audit: Audit,
+        tools: ToolsHandle,
+        vos: Vos,
+        delegate: Arc<Delegate>,
+        ids: Ids,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            authenticate,
+            authorize,
+            audit,
+            tools,
+            vos,
+            delegate,
+            ids,
+        }))
+    }
+
+    /// The service that carries out permitted requests.
+    #[must_use]
+    pub fn service(&self) -> LocalService {
+        let console = self.clone();
+        LocalService::new(service_fn(move |request: LocalRequest| {
+            let console = console.clone();
+            async move {
+                let id = request.id;
+                let answer = console.answer(request).await;
+                Ok::<_, Infallible>(
+                    answer.unwrap_or_else(|problem| answer::refused(&problem, pages::problem(&problem, id))),
+                )
+            }
+        }))
+    }
+
+    async fn answer(&self, request: LocalRequest) -> Result<Response<Body>, Problem> {
+        // SECURITY: the task that was permitted decides what is done, never the request's own path.
+        let permit = Arc::clone(&request.permit);
+        match permit.found().task.name.as_str() {
+            "console.home" => self.home(&request),
+            "console.login_page" => Ok(self.login_page(&request)),
+            "console.login" => self.login(request).await,
+            "console.password_page" => self.password_page(&request),
+            "console.password" => self.password(request).await,
+            "console.logout" => self.logout(request).await,
+            "console.enter" => self.enter(request).await,
+            "console.me" => self.me(&request),
+            "console.problems" => Ok(answer::page(StatusCode::OK, pages::kinds())),
+            "console.problem" => problem_type(parameter(&request, "problem")),
+            "console.asset" => asset(parameter(&request, "file")),
+            "jwks" => Ok(answer::json(&self.0.delegate.jwks())),
+            _ => Err(Problem::new(Kind::Internal, "this task has no page")),
+        }
+    }
+
+    fn home(&self, request: &LocalRequest) -> Result<Response<Body>, Problem> {
+        let access = self.access(request).ok_or_else(nobody)?;
+        let page = pages::home(&note(parameter(request, "note")), &access, &request.base);
+        Ok(answer::page(StatusCode::OK, page))
+    }
+
+    fn me(&self, request: &LocalRequest) -> Result<Response<Body>, Problem> {
+        let access = self.access(request).ok_or_else(nobody)?;
+        let value = serde_json::to_value(access)
+            .map_err(|_| Problem::new(Kind::Internal, "the answer cannot be written"))?;
+        Ok(answer::json(&value))
+    }
+
+    /// Where a browser that navigates and is not signed in (or has yet to choose a password) is sent instead of a
+    /// refusal: on the gateway's host to the login page, on a tool's host over the gateway and back.
+    #[must_use]
+    pub fn sign_in(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>> {
+        if !is_navigation(head) {
+            return None;
+        }
+        let to = place.target.as_str();
+        match place.address {
+            Address::Path => None,
+            Address::Gateway => Some(answer::see_other(&login::address(to, ""))),
+            Address::ToolHost => {
+                let start = self.0.authenticate.enter_start(&place.host, to).ok()?;
+                let response = answer::see_other(&format!("{base}{}", start.location));
+                Some(answer::with_cookie(response, &start.cookie))
+            }
+        }
+    }
+}
+
+impl Pages for Console {
+    fn problem(&self, problem: &Problem, request: RequestId) -> String {
+        pages::problem(problem, request)
+    }
+
+    fn sign_in(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>> {
+        Self::sign_in(self, head, place, base)
+    }
+}
+
+fn problem_type(name: &str) -> Result<Response<Body>, Problem> {
+    let kind = Kind::ALL.iter().find(|kind| kind.name() == name);
+    kind.map(|kind| answer::page(StatusCode::OK, pages::kind(*kind)))
+        .ok_or_else(|| Problem::new(Kind::NotFound, "there is no problem of this name"))
+}
+
+fn asset(name: &str) -> Result<Response<Body>, Problem> {
+    match name {
+        "console.css" => Ok(answer::file(
+            "text/css; charset=utf-8",
+            include_str!("console.css"),
+        )),
+        "icon.svg" => Ok(answer::file("image/svg+xml", include_str!("icon.svg"))),
+        _ => Err(Problem::new(Kind::NotFound, "there is no such file")),
+    }
+}
+
+fn nobody() -> Problem {
+    Problem::new(Kind::NoCredential, "nobody is signed in")
+}
+
+/// A parameter that the task took from the path or the query; empty when it is not there.
+fn parameter<'a>(request: &'a LocalRequest, name: &str) -> &'a str {
+    request
+        .permit
+        .found()
+        .parameters
+        .get(name)
+        .map_or("", String::as_str)
+}
+
+/// Where to go afterwards: a path on this host, else home.
+fn local(to: &str) -> &str {
+    // SECURITY: what a link says of where to go is followed on this host only.
+    if is_local_path(to) { to } else { "/" }
+}
+
+/// The notes that an address can ask a page to show; free text never comes from an address.
+fn note(name: &str) -> pages::Said {
+    match name {
+        "changed" => pages::Said::Good("Your password is changed. Sign in with the new one."),
+        "saved" => pages::Said::Good("Your password is changed, and your other sessions have ended."),
+        "signed-out" => pages::Said::Good("You are signed out here and at all tools."),
+        _ => pages::Said::Nothing,
+    }
+}
+
+/// Whether the client would rather have a page than a bare status.
+fn wants_page(head: &http::HeaderMap) -> bool {
+    let accept = head
+        .get(http::header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// An address with a query parameter more, where the value is not empty.
+fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
+    let mut address = path.to_owned();
+    let mut mark = '?';
+    for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+        address.push(mark);
+        address.push_str(name);
+        address.push('=');
+        address.push_str(&percent(value));
+        mark = '&';
+    }
+    address
+}

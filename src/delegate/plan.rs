@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, header};
 
+use crate::audit::Receipt;
 use crate::authorize::Permit;
 use crate::id::{PersonId, RequestId, SessionId, VoId};
 use crate::record::{DelegationEntry, Event, Hash, Mint, SignedEntry};
@@ -129,11 +130,10 @@ impl Delegate {
     ///
     /// # Errors
     /// [`DelegateError`] when the VO's key does not sign, or the proxy cannot be entered into the map: then it is not used.
-    #[cfg(any())]
     pub async fn credential(
         &self,
         plan: Plan,
-        receipt: &crate::audit::Receipt,
+        receipt: &Receipt,
     ) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
         let work = plan.work(receipt.request())?;
         self.deliver(work, &Durable::by(receipt)).await

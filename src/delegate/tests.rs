@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::{Clock, HandClock, SystemClock};
 use crate::id::{RequestId, SystemSource};
 use crate::problem::{AsProblem, Kind};
-use crate::record::{Ending, Hash, Outcome};
+use crate::record::{Ending, Entry, Hash, Outcome, PlaceEntry, SubjectEntry};
 use crate::secret::Secret;
 use crate::tool::{Delegation, ProxyPolicy, ProxySettings, Tool, ToolTarget, VoRef};
 use crate::trust::certificate::Source;
@@ -298,6 +298,48 @@ async fn a_plan_is_carried_out_only_for_its_own_request() {
         plan.work(world.id()),
         Err(DelegateError::ForeignReceipt)
     ));
+}
+
+#[tokio::test]
+async fn the_key_signs_with_the_receipt_of_its_own_request_and_the_mint_record_is_in_the_log() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = crate::audit::Config {
+        folder: folder.path().join("log"),
+        segment_bytes: 256 * 1024,
+        min_free_bytes: 0,
+        stop_free_bytes: 0,
+        allow_any_fs: true,
+        ..crate::audit::Config::default()
+    };
+    let key = crate::audit::LogKey::generate(&**world.ids.random()).unwrap();
+    let audit = crate::audit::Audit::open(config, key, "gw.localhost/log", world.ids.clone())
+        .unwrap()
+        .audit;
+    let receipt = async |plan: &Plan| {
+        let entry = Entry {
+            request: plan.request(),
+            subject: SubjectEntry::default(),
+            place: PlaceEntry::default(),
+            parameters: std::collections::BTreeMap::new(),
+            resource: None,
+            decision: None,
+            delegation: Some(plan.entry()),
+            source: "local".to_owned(),
+        };
+        audit.intent(entry, plan.events()).await.unwrap()
+    };
+    let plan = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
+    let other = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
+    let before = audit.size();
+    let (own, foreign) = (receipt(&plan).await, receipt(&other).await);
+    assert_eq!(audit.size() - before, 4, "two intents, each with its mint record");
+    let (_, signed) = world.delegate.credential(plan, &own).await.unwrap();
+    assert!(signed.is_some());
+    let refused = world.delegate.credential(other, &own).await.unwrap_err();
+    assert!(matches!(refused, DelegateError::ForeignReceipt));
+    drop((own, foreign));
+    audit.close("test").await;
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ impl Refused {
 ///
 /// # Errors
 /// [`Refused`], saying why not.
-pub fn check(address: SocketAddr, allow_local: bool, own: &OwnListeners) -> Result<(), Refused> {
+pub(super) fn check(address: SocketAddr, allow_local: bool, own: &OwnListeners) -> Result<(), Refused> {
     // SECURITY: a name that a VO gave may resolve to anything; without this a tool could be the gateway itself, a cloud's
     // metadata service or a neighbour that trusts this machine.
     let ip = embedded(address.ip());

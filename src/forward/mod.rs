@@ -10,7 +10,6 @@
 mod address;
 mod config;
 mod connect;
-mod credential;
 mod error;
 mod local;
 mod names;
@@ -23,7 +22,6 @@ mod tests;
 
 pub use address::{OwnListeners, Refused};
 pub use config::Config;
-pub use credential::Credential;
 pub use error::ForwardError;
 pub use local::{LocalRequest, LocalService};
 pub use names::claims_identity;

@@ -1,5 +1,7 @@
 //! Which header names are whose: the lists behind promise 8, and one way to compare spellings.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName};
 
 /// Headers that end at the next hop (RFC 9110 section 7.6.1, with those that older programs still obey).
@@ -97,22 +99,23 @@ const OUR_COOKIE: &str = "countersign";
 /// One spelling for all that a program may take for the same name: lower case, `-` for everything else.
 ///
 /// CGI, WSGI and their kin fold `X-User`, `x_user` and often `x.user` or `x!user` into one variable.
-#[must_use]
-pub fn folded(name: &str) -> String {
-    name.chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
-        .collect()
+fn folded(name: &str) -> Cow<'_, str> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if name.bytes().all(plain) {
+        return Cow::Borrowed(name);
+    }
+    let fold = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
+    Cow::Owned(name.chars().map(fold).collect())
 }
 
 /// Whether the name, in any spelling, is one of the gateway's own.
-#[must_use]
-pub fn is_ours(name: &str) -> bool {
+pub(super) fn is_ours(name: &str) -> bool {
     folded(name).starts_with(OURS)
 }
 
@@ -123,18 +126,16 @@ pub fn claims_identity(headers: &HeaderMap) -> Option<&HeaderName> {
 }
 
 /// Whether a client's header of this name never reaches a tool.
-#[must_use]
 pub(super) fn is_claim(name: &str) -> bool {
     let folded = folded(name);
     // A name that folds into another goes whatever it says: no client needs it, and tools fold it.
     !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         || folded.starts_with(OURS)
-        || CLAIMS.contains(&folded.as_str())
+        || CLAIMS.contains(&&*folded)
         || CLAIM_PREFIXES.iter().any(|prefix| folded.starts_with(prefix))
 }
 
 /// Whether the header ends at this hop.
-#[must_use]
 pub(super) fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name)
 }
@@ -156,7 +157,6 @@ pub(super) fn drop_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Whether a cookie of this name is the gateway's.
-#[must_use]
 pub(super) fn is_our_cookie(name: &str) -> bool {
     let name = name.trim().trim_matches('"').to_ascii_lowercase();
     let bare = name

@@ -8,9 +8,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::credential::Credential;
 use super::names;
 use crate::authenticate::Source;
+use crate::delegate::Credential;
 use crate::id::{PersonId, RequestId};
 use crate::tool::{Address, Tool};
 use crate::vo::UpstreamAddress;

@@ -15,35 +15,17 @@ use tokio::net::{TcpListener, UnixListener};
 use super::*;
 use crate::authenticate::Source;
 use crate::body::{self, Body, BoxError};
-use crate::id::{PersonId, RequestId, ToolId, UpstreamId, VoId};
+use crate::delegate::Credential;
+use crate::id::{PersonId, RequestId, UpstreamId, VoId};
 use crate::problem::{AsProblem, Kind};
-use crate::tool::{Address, Delegation, ProxyPolicy, ProxySettings, Tool, ToolTarget};
+use crate::tool::{Address, Tool};
 use crate::vo::{Upstream, UpstreamAddress};
 
 pub(super) fn tool() -> Tool {
     Tool {
-        id: ToolId::from(uuid::Uuid::from_u128(7)),
         name: "jobs".into(),
-        version: 1,
-        target: ToolTarget::Upstream("ce".into()),
-        hosts: vec!["jobs.gw.example.org".into()],
-        delegation: Delegation::None,
-        credential_header: None,
-        proxy: ProxySettings {
-            lifetime: Duration::from_secs(3_600),
-            policy: ProxyPolicy::InheritAll,
-            path_length: None,
-        },
-        basic: false,
-        strict: false,
-        upstream_host_header: None,
-        foreign_authorization: false,
         keep_cookies: true,
-        origins: Vec::new(),
-        unique: Vec::new(),
-        routes: crate::tool::Routes::default(),
-        tasks: Vec::new(),
-        manifest: String::new(),
+        ..Tool::own(Vec::new()).unwrap()
     }
 }
 

@@ -22,11 +22,11 @@ use crate::audit::Receipt;
 use crate::authorize::Permit;
 use crate::body::{self, Body, BoxError};
 use crate::delegate::Plan;
-use crate::forward::{ForwardError, Identity, LocalRequest, Outgoing};
+use crate::forward::{self, Identity, LocalRequest, Outgoing};
 use crate::id::RequestId;
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{CreatedEntry, DeletedEntry, Ending, Event, Outcome, SignedEntry};
-use crate::tool::{Task, Tool, ToolTarget, answer};
+use crate::tool::{self, Task, Tool, ToolTarget, Whose};
 
 /// Answers up to this size are read whole before the head is sent on.
 const WHOLE: u64 = 64 * 1024;
@@ -43,12 +43,11 @@ impl Pipeline {
     /// Does what was permitted, in its own task, and hands back the answer's head as soon as it may be shown.
     pub(super) async fn act(
         self: &Arc<Self>,
-        x: &mut Exchange,
-        permit: Permit,
-        plan: Plan,
-        receipt: Receipt,
+        x: &Exchange,
+        body: Body,
+        (permit, plan, receipt): (Permit, Plan, Receipt),
     ) -> Result<Response<Body>, Stop> {
-        let (head, body) = (x.head.clone(), x.body.take().unwrap_or_else(body::empty));
+        let head = x.head.clone();
         let place = Box::new(permit.place().clone());
         let (send, answer) = oneshot::channel();
         let act = Act {
@@ -64,7 +63,10 @@ impl Pipeline {
         match answer.await {
             Ok(Ok(response)) => Ok(self.answers.dress(response, x.id, &place)),
             Ok(Err(problem)) => Ok(self.answers.acted(&x.head, x.id, &place, &problem)),
-            Err(_) => Err(Stop::Failed(Some(place), Problem::new(Kind::Internal, "the request broke off in the gateway"))),
+            Err(_) => Err(Stop::Failed(
+                Some(place),
+                Problem::new(Kind::Internal, "the request broke off in the gateway"),
+            )),
         }
     }
 }
@@ -95,15 +97,29 @@ struct End {
 
 impl End {
     const fn new(ending: Ending) -> Self {
-        Self { ending, status: None, tool_status: None, error: None, created: Vec::new(), deleted: Vec::new() }
+        Self {
+            ending,
+            status: None,
+            tool_status: None,
+            error: None,
+            created: Vec::new(),
+            deleted: Vec::new(),
+        }
     }
 
     fn answered(status: StatusCode) -> Self {
-        Self { status: Some(status.as_u16()), ..Self::new(Ending::Answered) }
+        Self {
+            status: Some(status.as_u16()),
+            ..Self::new(Ending::Answered)
+        }
     }
 
     fn problem(ending: Ending, problem: &Problem) -> Self {
-        Self { status: Some(problem.kind.status()), error: Some(problem.kind.name().into()), ..Self::new(ending) }
+        Self {
+            status: Some(problem.kind.status()),
+            error: Some(problem.kind.name().into()),
+            ..Self::new(ending)
+        }
     }
 }
 
@@ -119,37 +135,79 @@ impl Act {
                 self.signed = signed;
                 credential
             }
-            Err(error) => return self.fail(End::problem(Ending::Failed, &error.as_problem()), error.as_problem(), receipt, answer).await,
+            Err(error) => {
+                return self
+                    .fail(
+                        End::problem(Ending::Failed, &error.as_problem()),
+                        error.as_problem(),
+                        receipt,
+                        answer,
+                    )
+                    .await;
+            }
         };
         let outgoing = match self.outgoing(request, credential) {
             Ok(outgoing) => outgoing,
-            Err(problem) => return self.fail(End::problem(Ending::ToolFailed, &problem), problem, receipt, answer).await,
+            Err(problem) => {
+                return self
+                    .fail(
+                        End::problem(Ending::ToolFailed, &problem),
+                        problem,
+                        receipt,
+                        answer,
+                    )
+                    .await;
+            }
         };
         match self.pipeline.forward.send(outgoing).await {
             Ok(response) => self.answered(response, &task, receipt, answer).await,
             Err(error) => {
                 let problem = error.as_problem();
-                let ending = if matches!(error, ForwardError::RefusedAddress { .. }) { Ending::NotSent } else { Ending::ToolFailed };
-                self.fail(End::problem(ending, &problem), problem, receipt, answer).await;
+                let ending = if error.sent() {
+                    Ending::ToolFailed
+                } else {
+                    Ending::NotSent
+                };
+                let end = End {
+                    error: Some(error.word().into()),
+                    ..End::problem(ending, &problem)
+                };
+                self.fail(end, problem, receipt, answer).await;
             }
         }
     }
 
     /// The request as the tool will see it.
-    fn outgoing(&self, request: http::Request<Body>, credential: crate::delegate::Credential) -> Result<Outgoing, Problem> {
+    fn outgoing(
+        &self,
+        request: http::Request<Body>,
+        credential: crate::delegate::Credential,
+    ) -> Result<Outgoing, Problem> {
         let (permit, place) = (&self.permit, self.permit.place());
-        let missing = || Problem::new(Kind::ToolUnreachable, "the tool's upstream is not registered any more");
-        let (Some(tool), Some(vo)) = (&place.tool, &place.vo) else { return Err(missing()) };
-        let ToolTarget::Upstream(name) = &tool.target else { return Err(missing()) };
-        let upstream = self.pipeline.directory.load().upstream(vo.id, name).cloned().ok_or_else(missing)?;
+        let missing = || {
+            Problem::new(
+                Kind::ToolUnreachable,
+                "the tool's upstream is not registered any more",
+            )
+        };
+        let (Some(tool), Some(vo)) = (&place.tool, &place.vo) else {
+            return Err(missing());
+        };
+        let ToolTarget::Upstream(name) = &tool.target else {
+            return Err(missing());
+        };
+        let upstream = self
+            .pipeline
+            .directory
+            .load()
+            .upstream(vo.id, name)
+            .cloned()
+            .ok_or_else(missing)?;
         let task = &permit.found().task;
         let (head, body) = request.into_parts();
         let mut headers = head.headers;
         if task.filter.is_some() {
-            for name in FILTER_DROPS {
-                headers.remove(name);
-            }
-            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            forward::ask_for_whole_list(&mut headers);
         }
         Ok(Outgoing {
             method: place.method.clone(),
@@ -173,10 +231,19 @@ impl Act {
     }
 
     /// One of the gateway's own operations.
-    async fn local(mut self, service: &'static str, request: http::Request<Body>, task: &Task, receipt: Receipt, answer: Answer) {
+    async fn local(
+        mut self,
+        service: &'static str,
+        request: http::Request<Body>,
+        task: &Task,
+        receipt: Receipt,
+        answer: Answer,
+    ) {
         let Some(service) = self.pipeline.locals.get(service).cloned() else {
             let problem = Problem::new(Kind::Internal, "this operation has no service");
-            return self.fail(End::problem(Ending::Failed, &problem), problem, receipt, answer).await;
+            return self
+                .fail(End::problem(Ending::Failed, &problem), problem, receipt, answer)
+                .await;
         };
         let (head, body) = request.into_parts();
         let body = Counted::new(body, self.sent.clone(), task.max_body).boxed_unsync();
@@ -193,23 +260,43 @@ impl Act {
         let (head, body) = response.into_parts();
         let Ok(whole) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
             let problem = Problem::new(Kind::Internal, "the operation broke off");
-            return self.fail(End::problem(Ending::Failed, &problem), problem, receipt, answer).await;
+            return self
+                .fail(End::problem(Ending::Failed, &problem), problem, receipt, answer)
+                .await;
         };
         self.received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
-        self.whole(End::answered(head.status), Response::from_parts(head, body::full(whole)), task, receipt, answer).await;
+        self.whole(
+            End::answered(head.status),
+            Response::from_parts(head, body::full(whole)),
+            task,
+            receipt,
+            answer,
+        )
+        .await;
     }
 
     /// The tool answered: its own refusal, a list to narrow, something made or removed, or just bytes.
-    async fn answered(mut self, response: Response<Body>, task: &Task, receipt: Receipt, answer: Answer) {
+    async fn answered(self, response: Response<Body>, task: &Task, receipt: Receipt, answer: Answer) {
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            let problem = Problem::new(Kind::DeniedByResource, format!("the resource answered {}", status.as_u16()));
-            let end = End { tool_status: Some(status.as_u16()), ..End::problem(Ending::DeniedByResource, &problem) };
+            let problem = Problem::new(
+                Kind::DeniedByResource,
+                format!("the resource answered {}", status.as_u16()),
+            );
+            let end = End {
+                tool_status: Some(status.as_u16()),
+                ..End::problem(Ending::DeniedByResource, &problem)
+            };
             return self.fail(end, problem, receipt, answer).await;
         }
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            let problem = Problem::new(Kind::ToolAnswer, "the tool switched protocols without being asked");
-            return self.fail(End::problem(Ending::Withheld, &problem), problem, receipt, answer).await;
+            let problem = Problem::new(
+                Kind::ToolAnswer,
+                "the tool switched protocols without being asked",
+            );
+            return self
+                .fail(End::problem(Ending::Withheld, &problem), problem, receipt, answer)
+                .await;
         }
         if task.filter.is_some() && status.is_success() && self.permit.place().method != http::Method::HEAD {
             return self.narrowed(response, task, receipt, answer).await;
@@ -217,8 +304,16 @@ impl Act {
         if !task.creates.is_empty() || (task.deletes && status.is_success()) {
             return self.made(response, task, receipt, answer).await;
         }
-        let small = response.body().size_hint().upper().is_some_and(|upper| upper <= WHOLE);
-        if small { self.small(response, task, receipt, answer).await } else { self.stream(response, task, receipt, answer).await }
+        let small = response
+            .body()
+            .size_hint()
+            .upper()
+            .is_some_and(|upper| upper <= WHOLE);
+        if small {
+            self.small(response, task, receipt, answer).await
+        } else {
+            self.stream(response, task, receipt, answer).await
+        }
     }
 
     /// A short answer: read whole, so that its outcome precedes its head.
@@ -228,9 +323,24 @@ impl Act {
             Ok((whole, trailers)) => {
                 self.received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
                 let body = flow::whole(whole, trailers);
-                self.whole(End::answered(head.status), Response::from_parts(head, body), task, receipt, answer).await;
+                self.whole(
+                    End::answered(head.status),
+                    Response::from_parts(head, body),
+                    task,
+                    receipt,
+                    answer,
+                )
+                .await;
             }
-            Err(problem) => self.fail(End::problem(Ending::ToolFailed, &problem), problem, receipt, answer).await,
+            Err(problem) => {
+                self.fail(
+                    End::problem(Ending::ToolFailed, &problem),
+                    problem,
+                    receipt,
+                    answer,
+                )
+                .await
+            }
         }
     }
 
@@ -243,30 +353,50 @@ impl Act {
             }
             Err(problem) => {
                 tracing::error!(request.id = %self.id, "a list was withheld from request {}: {}", self.id, problem.detail);
-                self.fail(End::problem(Ending::Withheld, &problem), problem, receipt, answer).await;
+                self.fail(End::problem(Ending::Withheld, &problem), problem, receipt, answer)
+                    .await;
             }
         }
     }
 
     async fn narrow(&mut self, response: Response<Body>, task: &Task) -> Result<Response<Body>, Problem> {
         let withheld = |detail: String| Problem::new(Kind::ToolAnswer, detail);
-        let Some(rule) = &task.filter else { return Err(withheld("the task has no filter".into())) };
+        let Some(rule) = &task.filter else {
+            return Err(withheld("the task has no filter".into()));
+        };
         let (mut head, body) = response.into_parts();
         if head.status != StatusCode::OK {
-            return Err(withheld(format!("the list came with status {}, which cannot be checked", head.status.as_u16())));
+            return Err(withheld(format!(
+                "the list came with status {}, which cannot be checked",
+                head.status.as_u16()
+            )));
         }
         if head.headers.contains_key(header::CONTENT_ENCODING) {
-            return Err(withheld("the list came encoded although it was asked for plain".into()));
+            return Err(withheld(
+                "the list came encoded although it was asked for plain".into(),
+            ));
         }
         let (whole, _) = flow::collect(body, rule.limit).await?;
         self.received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
-        let list = answer::List::read(rule, &whole).map_err(|error| withheld(error.to_string()))?;
-        let keep = self.pipeline.authorize.visible(&self.permit, &rule.kind, list.ids()).await?;
-        let narrowed = list.keep(&keep).map_err(|error| withheld(error.to_string()))?;
-        for name in [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
+        let list = rule.read(&whole).map_err(|error| error.as_problem())?;
+        let keep = self
+            .pipeline
+            .authorize
+            .visible(&self.permit, &rule.kind, list.ids())
+            .await?;
+        let narrowed = list.keep(&keep).map_err(|error| error.as_problem())?;
+        for name in [
+            header::ETAG,
+            header::LAST_MODIFIED,
+            header::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING,
+        ] {
             head.headers.remove(name);
         }
-        head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+        head.headers.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-store"),
+        );
         Ok(Response::from_parts(head, body::full(narrowed)))
     }
 
@@ -275,14 +405,26 @@ impl Act {
         let (head, body) = response.into_parts();
         let (whole, trailers) = match flow::collect(body, CREATED_LIMIT).await {
             Ok(read) => read,
-            Err(problem) => return self.fail(End::problem(Ending::ToolFailed, &problem), problem, receipt, answer).await,
+            Err(problem) => {
+                return self
+                    .fail(
+                        End::problem(Ending::ToolFailed, &problem),
+                        problem,
+                        receipt,
+                        answer,
+                    )
+                    .await;
+            }
         };
         self.received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
         let mut end = End::answered(head.status);
         match self.created(task, &head, &whole) {
             Ok(created) => end.created = created,
             Err(problem) => {
-                end = End { tool_status: Some(head.status.as_u16()), ..End::problem(Ending::Withheld, &problem) };
+                end = End {
+                    tool_status: Some(head.status.as_u16()),
+                    ..End::problem(Ending::Withheld, &problem)
+                };
                 return self.fail(end, problem, receipt, answer).await;
             }
         }
@@ -301,39 +443,88 @@ impl Act {
         let _ = answer.send(response);
     }
 
-    fn created(&self, task: &Task, head: &http::response::Parts, whole: &Bytes) -> Result<Vec<CreatedEntry>, Problem> {
+    fn created(
+        &self,
+        task: &Task,
+        head: &http::response::Parts,
+        whole: &Bytes,
+    ) -> Result<Vec<CreatedEntry>, Problem> {
         let (place, found) = (self.permit.place(), self.permit.found());
-        let (Some(vo), Some(tool)) = (&place.vo, &place.tool) else { return Ok(Vec::new()) };
+        let (Some(vo), Some(by)) = (&place.vo, &place.tool) else {
+            return Ok(Vec::new());
+        };
         let person = self.permit.subject().as_person().map(|person| person.id);
-        let made = answer::created(&task.creates, &found.parameters, head.status, &head.headers, whole)
-            .map_err(|error| Problem::new(Kind::ToolAnswer, error.to_string()))?;
-        Ok(made.into_iter().map(|made| made.entry(vo.id, &tool.name, person)).collect())
+        let made = tool::created(
+            &task.creates,
+            &found.parameters,
+            head.status.as_u16(),
+            &head.headers,
+            Some(whole),
+        )
+        .map_err(|error| error.as_problem())?;
+        let entry = |made: tool::Created| CreatedEntry {
+            vo: vo.id,
+            tool: by.name.clone(),
+            kind: made.kind,
+            id: made.id,
+            owner: match made.owner {
+                Whose::Subject => person,
+                Whose::Nobody => None,
+            },
+            parent: made.parent,
+            attributes: made.attributes,
+        };
+        Ok(made.into_iter().map(entry).collect())
     }
 
     fn deleted(&self) -> Vec<DeletedEntry> {
         let place = self.permit.place();
-        let (Some(vo), Some(tool), Some(resource)) = (&place.vo, &place.tool, &self.permit.found().resource) else {
+        let (Some(vo), Some(tool), Some(resource)) = (&place.vo, &place.tool, &self.permit.found().resource)
+        else {
             return Vec::new();
         };
         let (kind, id) = (resource.kind.clone(), resource.id.clone());
-        vec![DeletedEntry { vo: vo.id, tool: tool.name.clone(), kind, id }]
+        vec![DeletedEntry {
+            vo: vo.id,
+            tool: tool.name.clone(),
+            kind,
+            id,
+        }]
     }
 
     /// Writes down who owns what. The first owner stays; a second claim is recorded, and withheld for unique types.
     async fn owned(&self, created: &[CreatedEntry], deleted: &[DeletedEntry]) -> Result<(), Problem> {
         let resources = &self.pipeline.resources;
-        resources.deleted(self.id, deleted).await.map_err(|error| error.as_problem())?;
-        let conflicts = resources.created(self.id, created).await.map_err(|error| error.as_problem())?;
+        resources
+            .deleted(self.id, deleted)
+            .await
+            .map_err(|error| error.as_problem())?;
+        let conflicts = resources
+            .created(self.id, created)
+            .await
+            .map_err(|error| error.as_problem())?;
         let mut withhold = false;
         for conflict in conflicts {
-            let unique = self.permit.place().tool.as_ref().is_some_and(|tool: &Arc<Tool>| tool.unique.contains(&conflict.claimed.kind));
+            let unique = self
+                .permit
+                .place()
+                .tool
+                .as_ref()
+                .is_some_and(|tool: &Arc<Tool>| tool.unique.contains(&conflict.claimed.kind));
             withhold |= unique;
             tracing::error!(request.id = %self.id, "request {} claimed something that has another owner", self.id);
             let event = Event::OwnershipConflict(conflict);
-            self.pipeline.audit.write(event).await.map_err(|error| error.as_problem())?;
+            self.pipeline
+                .audit
+                .write(event)
+                .await
+                .map_err(|error| error.as_problem())?;
         }
         if withhold {
-            return Err(Problem::new(Kind::ToolAnswer, "the tool answered with an id that belongs to somebody else"));
+            return Err(Problem::new(
+                Kind::ToolAnswer,
+                "the tool answered with an id that belongs to somebody else",
+            ));
         }
         Ok(())
     }
@@ -360,7 +551,10 @@ impl Act {
         let awaited = self.awaited(task);
         let (send, frames) = mpsc::channel(FRAMES);
         let mut client = Some(send);
-        if answer.send(Ok(Response::from_parts(head, flow::channel(frames)))).is_err() {
+        if answer
+            .send(Ok(Response::from_parts(head, flow::channel(frames))))
+            .is_err()
+        {
             client = None;
         }
         let mut held: Option<Frame<Bytes>> = None;
@@ -389,7 +583,11 @@ impl Act {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
                     tracing::warn!(request.id = %self.id, "the answer to request {} broke off", self.id);
-                    end = End { status: end.status, error: Some("broke_off".into()), ..End::new(Ending::ToolFailed) };
+                    end = End {
+                        status: end.status,
+                        error: Some("broke_off".into()),
+                        ..End::new(Ending::ToolFailed)
+                    };
                     flow::pass(&mut client, Part::Frame(Err(error))).await;
                     held = None;
                     client = None;
@@ -397,7 +595,9 @@ impl Act {
                 }
                 None => break,
             };
-            let size = frame.data_ref().map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
+            let size = frame
+                .data_ref()
+                .map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
             self.received = self.received.saturating_add(size);
             if client.is_none() {
                 read_on = read_on.saturating_add(size);
@@ -458,13 +658,3 @@ impl Act {
         }
     }
 }
-
-/// Request headers that could make a list come back partial or not at all.
-const FILTER_DROPS: [header::HeaderName; 6] = [
-    header::RANGE,
-    header::IF_RANGE,
-    header::IF_MATCH,
-    header::IF_NONE_MATCH,
-    header::IF_MODIFIED_SINCE,
-    header::IF_UNMODIFIED_SINCE,
-];

@@ -4,15 +4,13 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use crate::body::{self, Body};
+use crate::forward::REQUEST_ID;
 use crate::id::RequestId;
 use crate::problem::{Kind, Problem};
 use crate::tool::{Address, Place};
-
-/// Name of the header that carries the request id on every answer.
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-countersign-request-id");
 
 /// What people see instead of a problem document. The console implements it; the gateway knows only this.
 pub trait Pages: Send + Sync {
@@ -35,7 +33,12 @@ impl Answers {
     /// certificate is from the private CA of first use.
     pub(crate) fn new(base: String, hsts: bool, pages: Arc<dyn Pages>) -> Self {
         let port = base.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        Self { base, port, hsts, pages }
+        Self {
+            base,
+            port,
+            hsts,
+            pages,
+        }
     }
 
     /// The gateway's own origin.
@@ -52,7 +55,13 @@ impl Answers {
     }
 
     /// A refusal: a redirect to the sign-in for a browser that navigates, a page for one that reads HTML, else a document.
-    pub(crate) fn problem(&self, head: &Parts, request: RequestId, place: Option<&Place>, problem: &Problem) -> Response<Body> {
+    pub(crate) fn problem(
+        &self,
+        head: &Parts,
+        request: RequestId,
+        place: Option<&Place>,
+        problem: &Problem,
+    ) -> Response<Body> {
         if let Some(place) = place
             && matches!(problem.kind, Kind::NoCredential | Kind::PasswordChangeRequired)
             && let Some(response) = self.pages.sign_in(head, place, &self.base)
@@ -69,8 +78,21 @@ impl Answers {
         }
     }
 
+    /// The answer when not even an id can be made.
+    pub(crate) fn unnamed(&self) -> Response<Body> {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response
+    }
+
     /// A problem after the intent (the tool failed, the resource refused).
-    pub(crate) fn acted(&self, head: &Parts, request: RequestId, place: &Place, problem: &Problem) -> Response<Body> {
+    pub(crate) fn acted(
+        &self,
+        head: &Parts,
+        request: RequestId,
+        place: &Place,
+        problem: &Problem,
+    ) -> Response<Body> {
         self.dress(self.document(head, request, problem), request, place)
     }
 
@@ -78,14 +100,21 @@ impl Answers {
         let (kind, text) = if wants_page(head) {
             ("text/html; charset=utf-8", self.pages.problem(problem, request))
         } else {
-            ("application/problem+json", problem.document(&self.base, request).to_string() + "\n")
+            (
+                "application/problem+json",
+                problem.document(&self.base, request).to_string() + "\n",
+            )
         };
         let mut response = Response::new(body::full(text));
-        *response.status_mut() = StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
         headers.insert(
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static("default-src 'none'; style-src 'self'; frame-ancestors 'none'"),
@@ -100,22 +129,39 @@ impl Answers {
     /// browser would ask for the account password in the gateway's own origin.
     fn challenge(&self, response: &mut Response<Body>, place: Option<&Place>) {
         let headers = response.headers_mut();
-        headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"countersign\""));
+        headers.append(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"countersign\""),
+        );
         let basic = place.is_some_and(|place| {
             place.address == Address::ToolHost && place.tool.as_ref().is_some_and(|tool| tool.basic)
         });
         if basic {
-            headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\""));
+            headers.append(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\""),
+            );
         }
     }
 
     /// What every answer of a place carries.
-    pub(crate) fn dress(&self, mut response: Response<Body>, request: RequestId, place: &Place) -> Response<Body> {
+    pub(crate) fn dress(
+        &self,
+        mut response: Response<Body>,
+        request: RequestId,
+        place: &Place,
+    ) -> Response<Body> {
         if place.address == Address::Path {
             // SECURITY: a tool's page under the gateway's own origin must not be able to act there.
             let headers = response.headers_mut();
-            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
-            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            headers.insert(
+                header::CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static("sandbox"),
+            );
+            headers.insert(
+                header::X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            );
         }
         self.mark(response, request)
     }
@@ -126,7 +172,10 @@ impl Answers {
             headers.insert(REQUEST_ID, id);
         }
         if self.hsts {
-            headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+            headers.insert(
+                header::STRICT_TRANSPORT_SECURITY,
+                HeaderValue::from_static("max-age=31536000"),
+            );
         }
         response
     }
@@ -134,7 +183,14 @@ impl Answers {
 
 /// Whether the client would rather see a page: it navigates, or asks for HTML before anything else.
 fn wants_page(head: &Parts) -> bool {
-    let accept = head.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let accept = head
+        .headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
     (head.method == Method::GET || head.method == Method::POST || head.method == Method::HEAD)
-        && accept.split(',').next().is_some_and(|first| first.trim().starts_with("text/html"))
+        && accept
+            .split(',')
+            .next()
+            .is_some_and(|first| first.trim().starts_with("text/html"))
 }

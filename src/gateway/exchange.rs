@@ -1,4 +1,4 @@
-//! One request on its way through the pipeline: its id, its head in canonical form, and the words for its records.
+//! One request on its way through the pipeline: its id, its head, and the words for its records.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use aws_lc_rs::hmac;
 use http::request::Parts;
 
 use crate::authenticate::{Source, Subject};
-use crate::body::{Body, hex};
-use crate::clock::Timestamp;
+use crate::body::hex;
 use crate::id::RequestId;
 use crate::record::{DecisionEntry, DelegationEntry, Entry, PlaceEntry, ResourceEntry, SubjectEntry};
+use crate::secret::Secret;
 use crate::tool::Place;
 
 /// A request whose framing and target are canonical.
@@ -18,30 +18,36 @@ pub(crate) struct Exchange {
     pub(crate) id: RequestId,
     /// The head, as hyper parsed it.
     pub(crate) head: Parts,
-    /// The body; taken once, by `act`.
-    pub(crate) body: Option<Body>,
     /// Where it came from.
     pub(crate) source: Source,
-    /// When it came.
-    pub(crate) at: Timestamp,
 }
 
 /// How much of a path a record shows, in bytes.
 const PATH_IN_RECORD: usize = 512;
 
 /// Turns places, subjects and decisions into the words of `record.rs`.
-pub(crate) struct Words {
+pub struct Words {
     sensitive: hmac::Key,
 }
 
 impl Words {
-    /// `key` is the key under which sensitive parameters stand in records.
-    pub(crate) fn new(key: &[u8; 32]) -> Self {
-        Self { sensitive: hmac::Key::new(hmac::HMAC_SHA256, key) }
+    /// `key` is the key under which sensitive parameters stand in records: 64 hexadecimal digits. `None` when it is not.
+    #[must_use]
+    pub fn from_hex(key: &str) -> Option<Self> {
+        let key = Secret::new(data_encoding::HEXLOWER_PERMISSIVE.decode(key.as_bytes()).ok()?);
+        (key.expose().len() == 32).then(|| Self {
+            sensitive: hmac::Key::new(hmac::HMAC_SHA256, key.expose()),
+        })
     }
 
     /// The common part of intents and refusals.
-    pub(crate) fn entry(&self, request: RequestId, subject: SubjectEntry, place: Option<&Place>, source: Source) -> Entry {
+    pub(crate) fn entry(
+        &self,
+        request: RequestId,
+        subject: SubjectEntry,
+        place: Option<&Place>,
+        source: Source,
+    ) -> Entry {
         Entry {
             request,
             subject,
@@ -72,12 +78,17 @@ impl Words {
     }
 
     fn parameters(&self, place: &Place) -> BTreeMap<String, String> {
-        let Some(found) = &place.found else { return BTreeMap::new() };
+        let Some(found) = &place.found else {
+            return BTreeMap::new();
+        };
         let mut parameters = BTreeMap::new();
         for (name, value) in &found.parameters {
             let shown = if found.task.sensitive.contains(name) {
                 // SECURITY: a sensitive value can be compared with a suspected one by whoever has the key, never read.
-                format!("hmac:{}", hex(hmac::sign(&self.sensitive, value.as_bytes()).as_ref()))
+                format!(
+                    "hmac:{}",
+                    hex(hmac::sign(&self.sensitive, value.as_bytes()).as_ref())
+                )
             } else {
                 value.clone()
             };
@@ -95,7 +106,11 @@ fn place_entry(place: &Place) -> PlaceEntry {
     path.truncate(PATH_IN_RECORD);
     PlaceEntry {
         via: place.address.as_str().into(),
-        vo: place.vo.as_ref().map(|vo| vo.name.clone()).or_else(|| place.unknown_vo.clone()),
+        vo: place
+            .vo
+            .as_ref()
+            .map(|vo| vo.name.clone())
+            .or_else(|| place.unknown_vo.clone()),
         vo_id: place.vo.as_ref().map(|vo| vo.id),
         tool: place.tool.as_ref().map(|tool| tool.name.clone()),
         task: task.map(|task| task.name.clone()),

@@ -36,7 +36,10 @@ impl HttpBody for Counted {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let next = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &next
             && let Some(data) = frame.data_ref()
@@ -66,11 +69,17 @@ pub(super) async fn collect(mut body: Body, limit: u64) -> Result<(Bytes, Option
     let mut whole = BytesMut::new();
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::new(Kind::ToolUnreachable, "the tool broke off in the middle of its answer"))?;
+        let frame = frame.map_err(|_| {
+            Problem::new(
+                Kind::ToolUnreachable,
+                "the tool broke off in the middle of its answer",
+            )
+        })?;
         match frame.into_data() {
             Ok(data) => {
                 if u64::try_from(whole.len() + data.len()).unwrap_or(u64::MAX) > limit {
-                    let detail = format!("the tool's answer is larger than the {limit} bytes that can be checked");
+                    let detail =
+                        format!("the tool's answer is larger than the {limit} bytes that can be checked");
                     return Err(Problem::new(Kind::ToolAnswer, detail));
                 }
                 whole.extend_from_slice(&data);
@@ -122,7 +131,10 @@ impl HttpBody for Channel {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.ended {
             return Poll::Ready(None);
         }

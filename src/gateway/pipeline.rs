@@ -6,29 +6,35 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::Response;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 
-use super::answer::Answers;
+use super::answer::{Answers, Pages};
 use super::exchange::{Exchange, Words};
+use super::framing::Limits;
 use super::hosts::Hosts;
+use super::listener::{ConnectionInfo, Handler};
 use crate::alert::Alert;
 use crate::audit::{Audit, Receipt};
 use crate::authenticate::{Authenticate, Subject};
 use crate::authorize::{Authorize, Denial, Permit};
-use crate::body::Body;
+use crate::body::{Body, BoxError};
 use crate::delegate::{Delegate, Plan};
 use crate::forward::{Forward, LocalService};
 use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Refused, SubjectEntry};
 use crate::resource::Resources;
-use crate::telemetry::Telemetry;
-use crate::tool::Place;
+use crate::telemetry::Metrics;
+use crate::tool::{Place, ToolsHandle};
 use crate::vo::{DirectoryHandle, OWN_TOOL};
 
 /// Why a request stops before `act`. Recorded before it is answered; whatever fails, refuses.
 pub(crate) enum Stop {
-    /// 400, 405, 501: it could be read in more than one way, or is not served.
+    /// 400, 405, 421, 501: it could be read in more than one way, or is not served.
     Rejected(Problem),
     /// 401: a credential was missing or not right. Carries the person it claimed to be, if that account exists.
     Challenge(Box<SubjectEntry>, Option<Box<Place>>, Problem),
@@ -40,37 +46,116 @@ pub(crate) enum Stop {
     Failed(Option<Box<Place>>, Problem),
 }
 
-/// Every part that a request passes.
+/// Every part that a request passes, as the composition root hands them over.
+pub struct Parts {
+    /// The gateway's own host name.
+    pub name: String,
+    /// Its origin.
+    pub base: String,
+    /// Whether answers carry HSTS.
+    pub hsts: bool,
+    /// Sizes of request heads.
+    pub limits: Limits,
+    /// People, VOs, upstreams.
+    pub directory: DirectoryHandle,
+    /// Tools, the gateway's own included.
+    pub tools: ToolsHandle,
+    /// Who asks.
+    pub authenticate: Authenticate,
+    /// May they.
+    pub authorize: Authorize,
+    /// With what.
+    pub delegate: Arc<Delegate>,
+    /// Written down.
+    pub audit: Audit,
+    /// Sent on.
+    pub forward: Forward,
+    /// The services inside the gateway, by name.
+    pub locals: HashMap<&'static str, LocalService>,
+    /// What people see instead of documents.
+    pub pages: Arc<dyn Pages>,
+    /// Who made what.
+    pub resources: Resources,
+    /// Repeated denials.
+    pub alert: Alert,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How records are worded.
+    pub words: Words,
+    /// Ids, time and random bytes.
+    pub ids: Ids,
+}
+
+/// The path of a request.
 pub struct Pipeline {
     pub(crate) hosts: Hosts,
     pub(crate) directory: DirectoryHandle,
-    pub(crate) authenticate: Arc<Authenticate>,
-    pub(crate) authorize: Arc<Authorize>,
+    pub(crate) authenticate: Authenticate,
+    pub(crate) authorize: Authorize,
     pub(crate) delegate: Arc<Delegate>,
     pub(crate) audit: Audit,
-    pub(crate) forward: Arc<Forward>,
+    pub(crate) forward: Forward,
     pub(crate) locals: HashMap<&'static str, LocalService>,
     pub(crate) resources: Resources,
-    pub(crate) alert: Arc<Alert>,
-    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) alert: Alert,
+    pub(crate) metrics: Metrics,
     pub(crate) answers: Answers,
     pub(crate) words: Words,
     pub(crate) ids: Ids,
 }
 
 impl Pipeline {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            hosts: Hosts::new([parts.name], parts.directory.clone(), parts.tools, parts.limits),
+            answers: Answers::new(parts.base, parts.hsts, parts.pages),
+            directory: parts.directory,
+            authenticate: parts.authenticate,
+            authorize: parts.authorize,
+            delegate: parts.delegate,
+            audit: parts.audit,
+            forward: parts.forward,
+            locals: parts.locals,
+            resources: parts.resources,
+            alert: parts.alert,
+            metrics: parts.metrics,
+            words: parts.words,
+            ids: parts.ids,
+        })
+    }
+
+    /// The pipeline as a listener's handler.
+    #[must_use]
+    pub fn door(pipeline: &Arc<Self>) -> Arc<dyn Handler> {
+        Arc::new(Door(pipeline.clone()))
+    }
+
     /// Runs one request. Nothing reaches a tool before the record that permits it is durable.
-    async fn run(self: &Arc<Self>, x: &mut Exchange) -> Result<Response<Body>, Stop> {
-        let place = self.hosts.place(&x.head, x.id)?; // host, VO, tool, and the task if one matches
+    async fn run(self: &Arc<Self>, x: &Exchange, body: Body) -> Result<Response<Body>, Stop> {
+        let place = self.hosts.place(&x.head).map_err(Stop::Rejected)?; // host, VO, tool, and the task if one matches
         let subject = self.subject(x, &place).await?; // who asks; no credential = anonymous
-        let (permit, plan, receipt) = self.admit(x.id, subject, place).await?;
-        self.act(x, permit, plan, receipt).await // own task: sign, forward, outcome, ownership
+        let admitted = self.admit(x.id, subject, place).await?; // may they, with what, and the intent is durable
+        self.act(x, body, admitted).await // own task: sign, forward, outcome, ownership
     }
 
     /// Decides, plans and writes the intent: the part that every protocol and every job uses.
-    pub(crate) async fn admit(&self, id: RequestId, subject: Subject, place: Place) -> Result<(Permit, Plan, Receipt), Stop> {
-        let permit = self.authorize.decide(subject, place).await.map_err(Stop::denied)?; // "no task" is a denial too
-        let plan = self.delegate.plan(id, &permit).map_err(|error| Stop::failed(&permit, &error))?; // nothing signed yet
+    pub(crate) async fn admit(
+        &self,
+        id: RequestId,
+        subject: Subject,
+        place: Place,
+    ) -> Result<(Permit, Plan, Receipt), Stop> {
+        let permit = self
+            .authorize
+            .decide(subject, place)
+            .await
+            .map_err(Stop::denied)?; // "no task" is a denial too
+        let plan = self
+            .delegate
+            .plan(id, &permit)
+            .map_err(|error| Stop::failed(&permit, &error))?; // nothing signed yet
         let entry = self.words.decided(
             id,
             permit.subject(),
@@ -87,21 +172,24 @@ impl Pipeline {
     }
 
     async fn subject(&self, x: &Exchange, place: &Place) -> Result<Subject, Stop> {
-        self.authenticate.subject(&x.head, place, x.source).await.map_err(|refusal| {
-            let subject = refusal.subject_entry();
-            let place = Some(Box::new(place.clone()));
-            match refusal.problem.kind.status() {
-                400 => Stop::Rejected(refusal.problem),
-                429 => Stop::Throttled(Box::new(subject), place, refusal.problem),
-                401 | 403 => Stop::Challenge(Box::new(subject), place, refusal.problem),
-                _ => Stop::Failed(place, refusal.problem),
-            }
-        })
+        self.authenticate
+            .subject(&x.head, place, x.source)
+            .await
+            .map_err(|refusal| {
+                let subject = refusal.subject_entry();
+                let place = Some(Box::new(place.clone()));
+                match refusal.problem.kind.status() {
+                    400 => Stop::Rejected(refusal.problem),
+                    429 => Stop::Throttled(Box::new(subject), place, refusal.problem),
+                    401 | 403 => Stop::Challenge(Box::new(subject), place, refusal.problem),
+                    _ => Stop::Failed(place, refusal.problem),
+                }
+            })
     }
 
     /// Serves one request: runs it, and records every stop before it is answered.
-    pub(crate) async fn serve(self: &Arc<Self>, mut x: Exchange) -> Response<Body> {
-        match self.run(&mut x).await {
+    pub(crate) async fn serve(self: &Arc<Self>, x: Exchange, body: Body) -> Response<Body> {
+        match self.run(&x, body).await {
             Ok(response) => response,
             Err(stop) => self.stopped(&x, stop).await,
         }
@@ -111,23 +199,26 @@ impl Pipeline {
     pub(crate) async fn stopped(&self, x: &Exchange, stop: Stop) -> Response<Body> {
         let (problem, place) = match stop {
             Stop::Rejected(problem) => {
-                self.audit.stranger(problem.kind.name(), &x.source.network(), x.id);
+                self.audit
+                    .stranger(problem.kind.name(), &x.source.network(), x.id);
                 (problem, None)
             }
             Stop::Challenge(subject, place, problem) | Stop::Throttled(subject, place, problem) => {
-                self.refuse_subject(x, *subject, place.map(|place| *place), problem).await
+                self.refuse_subject(x, *subject, place.map(|place| *place), problem)
+                    .await
             }
             Stop::Denied(denial) => self.deny(x, *denial).await,
             Stop::Failed(place, problem) => {
                 // The log may be the very thing that failed: this record is tried, never waited for.
-                self.audit.stranger(problem.kind.name(), &x.source.network(), x.id);
+                self.audit
+                    .stranger(problem.kind.name(), &x.source.network(), x.id);
                 (problem, place.map(|place| *place))
             }
         };
         if problem.kind.status() >= 500 {
             tracing::error!(request.id = %x.id, problem = problem.kind.name(), "request {} failed: {}", x.id, problem.detail);
         }
-        self.telemetry.refused(problem.kind.name());
+        self.metrics.refusal(problem.kind.name());
         self.answers.problem(&x.head, x.id, place.as_ref(), &problem)
     }
 
@@ -141,7 +232,8 @@ impl Pipeline {
     ) -> (Problem, Option<Place>) {
         let attempt = subject.result == "failed" && !subject.methods.is_empty();
         if !attempt || problem.kind == Kind::TooManyAttempts {
-            self.audit.stranger(problem.kind.name(), &x.source.network(), x.id);
+            self.audit
+                .stranger(problem.kind.name(), &x.source.network(), x.id);
             return (problem, place);
         }
         let entry = self.words.entry(x.id, subject, place.as_ref(), x.source);
@@ -151,12 +243,21 @@ impl Pipeline {
     /// A denial: recorded with its reasons before it is answered; counted when a person is known.
     async fn deny(&self, x: &Exchange, denial: Denial) -> (Problem, Option<Place>) {
         let resource = denial.resource_entry();
-        let Denial { subject, place, problem, decision, .. } = denial;
+        let Denial {
+            subject,
+            place,
+            problem,
+            decision,
+            ..
+        } = denial;
         if subject.is_anonymous() {
-            self.audit.stranger(problem.kind.name(), &x.source.network(), x.id);
+            self.audit
+                .stranger(problem.kind.name(), &x.source.network(), x.id);
             return (problem, Some(place));
         }
-        let entry = self.words.decided(x.id, &subject, &place, (decision, resource), None);
+        let entry = self
+            .words
+            .decided(x.id, &subject, &place, (decision, resource), None);
         let answered = self.record_refusal(entry, problem).await;
         if answered.kind.status() == 403 {
             self.count_denial(x.id, &subject, &place);
@@ -166,7 +267,11 @@ impl Pipeline {
 
     /// Writes a refusal; when that fails, the answer is that the log cannot be written.
     async fn record_refusal(&self, entry: crate::record::Entry, problem: Problem) -> Problem {
-        let refused = Refused { entry, status: problem.kind.status(), problem: problem.kind.name().into() };
+        let refused = Refused {
+            entry,
+            status: problem.kind.status(),
+            problem: problem.kind.name().into(),
+        };
         match self.audit.refused(refused).await {
             Ok(()) => problem,
             Err(error) => error.as_problem(),
@@ -177,11 +282,20 @@ impl Pipeline {
     fn count_denial(&self, request: RequestId, subject: &Subject, place: &Place) {
         let Some(person) = subject.as_person() else { return };
         let denied = crate::alert::Denied {
-            vo: place.vo.as_ref().map_or_else(crate::vo::Directory::gateway, |vo| vo.id),
-            vo_name: place.vo.as_ref().map_or_else(|| OWN_TOOL.to_owned(), |vo| vo.name.clone()),
+            vo: place
+                .vo
+                .as_ref()
+                .map_or_else(crate::vo::Directory::gateway, |vo| vo.id),
+            vo_name: place
+                .vo
+                .as_ref()
+                .map_or_else(|| OWN_TOOL.to_owned(), |vo| vo.name.clone()),
             person: person.id,
             tool: place.tool.as_ref().map(|tool| tool.name.clone()),
-            task: place.found.as_ref().map_or_else(|| Kind::NoTask.name().to_owned(), |found| found.task.name.clone()),
+            task: place
+                .found
+                .as_ref()
+                .map_or_else(|| Kind::NoTask.name().to_owned(), |found| found.task.name.clone()),
             request,
             at: self.ids.clock().now(),
         };
@@ -197,6 +311,40 @@ impl Pipeline {
                 Err(error) => tracing::error!("a denial could not be counted: {error}"),
             }
         });
+    }
+}
+
+/// A pipeline behind a listener: every request gets its id here.
+struct Door(Arc<Pipeline>);
+
+impl Handler for Door {
+    fn handle<'a>(
+        &'a self,
+        request: Request<Incoming>,
+        connection: &'a ConnectionInfo,
+    ) -> BoxFuture<'a, Response<Body>> {
+        async move {
+            let pipeline = &self.0;
+            let Ok(id) = pipeline.ids.next::<RequestId>() else {
+                // Without random bytes there is no id, no salt and no record: nothing can be served.
+                return pipeline.answers.unnamed();
+            };
+            let (head, body) = request.into_parts();
+            let body = body.map_err(BoxError::from).boxed_unsync();
+            let response = pipeline
+                .serve(
+                    Exchange {
+                        id,
+                        head,
+                        source: connection.source,
+                    },
+                    body,
+                )
+                .await;
+            pipeline.metrics.request(None, response.status().as_u16());
+            response
+        }
+        .boxed()
     }
 }
 

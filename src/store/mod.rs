@@ -192,6 +192,14 @@ impl Db {
         Ok(found.is_some())
     }
 
+    /// Asks the database for nothing, to see whether it answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Driver`].
+    pub async fn answers(&self) -> Result<(), StoreError> {
+        row!(self, (i64,), "SELECT CAST(1 AS BIGINT)").map(|_| ())
+    }
+
     /// Closes the pools.
     pub async fn close(&self) {
         match self {

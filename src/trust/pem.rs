@@ -151,7 +151,10 @@ pub fn write<'a>(certificates: impl IntoIterator<Item = &'a Vec<u8>>) -> Result<
         .collect()
 }
 
-fn sections(name: &str, text: &str) -> Result<Vec<(SectionKind, Secret<Vec<u8>>)>, PemError> {
+/// A section's kind and its bytes (DER).
+type Section = (SectionKind, Secret<Vec<u8>>);
+
+fn sections(name: &str, text: &str) -> Result<Vec<Section>, PemError> {
     <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes())
         .map(|section| section.map(|(kind, der)| (kind, Secret::new(der))))
         .collect::<Result<_, _>>()

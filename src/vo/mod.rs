@@ -212,7 +212,10 @@ impl Vos {
     }
 
     /// Raises the version of a VO; on PostgreSQL this also takes the lock under which all its changes follow each other.
-    async fn touch(&self, tx: &mut Tx, vo: VoId) -> Result<(), VoError> {
+    ///
+    /// # Errors
+    /// [`VoError::Unknown`].
+    pub async fn touch(&self, tx: &mut Tx, vo: VoId) -> Result<(), VoError> {
         match store::touch(tx, vo).await? {
             0 => Err(VoError::unknown("virtual organisation", vo)),
             _ => Ok(()),

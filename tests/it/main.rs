@@ -10,4 +10,5 @@
 mod alert;
 mod architecture;
 mod dependencies;
+mod documents;
 mod peers;

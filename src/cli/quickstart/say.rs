@@ -1,7 +1,6 @@
 //! How the story is printed.
 
-use std::io;
-
+use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 
 /// Prints the story's steps.
@@ -14,18 +13,18 @@ impl Say {
     }
 
     /// A step's heading.
-    pub(super) fn step(self, number: usize, title: &str) -> io::Result<()> {
+    pub(super) fn step(self, number: usize, title: &str) -> Result<(), Failure> {
         self.0.line("")?;
-        self.0.heading(&format!("{number:>2}  {title}"))
+        Ok(self.0.heading(&format!("{number:>2}  {title}"))?)
     }
 
     /// A command, as it was run.
-    pub(super) fn command(self, line: &str) -> io::Result<()> {
-        self.0.line(format!("    $ {line}"))
+    pub(super) fn command(self, line: &str) -> Result<(), Failure> {
+        Ok(self.0.line(format!("    $ {line}"))?)
     }
 
     /// What it printed, or what to see in it.
-    pub(super) fn shown(self, text: &str) -> io::Result<()> {
+    pub(super) fn shown(self, text: &str) -> Result<(), Failure> {
         for line in text.lines() {
             self.0.line(format!("      {line}"))?;
         }
@@ -33,7 +32,7 @@ impl Say {
     }
 
     /// A line of text.
-    pub(super) fn line(self, text: &str) -> io::Result<()> {
-        self.0.line(text)
+    pub(super) fn line(self, text: &str) -> Result<(), Failure> {
+        Ok(self.0.line(text)?)
     }
 }

@@ -166,14 +166,14 @@ async fn submit(stage: &Stage, say: Say) -> Result<String, Failure> {
 
     let job = finished(stage, "john", 1).await?;
     curl(say, "john", "GET", &format!("{TOOL}/jobs/1"), "")?;
-    let serial = text(&job, "/proxy/serial").to_owned();
+    let serial = text(&job, "/called_with/serial").to_owned();
     expect(!serial.is_empty(), "the tool was given a proxy")?;
     say.shown(&format!(
         "state {}, threshold {}, foreground {}\nthe tool was called with the proxy  {}\n                            serial  {serial}",
         text(&job, "/state"),
         job.get("threshold").unwrap_or(&Value::Null),
         job.get("foreground").unwrap_or(&Value::Null),
-        text(&job, "/proxy/subject"),
+        text(&job, "/called_with/subject"),
     ))?;
     let mask = stage.call("john", Method::GET, &format!("{TOOL}/jobs/1/result"), Vec::new()).await?;
     expect(mask.status == 200 && mask.body.starts_with(b"P5"), "the result is an image")?;
@@ -236,7 +236,7 @@ async fn three_refusals(stage: &Stage, say: Say) -> Result<(), Failure> {
 
 async fn administrator(stage: &Stage, say: Say) -> Result<(), Failure> {
     say.step(9, "The VO administrator may terminate any job of the VO, by role, on record")?;
-    let answer = stage.call("john", Method::POST, &format!("{TOOL}/jobs?name=again"), stage.image()).await?;
+    let answer = stage.call("john", Method::POST, &format!("{TOOL}/jobs?name=again&smooth=100000"), stage.image()).await?;
     expect(answer.status == 201, "a second job")?;
     curl(say, "anna", "DELETE", &format!("{TOOL}/jobs/2"), "")?;
     let answer = stage.call("anna", Method::DELETE, &format!("{TOOL}/jobs/2"), Vec::new()).await?;

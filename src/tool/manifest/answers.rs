@@ -108,7 +108,7 @@ fn attributes(table: &mut Table<'_>, names: &Names) -> BTreeMap<String, IdSource
     let Some(mut table) = table.table("attributes") else {
         return attributes;
     };
-    for name in table.keys() {
+    for name in super::keys(&table) {
         let accepted = name.len() <= 40
             && name.starts_with(|first: char| first.is_ascii_alphabetic())
             && name
@@ -197,11 +197,7 @@ pub(super) fn filter(task: &mut Table<'_>) -> Option<FilterRule> {
 }
 
 fn totals(table: &mut Table<'_>) -> Vec<String> {
-    let totals = if table.is_text("totals") {
-        table.text("totals").into_iter().collect()
-    } else {
-        table.texts("totals")
-    };
+    let totals = super::names(table, "totals");
     for total in &totals {
         if !is_pointer(total) {
             table.flaw("totals", format!("has `{total}`; accepted: {POINTER}"));

@@ -37,6 +37,12 @@ use crate::settings::{Document, Flaw, Flaws, Table};
 const MAX_MANIFEST: usize = 1024 * 1024;
 /// Most tasks of a manifest.
 const MAX_TASKS: usize = 1_000;
+/// Most templates of all its tasks; each is compared with each.
+const MAX_TEMPLATES: usize = 2_000;
+/// Most overlaps that are reported.
+const MAX_OVERLAPS: usize = 100;
+/// Most entries of any list of names.
+const MAX_NAMES: usize = 64;
 
 /// A manifest that was read, with what its writer should think about.
 #[derive(Clone, Debug)]
@@ -121,6 +127,14 @@ fn overlaps(document: &Document<'_>, written: &[Written]) {
         .iter()
         .flat_map(|one| one.templates.iter().map(move |template| (one, template)))
         .collect();
+    if let Some((one, _)) = all.get(MAX_TEMPLATES) {
+        document.flaw(
+            one.at,
+            format!("`task` has more than {MAX_TEMPLATES} templates in all"),
+        );
+        return;
+    }
+    let mut found = 0;
     for (at, (first, template)) in all.iter().enumerate() {
         for (second, other) in all.iter().skip(at + 1) {
             let Some(example) = template.overlap(other) else {
@@ -142,6 +156,10 @@ fn overlaps(document: &Document<'_>, written: &[Written]) {
                 )
             };
             document.flaw(second.at, message);
+            found += 1;
+            if found == MAX_OVERLAPS {
+                return;
+            }
         }
     }
 }
@@ -152,7 +170,7 @@ fn types(root: &mut Table<'_>, known: &BTreeSet<&str>) -> Vec<String> {
     let Some(mut types) = root.table("type") else {
         return unique;
     };
-    for name in types.keys() {
+    for name in keys(&types) {
         if !known.contains(name.as_str()) {
             types.flaw(&name, "is a type that no task names");
         }
@@ -203,6 +221,37 @@ fn not_yet(table: &mut Table<'_>, keys: &[(&str, &str)]) {
             table.flaw(key, format!("is not yet supported: {what}"));
         }
     }
+}
+
+/// The keys of a table whose keys are names.
+fn keys(table: &Table<'_>) -> Vec<String> {
+    let keys = table.keys();
+    if keys.len() > MAX_NAMES {
+        let message = format!(
+            "a table has {} names; at most {MAX_NAMES} are accepted",
+            keys.len()
+        );
+        table.document().flaw(table.at(), message);
+        return Vec::new();
+    }
+    keys
+}
+
+/// Reads a short list of texts; one text may stand for a list of one.
+fn names(table: &mut Table<'_>, key: &str) -> Vec<String> {
+    let names = if table.is_text(key) {
+        table.text(key).into_iter().collect()
+    } else {
+        table.texts(key)
+    };
+    if names.len() > MAX_NAMES {
+        table.flaw(
+            key,
+            format!("has {} entries; at most {MAX_NAMES} are accepted", names.len()),
+        );
+        return Vec::new();
+    }
+    names
 }
 
 /// Reads a size in bytes: an integer, or a text such as `"64KiB"`, `"8MiB"`, `"2GiB"`.

@@ -10,7 +10,6 @@ use crate::tool::{Audience, Kind, ResourceRule, Task, Template};
 
 const KINDS: &str = "read, download, create, update, delete, execute, transfer, asset";
 const TYPE: &str = "1 to 40 of a-z, 0-9, `-` and `_`, beginning with a letter";
-const MAX_MATCHES: usize = 64;
 const MAX_BODY: u64 = 1 << 40;
 
 /// A task with what later checks need of its text.
@@ -106,16 +105,9 @@ fn name(table: &mut Table<'_>) -> String {
 }
 
 fn matches(table: &mut Table<'_>) -> (Vec<String>, Vec<Template>) {
-    let texts = if table.is_text("match") {
-        table.text("match").into_iter().collect()
-    } else {
-        table.texts("match")
-    };
-    if texts.is_empty() || texts.len() > MAX_MATCHES {
-        table.flaw(
-            "match",
-            format!("must have 1 to {MAX_MATCHES} templates, e.g. [\"GET /jobs/{{job:int}}\"]"),
-        );
+    let texts = super::names(table, "match");
+    if texts.is_empty() {
+        table.flaw("match", "must have a template, e.g. [\"GET /jobs/{job:int}\"]");
     }
     let mut templates = Vec::new();
     for text in &texts {
@@ -134,7 +126,7 @@ fn query(table: &mut Table<'_>) -> Option<Vec<String>> {
         }
         return None;
     }
-    let names = table.texts("query");
+    let names = super::names(table, "query");
     for (index, name) in names.iter().enumerate() {
         if !(1..=64).contains(&name.len()) || !name.bytes().all(|byte| (b'!'..=b'~').contains(&byte)) {
             table.flaw(
@@ -233,7 +225,7 @@ pub(super) fn known(table: &mut Table<'_>, key: &str, name: &str, names: &Names)
 }
 
 fn sensitive(table: &mut Table<'_>, names: &Names) -> Vec<String> {
-    let sensitive = table.texts("sensitive");
+    let sensitive = super::names(table, "sensitive");
     for name in &sensitive {
         if !names.any.contains(name) {
             table.flaw(

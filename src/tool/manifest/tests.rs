@@ -260,6 +260,52 @@ fn a_list_that_shows_everyones_things_is_warned_about() {
 }
 
 #[test]
+fn the_shipped_examples_are_read() {
+    for (file, text) in [
+        (
+            "orthanc.toml",
+            include_str!("../../../examples/orthanc/orthanc.toml"),
+        ),
+        (
+            "segmentation.toml",
+            include_str!("../../../examples/segmentation/segmentation.toml"),
+        ),
+    ] {
+        if let Err(flaws) = Manifest::parse(file, text) {
+            panic!("{flaws}");
+        }
+    }
+}
+
+#[test]
+fn a_hostile_manifest_is_refused_soon() {
+    let head = "[tool]\nname = \"t\"\nupstream = \"u\"\n";
+    let task = "[[task]]\nname = \"a\"\nmatch = [\"GET /\"]\nkind = \"read\"\n";
+    assert!(flaws(&format!("{head}{}", task.repeat(900))).len() <= MAX_OVERLAPS + 900);
+    assert!(flaws(&format!("{head}{}", task.repeat(MAX_TASKS + 1)))[0].contains("at most 1000"));
+    let many = "\"A\",".repeat(100_000);
+    assert!(flaws(&format!("{head}hosts = [{many}]\n{task}"))[0].contains("at most 64"));
+    let many: String = (0..40_000).map(|n| format!("a{n} = {{}}\n")).collect();
+    assert!(
+        flaws(&format!("{head}{task}[type]\n{many}"))
+            .iter()
+            .any(|flaw| flaw.contains("40000 names"))
+    );
+    let many = "1,".repeat(100_000);
+    assert!(flaws(&format!("{head}hosts = [{many}]\n{task}")).len() <= 1_000);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_manifest_is_read_or_refused_without_a_panic(at in 0..JOBS.len(), length in 0_usize..40, put in "[\\[\\]{}\"=a-z0-9/:., \n#-]{0,12}") {
+        let end = (at + length).min(JOBS.len());
+        if let (Some(before), Some(after)) = (JOBS.get(..at), JOBS.get(end..)) {
+            let _ = Manifest::parse("t.toml", &format!("{before}{put}{after}"));
+        }
+    }
+}
+
+#[test]
 fn what_is_nobodys_is_described_by_nobody() {
     let found = flaws(
         "[tool]\nname = \"t\"\nupstream = \"u\"\n\

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::not_yet;
+use super::{names, not_yet};
 use crate::id::ToolId;
 use crate::settings::Table;
 use crate::tool::{Delegation, ProxyPolicy, ProxySettings, Routes, Tool, ToolTarget};
@@ -94,7 +94,7 @@ fn choice(table: &mut Table<'_>, key: &str, choices: [(&str, bool); 2]) -> Optio
 }
 
 fn hosts(table: &mut Table<'_>) -> Vec<String> {
-    let hosts = table.texts("hosts");
+    let hosts = names(table, "hosts");
     for (index, host) in hosts.iter().enumerate() {
         if !is_host(host) {
             table.flaw(

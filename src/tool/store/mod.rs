@@ -19,6 +19,7 @@ pub struct ToolStore {
     directory: DirectoryHandle,
     ids: Ids,
     handle: ToolsHandle,
+    reserved: Vec<String>,
 }
 
 /// A registration whose manifest this version of the program cannot read. The tool is out of service, all others are not.
@@ -51,8 +52,8 @@ pub enum ToolError {
     /// The virtual organisation has no upstream of this name.
     #[error("the virtual organisation has no upstream `{0}`; a system administrator gives it one")]
     Upstream(String),
-    /// Another tool has the host name.
-    #[error("the host `{0}` belongs to another tool")]
+    /// Another tool, or the gateway itself, has the host name.
+    #[error("the host `{0}` belongs to another tool, or to the gateway itself")]
     HostTaken(String),
     /// No id could be made.
     #[error(transparent)]
@@ -85,7 +86,15 @@ impl ToolStore {
             directory,
             ids,
             handle: ToolsHandle::new(Tools::new(own)),
+            reserved: Vec::new(),
         }
+    }
+
+    /// Refuses tools that want one of these hosts: the gateway's own names.
+    #[must_use]
+    pub fn reserving(mut self, hosts: impl IntoIterator<Item = String>) -> Self {
+        self.reserved.extend(hosts);
+        self
     }
 
     /// The handle on the snapshot.
@@ -106,22 +115,31 @@ impl ToolStore {
             "SELECT id, version, vo_id, name, manifest FROM tool WHERE ended_at IS NULL ORDER BY created_at, id"
         )?;
         let directory = self.directory.load();
-        let mut tools = Tools::new(Arc::clone(self.handle.load().own()));
+        let before = self.handle.load();
+        let mut tools = Tools::new(Arc::clone(before.own()));
         let mut broken = Vec::new();
         for (id, version, vo, name, text) in rows {
             let vo = VoId::from(vo);
             let Some(known) = directory.vo(vo) else {
                 continue;
             };
+            let place = VoRef {
+                id: vo,
+                name: known.name.clone(),
+            };
+            // Most tools are as they were; reading all manifests again at every change would take long.
+            let same = |tool: &&Arc<Tool>| {
+                tool.id == ToolId::from(id) && tool.version == version && tool.manifest == text
+            };
+            if let Some(tool) = before.get(vo, &name).filter(same) {
+                tools.insert(&place, Arc::clone(tool));
+                continue;
+            }
             match Manifest::parse(&name, &text) {
                 Ok(Manifest { mut tool, .. }) if tool.name == name => {
                     tool.id = ToolId::from(id);
                     tool.version = version;
-                    let vo = VoRef {
-                        id: vo,
-                        name: known.name.clone(),
-                    };
-                    tools.insert(&vo, Arc::new(tool));
+                    tools.insert(&place, Arc::new(tool));
                 }
                 Ok(manifest) => broken.push(BrokenTool {
                     vo,
@@ -156,6 +174,9 @@ impl ToolStore {
             ToolTarget::Upstream(name) if self.directory.load().upstream(vo, name).is_some() => {}
             ToolTarget::Upstream(name) => return Err(ToolError::Upstream(name.clone())),
             ToolTarget::Local(name) => return Err(ToolError::Upstream((*name).to_owned())),
+        }
+        if let Some(host) = tool.hosts.iter().find(|host| self.reserved.contains(host)) {
+            return Err(ToolError::HostTaken(host.clone()));
         }
         let now = self.ids.clock().now();
         let before = alive(tx, vo, &tool.name).await?;

@@ -38,7 +38,8 @@ impl World {
         });
         let own = Arc::new(Tool::own(Vec::new()).unwrap());
         Self {
-            tools: ToolStore::new(db.clone(), DirectoryHandle::new(directory), ids, own),
+            tools: ToolStore::new(db.clone(), DirectoryHandle::new(directory), ids, own)
+                .reserving(["gw.example.org".to_owned()]),
             db: db.clone(),
             vo,
             other,
@@ -156,6 +157,13 @@ async fn a_host_is_one_tools_and_an_upstream_is_the_vos(db: &Db) {
         .add(world.other, &manifest("jobs", "two.gw", "look"), 0)
         .await
         .unwrap();
+    let ours = world
+        .add(world.vo, &manifest("fake", "gw.example.org", "look"), 0)
+        .await;
+    assert!(
+        matches!(ours, Err(ToolError::HostTaken(_))),
+        "the gateway's own host was given away"
+    );
     let elsewhere = manifest("far", "far.gw", "look").replace("\"ce\"", "\"far\"");
     assert!(
         matches!(world.add(world.vo, &elsewhere, 0).await, Err(ToolError::Upstream(name)) if name == "far")

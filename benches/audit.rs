@@ -1,0 +1,197 @@
+//! Records per second and CPU per record through group commit, beside a bare fdatasync loop on the same disk in the
+//! same run. `cargo bench --bench audit [-- FOLDER]`; the folder must lie on a real disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use countersign::audit::{Audit, Config, LogKey, verify};
+use countersign::clock::{Clock, SystemClock};
+use countersign::id::{Ids, SystemSource};
+use countersign::record::{DecisionEntry, Ending, Entry, Outcome, PlaceEntry, SubjectEntry};
+
+const ROUND: Duration = Duration::from_secs(3);
+const ORIGIN: &str = "bench.example.org/log";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let data = tempfile::tempdir_in(folder.unwrap_or_else(|| ".".to_owned()))?;
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "{:<28}{:>12}{:>14}{:>12}{:>12}",
+        "", "records/s", "CPU us/record", "p50 us", "p99 us"
+    )?;
+    for bytes in [700, 700 * 32] {
+        let (rate, p50, p99) = bare(data.path(), bytes)?;
+        writeln!(
+            out,
+            "{:<28}{rate:>12.0}{:>14}{p50:>12}{p99:>12}",
+            format!("bare fdatasync of {bytes} B"),
+            "-"
+        )?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    for writers in [1, 32, 256] {
+        let folder = data.path().join(writers.to_string());
+        let line = runtime.block_on(group_commit(&folder, writers))?;
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+/// One thread that writes and syncs `bytes` at a time into a file of zeros.
+fn bare(folder: &Path, bytes: usize) -> std::io::Result<(f64, u128, u128)> {
+    const SIZE: usize = 64 * 1024 * 1024;
+    let path = folder.join("bare");
+    File::create(&path)?.write_all(&vec![0; SIZE])?;
+    let file = OpenOptions::new().write(true).open(&path)?;
+    file.sync_all()?;
+    let clock = SystemClock::new();
+    let block = vec![b'x'; bytes];
+    let (mut offset, mut times) = (0, Vec::new());
+    while clock.monotonic() < ROUND && offset + bytes < SIZE {
+        let start = clock.monotonic();
+        file.write_all_at(&block, offset as u64)?;
+        file.sync_data()?;
+        times.push((clock.monotonic() - start).as_micros());
+        offset += bytes;
+    }
+    let rate = times.len() as f64 / clock.monotonic().as_secs_f64();
+    let (p50, p99) = percentiles(times);
+    Ok((rate, p50, p99))
+}
+
+/// `writers` tasks, each with one request at a time: intent awaited, outcome on the next batch.
+async fn group_commit(folder: &Path, writers: usize) -> Result<String, Box<dyn std::error::Error>> {
+    let clock = SystemClock::shared();
+    let ids = Ids::new(clock.clone(), Arc::new(SystemSource::new()));
+    let key = LogKey::generate(&SystemSource::new())?;
+    let public = key.public(ORIGIN);
+    let config = Config {
+        folder: folder.join("log"),
+        allow_any_fs: true,
+        stop_free_bytes: 0,
+        ..Config::default()
+    };
+    let log = config.folder.clone();
+    let audit = Audit::open(config, key, ORIGIN, ids.clone())?.audit;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (before, cpu, start) = (audit.size(), cpu_micros(), clock.monotonic());
+    let tasks: Vec<_> = (0..writers)
+        .map(|_| tokio::spawn(writer(audit.clone(), ids.clone(), stop.clone())))
+        .collect();
+    tokio::time::sleep(ROUND).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await?);
+    }
+    let records = (audit.size() - before) as f64;
+    let (cpu, wall) = (cpu_micros() - cpu, clock.monotonic() - start);
+    let (p50, p99) = percentiles(times);
+    audit.search().catch_up().await.ok();
+    audit.close("bench").await;
+    let start = clock.monotonic();
+    let report = verify::verify(&log, &public, audit.checkpoint().as_ref(), |_| {})?;
+    let verified = report.records as f64 / (clock.monotonic() - start).as_secs_f64();
+    Ok(format!(
+        "{:<28}{:>12.0}{:>14.1}{p50:>12}{p99:>12}   ({} segments, verify {verified:.0} records/s)",
+        format!("group commit, {writers} writers"),
+        records / wall.as_secs_f64(),
+        cpu as f64 / records,
+        report.segments,
+    ))
+}
+
+async fn writer(audit: Audit, ids: Ids, stop: Arc<AtomicBool>) -> Vec<u128> {
+    let clock = ids.clock().clone();
+    let mut times = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let (Ok(entry), start) = (entry(&ids), clock.monotonic()) else {
+            return times;
+        };
+        let Ok(receipt) = audit.intent(entry, Vec::new()).await else {
+            continue;
+        };
+        times.push((clock.monotonic() - start).as_micros());
+        let request = receipt.request();
+        receipt.outcome_soon(Outcome {
+            request,
+            ending: Ending::Answered,
+            status: Some(200),
+            tool_status: None,
+            bytes_in: 0,
+            bytes_out: 1024,
+            duration_us: 250,
+            error: None,
+            created: Vec::new(),
+            deleted: Vec::new(),
+            signed: None,
+        });
+    }
+    times
+}
+
+fn entry(ids: &Ids) -> Result<Entry, countersign::id::RandomError> {
+    Ok(Entry {
+        request: ids.next()?,
+        subject: SubjectEntry {
+            kind: "person".into(),
+            person: Some(ids.next()?),
+            session: Some(ids.next()?),
+            result: "ok".into(),
+            methods: vec!["pwd".into()],
+            ..SubjectEntry::default()
+        },
+        place: PlaceEntry {
+            via: "path".into(),
+            vo: Some("imaging".into()),
+            tool: Some("segmentation".into()),
+            task: Some("list jobs".into()),
+            kind: Some("read".into()),
+            method: "GET".into(),
+            path: Some("/jobs".into()),
+            ..PlaceEntry::default()
+        },
+        parameters: std::collections::BTreeMap::new(),
+        resource: None,
+        decision: Some(DecisionEntry {
+            permit: true,
+            reason: "granted".into(),
+            policies: vec!["grant-0190".into()],
+            path: vec!["role/scientist".into(), "grant/list jobs".into()],
+            ..DecisionEntry::default()
+        }),
+        delegation: None,
+        source: "192.0.2.0/24".into(),
+    })
+}
+
+fn percentiles(mut times: Vec<u128>) -> (u128, u128) {
+    times.sort_unstable();
+    let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
+    (at(50), at(99))
+}
+
+/// CPU time of this process, user and system, in microseconds (`/proc/self/stat`, 100 ticks a second).
+fn cpu_micros() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let tick = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|field| field.parse::<u64>().ok())
+            .unwrap_or_default()
+    };
+    (tick(11) + tick(12)) * 10_000
+}

@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Verifies a log folder of Countersign without Countersign.
+
+    verify_log.py LOG_FOLDER LOG_PUB [CHECKPOINT]
+
+LOG_FOLDER is the folder `log` of a data folder (or a copy of it), LOG_PUB the public key that `init` printed (a file
+`log.pub`), CHECKPOINT a checkpoint that was kept elsewhere. Prints what was found and exits with 0, or names the first
+thing that is wrong and exits with 1. Needs Python 3.9 or newer and the package `cryptography`.
+
+The form of the files, in the order in which it is checked below:
+
+* log.pub: `NAME+ID+KEY` (C2SP signed-note). KEY is base64 of 0x01 and 32 bytes of Ed25519; ID is the first 4 bytes of
+  SHA-256(NAME, "\n", 0x01, key) in hexadecimal.
+* A checkpoint is a signed note (C2SP tlog-checkpoint): the lines `NAME/EPOCH`, number of records, base64 of the root; an
+  empty line; a line `— NAME SIGNATURE`, where SIGNATURE is base64 of ID and the 64 bytes of Ed25519 over the lines before
+  the empty one. The file `checkpoints` has all of them, each followed by an empty line; `checkpoint` has the newest.
+* NNNNNNNNNN.log: a header of 4096 bytes, then frames, then zeros. All integers are little-endian.
+  Header: magic (16), format 1 (4), epoch (8), index (8), time in microseconds (8), SHA-256 of NAME (32), position of the
+  first record (8), the tree's edge there (32 for each bit set in that position, largest subtree first), zeros, CRC-32 of
+  everything before it (4).
+  Frame: magic (4), length of the record (4), batch (4; the highest bit marks the last frame of a batch), CRC-32 of length,
+  batch and record (4), the record. A record is JSON and begins `{"v":1,"seq":POSITION,`.
+* The tree is that of RFC 6962 (SHA-256): leaf = H(0x00, record), node = H(0x01, left, right).
+* What an older file holds beyond the position at which the next one begins was never acknowledged and does not count.
+  After the last frame of the last file there may be the rest of one write that broke off, of the batch that comes next.
+* epoch-NNNNNN/ has the files of an epoch that ended because something acknowledged was missing.
+"""
+
+import base64
+import hashlib
+import re
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+HEADER = 4096
+MAGIC = b"countersign log\0"
+FRAME = b"\xc5fr1"
+LONGEST = 65535
+POSITION = re.compile(rb'\{"v":1,"seq":(0|[1-9][0-9]*),')
+
+
+class Wrong(Exception):
+    """The log is not what it should be."""
+
+
+def sha256(*parts):
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+class Key:
+    """The log's name and public key."""
+
+    def __init__(self, text):
+        try:
+            self.name, number, key = text.strip().split("+", 2)
+            key = base64.b64decode(key, validate=True)
+            self.id = sha256(self.name.encode(), b"\n", key)[:4]
+            if key[0] != 1 or len(key) != 33 or self.id.hex() != number:
+                raise ValueError
+        except (ValueError, IndexError):
+            raise Wrong("this is not a log's public key: NAME+ID+KEY") from None
+        self.key = Ed25519PublicKey.from_public_bytes(key[1:])
+
+    def opened(self, note):
+        """(epoch, records, root) of a checkpoint, once its signature was found right."""
+        try:
+            text, signatures = note.rsplit(b"\n\n", 1)
+            text += b"\n"
+            origin, records, root = text.decode().split("\n")[:3]
+            name, epoch = origin.rsplit("/", 1)
+            found = int(epoch), int(records), base64.b64decode(root, validate=True)
+            lines = [line.split(" ") for line in signatures.decode().splitlines()]
+            signed = [base64.b64decode(line[2]) for line in lines if line[:2] == ["—", self.name]]
+        except (ValueError, IndexError):
+            raise Wrong("this is not a checkpoint") from None
+        if name != self.name:
+            raise Wrong(f"the checkpoint is of `{name}`, not of `{self.name}`")
+        for signature in signed:
+            try:
+                if signature[:4] == self.id:
+                    self.key.verify(signature[4:], text)
+                    return found
+            except InvalidSignature:
+                pass
+        raise Wrong(f"the checkpoint over {records} records is not signed by the log's key")
+
+
+class Tree:
+    """The right edge of the Merkle tree: the roots of its complete subtrees, largest first."""
+
+    def __init__(self):
+        self.size, self.peaks = 0, []
+
+    def push(self, record):
+        node, rest = sha256(b"\0", record), self.size
+        while rest & 1:
+            node = sha256(b"\1", self.peaks.pop(), node)
+            rest >>= 1
+        self.peaks.append(node)
+        self.size += 1
+
+    def root(self):
+        if not self.peaks:
+            return sha256()
+        node = self.peaks[-1]
+        for left in reversed(self.peaks[:-1]):
+            node = sha256(b"\1", left, node)
+        return node
+
+
+def header(data, index):
+    """(epoch, index, SHA-256 of the name, position, edge) of a file."""
+    block = data[:HEADER]
+    if len(block) < HEADER or zlib.crc32(block[:-4]) != struct.unpack("<I", block[-4:])[0]:
+        raise Wrong(f"the header of file {index} was changed")
+    magic, form, epoch, own, _, name, position = struct.unpack_from("<16sIQQq32sQ", block)
+    if magic != MAGIC or form != 1:
+        raise Wrong(f"file {index} is of another form")
+    at = struct.calcsize("<16sIQQq32sQ")
+    edge = [block[at + 32 * n : at + 32 * n + 32] for n in range(bin(position).count("1"))]
+    return epoch, own, name, position, edge
+
+
+def frame(data, at):
+    """(record, batch, whether it is the batch's last) of the whole frame at an offset; None where there is none."""
+    if data[at : at + 4] != FRAME or len(data) < at + 16:
+        return None
+    length, batch, checksum = struct.unpack_from("<III", data, at + 4)
+    record = data[at + 16 : at + 16 + length]
+    if not 1 <= length <= LONGEST or len(record) != length:
+        return None
+    if zlib.crc32(data[at + 4 : at + 12] + record) != checksum:
+        return None
+    return record, batch & 0x7FFFFFFF, bool(batch >> 31)
+
+
+def highest_batch(data, at):
+    """Of the whole frames anywhere from an offset on; 0 when there are none."""
+    highest = 0
+    while (at := data.find(FRAME, at)) >= 0:
+        found = frame(data, at)
+        highest = max(highest, found[1]) if found else highest
+        at += 16 + len(found[0]) if found else 1
+    return highest
+
+
+def checkpoints(folder, key):
+    """All signed heads of a folder as (epoch, records, root)."""
+    notes = []
+    if (folder / "checkpoints").exists():
+        # Text and signature alternate; what follows the last empty line was not written whole.
+        parts = (folder / "checkpoints").read_bytes().split(b"\n\n")[:-1]
+        notes = [text + b"\n\n" + signature + b"\n" for text, signature in zip(parts[::2], parts[1::2])]
+    if (folder / "checkpoint").exists():
+        notes.append((folder / "checkpoint").read_bytes())
+    return [key.opened(note) for note in notes if note]
+
+
+def verify_epoch(folder, key, kept):
+    """Checks the files of one epoch against its own checkpoints and one that was kept elsewhere."""
+    # Read before the records, so that a log that is being written is never shorter than its checkpoints.
+    heads = checkpoints(folder, key)
+    files = sorted(folder.glob("??????????.log"))
+    if not files:
+        raise Wrong(f"there is no log in {folder}")
+    if [file.name for file in files] != [f"{n:010}.log" for n in range(len(files))]:
+        raise Wrong("a file is missing: " + ", ".join(file.name for file in files))
+    epoch = header(files[0].read_bytes(), 0)[0]
+    if any(head[0] != epoch for head in heads):
+        raise Wrong("a checkpoint is of another epoch")
+    if kept and kept[0] == epoch:
+        heads.append(kept)
+    roots = {}
+    for _, records, root in heads:
+        roots.setdefault(records, set()).add(root)
+
+    tree, torn = Tree(), 0
+    for index, file in enumerate(files):
+        data = file.read_bytes()
+        if header(data, index) != (epoch, index, sha256(key.name.encode()), tree.size, tree.peaks):
+            raise Wrong(f"file {index} does not continue the log at record {tree.size}")
+        last = index + 1 == len(files)
+        end = None if last else header(files[index + 1].read_bytes(), index + 1)[3]
+        at, batch = HEADER, 1
+        while tree.size != end and (found := frame(data, at)):
+            record, number, closes = found
+            position = POSITION.match(record)
+            if not position or int(position[1]) != tree.size:
+                raise Wrong(f"record {tree.size} in file {index} is out of place")
+            tree.push(record)
+            if roots.get(tree.size, {tree.root()}) != {tree.root()}:
+                raise Wrong(f"the first {tree.size} records are not those that were signed")
+            roots.pop(tree.size, None)
+            at, batch = at + 16 + len(record), number + 1 if closes else number
+        if (not last and tree.size != end) or (last and highest_batch(data, at) > batch):
+            raise Wrong(f"record {tree.size} in file {index} is missing or was changed")
+        torn += len(data[at:].rstrip(b"\0"))
+    if roots:
+        raise Wrong(f"the log was cut: {max(roots)} records were signed, {tree.size} are there")
+    return epoch, tree, len(files), len({records for _, records, _ in heads}), torn
+
+
+def main(arguments):
+    if len(arguments) not in (2, 3):
+        print(__doc__, file=sys.stderr)
+        return 2
+    folder, key = Path(arguments[0]), Key(Path(arguments[1]).read_text())
+    kept = key.opened(Path(arguments[2]).read_bytes()) if len(arguments) == 3 else None
+    epoch, tree, files, signed, torn = verify_epoch(folder, key, kept)
+    holds = kept is not None and kept[0] == epoch
+    print(f"epoch {epoch}: {tree.size} records in {files} files, {signed} checkpoints, {torn} bytes broken off")
+    print(f"root {tree.root().hex()}")
+    for old in sorted(folder.glob("epoch-*")):
+        try:
+            number, tree, *_ = verify_epoch(old, key, kept)
+            holds = holds or (kept is not None and kept[0] == number)
+            print(f"{old.name}: {tree.size} records")
+        except Wrong as wrong:
+            if kept is not None and old.name == f"epoch-{kept[0]:06}":
+                raise
+            print(f"{old.name}: damaged ({wrong})")
+    if kept is None:
+        print("no checkpoint was given: whoever holds the folder and the log key could have rebuilt all of it")
+    elif holds:
+        print(f"the checkpoint holds: nothing before record {kept[1]} of epoch {kept[0]} was changed since")
+    else:
+        raise Wrong(f"the checkpoint is of epoch {kept[0]}, of which there are no files")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (Wrong, OSError) as error:
+        print(f"NOT VERIFIED: {error}", file=sys.stderr)
+        sys.exit(1)

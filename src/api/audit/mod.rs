@@ -1,0 +1,140 @@
+//! Searching the audit log.
+
+pub mod gateway;
+pub mod search;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::operation::Call;
+use super::{Api, problem};
+use crate::audit::index::{Position, Query};
+use crate::id::VoId;
+use crate::problem::{Kind, Problem};
+use crate::record::{Event, Hash, Record};
+use crate::vo::Directory;
+
+/// Parameters of a search.
+const QUERY: &[&str] = &[
+    "person", "tool", "task", "resource", "permit", "event", "request", "serial", "from", "to", "before",
+    "limit",
+];
+
+/// Records, newest first, with the names of those they speak of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AuditPage {
+    /// The records, as they stand in the log.
+    #[schema(value_type = Vec<Object>)]
+    pub records: Vec<Value>,
+    /// Who is behind the cards in these records, by the card's hash.
+    pub people: BTreeMap<String, NamedPerson>,
+    /// What to give as `before` for older ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A person as her card says, at the time of a record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NamedPerson {
+    /// Opaque id.
+    pub id: String,
+    /// User name.
+    pub username: String,
+    /// Name.
+    pub name: String,
+}
+
+/// The search that a request asks for, without its VO.
+fn query(call: &Call) -> Result<Query, Problem> {
+    let text = |name: &str| call.query(name).map(|value| value.map(str::to_owned));
+    Ok(Query {
+        person: call.query_as("person", "an id")?,
+        tool: text("tool")?,
+        task: text("task")?,
+        resource: text("resource")?,
+        permit: call.query_as("permit", "true or false")?,
+        event: text("event")?,
+        request: call.query_as("request", "an id")?,
+        serial: text("serial")?,
+        from: call.moment("from")?,
+        to: call.moment("to")?,
+        before: call.query("before")?.map(position).transpose()?,
+        limit: u32::try_from(call.limit()?).unwrap_or(100),
+        fresh: true,
+        vo: None,
+    })
+}
+
+fn position(text: &str) -> Result<Position, Problem> {
+    text.split_once('.')
+        .and_then(|(epoch, seq)| {
+            Some(Position {
+                epoch: epoch.parse().ok()?,
+                seq: seq.parse().ok()?,
+            })
+        })
+        .ok_or_else(|| Problem::new(Kind::Invalid, "`before` must be the `next` of the page before"))
+}
+
+fn page_of(
+    records: &[Record],
+    next: Option<Position>,
+    people: BTreeMap<String, NamedPerson>,
+) -> Result<AuditPage, Problem> {
+    let records = records
+        .iter()
+        .map(serde_json::to_value)
+        .collect::<Result<_, _>>()
+        .map_err(|_| Problem::new(Kind::Internal, "a record cannot be written"))?;
+    let next = next.map(|next| format!("{}.{}", next.epoch, next.seq));
+    Ok(AuditPage {
+        records,
+        people,
+        next,
+    })
+}
+
+/// The VO that a record belongs to: `None` for the gateway's own, and for records that name none.
+pub(super) fn vo_of(record: &Record) -> Option<VoId> {
+    let vo = match &record.event {
+        Event::Intent(entry) => entry.place.vo_id,
+        Event::Refused(refused) => refused.entry.place.vo_id,
+        Event::Change(change) => Some(change.change.vo),
+        Event::Mint(mint) => Some(mint.vo),
+        Event::Alert(alert) => Some(alert.vo),
+        Event::OwnershipConflict(conflict) => Some(conflict.claimed.vo),
+        _ => None,
+    };
+    vo.filter(|vo| *vo != Directory::gateway())
+}
+
+/// The people behind the cards that records name.
+pub(super) async fn people(api: &Api, records: &[Record]) -> Result<BTreeMap<String, NamedPerson>, Problem> {
+    let hashes: BTreeSet<Hash> = records.iter().filter_map(card_of).collect();
+    let hashes: Vec<Hash> = hashes.into_iter().collect();
+    let cards = api.vos.cards(&hashes).await.map_err(problem)?;
+    Ok(cards
+        .into_values()
+        .map(|card| {
+            let person = NamedPerson {
+                id: card.person.to_string(),
+                username: card.username,
+                name: card.fields.name,
+            };
+            (card.hash.to_string(), person)
+        })
+        .collect())
+}
+
+fn card_of(record: &Record) -> Option<Hash> {
+    match &record.event {
+        Event::Intent(entry) => entry.subject.card,
+        Event::Refused(refused) => refused.entry.subject.card,
+        Event::Login(login) => login.card,
+        Event::Mint(mint) => Some(mint.card),
+        _ => None,
+    }
+}

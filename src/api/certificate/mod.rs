@@ -1,0 +1,4 @@
+//! VO certificates.
+
+pub mod import;
+pub mod list;

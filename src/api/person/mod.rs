@@ -1,0 +1,4 @@
+//! The person who asks.
+
+pub mod change_password;
+pub mod me;

@@ -1,0 +1,3 @@
+//! Proxies that were minted.
+
+pub mod trace;

@@ -1,0 +1,5 @@
+//! Requests, long after they were made.
+
+pub mod explain;
+pub mod explain_own;
+pub mod settle;

@@ -1,0 +1,5 @@
+//! Sessions: signing in, looking, signing out.
+
+pub mod create;
+pub mod end;
+pub mod list;

@@ -1,0 +1,467 @@
+//! Operations through the real stages: find, subject, decide, intent, service. Only listener and pipeline are missing.
+
+mod tools;
+mod world;
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use self::world::{ADMIN, PASSWORD, World, kind};
+use super::*;
+use crate::clock::Clock;
+use crate::id::PersonId;
+use crate::tool::Tool;
+
+#[tokio::test]
+async fn a7_an_administrator_resets_a_password_and_everybody_else_changes_only_her_own() {
+    let world = World::new().await;
+    let (jane, jane_token) = world.member("jane").await;
+    let (_, john_token) = world.member("john").await;
+    let reset = format!("/api/v1/vos/imense/users/{jane}/reset-password");
+    let (status, problem) = world.ask(&john_token, "POST", &reset, None).await;
+    assert_eq!((status, &problem["type"]), (403, &kind("no_grant")));
+    let admin = world.token(ADMIN).await;
+    let (status, answer) = world.ask(&admin, "POST", &reset, None).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, _) = world.ask(&jane_token, "GET", "/api/v1/me", None).await;
+    assert_eq!(status, 401, "a reset ends all sessions");
+    let (status, _) = world.sign_in("jane", PASSWORD).await;
+    assert_eq!(status, 401, "the old password is gone");
+    let one_time = answer["one_time_password"].as_str().unwrap();
+    let (status, session) = world.sign_in("jane", one_time).await;
+    assert_eq!(status, 201);
+    let token = session["token"].as_str().unwrap();
+    let weak = json!({ "new": "jane" });
+    let (status, problem) = world.ask(token, "POST", "/api/v1/me/password", Some(weak)).await;
+    assert_eq!((status, &problem["type"]), (422, &kind("weak_password")));
+    let good = json!({ "new": "something else altogether" });
+    let (status, _) = world.ask(token, "POST", "/api/v1/me/password", Some(good)).await;
+    assert_eq!(status, 204);
+}
+
+#[tokio::test]
+async fn only_the_home_of_an_account_resets_suspends_and_edits_it() {
+    let world = World::new().await;
+    let (jane, _) = world.member("jane").await;
+    let admin = world.token(ADMIN).await;
+    let (status, _) = world
+        .ask(&admin, "POST", "/api/v1/vos", Some(json!({ "name": "other" })))
+        .await;
+    assert_eq!(status, 201);
+    let add = json!({ "username": "jane" });
+    let (status, added) = world
+        .ask(&admin, "POST", "/api/v1/vos/other/users", Some(add))
+        .await;
+    assert_eq!(
+        (status, &added["user"]["home"]),
+        (201, &json!("imense")),
+        "{added}"
+    );
+    assert!(added.get("one_time_password").is_none());
+    let card = json!({ "name": "Jane", "mail": "thief@example.org" });
+    for (method, what, body) in [
+        ("POST", "reset-password", None),
+        ("POST", "suspend", None),
+        ("PUT", "card", Some(card)),
+    ] {
+        let path = format!("/api/v1/vos/other/users/{jane}/{what}");
+        let (status, problem) = world.ask(&admin, method, &path, body.clone()).await;
+        assert_eq!(status, 403, "{what}: {problem}");
+        let path = format!("/api/v1/vos/imense/users/{jane}/{what}");
+        let (status, problem) = world.ask(&admin, method, &path, body).await;
+        assert_eq!(status, 200, "{what}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn c6_administrative_tasks_are_refused_to_a_scientist() {
+    let world = World::new().await;
+    let (jane, token) = world.member("jane").await;
+    let person = format!("/api/v1/vos/imense/users/{jane}");
+    for (method, path, body) in [
+        ("POST", "/api/v1/vos", Some(json!({ "name": "mine" }))),
+        ("POST", "/api/v1/vos/imense/roles", Some(json!({ "name": "r" }))),
+        ("GET", "/api/v1/vos/imense/users", None),
+        ("GET", person.as_str(), None),
+        ("DELETE", person.as_str(), None),
+        ("GET", "/api/v1/vos/imense/audit", None),
+        ("GET", "/api/v1/audit", None),
+        ("POST", "/api/v1/vos/imense/trace", Some(json!({ "query": "1" }))),
+        ("GET", "/api/v1/vos/imense/upstreams", None),
+    ] {
+        let (status, problem) = world.ask(&token, method, path, body).await;
+        assert_eq!(
+            (status, &problem["type"]),
+            (403, &kind("no_grant")),
+            "{method} {path}"
+        );
+    }
+    let (status, problem) = world.ask("", "GET", "/api/v1/vos/imense/roles", None).await;
+    assert_eq!((status, &problem["type"]), (401, &kind("no_credential")));
+}
+
+#[tokio::test]
+async fn c3_a_role_gets_a_task_and_the_next_request_is_allowed() {
+    let world = World::new().await;
+    let (jane, jane_token) = world.member("jane").await;
+    let admin = world.token(ADMIN).await;
+    let roles = "/api/v1/vos/imense/roles";
+    let (status, _) = world
+        .ask(&admin, "POST", roles, Some(json!({ "name": "helpdesk" })))
+        .await;
+    assert_eq!(status, 201);
+    let members = format!("{roles}/helpdesk/members/{jane}");
+    let (status, _) = world.ask(&admin, "PUT", &members, Some(json!({}))).await;
+    assert_eq!(status, 204);
+    let (status, _) = world
+        .ask(&jane_token, "GET", "/api/v1/vos/imense/users", None)
+        .await;
+    assert_eq!(status, 403);
+    let grant = json!({ "role": "helpdesk", "tool": "countersign", "tasks": ["user.list"] });
+    let (status, granted) = world
+        .ask(&admin, "POST", "/api/v1/vos/imense/grants", Some(grant.clone()))
+        .await;
+    assert_eq!(status, 201, "{granted}");
+    let (status, users) = world
+        .ask(&jane_token, "GET", "/api/v1/vos/imense/users", None)
+        .await;
+    assert_eq!(status, 200);
+    assert_eq!(users["users"].as_array().unwrap().len(), 2);
+    let (_, me) = world.ask(&jane_token, "GET", "/api/v1/me", None).await;
+    assert_eq!(me["vos"][0]["roles"], json!(["helpdesk", "scientist"]));
+    let (status, _) = world
+        .ask(&admin, "POST", "/api/v1/vos/imense/grants", Some(grant))
+        .await;
+    assert_eq!(status, 409, "the same grant twice");
+    let id = granted["grants"][0]["id"].as_str().unwrap();
+    let (status, _) = world
+        .ask(&admin, "DELETE", &format!("/api/v1/vos/imense/grants/{id}"), None)
+        .await;
+    assert_eq!(status, 204);
+    let (status, _) = world
+        .ask(&jane_token, "GET", "/api/v1/vos/imense/users", None)
+        .await;
+    assert_eq!(status, 403);
+}
+
+#[tokio::test]
+async fn an_administrator_cannot_pass_on_what_is_the_gateways() {
+    let world = World::new().await;
+    let admin = world.token(ADMIN).await;
+    for task in ["upstream.allow", "vo.create", "session.create", "person.me"] {
+        let grant = json!({ "role": "scientist", "tool": "countersign", "tasks": [task] });
+        let (status, problem) = world
+            .ask(&admin, "POST", "/api/v1/vos/imense/grants", Some(grant))
+            .await;
+        assert_eq!((status, &problem["type"]), (422, &kind("invalid")), "{task}");
+    }
+    for (grant, status) in [
+        (
+            json!({ "role": "scientist", "tool": "none", "tasks": ["x"] }),
+            404,
+        ),
+        (
+            json!({ "role": "scientist", "tool": "countersign", "tasks": ["no.task"] }),
+            404,
+        ),
+        (
+            json!({ "role": "nobody", "tool": "countersign", "tasks": ["user.list"] }),
+            404,
+        ),
+        (
+            json!({ "role": "scientist", "tool": "countersign", "tasks": ["user.list"], "when": "1 +" }),
+            422,
+        ),
+    ] {
+        let (answered, problem) = world
+            .ask(&admin, "POST", "/api/v1/vos/imense/grants", Some(grant))
+            .await;
+        assert_eq!(answered, status, "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn m3_a_vo_is_hidden_from_those_who_do_not_belong_to_it() {
+    let world = World::new().await;
+    let (_, jane) = world.member("jane").await;
+    let admin = world.token(ADMIN).await;
+    let (status, _) = world
+        .ask(&admin, "POST", "/api/v1/vos", Some(json!({ "name": "other" })))
+        .await;
+    assert_eq!(status, 201);
+    let (_, vos) = world.ask(&jane, "GET", "/api/v1/vos", None).await;
+    assert_eq!(vos["vos"].as_array().unwrap().len(), 1);
+    let (there, a) = world.ask(&jane, "GET", "/api/v1/vos/other", None).await;
+    let (not_there, b) = world.ask(&jane, "GET", "/api/v1/vos/nothing", None).await;
+    assert_eq!((there, a["type"].clone()), (not_there, b["type"].clone()));
+    assert_eq!(there, 404);
+    let (status, _) = world.ask(&jane, "GET", "/api/v1/vos/other/roles", None).await;
+    assert_eq!(status, 403);
+    let (_, vos) = world.ask(&admin, "GET", "/api/v1/vos?limit=1", None).await;
+    assert_eq!(vos["next"], json!("imense"));
+    let (_, vos) = world.ask(&admin, "GET", "/api/v1/vos?after=imense", None).await;
+    assert_eq!(vos["vos"][0]["name"], json!("other"));
+}
+
+#[tokio::test]
+async fn m2_the_list_of_administration_goes_over_the_api() {
+    let world = World::new().await;
+    let admin = world.token(ADMIN).await;
+    let upstream = json!({ "name": "ce", "url": "unix:/run/jobs.sock" });
+    let (status, answer) = world
+        .ask(&admin, "POST", "/api/v1/vos/imense/upstreams", Some(upstream))
+        .await;
+    assert_eq!((status, &answer["local"]), (201, &json!(true)), "{answer}");
+    let (status, _) = world
+        .ask(&admin, "DELETE", "/api/v1/vos/imense/upstreams/ce", None)
+        .await;
+    assert_eq!(status, 204);
+    let (jane, _) = world.member("jane").await;
+    let (_, found) = world
+        .ask(&admin, "GET", "/api/v1/vos/imense/users?username=jane", None)
+        .await;
+    assert_eq!(found["users"][0]["id"], json!(jane));
+    let twice = json!({ "username": "jane", "name": "Another Jane" });
+    let (status, _) = world
+        .ask(&admin, "POST", "/api/v1/vos/imense/users", Some(twice))
+        .await;
+    assert_eq!(status, 409);
+    let until = world.clock.now().plus(Duration::from_secs(60)).to_string();
+    let path = format!("/api/v1/vos/imense/roles/vo-administrator/members/{jane}");
+    let (status, _) = world
+        .ask(&admin, "PUT", &path, Some(json!({ "until": until })))
+        .await;
+    assert_eq!(status, 204);
+    let (status, _) = world.ask(&admin, "DELETE", &path, None).await;
+    assert_eq!(status, 204);
+    let (status, _) = world
+        .ask(
+            &admin,
+            "DELETE",
+            &format!("/api/v1/vos/imense/users/{jane}"),
+            None,
+        )
+        .await;
+    assert_eq!(status, 204);
+    let (status, _) = world
+        .ask(&admin, "GET", &format!("/api/v1/vos/imense/users/{jane}"), None)
+        .await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn a_session_ends_at_once_and_only_ones_own() {
+    let world = World::new().await;
+    let (_, jane) = world.member("jane").await;
+    let (_, john) = world.member("john").await;
+    let (_, me) = world.ask(&jane, "GET", "/api/v1/me", None).await;
+    let path = format!("/api/v1/sessions/{}", me["session"].as_str().unwrap());
+    let (status, _) = world.ask(&john, "DELETE", &path, None).await;
+    assert_eq!(status, 404);
+    let (status, _) = world.ask(&jane, "DELETE", &path, None).await;
+    assert_eq!(status, 204);
+    let (status, _) = world.ask(&jane, "GET", "/api/v1/me", None).await;
+    assert_eq!(status, 401);
+    let suspended = world.member("paul").await;
+    let admin = world.token(ADMIN).await;
+    let path = format!("/api/v1/vos/imense/users/{}/suspend", suspended.0);
+    let (status, _) = world.ask(&admin, "POST", &path, None).await;
+    assert_eq!(status, 200);
+    let (status, _) = world.ask(&suspended.1, "GET", "/api/v1/me", None).await;
+    assert_eq!(status, 401);
+}
+
+#[tokio::test]
+async fn every_change_is_on_record_and_names_nobody() {
+    let world = World::new().await;
+    let (jane, _) = world.member("jane").await;
+    let admin = world.token(ADMIN).await;
+    let (status, found) = world
+        .ask(&admin, "GET", "/api/v1/vos/imense/audit?event=change", None)
+        .await;
+    assert_eq!(status, 200, "{found}");
+    let actions: Vec<&str> = found["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| record["event"]["change"]["change"]["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        actions[1..],
+        ["role.assign", "user.add", "user.create"],
+        "{actions:?}"
+    );
+    assert_eq!(actions[0], "user.change_own_password");
+    let text = found["records"].to_string().to_lowercase();
+    assert!(
+        text.contains(&jane) && !text.contains("jane") && !text.contains("smith"),
+        "{text}"
+    );
+    let (_, gateway) = world.ask(&admin, "GET", "/api/v1/audit?event=login", None).await;
+    assert!(!gateway["records"].as_array().unwrap().is_empty());
+    let (_, gateway) = world.ask(&admin, "GET", "/api/v1/audit?event=change", None).await;
+    let text = gateway["records"].to_string();
+    assert!(!text.contains("role.assign"), "a VO's records are the VO's");
+}
+
+#[tokio::test]
+async fn a_request_is_explained_to_its_author_and_to_its_administrator_only() {
+    let world = World::new().await;
+    let (_, jane) = world.member("jane").await;
+    let (_, john) = world.member("john").await;
+    let (_, vo) = world.ask(&jane, "GET", "/api/v1/vos/imense", None).await;
+    let id = vo["_request"].as_str().unwrap();
+    let own = format!("/api/v1/requests/{id}");
+    let (status, explained) = world.ask(&jane, "GET", &own, None).await;
+    assert_eq!(
+        (status, &explained["task"]),
+        (200, &json!("vo.show")),
+        "{explained}"
+    );
+    assert!(
+        explained.get("considered").is_none(),
+        "policies are for administrators"
+    );
+    let (status, _) = world.ask(&john, "GET", &own, None).await;
+    assert_eq!(status, 404);
+    let admin = world.token(ADMIN).await;
+    let path = format!("/api/v1/vos/imense/requests/{id}");
+    let (status, explained) = world.ask(&admin, "GET", &path, None).await;
+    assert_eq!(status, 200);
+    assert_eq!(explained["person"]["username"], json!("jane"));
+    assert!(!explained["considered"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn without_the_log_nothing_changes() {
+    let world = World::new().await;
+    let admin = world.api.directory().person_named(ADMIN).unwrap().id;
+    world.api.audit.close("test").await;
+    let vo = world.api.directory().vo_named("imense").unwrap().id;
+    let mut tx = world.api.db.begin_write().await.unwrap();
+    let change = world.api.vos.create_role(&mut tx, vo, "ghost").await.unwrap();
+    let request = world.api.ids.next().unwrap();
+    let problem = world.api.commit(request, tx, vec![change]).await.unwrap_err();
+    assert_eq!(problem.kind, Kind::LogUnavailable);
+    assert!(!world.api.db.was_applied(request).await.unwrap());
+    world.api.vos.load().await.unwrap();
+    assert!(world.api.directory().role_named(vo, "ghost").is_none());
+    assert!(world.api.directory().is_member(vo, admin));
+}
+
+#[tokio::test]
+async fn a_body_is_strict_json_of_bounded_size() {
+    let world = World::new().await;
+    let admin = world.token(ADMIN).await;
+    let ask = |kind: &str, body: String| {
+        http::Request::builder()
+            .method("POST")
+            .uri("/api/v1/vos/imense/roles")
+            .header("authorization", format!("Bearer {admin}"))
+            .header("content-type", kind)
+            .body(body::full(body))
+            .unwrap()
+    };
+    for (kind, body, status) in [
+        (
+            "application/json",
+            r#"{"name":"a","colour":"red"}"#.to_owned(),
+            422,
+        ),
+        ("application/json", r#"{"name":"a","name":"b"}"#.to_owned(), 422),
+        ("application/json", r#"{"name":"a"} x"#.to_owned(), 422),
+        ("application/json", r#"{"name":7}"#.to_owned(), 422),
+        ("application/json", String::new(), 422),
+        ("text/plain", r#"{"name":"a"}"#.to_owned(), 422),
+        (
+            "application/json",
+            format!(r#"{{"name":"{}"}}"#, "x".repeat(operation::LIMIT)),
+            413,
+        ),
+        ("application/json", r#"{"name":"UPPER"}"#.to_owned(), 422),
+        (
+            "application/json; charset=utf-8",
+            r#"{"name":"a"}"#.to_owned(),
+            201,
+        ),
+    ] {
+        let (answered, problem) = world.send(ask(kind, body.clone())).await;
+        assert_eq!(
+            answered,
+            status,
+            "{kind} {} {problem}",
+            body.get(..40).unwrap_or(&body)
+        );
+    }
+}
+
+#[test]
+fn every_operation_has_one_name_and_one_address() {
+    let tool = Tool::own(tasks()).unwrap();
+    let mut names: Vec<&str> = tool.tasks.iter().map(|task| task.name.as_str()).collect();
+    names.sort_unstable();
+    let all = names.len();
+    names.dedup();
+    assert_eq!(names.len(), all);
+    for task in &tool.tasks {
+        assert_eq!(task.local, Some(SERVICE), "{}", task.name);
+        assert!(
+            task.matches.iter().all(|matched| matched.contains(" /api/v1/")),
+            "{}",
+            task.name
+        );
+        let on_person = task
+            .matches
+            .iter()
+            .any(|matched| matched.contains("{person:uuid}/"));
+        let held = task.matches.iter().any(|matched| matched.contains("/members/"));
+        assert_eq!(
+            task.home_only,
+            on_person && !held,
+            "what acts on an account itself is for its home: {}",
+            task.name
+        );
+    }
+}
+
+#[test]
+fn the_openapi_document_is_the_committed_one() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/openapi.json");
+    let text = serde_json::to_string_pretty(&document()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == text,
+        "docs/reference/openapi.json is not of this code: run `UPDATE_REFERENCE=1 cargo test --lib api::` and look at the difference"
+    );
+}
+
+#[test]
+fn every_reference_in_the_openapi_document_leads_somewhere() {
+    let document = document();
+    let text = document.to_string();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let references: Vec<&str> = text
+        .split("#/components/schemas/")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(references.len() > 50);
+    for name in references {
+        assert!(schemas.contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn an_address_is_filled_in_and_encoded() {
+    let id = PersonId::from(uuid::Uuid::nil()).to_string();
+    let (method, path) = address("user.remove", &[("vo", "a b"), ("person", &id)]).unwrap();
+    assert_eq!(method, Method::DELETE);
+    assert_eq!(path, format!("/api/v1/vos/a%20b/users/{id}"));
+    assert!(address("user.remove", &[("vo", "a")]).is_none());
+    assert!(address("no.such", &[]).is_none());
+}

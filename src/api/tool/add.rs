@@ -1,0 +1,96 @@
+//! `tool.add`: wraps a tool, or puts a new manifest in the place of one.
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{ToolView, named, parsed, reload, view};
+use crate::api::operation::{Call, Operation, VO, task};
+use crate::api::{Api, problem};
+use crate::problem::{Kind, Problem};
+use crate::tool::{self, Task, Tool};
+
+/// A manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ToolAdd {
+    /// The manifest's text (TOML).
+    pub manifest: String,
+    /// Name of its file, for errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
+    pub file: Option<String>,
+    /// The version that it replaces; 0 or absent for a new tool.
+    #[serde(default)]
+    pub version: i64,
+}
+
+/// A tool that was added, with what its author should think about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToolAdded {
+    /// It.
+    pub tool: ToolView,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+pub(in crate::api) struct Add;
+
+impl Operation for Add {
+    type Body = ToolAdd;
+    type Answer = ToolAdded;
+    const STATUS: StatusCode = StatusCode::CREATED;
+    const SUMMARY: &'static str = "Wraps a tool by a manifest, or replaces the manifest of one";
+
+    fn task() -> Task {
+        task(
+            "tool.add",
+            "POST /api/v1/vos/{vo:slug}/tools",
+            tool::Kind::Create,
+            VO,
+        )
+    }
+
+    async fn run(api: &Api, call: &Call, body: ToolAdd) -> Result<ToolAdded, Problem> {
+        let vo = call.vo()?.id;
+        let manifest = parsed(body.file.as_deref(), &body.manifest)?;
+        refuse_own_host(call, &manifest.tool)?;
+        let mut tx = api.begin().await?;
+        api.vos.touch(&mut tx, vo).await.map_err(problem)?;
+        let change = api
+            .tools
+            .add(&mut tx, vo, &manifest, body.version)
+            .await
+            .map_err(problem)?;
+        api.commit(call.id, tx, vec![change]).await?;
+        reload(api).await?;
+        let tool = named(api, vo, &manifest.tool.name)?;
+        let mut warnings = manifest.warnings;
+        warnings.extend(
+            api.authorize
+                .flaws(vo, &tool)
+                .into_iter()
+                .map(|flaw| flaw.message),
+        );
+        Ok(ToolAdded {
+            tool: view(&tool),
+            warnings,
+        })
+    }
+}
+
+/// SECURITY: a tool under the gateway's own host would share the origin of console and API.
+fn refuse_own_host(call: &Call, tool: &Tool) -> Result<(), Problem> {
+    let base: http::Uri = call
+        .base
+        .parse()
+        .map_err(|_| Problem::new(Kind::Internal, "the gateway's origin cannot be read"))?;
+    let own = base.host().unwrap_or_default();
+    match tool.hosts.iter().find(|host| host.eq_ignore_ascii_case(own)) {
+        Some(host) => Err(Problem::new(
+            Kind::Invalid,
+            format!("the host `{host}` is the gateway's own"),
+        )),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,107 @@
+//! Wrapped tools.
+
+pub mod add;
+pub mod import;
+pub mod list;
+pub mod remove;
+pub mod set_credential;
+pub mod show;
+pub mod try_request;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Api, problem};
+use crate::id::VoId;
+use crate::problem::{Kind, Problem};
+use crate::settings::Flaws;
+use crate::tool::{Manifest, Tool, ToolTarget};
+
+/// A wrapped tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToolView {
+    /// Id of the registration.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Version of the registration, to name when it is changed.
+    pub version: i64,
+    /// Upstream.
+    pub upstream: String,
+    /// Host names for browsers.
+    pub hosts: Vec<String>,
+    /// How it is given authority.
+    pub delegation: String,
+    /// Its tasks, in the manifest's order.
+    pub tasks: Vec<TaskView>,
+}
+
+/// A task of a tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TaskView {
+    /// Name.
+    pub name: String,
+    /// `read`, `create`, ...
+    pub kind: String,
+    /// Requests that it names.
+    pub matches: Vec<String>,
+    /// Type of the resource that it acts on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+}
+
+fn view(tool: &Tool) -> ToolView {
+    ToolView {
+        id: tool.id.to_string(),
+        name: tool.name.clone(),
+        version: tool.version,
+        upstream: match &tool.target {
+            ToolTarget::Upstream(name) => name.clone(),
+            ToolTarget::Local(name) => (*name).to_owned(),
+        },
+        hosts: tool.hosts.clone(),
+        delegation: tool.delegation.as_str().to_owned(),
+        tasks: tool
+            .tasks
+            .iter()
+            .map(|task| TaskView {
+                name: task.name.clone(),
+                kind: task.kind.as_str().to_owned(),
+                matches: task.matches.clone(),
+                resource: task.resource.as_ref().map(|rule| rule.kind.clone()),
+            })
+            .collect(),
+    }
+}
+
+/// A tool of a VO by name.
+fn named(api: &Api, vo: VoId, name: &str) -> Result<Arc<Tool>, Problem> {
+    api.wrapped()
+        .get(vo, name)
+        .cloned()
+        .ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no tool `{name}` here")))
+}
+
+/// Reads a manifest; the problem lists every flaw.
+fn parsed(file: Option<&str>, text: &str) -> Result<Manifest, Problem> {
+    let file: String = file
+        .unwrap_or("manifest")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect();
+    Manifest::parse(&file, text).map_err(|Flaws(flaws)| {
+        let flaws: Vec<String> = flaws.iter().map(ToString::to_string).collect();
+        Problem::new(Kind::Invalid, "the manifest is not accepted").with("errors", flaws)
+    })
+}
+
+/// Takes changed registrations into use.
+async fn reload(api: &Api) -> Result<(), Problem> {
+    // Whatever else is out of service is the start's to report.
+    api.tools.load().await.map_err(problem)?;
+    api.resources.forget();
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! `tool.remove`: takes a tool out of service.
+
+use super::{named, reload};
+use crate::api::operation::{Call, Nothing, Operation, VO, task};
+use crate::api::{Api, problem};
+use crate::problem::Problem;
+use crate::tool::{self, Task};
+
+pub(in crate::api) struct Remove;
+
+impl Operation for Remove {
+    type Body = Nothing;
+    type Answer = Nothing;
+    const SUMMARY: &'static str = "Takes a tool out of service; with `version`, only that version of it";
+
+    fn task() -> Task {
+        let task = task(
+            "tool.remove",
+            "DELETE /api/v1/vos/{vo:slug}/tools/{tool:slug}",
+            tool::Kind::Delete,
+            VO,
+        );
+        Task {
+            query: Some(vec!["version".into()]),
+            ..task
+        }
+    }
+
+    async fn run(api: &Api, call: &Call, _: Nothing) -> Result<Nothing, Problem> {
+        let (vo, name) = (call.vo()?.id, call.parameter("tool")?);
+        let seen = match call.query_as("version", "a number")? {
+            Some(version) => version,
+            None => named(api, vo, name)?.version,
+        };
+        let mut tx = api.begin().await?;
+        api.vos.touch(&mut tx, vo).await.map_err(problem)?;
+        let change = api.tools.remove(&mut tx, vo, name, seen).await.map_err(problem)?;
+        api.commit(call.id, tx, vec![change]).await?;
+        reload(api).await?;
+        Ok(Nothing {})
+    }
+}

@@ -1,0 +1,67 @@
+//! `upstream.allow`: gives an address to a VO.
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::list::{UpstreamView, view};
+use crate::api::operation::{Call, Operation, SYSTEM, task};
+use crate::api::{Api, problem};
+use crate::problem::{Kind, Problem};
+use crate::tool::{self, Task};
+use crate::vo::NewUpstream;
+
+/// An address for a VO.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamAllow {
+    /// Name within the VO.
+    #[schema(max_length = 40)]
+    pub name: String,
+    /// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/PATH`.
+    #[schema(max_length = 300)]
+    pub url: String,
+    /// PEM of the authorities that may sign for it; the system's when absent. With `https` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Name expected in its certificate, when it is not the host. With `https` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 253)]
+    pub expected_name: Option<String>,
+}
+
+pub(in crate::api) struct Allow;
+
+impl Operation for Allow {
+    type Body = UpstreamAllow;
+    type Answer = UpstreamView;
+    const STATUS: StatusCode = StatusCode::CREATED;
+    const SUMMARY: &'static str = "Gives an address to a virtual organisation";
+
+    fn task() -> Task {
+        task(
+            "upstream.allow",
+            "POST /api/v1/vos/{vo:slug}/upstreams",
+            tool::Kind::Create,
+            SYSTEM,
+        )
+    }
+
+    async fn run(api: &Api, call: &Call, body: UpstreamAllow) -> Result<UpstreamView, Problem> {
+        let vo = call.vo()?.id;
+        let new = NewUpstream {
+            name: body.name,
+            url: body.url,
+            ca: body.ca,
+            expected: body.expected_name,
+        };
+        let mut tx = api.begin().await?;
+        let change = api.vos.allow_upstream(&mut tx, vo, &new).await.map_err(problem)?;
+        api.commit(call.id, tx, vec![change]).await?;
+        let directory = api.directory();
+        directory
+            .upstream(vo, &new.name)
+            .map(|upstream| view(upstream))
+            .ok_or_else(|| Problem::new(Kind::Internal, "the new upstream is not there"))
+    }
+}

@@ -1,0 +1,5 @@
+//! Upstreams: addresses that system administrators give to VOs.
+
+pub mod allow;
+pub mod end;
+pub mod list;

@@ -1,0 +1,49 @@
+//! `user.suspend`: stops an account everywhere until it is resumed. Only in its home.
+
+use super::{UserView, view};
+use crate::api::operation::{Call, Nothing, Operation, VO, member, on_person, task};
+use crate::api::{Api, problem};
+use crate::problem::Problem;
+use crate::record::Event;
+use crate::tool::{self, Task};
+
+pub(in crate::api) struct Suspend;
+
+impl Operation for Suspend {
+    type Body = Nothing;
+    type Answer = UserView;
+    const SUMMARY: &'static str = "Stops an account everywhere until it is resumed";
+
+    fn task() -> Task {
+        let task = task(
+            "user.suspend",
+            "POST /api/v1/vos/{vo:slug}/users/{person:uuid}/suspend",
+            tool::Kind::Update,
+            VO,
+        );
+        Task {
+            // SECURITY: an account works in every VO, so only its home decides whether it works at all.
+            home_only: true,
+            ..on_person(task)
+        }
+    }
+
+    async fn run(api: &Api, call: &Call, _: Nothing) -> Result<UserView, Problem> {
+        let person = member(api, call)?;
+        let mut tx = api.begin().await?;
+        let change = api
+            .vos
+            .suspend_person(&mut tx, person.id)
+            .await
+            .map_err(problem)?;
+        let ended = api
+            .authenticate
+            .ending_all(person.id, None, "suspended", Some(call.id));
+        let further = ended.iter().cloned().map(Event::SessionEnded).collect();
+        api.commit_with(call.id, tx, vec![change], further).await?;
+        if let Some(ended) = ended {
+            api.end_recorded(&ended).await?;
+        }
+        view(api, call.vo()?.id, &*member(api, call)?).await
+    }
+}

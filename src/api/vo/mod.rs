@@ -1,0 +1,52 @@
+//! Virtual organisations.
+
+pub mod create;
+pub mod list;
+pub mod show;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Api;
+use crate::id::PersonId;
+use crate::vo::{Directory, SYSTEM_ADMINISTRATOR, Vo, VoState};
+
+/// A virtual organisation, and what the person who asks is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VoView {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// `active` or `suspended`.
+    pub state: String,
+    /// Version of its authorisation state.
+    pub version: i64,
+    /// Whether you are a member.
+    pub member: bool,
+    /// The roles you hold in it.
+    pub roles: Vec<String>,
+}
+
+fn view(api: &Api, directory: &Directory, vo: &Vo, person: PersonId) -> VoView {
+    VoView {
+        id: vo.id.to_string(),
+        name: vo.name.clone(),
+        state: match vo.state {
+            VoState::Active => "active",
+            VoState::Suspended => "suspended",
+        }
+        .into(),
+        version: vo.version,
+        member: directory.is_member(vo.id, person),
+        roles: super::role::names(api, directory, vo.id, person),
+    }
+}
+
+/// SECURITY: a VO shows itself to its members and to system administrators, to nobody else.
+fn may_see(api: &Api, directory: &Directory, vo: &Vo, person: PersonId) -> bool {
+    directory.is_member(vo.id, person)
+        || super::role::names(api, directory, Directory::gateway(), person)
+            .iter()
+            .any(|role| role == SYSTEM_ADMINISTRATOR)
+}

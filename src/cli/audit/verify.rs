@@ -1,0 +1,298 @@
+//! `countersign audit verify`: is the log what was written?
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{log_folder, own_key};
+use crate::audit::read::newest_checkpoint;
+use crate::audit::verify::{Report, VerifyError, verify};
+use crate::audit::{Checkpoint, VerifyingKey};
+use crate::cli::failure::Failure;
+use crate::cli::input::text_file;
+use crate::cli::output::Output;
+
+/// Verifies the log offline: every record, every segment, every checkpoint. Exit code 1, with the first bad record, when
+/// something was changed, deleted, reordered or cut off.
+///
+/// Without a checkpoint that was kept elsewhere, whoever holds the folder and the log key could have rebuilt all of it;
+/// the report says whether one was given.
+///
+/// Examples:
+///   countersign audit verify --data /srv/countersign
+///   countersign audit verify --data /srv/countersign --key noted.pub --checkpoint from-the-mail.txt
+///   countersign audit verify /backup/log --key noted.pub --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Verify {
+    /// The data folder, or the folder of a log.
+    #[arg(value_name = "DIR", required_unless_present = "data")]
+    folder: Option<PathBuf>,
+    /// The data folder, as elsewhere.
+    #[arg(long, env = "COUNTERSIGN_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The log's public key as you noted it (a file, or the key itself); the data folder's own when not given.
+    #[arg(long, value_name = "PUB")]
+    key: Option<String>,
+    /// A checkpoint that was kept elsewhere (from an alert mail, a trace, an outside file).
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Verdict<'a> {
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// First record that is missing or was changed, as far as it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_bad_record: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<Shown>,
+    key: String,
+    key_from_folder: bool,
+    outside: Option<Outside<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    records: u64,
+    segments: u64,
+    checkpoints: u64,
+    signed: u64,
+    root: String,
+    epoch: u64,
+    earlier: Vec<Earlier>,
+    torn_bytes: u64,
+    void_records: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Earlier {
+    epoch: u64,
+    records: u64,
+    damage: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Outside<'a> {
+    file: &'a Path,
+    size: u64,
+    epoch: u64,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Verify, out: Output) -> Result<(), Failure> {
+    let given = args.folder.as_ref().or(args.data.as_ref());
+    let given =
+        given.ok_or_else(|| Failure::usage("which log?").hint("give the data folder with --data DIR"))?;
+    let folder = log_folder(given);
+    let key = key(args, given, &folder)?;
+    let outside = match &args.checkpoint {
+        Some(file) => Some((file.as_path(), Checkpoint::parse(&text_file(file)?)?)),
+        None => None,
+    };
+    let bar = Progress::new(newest_checkpoint(&folder).map_or(0, |newest| newest.size));
+    let result = verify(
+        &folder,
+        &key,
+        outside.as_ref().map(|(_, checkpoint)| checkpoint),
+        |done| bar.show(done),
+    );
+    bar.end();
+    let mut verdict = Verdict {
+        ok: result.is_ok(),
+        error: None,
+        first_bad_record: None,
+        report: None,
+        key: key.to_string(),
+        key_from_folder: args.key.is_none(),
+        outside: outside.as_ref().map(|(file, checkpoint)| Outside {
+            file,
+            size: checkpoint.size,
+            epoch: checkpoint.epoch,
+        }),
+    };
+    match result {
+        Ok(report) => {
+            verdict.report = Some(shown(&report));
+            Ok(out.show(&verdict, |out, verdict| print(out, &report, verdict))?)
+        }
+        Err(error) => {
+            let failure = failure(&error);
+            verdict.error = Some(error.to_string());
+            verdict.first_bad_record = first_bad(&error);
+            out.show(&verdict, |out, _| match failure.code {
+                1 => out.line("The log does NOT verify."),
+                _ => Ok(()),
+            })?;
+            Err(failure)
+        }
+    }
+}
+
+/// The key that was given, or else the one that lies beside the log.
+fn key(args: &Verify, given: &Path, folder: &Path) -> Result<VerifyingKey, Failure> {
+    match &args.key {
+        Some(key) => match key.parse() {
+            Ok(key) => Ok(key),
+            Err(_) => Ok(VerifyingKey::load(Path::new(key))?),
+        },
+        None => {
+            let beside = folder.parent().map(own_key);
+            let own = Some(own_key(given))
+                .filter(|path| path.is_file())
+                .or(beside.filter(|path| path.is_file()));
+            let path = own.ok_or_else(|| {
+                Failure::usage(format!("there is no public key beside `{}`", folder.display()))
+                    .hint("give the one that `init` printed with --key PUB")
+            })?;
+            Ok(VerifyingKey::load(&path)?)
+        }
+    }
+}
+
+fn shown(report: &Report) -> Shown {
+    Shown {
+        records: report.records,
+        segments: report.segments,
+        checkpoints: report.checkpoints,
+        signed: report.signed,
+        root: report.root.to_string(),
+        epoch: report.epoch,
+        earlier: report
+            .earlier
+            .iter()
+            .map(|earlier| Earlier {
+                epoch: earlier.epoch,
+                records: earlier.records,
+                damage: earlier.damage.clone(),
+            })
+            .collect(),
+        torn_bytes: report.torn_bytes,
+        void_records: report.void.iter().map(|void| void.records).sum(),
+    }
+}
+
+fn print(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> {
+    out.line("The log verifies.")?;
+    let unsigned = match report.records.saturating_sub(report.signed) {
+        0 => String::new(),
+        rest => format!(", {rest} of them newer than the newest checkpoint"),
+    };
+    out.pairs(&[
+        ("Records", format!("{}{unsigned}", report.records)),
+        ("Root", report.root.to_string()),
+        ("Segments", report.segments.to_string()),
+        ("Checkpoints", report.checkpoints.to_string()),
+        ("Epoch", report.epoch.to_string()),
+    ])?;
+    for earlier in &report.earlier {
+        let found = match &earlier.damage {
+            Some(damage) => format!("damaged, as is on record: {damage}"),
+            None => format!("{} records, verified", earlier.records),
+        };
+        out.pairs(&[("Earlier epoch", format!("{}: {found}", earlier.epoch))])?;
+    }
+    if report.torn_bytes > 0 {
+        out.pairs(&[(
+            "Broken off",
+            format!("{} bytes that were never acknowledged", report.torn_bytes),
+        )])?;
+    }
+    for void in &report.void {
+        let what = format!(
+            "{} records from {} in segment {}, never acknowledged",
+            void.records, void.from, void.segment
+        );
+        out.pairs(&[("Void", what)])?;
+    }
+    match &verdict.outside {
+        Some(outside) => out.line(format!(
+            "Outside checkpoint  `{}`, over {} records of epoch {}: nothing before it was changed since.",
+            outside.file.display(),
+            outside.size,
+            outside.epoch
+        ))?,
+        None => out.line(
+            "Outside checkpoint  none was given: whoever holds this folder and the log key could have rebuilt all of it.",
+        )?,
+    }
+    if verdict.key_from_folder {
+        out.line("Key                 taken from the folder that was verified; give the one you noted with --key PUB.")?;
+    }
+    Ok(())
+}
+
+/// The first record that is bad, where the error knows it.
+fn first_bad(error: &VerifyError) -> Option<u64> {
+    match error {
+        VerifyError::Record { seq, .. }
+        | VerifyError::Order { seq, .. }
+        | VerifyError::Continuation { seq, .. } => Some(*seq),
+        VerifyError::Cut { records, .. } => Some(*records),
+        _ => None,
+    }
+}
+
+fn failure(error: &VerifyError) -> Failure {
+    match error {
+        VerifyError::NoLog(_) => Failure::not_found(error.to_string()),
+        VerifyError::File { .. } => Failure::failed(error.to_string()),
+        _ => Failure::failed(error.to_string()).hint(
+            "keep the folder as it is, and compare it with a backup from before; later records stay readable",
+        ),
+    }
+}
+
+/// A bar on standard error, where that is a terminal.
+struct Progress {
+    total: u64,
+    shown: bool,
+}
+
+impl Progress {
+    fn new(total: u64) -> Self {
+        Self {
+            total,
+            shown: io::stderr().is_terminal(),
+        }
+    }
+
+    fn show(&self, done: u64) {
+        if self.shown {
+            let mut err = io::stderr().lock();
+            let _ = write!(err, "\r{}", bar(done, self.total));
+            let _ = err.flush();
+        }
+    }
+
+    fn end(&self) {
+        if self.shown {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}
+
+fn bar(done: u64, total: u64) -> String {
+    let full = usize::try_from(done.min(total).saturating_mul(30) / total.max(1))
+        .unwrap_or(0)
+        .min(30);
+    format!("[{}{}] {done} records", "#".repeat(full), " ".repeat(30 - full))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_is_full_at_the_end_and_never_longer() {
+        assert_eq!(bar(0, 0), format!("[{}] 0 records", " ".repeat(30)));
+        assert_eq!(bar(10, 10), format!("[{}] 10 records", "#".repeat(30)));
+        assert_eq!(bar(20, 10), format!("[{}] 20 records", "#".repeat(30)));
+        assert_eq!(bar(5, 10).matches('#').count(), 15);
+    }
+}

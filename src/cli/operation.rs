@@ -1,0 +1,134 @@
+//! Calls an operation of the API by the name of its task; method and path come from the API itself.
+
+use http::Method;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::client::Client;
+use super::failure::Failure;
+use crate::api;
+
+/// Most pages of a list that are read: an answer that never ends must not keep a command going.
+const PAGES: usize = 10_000;
+
+/// A call that is being put together.
+pub(crate) struct Operation<'a> {
+    client: &'a Client,
+    task: &'static str,
+    parameters: Vec<(&'static str, String)>,
+    query: Vec<(&'static str, String)>,
+}
+
+/// A page of a list: items under the list's own name, and where to go on.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    next: Option<Value>,
+    #[serde(flatten)]
+    members: serde_json::Map<String, Value>,
+}
+
+impl Client {
+    /// The operation with this task name.
+    pub(crate) const fn task(&self, task: &'static str) -> Operation<'_> {
+        Operation {
+            client: self,
+            task,
+            parameters: Vec::new(),
+            query: Vec::new(),
+        }
+    }
+
+    /// Id of the member of `vo` with this user name: people stand in paths by their ids.
+    pub(crate) async fn person(&self, vo: &str, username: &str) -> Result<String, Failure> {
+        let found: Vec<api::user::UserView> = self
+            .task("user.list")
+            .at("vo", vo)
+            .query("username", username)
+            .list("users")
+            .await?;
+        found
+            .into_iter()
+            .find(|user| user.username == username)
+            .map(|user| user.id)
+            .ok_or_else(|| {
+                Failure::not_found(format!("`{username}` is not a member of {vo}"))
+                    .hint(format!("countersign user list {vo}"))
+            })
+    }
+}
+
+impl Operation<'_> {
+    /// Fills a variable of the path.
+    pub(crate) fn at(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.parameters.push((name, value.into()));
+        self
+    }
+
+    /// Adds a parameter to the query.
+    pub(crate) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    /// Adds a parameter to the query, where there is one.
+    pub(crate) fn maybe(self, name: &'static str, value: Option<impl Into<String>>) -> Self {
+        match value {
+            Some(value) => self.query(name, value),
+            None => self,
+        }
+    }
+
+    /// Calls it without a body.
+    pub(crate) async fn fetch<T: DeserializeOwned>(self) -> Result<T, Failure> {
+        let (method, path) = self.address()?;
+        self.client.call(method, &path, None::<&()>).await
+    }
+
+    /// Calls it without a body, for an operation that answers nothing.
+    pub(crate) async fn act(self) -> Result<(), Failure> {
+        self.fetch::<Value>().await.map(|_| ())
+    }
+
+    /// Calls it with a body.
+    pub(crate) async fn send<B: Serialize, T: DeserializeOwned>(self, body: &B) -> Result<T, Failure> {
+        let (method, path) = self.address()?;
+        self.client.call(method, &path, Some(body)).await
+    }
+
+    /// Reads a list whole, page by page; `name` is the member of the answer that holds the items.
+    pub(crate) async fn list<T: DeserializeOwned>(self, name: &str) -> Result<Vec<T>, Failure> {
+        let (method, path) = self.address()?;
+        let mut items = Vec::new();
+        let mut at = path.clone();
+        for _ in 0..PAGES {
+            let mut page: Page = self.client.call(method.clone(), &at, None::<&()>).await?;
+            let part = page.members.remove(name).unwrap_or(Value::Null);
+            let part: Vec<T> = serde_json::from_value(part)
+                .map_err(|error| Failure::failed(format!("the gateway's answer cannot be read: {error}")))?;
+            items.extend(part);
+            let Some(next) = page.next.as_ref().and_then(Value::as_str) else {
+                return Ok(items);
+            };
+            let sign = if path.contains('?') { '&' } else { '?' };
+            at = format!("{path}{sign}after={}", api::encoded(next));
+        }
+        Err(Failure::failed("the gateway's list does not end"))
+    }
+
+    fn address(&self) -> Result<(Method, String), Failure> {
+        let parameters: Vec<(&str, &str)> = self
+            .parameters
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let (method, mut path) = api::address(self.task, &parameters)
+            .ok_or_else(|| Failure::failed(format!("this program has no operation `{}`", self.task)))?;
+        for (at, (name, value)) in self.query.iter().enumerate() {
+            let sign = if at == 0 { '?' } else { '&' };
+            path.push_str(&format!("{sign}{name}={}", api::encoded(value)));
+        }
+        Ok((method, path))
+    }
+}

@@ -1,0 +1,134 @@
+//! `countersign explain` and `countersign request`: requests, long after they were made.
+
+use clap::{Args, Subcommand};
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output::{Output, or_dash, words};
+use crate::api::person::me::MeView;
+use crate::api::request::explain::Explanation;
+use crate::id::RequestId;
+use crate::vo::VO_ADMINISTRATOR;
+
+/// Why a request was permitted or refused: one of your own, or as an administrator any one of your virtual
+/// organisation, with the policies and the path that led to the decision.
+///
+/// Examples:
+///   countersign explain 0199a1b2-0000-7000-8000-000000000001
+///   countersign explain 0199a1b2-0000-7000-8000-000000000001 --vo imaging --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Explain {
+    /// Id of the request: every answer and every refusal names it.
+    id: RequestId,
+    /// The virtual organisation it was made in; those that you administer are looked through when not given.
+    #[arg(long)]
+    vo: Option<String>,
+}
+
+/// Requests, long after they were made.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Request {
+    /// Why a request was permitted or refused; the same as `countersign explain`.
+    ///
+    /// Examples:
+    ///   countersign request explain 0199a1b2-0000-7000-8000-000000000001
+    #[command(verbatim_doc_comment)]
+    Explain(Explain),
+}
+
+/// Runs `request ...`.
+pub(crate) async fn run(command: Request, out: Output) -> Result<(), Failure> {
+    match command {
+        Request::Explain(args) => explain(args, out).await,
+    }
+}
+
+/// Runs `explain`.
+pub(crate) async fn explain(args: Explain, out: Output) -> Result<(), Failure> {
+    let client = Client::saved()?;
+    let found = match &args.vo {
+        Some(vo) => in_vo(&client, vo, args.id).await?,
+        None => anywhere(&client, args.id).await?,
+    };
+    out.show(&found, show)?;
+    Ok(())
+}
+
+async fn in_vo(client: &Client, vo: &str, id: RequestId) -> Result<Explanation, Failure> {
+    client
+        .task("request.explain")
+        .at("vo", vo)
+        .at("request", id.to_string())
+        .fetch()
+        .await
+}
+
+/// Looks where the answer says most: the VOs that the person administers, then her own requests. A VO that she does not
+/// administer is not asked, since each refusal counts as one.
+async fn anywhere(client: &Client, id: RequestId) -> Result<Explanation, Failure> {
+    let me: MeView = client.task("person.me").fetch().await?;
+    let administers =
+        |vo: &&crate::api::person::me::MyVo| vo.roles.iter().any(|role| role == VO_ADMINISTRATOR);
+    for vo in me.vos.iter().filter(administers) {
+        match in_vo(client, &vo.vo, id).await {
+            Err(failure) if failure.is_problem("not_found") => {}
+            found => return found,
+        }
+    }
+    client
+        .task("request.explain_own")
+        .at("request", id.to_string())
+        .fetch()
+        .await
+}
+
+fn show(out: Output, found: &Explanation) -> std::io::Result<()> {
+    let person = found
+        .person
+        .as_ref()
+        .map(|person| format!("{} (user {})", person.name, person.username));
+    out.line(super::output::plain(&found.summary))?;
+    if let Some(next) = &found.next {
+        out.line(format!("next: {next}"))?;
+    }
+    out.line("")?;
+    let mut pairs = vec![
+        ("Request", found.request.clone()),
+        ("Time", found.time.clone()),
+        ("Person", or_dash(person.as_deref())),
+        ("Virtual organisation", or_dash(found.vo.as_deref())),
+        ("Tool", or_dash(found.tool.as_deref())),
+        ("Task", or_dash(found.task.as_deref())),
+        ("Asked", found.asked.clone()),
+        ("Resource", or_dash(found.resource.as_deref())),
+        ("Owner", or_dash(found.owner.as_deref())),
+        (
+            "Decision",
+            format!(
+                "{} ({})",
+                if found.permit { "permit" } else { "denial" },
+                found.reason
+            ),
+        ),
+        (
+            "Answered",
+            found
+                .status
+                .map_or_else(|| "-".to_owned(), |status| status.to_string()),
+        ),
+        ("Ended", or_dash(found.ending.as_deref())),
+    ];
+    for (name, list) in [
+        ("Would allow", &found.would_allow),
+        ("Path", &found.path),
+        ("Policies", &found.policies),
+        ("Considered", &found.considered),
+        ("Errors", &found.errors),
+    ] {
+        if !list.is_empty() {
+            pairs.push((name, words(list)));
+        }
+    }
+    out.pairs(&pairs)
+}

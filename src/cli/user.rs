@@ -1,0 +1,252 @@
+//! `countersign user`: the members of a virtual organisation.
+
+use clap::{Args, Subcommand};
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output::{Output, or_dash};
+use crate::api::user::UserView;
+use crate::api::user::add::{UserAdd, UserAdded};
+use crate::api::user::reset_password::PasswordReset;
+use crate::clock::Timestamp;
+
+/// Members of a virtual organisation.
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    Add(Add),
+    List(List),
+    /// Shows a member with her roles.
+    ///
+    /// Examples:
+    ///   countersign user show imaging john
+    #[command(verbatim_doc_comment)]
+    Show(Member),
+    /// Ends a membership with its roles; the account stays.
+    ///
+    /// Examples:
+    ///   countersign user remove imaging john
+    #[command(verbatim_doc_comment)]
+    Remove(Member),
+    /// Suspends an account everywhere and ends its sessions. For administrators of the account's home.
+    ///
+    /// Examples:
+    ///   countersign user suspend imaging john
+    #[command(verbatim_doc_comment)]
+    Suspend(Member),
+    /// Lets a suspended person in again.
+    ///
+    /// Examples:
+    ///   countersign user resume imaging john
+    #[command(verbatim_doc_comment)]
+    Resume(Member),
+    /// Gives an account a one-time password and ends all its sessions. For administrators of the account's home.
+    ///
+    /// Examples:
+    ///   countersign user reset-password imaging john
+    #[command(verbatim_doc_comment)]
+    ResetPassword(Member),
+}
+
+/// Makes somebody a member. She gets a new account with a one-time password, which is good for choosing her own;
+/// with --existing, the account that she has already joins.
+///
+/// Examples:
+///   countersign user add imaging john --name 'John Smith' --mail john@example.org
+///   countersign user add imaging jane --role clinician --role scientist --json
+///   countersign user add imaging mary --existing --role scientist --until 2030-01-31T12:00:00Z
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Add {
+    /// Name of the virtual organisation.
+    vo: String,
+    /// User name: a to z, 0 to 9, `.`, `-` and `_`, 2 to 40, beginning with a letter.
+    user: String,
+    /// Full name, for the card; the user name when not given.
+    #[arg(long, value_name = "TEXT", conflicts_with = "existing")]
+    name: Option<String>,
+    /// Mail address, for the card.
+    #[arg(long, value_name = "MAIL", conflicts_with = "existing")]
+    mail: Option<String>,
+    /// Home organisation, for the card.
+    #[arg(long, value_name = "TEXT", conflicts_with = "existing")]
+    organisation: Option<String>,
+    /// A role to hold; may be given several times. `scientist` when not given.
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
+    /// When the roles end by themselves (RFC 3339).
+    #[arg(long, value_name = "TIME", value_parser = super::input::moment)]
+    until: Option<Timestamp>,
+    /// The person has an account already, in another virtual organisation.
+    #[arg(long)]
+    existing: bool,
+    /// Show the one-time password also where the gateway can send it by mail.
+    #[arg(long, conflicts_with = "existing")]
+    show_password: bool,
+}
+
+/// Lists the members of a virtual organisation.
+///
+/// Examples:
+///   countersign user list imaging
+///   countersign user list imaging --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct List {
+    /// Name of the virtual organisation.
+    vo: String,
+}
+
+/// A member.
+#[derive(Debug, Args)]
+pub(crate) struct Member {
+    /// Name of the virtual organisation.
+    vo: String,
+    /// User name of the member.
+    user: String,
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
+    let client = Client::saved()?;
+    match command {
+        User::Add(args) => add(&client, args, out).await?,
+        User::List(List { vo }) => {
+            let users: Vec<UserView> = client.task("user.list").at("vo", vo).list("users").await?;
+            out.list(
+                "users",
+                &users,
+                &["USER", "NAME", "STATE", "ROLES", "HOME"],
+                |user| {
+                    vec![
+                        user.username.clone(),
+                        user.name.clone(),
+                        user.state.clone(),
+                        roles(user),
+                        user.home.clone(),
+                    ]
+                },
+            )?;
+        }
+        User::Show(member) => {
+            let person = client.person(&member.vo, &member.user).await?;
+            let user: UserView = client
+                .task("user.show")
+                .at("vo", member.vo)
+                .at("person", person)
+                .fetch()
+                .await?;
+            out.show(&user, show)?;
+        }
+        User::Remove(member) => {
+            let person = client.person(&member.vo, &member.user).await?;
+            client
+                .task("user.remove")
+                .at("vo", &member.vo)
+                .at("person", person)
+                .act()
+                .await?;
+            out.done(
+                "user.remove",
+                format!("{} is no longer a member of {}", member.user, member.vo),
+            )?;
+        }
+        User::Suspend(member) => {
+            let person = client.person(&member.vo, &member.user).await?;
+            let user: UserView = client
+                .task("user.suspend")
+                .at("vo", member.vo)
+                .at("person", person)
+                .fetch()
+                .await?;
+            out.show(&user, |out, user| {
+                out.line(format!("{} is suspended", user.username))
+            })?;
+        }
+        User::Resume(member) => {
+            let person = client.person(&member.vo, &member.user).await?;
+            let user: UserView = client
+                .task("user.resume")
+                .at("vo", member.vo)
+                .at("person", person)
+                .fetch()
+                .await?;
+            out.show(&user, |out, user| {
+                out.line(format!("{} may sign in again", user.username))
+            })?;
+        }
+        User::ResetPassword(member) => {
+            let person = client.person(&member.vo, &member.user).await?;
+            let task = client
+                .task("user.reset_password")
+                .at("vo", member.vo)
+                .at("person", person);
+            let reset: PasswordReset = task.fetch().await?;
+            out.show(&reset, |out, reset| {
+                out.line(format!(
+                    "One-time password of {}: {}",
+                    member.user,
+                    reset.one_time_password.expose()
+                ))
+            })?;
+            out.note("It is good for choosing a new one. All sessions of the account have ended.");
+        }
+    }
+    Ok(())
+}
+
+async fn add(client: &Client, args: Add, out: Output) -> Result<(), Failure> {
+    let name = match (args.name, args.existing) {
+        (_, true) => None,
+        (name, false) => Some(name.unwrap_or_else(|| args.user.clone())),
+    };
+    let body = UserAdd {
+        username: args.user,
+        name,
+        mail: args.mail,
+        organisation: args.organisation,
+        roles: (!args.roles.is_empty()).then_some(args.roles),
+        until: args.until.map(|until| until.to_string()),
+    };
+    let added: Result<UserAdded, Failure> = client.task("user.add").at("vo", &args.vo).send(&body).await;
+    let added = added.map_err(|failure| match failure.is_problem("conflict") && !args.existing {
+        true => failure.hint("if this is the same person's account, let it join with --existing"),
+        false => failure,
+    })?;
+    out.show(&added, |out, added| {
+        out.line(format!(
+            "{} is a member of {} as {}",
+            added.user.username,
+            args.vo,
+            roles(&added.user)
+        ))?;
+        match &added.one_time_password {
+            Some(password) => out.line(format!("One-time password: {}", password.expose())),
+            None => Ok(()),
+        }
+    })?;
+    if added.one_time_password.is_some() {
+        out.note("It is good for choosing an own password, at the first sign-in.");
+    }
+    Ok(())
+}
+
+fn roles(user: &UserView) -> String {
+    let held = user.roles.iter().map(|held| match &held.until {
+        Some(until) => format!("{} until {until}", held.role),
+        None => held.role.clone(),
+    });
+    or_dash(Some(&held.collect::<Vec<_>>().join(", ")))
+}
+
+fn show(out: Output, user: &UserView) -> std::io::Result<()> {
+    out.pairs(&[
+        ("User", user.username.clone()),
+        ("Name", user.name.clone()),
+        ("Mail", or_dash(user.mail.as_deref())),
+        ("Organisation", or_dash(user.organisation.as_deref())),
+        ("State", user.state.clone()),
+        ("Roles", roles(user)),
+        ("Home", user.home.clone()),
+        ("Id", user.id.clone()),
+    ])
+}

@@ -1,0 +1,126 @@
+//! Signing in and out in the browser.
+
+use http::{Response, StatusCode};
+
+use super::form::Form;
+use super::{Console, answer, local, nobody, note, pages, parameter, wants_page, with_query};
+use crate::authenticate::{COOKIE, Opening, SessionKind, SignIn, clear_cookie, set_cookie};
+use crate::body::Body;
+use crate::forward::LocalRequest;
+use crate::problem::{AsProblem, Problem};
+use crate::record::Event;
+use crate::secret::Secret;
+use crate::tool::Address;
+
+/// The address of the login page that leads on to `to`, with a note.
+pub(super) fn address(to: &str, note: &str) -> String {
+    let to = if to == "/" { "" } else { to };
+    with_query("/login", &[("note", note), ("to", to)])
+}
+
+/// The address of the password page that leads on to `to`.
+pub(super) fn password_address(to: &str) -> String {
+    let to = if to == "/" { "" } else { to };
+    with_query("/password", &[("to", to)])
+}
+
+impl Console {
+    pub(super) fn login_page(&self, request: &LocalRequest) -> Response<Body> {
+        let to = local(parameter(request, "to"));
+        if let Some(session) = request.permit.subject().session() {
+            return match session.must_change {
+                true => answer::see_other(&password_address(to)),
+                false => answer::see_other(to),
+            };
+        }
+        let said = note(parameter(request, "note"));
+        answer::page(StatusCode::OK, pages::login(&said, to, ""))
+    }
+
+    pub(super) async fn login(&self, request: LocalRequest) -> Result<Response<Body>, Problem> {
+        let (id, source) = (request.id, request.permit.subject().source());
+        let form = Form::read(request.request).await?;
+        let to = local(form.text("to")).to_owned();
+        let username = form.text("username");
+        let empty = Secret::new(String::new());
+        let asked = SignIn {
+            username,
+            password: form.secret("password").unwrap_or(&empty),
+            opening: Opening::Browser,
+            source,
+            request: id,
+        };
+        let again = |problem: &Problem| {
+            let said = pages::Said::Bad(words(problem));
+            answer::refused(problem, pages::login(&said, &to, username))
+        };
+        let signed = match self.0.authenticate.sign_in(asked).await {
+            Ok(signed) => signed,
+            Err(problem) => return Ok(again(&problem)),
+        };
+        // INVARIANT: the login, right or wrong, is on record before its cookie is worth anything.
+        self.record(vec![Event::Login(signed.login)]).await?;
+        let opened = match signed.result {
+            Ok(prepared) => self.0.authenticate.begin(prepared).await,
+            Err(problem) => Err(problem),
+        };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(problem) => return Ok(again(&problem)),
+        };
+        let response = if opened.session.must_change {
+            answer::see_other(&password_address(&to))
+        } else if to == "/" {
+            answer::see_other("/")
+        } else {
+            answer::page(StatusCode::OK, pages::onward(&to))
+        };
+        Ok(answer::with_cookie(response, &set_cookie(COOKIE, &opened.token)))
+    }
+
+    /// Ends the session with its children; on a tool's host, the whole session that it belongs to.
+    pub(super) async fn logout(&self, request: LocalRequest) -> Result<Response<Body>, Problem> {
+        let (permit, authenticate) = (&request.permit, &self.0.authenticate);
+        let session = permit.subject().session().ok_or_else(nobody)?;
+        let id = match session.kind {
+            SessionKind::Child { parent, .. } => parent,
+            _ => session.id,
+        };
+        if let Some(ended) = authenticate.ending(id, "logout", Some(request.id)) {
+            self.record(vec![Event::SessionEnded(ended.clone())]).await?;
+            for session in &ended.sessions {
+                self.0.delegate.end_session(*session);
+            }
+            authenticate
+                .end(&ended)
+                .await
+                .map_err(|error| error.as_problem())?;
+        }
+        let response = match (wants_page(request.request.headers()), permit.place().address) {
+            (false, _) => answer::nothing(),
+            (true, Address::ToolHost) => {
+                answer::see_other(&format!("{}{}", request.base, address("/", "signed-out")))
+            }
+            (true, _) => answer::see_other(&address("/", "signed-out")),
+        };
+        Ok(answer::with_cookie(response, &clear_cookie(COOKIE)))
+    }
+
+    /// Writes events; none of what they say takes effect before this returns.
+    pub(super) async fn record(&self, events: Vec<Event>) -> Result<(), Problem> {
+        let written = self.0.audit.write_all(events).await;
+        written.map(|_| ()).map_err(|error| error.as_problem())
+    }
+}
+
+/// What a form says of a problem: what exactly, and what to do next.
+pub(super) fn words(problem: &Problem) -> String {
+    let mut detail = problem.detail.clone();
+    if let Some(first) = detail.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    match problem.retry_after {
+        Some(seconds) => format!("{detail}. Try again in {seconds} s."),
+        None => format!("{detail}. {}", problem.kind.next()),
+    }
+}

@@ -1,0 +1,365 @@
+//! The host table: from host and path to a [`Place`], before anyone is asked who they are.
+//!
+//! A browser reaches a tool only under the tool's own host; programs may use `/{vo}/{tool}/...` on the gateway's host.
+//! `/.countersign/` is the gateway's own on every host. A place never answers by itself: what is not there is a place
+//! without VO, tool or task, and whoever decides denies it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::request::Parts;
+
+use super::framing::{self, Asked, Limits};
+use crate::problem::{AsProblem, Kind, Problem};
+use crate::tool::{Address, Place, Target, Tool, Tools, ToolsHandle, VoRef};
+use crate::vo::{Directory, DirectoryHandle, is_name};
+
+/// First path segment that is the gateway's own on every host.
+pub const OWN_SEGMENT: &str = ".countersign";
+
+/// Knows which hosts there are, and what is where on them.
+#[derive(Clone, Debug)]
+pub struct Hosts {
+    gateway: BTreeSet<String>,
+    own_segments: BTreeSet<String>,
+    directory: DirectoryHandle,
+    tools: ToolsHandle,
+    limits: Limits,
+}
+
+/// Which of the address forms a request has.
+enum Site<'a> {
+    /// The gateway's own: console, API, login, and `/.countersign/` on every host.
+    Own(Address),
+    /// A tool's own host.
+    ToolHost { vo: &'a VoRef, tool: &'a Arc<Tool> },
+    /// `/{vo}/{tool}/...`.
+    Path { vo: &'a str, tool: &'a str },
+}
+
+impl Hosts {
+    /// A table for the gateway's own host names (without port).
+    #[must_use]
+    pub fn new(
+        gateway: impl IntoIterator<Item = String>,
+        directory: DirectoryHandle,
+        tools: ToolsHandle,
+        limits: Limits,
+    ) -> Self {
+        let own_segments = own_segments(tools.load().own());
+        Self {
+            gateway: gateway
+                .into_iter()
+                .map(|host| host.to_ascii_lowercase())
+                .collect(),
+            own_segments,
+            directory,
+            tools,
+            limits,
+        }
+    }
+
+    /// Where a request was made: framing, canonical target, address form, VO, tool and, if one matches, the task.
+    ///
+    /// # Errors
+    /// The [`Problem`] of what is not well framed, or of a host that is not served here.
+    pub fn place(&self, head: &Parts) -> Result<Place, Problem> {
+        let asked = framing::check(head, &self.limits)?;
+        let tools = self.tools.load();
+        let mut place = Place {
+            address: Address::Gateway,
+            vo: None,
+            unknown_vo: None,
+            tool: None,
+            found: None,
+            method: head.method.clone(),
+            target: asked.target.clone(),
+            host: asked.authority.host().to_owned(),
+        };
+        match self.site(&asked, &tools)? {
+            Site::Own(address) => {
+                place.address = address;
+                place.tool = Some(tools.own().clone());
+            }
+            Site::ToolHost { vo, tool } => {
+                place.address = Address::ToolHost;
+                (place.vo, place.tool) = (Some(vo.clone()), Some(tool.clone()));
+            }
+            Site::Path { vo, tool } => {
+                place.address = Address::Path;
+                place.target = asked
+                    .target
+                    .without_prefix(2)
+                    .ok_or_else(|| flawless("the path has no tool"))?;
+                self.name_vo(&mut place, vo);
+                place.tool = place.vo.as_ref().and_then(|vo| tools.get(vo.id, tool)).cloned();
+            }
+        }
+        self.find(&mut place);
+        Ok(place)
+    }
+
+    fn site<'a>(&self, asked: &'a Asked, tools: &'a Tools) -> Result<Site<'a>, Problem> {
+        let host = asked.authority.host();
+        // SECURITY: the gateway's own names win over a manifest's.
+        if self.gateway.contains(host) {
+            return Ok(self.on_gateway(&asked.target));
+        }
+        let reserved = asked
+            .target
+            .segments()
+            .first()
+            .is_some_and(|first| first == OWN_SEGMENT);
+        match tools.by_host(host) {
+            Some(_) if reserved => Ok(Site::Own(Address::ToolHost)),
+            Some((vo, tool)) => Ok(Site::ToolHost { vo, tool }),
+            None => Err(Problem::new(
+                Kind::UnknownHost,
+                format!("`{}` is not a host of this gateway", framing::shown(host)),
+            )),
+        }
+    }
+
+    fn on_gateway<'a>(&self, target: &'a Target) -> Site<'a> {
+        match target.segments() {
+            [vo, tool, ..] if is_name(vo) && is_name(tool) && !self.own_segments.contains(vo) => {
+                Site::Path { vo, tool }
+            }
+            _ => Site::Own(Address::Gateway),
+        }
+    }
+
+    /// The task, and for the gateway's own tasks the VO that they name.
+    fn find(&self, place: &mut Place) {
+        let Some(tool) = &place.tool else { return };
+        // A query that the task does not take is a denial for a stranger; `flaw` tells those who may know.
+        place.found = tool.find(&place.method, &place.target).ok().flatten();
+        let vo = place
+            .found
+            .as_ref()
+            .filter(|_| place.vo.is_none())
+            .and_then(|found| found.parameters.get("vo"))
+            .cloned();
+        if let Some(vo) = vo {
+            self.name_vo(place, &vo);
+        }
+    }
+
+    fn name_vo(&self, place: &mut Place, name: &str) {
+        let directory: Arc<Directory> = self.directory.load();
+        match directory.vo_named(name) {
+            Some(vo) => {
+                place.vo = Some(VoRef {
+                    id: vo.id,
+                    name: vo.name.clone(),
+                });
+            }
+            None => place.unknown_vo = Some(name.to_owned()),
+        }
+    }
+}
+
+/// Why a path that a task names has no task here: its query. For people who are known; a stranger must not learn which
+/// tasks exist, so [`Hosts::place`] does not say it.
+#[must_use]
+pub fn flaw(place: &Place) -> Option<Problem> {
+    let tool = place.tool.as_ref().filter(|_| place.found.is_none())?;
+    tool.find(&place.method, &place.target)
+        .err()
+        .map(|error| error.as_problem())
+}
+
+fn flawless(detail: &str) -> Problem {
+    Problem::new(Kind::Internal, detail)
+}
+
+/// First literal segments of the gateway's own tasks: no VO is reached under them.
+fn own_segments(own: &Tool) -> BTreeSet<String> {
+    own.tasks
+        .iter()
+        .flat_map(|task| &task.matches)
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(_, path)| path.trim().strip_prefix('/'))
+        .filter_map(|path| path.split(['/', '?']).next())
+        .filter(|segment| !segment.is_empty() && !segment.starts_with('{'))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tool::{Audience, Kind as TaskKind, Task};
+    use crate::vo::{Rows, Vo, VoState};
+
+    fn task(name: &str, matches: &str) -> Task {
+        Task {
+            name: name.into(),
+            matches: vec![matches.into()],
+            kind: TaskKind::Read,
+            audience: Audience::Granted(&[]),
+            resource: None,
+            creates: Vec::new(),
+            filter: None,
+            deletes: false,
+            query: Some(vec!["full".into()]),
+            sensitive: Vec::new(),
+            strict: false,
+            max_body: None,
+            timeout: None,
+            home_only: false,
+            local: None,
+        }
+    }
+
+    fn hosts() -> Hosts {
+        let vo = Vo {
+            id: crate::id::VoId::from(uuid::Uuid::from_u128(1)),
+            name: "imense".into(),
+            state: VoState::Active,
+            version: 1,
+        };
+        let vo_ref = VoRef {
+            id: vo.id,
+            name: vo.name.clone(),
+        };
+        let directory = DirectoryHandle::new(Directory::build(Rows {
+            vos: vec![vo],
+            ..Rows::default()
+        }));
+        let own = vec![
+            task("session.list", "GET /api/v1/sessions"),
+            task("role.list", "GET /api/v1/vos/{vo:slug}/roles"),
+            task("home", "GET /"),
+            task("password", "GET /password/change"),
+            task("enter", "GET /.countersign/enter"),
+        ];
+        let mut tools = Tools::new(Arc::new(Tool::own(own).unwrap()));
+        let mut jobs = Tool::own(vec![
+            task("monitor job", "GET /jobs/{job:int}"),
+            task("sneaky", "GET /.countersign/enter"),
+        ])
+        .unwrap();
+        jobs.name = "jobs".into();
+        jobs.hosts = vec!["jobs.gw.example.org".into(), "gw.example.org".into()];
+        tools.insert(&vo_ref, Arc::new(jobs));
+        Hosts::new(
+            ["GW.example.org".to_owned()],
+            directory,
+            ToolsHandle::new(tools),
+            Limits::default(),
+        )
+    }
+
+    fn place(host: &str, path: &str) -> Result<Place, Problem> {
+        let request = http::Request::get(path).header("host", host).body(()).unwrap();
+        hosts().place(&request.into_parts().0)
+    }
+
+    /// Address, VO, unknown VO, tool, task, target.
+    fn told(host: &str, path: &str) -> String {
+        let place = place(host, path).unwrap();
+        let name = |name: Option<String>| name.unwrap_or_else(|| "-".into());
+        [
+            place.address.as_str().to_owned(),
+            name(place.vo.map(|vo| vo.name)),
+            name(place.unknown_vo),
+            name(place.tool.map(|tool| tool.name.clone())),
+            name(place.found.map(|found| found.task.name.clone())),
+            place.target.as_str().to_owned(),
+        ]
+        .join(" ")
+    }
+
+    #[test]
+    fn every_address_form_has_its_place() {
+        for (host, path, expected) in [
+            ("gw.example.org", "/", "gateway - - countersign home /"),
+            (
+                "gw.example.org:8443",
+                "/api/v1/sessions",
+                "gateway - - countersign session.list /api/v1/sessions",
+            ),
+            (
+                "gw.example.org",
+                "/api/v1/vos/imense/roles",
+                "gateway imense - countersign role.list /api/v1/vos/imense/roles",
+            ),
+            (
+                "gw.example.org",
+                "/api/v1/vos/nobody/roles",
+                "gateway - nobody countersign role.list /api/v1/vos/nobody/roles",
+            ),
+            (
+                "gw.example.org",
+                "/password/change",
+                "gateway - - countersign password /password/change",
+            ),
+            (
+                "gw.example.org",
+                "/password/other",
+                "gateway - - countersign - /password/other",
+            ),
+            (
+                "gw.example.org",
+                "/imense/jobs/jobs/7?full=1",
+                "path imense - jobs monitor job /jobs/7?full=1",
+            ),
+            ("gw.example.org", "/imense/jobs", "path imense - jobs - /"),
+            ("gw.example.org", "/imense/none/x", "path imense - - - /x"),
+            ("gw.example.org", "/nobody/jobs/x", "path - nobody - - /x"),
+            (
+                "gw.example.org",
+                "/imense/countersign/x",
+                "gateway - - countersign - /imense/countersign/x",
+            ),
+            ("gw.example.org", "/imense", "gateway - - countersign - /imense"),
+            (
+                "gw.example.org",
+                "/.countersign/enter",
+                "gateway - - countersign enter /.countersign/enter",
+            ),
+            (
+                "JOBS.gw.example.org",
+                "/jobs/7",
+                "host imense - jobs monitor job /jobs/7",
+            ),
+            (
+                "jobs.gw.example.org",
+                "/api/v1/sessions",
+                "host imense - jobs - /api/v1/sessions",
+            ),
+            (
+                "jobs.gw.example.org",
+                "/imense/jobs/jobs/7",
+                "host imense - jobs - /imense/jobs/jobs/7",
+            ),
+            (
+                "jobs.gw.example.org",
+                "/.countersign/enter",
+                "host - - countersign enter /.countersign/enter",
+            ),
+            (
+                "jobs.gw.example.org",
+                "/.countersign/none",
+                "host - - countersign - /.countersign/none",
+            ),
+        ] {
+            assert_eq!(told(host, path), expected, "{host} {path}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_host_is_refused() {
+        for host in ["other.example.org", "127.0.0.1", "xjobs.gw.example.org"] {
+            assert_eq!(place(host, "/").unwrap_err().kind, Kind::UnknownHost);
+        }
+    }
+
+    #[test]
+    fn a_query_that_the_task_does_not_take_is_told_only_to_those_who_may_know() {
+        let place = place("gw.example.org", "/imense/jobs/jobs/7?secret=1").unwrap();
+        assert!(place.found.is_none());
+        assert_eq!(flaw(&place).unwrap().kind, Kind::Malformed);
+    }
+}

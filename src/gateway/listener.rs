@@ -1,0 +1,535 @@
+//! The HTTPS listener: connections counted and bounded, TLS, and one HTTP/1.1 or one HTTP/2 connection by ALPN alone.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::config::Bounds;
+use super::framing::{Authority, Limits, Refused};
+use super::guard::{Guard, Verdict};
+use crate::authenticate::Source;
+use crate::body::Body;
+use crate::tool::Target;
+
+/// First byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// How much of a plain request is read to find out where to send it.
+const PLAIN_BYTES: usize = 8 * 1024;
+/// How long an idle connection has to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Windows and buffers of HTTP/2, in bytes.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const SEND_BUFFER: usize = 256 * 1024;
+/// Pings that find dead HTTP/2 peers.
+const PING: Duration = Duration::from_secs(20);
+
+/// Answers requests. A refusal is an answer too: it never fails.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. Its framing is not judged yet for HTTP/2, and only at the level of bytes for HTTP/1.1:
+    /// [`framing::check`](super::framing::check) comes first.
+    fn handle<'a>(
+        &'a self,
+        request: Request<Incoming>,
+        connection: &'a ConnectionInfo,
+    ) -> BoxFuture<'a, Response<Body>>;
+}
+
+/// What a request's connection is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Where it came from.
+    pub source: Source,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The name that the client asked for in the TLS handshake (SNI).
+    pub server_name: Option<String>,
+}
+
+/// What a connection speaks, chosen by ALPN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// Everything that connections share.
+pub struct Listener {
+    tls: Arc<ArcSwap<rustls::ServerConfig>>,
+    handler: Arc<dyn Handler>,
+    bounds: Arc<Bounds>,
+    limits: Limits,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    places: Arc<Semaphore>,
+    sources: Arc<Sources>,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener")
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Listener {
+    /// A listener that serves with the TLS configuration of the moment a connection begins.
+    #[must_use]
+    pub fn new(
+        tls: Arc<ArcSwap<rustls::ServerConfig>>,
+        handler: Arc<dyn Handler>,
+        bounds: Bounds,
+        limits: Limits,
+    ) -> Arc<Self> {
+        let (http1, http2) = builders(&bounds, limits);
+        Arc::new(Self {
+            tls,
+            handler,
+            http1,
+            http2,
+            limits,
+            places: Arc::new(Semaphore::new(bounds.connections)),
+            sources: Arc::new(Sources {
+                most: bounds.connections_per_source,
+                open: Mutex::default(),
+            }),
+            bounds: Arc::new(bounds),
+        })
+    }
+
+    /// Serves all of `sockets` until `stop`; then takes no more connections, lets requests under way finish within the
+    /// drain time, and returns.
+    pub async fn serve(self: Arc<Self>, sockets: Vec<TcpListener>, stop: CancellationToken) {
+        let connections = TaskTracker::new();
+        // Cancelled when even the drain time is over: connections that are left are dropped.
+        let abandon = CancellationToken::new();
+        let accepting: Vec<_> = sockets
+            .into_iter()
+            .map(|socket| {
+                let lives = Lives {
+                    stop: stop.clone(),
+                    abandon: abandon.clone(),
+                    connections: connections.clone(),
+                };
+                tokio::spawn(self.clone().accept(socket, lives))
+            })
+            .collect();
+        for task in accepting {
+            let _ = task.await;
+        }
+        connections.close();
+        if tokio::time::timeout(self.bounds.drain, connections.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "{} connections were cut off after the drain time",
+                connections.len()
+            );
+            abandon.cancel();
+            connections.wait().await;
+        }
+    }
+
+    async fn accept(self: Arc<Self>, socket: TcpListener, lives: Lives) {
+        loop {
+            let accepted = tokio::select! {
+                () = lives.stop.cancelled() => return,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer, &lives),
+                Err(error) => {
+                    // Out of file descriptors, most likely: waiting lets connections end, spinning does not.
+                    tracing::warn!("a connection could not be accepted: {error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    /// Takes a connection in, if there is a place for it; else closes it at once.
+    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, lives: &Lives) {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            return;
+        };
+        let Some(from) = self.sources.admit(peer.ip()) else {
+            return;
+        };
+        let held = Held {
+            _place: place,
+            _from: from,
+        };
+        let (this, abandon, stop) = (self.clone(), lives.abandon.clone(), lives.stop.clone());
+        lives.connections.spawn(async move {
+            let _held = held;
+            tokio::select! {
+                () = abandon.cancelled() => {}
+                served = this.connection(stream, peer, stop) => {
+                    if let Err(error) = served {
+                        tracing::debug!("a connection ended: {error}");
+                    }
+                }
+            }
+        });
+    }
+
+    async fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let handshake = async {
+            let mut first = [0];
+            stream.peek(&mut first).await?;
+            if first != [TLS_HANDSHAKE] {
+                answer_plain(stream).await?;
+                return Ok(None);
+            }
+            TlsAcceptor::from(self.tls.load_full())
+                .accept(stream)
+                .await
+                .map(Some)
+        };
+        let shaken = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            shaken = tokio::time::timeout(self.bounds.handshake_timeout, handshake) => shaken,
+        };
+        let Some(tls) = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? else {
+            return Ok(());
+        };
+        let session = tls.get_ref().1;
+        let protocol = match session.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        let info = ConnectionInfo {
+            source: Source::Ip(peer.ip().to_canonical()),
+            protocol,
+            server_name: session.server_name().map(str::to_owned),
+        };
+        match protocol {
+            Protocol::Http1 => self.serve_http1(tls, info, stop).await,
+            Protocol::Http2 => self.serve_http2(tls, info, stop).await,
+        }
+    }
+
+    async fn serve_http1(
+        &self,
+        tls: TlsStream<TcpStream>,
+        info: ConnectionInfo,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        let verdict = Arc::new(Verdict::default());
+        let io = TokioIo::new(Guard::http1(
+            tls,
+            self.bounds.clone(),
+            self.limits,
+            verdict.clone(),
+        ));
+        let served = Arc::new(Served::new(self.handler.clone(), info, Some(verdict)));
+        let service = service_fn({
+            let served = served.clone();
+            move |request| served.clone().handle(request)
+        });
+        let connection = self.http1.serve_connection(io, service);
+        self.live(connection, &served, stop).await
+    }
+
+    async fn serve_http2(
+        &self,
+        tls: TlsStream<TcpStream>,
+        info: ConnectionInfo,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        let io = TokioIo::new(Guard::http2(tls, self.bounds.clone()));
+        let served = Arc::new(Served::new(self.handler.clone(), info, None));
+        let service = service_fn({
+            let served = served.clone();
+            move |request| served.clone().handle(request)
+        });
+        let connection = self.http2.serve_connection(io, service);
+        self.live(connection, &served, stop).await
+    }
+
+    /// Runs a connection until it ends, the gateway stops, or it has had no request for too long.
+    async fn live<C>(&self, connection: C, served: &Served, stop: CancellationToken) -> io::Result<()>
+    where
+        C: GracefulConnection<Error = hyper::Error>,
+    {
+        let mut connection = pin!(connection);
+        let mut seen = served.requests();
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => return ended.map_err(io::Error::other),
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    return connection.await.map_err(io::Error::other);
+                }
+                () = tokio::time::sleep(self.bounds.idle_timeout) => {}
+            }
+            let now = served.requests();
+            if served.under_way() == 0 && now == seen {
+                return goodbye(connection).await;
+            }
+            seen = now;
+        }
+    }
+}
+
+/// Ends an idle connection; one that does not take leave in time is dropped.
+async fn goodbye<C: GracefulConnection<Error = hyper::Error>>(mut connection: Pin<&mut C>) -> io::Result<()> {
+    connection.as_mut().graceful_shutdown();
+    match tokio::time::timeout(GOODBYE, connection).await {
+        Ok(ended) => ended.map_err(io::Error::other),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// The two connection builders. ALPN alone chooses; nothing is guessed from bytes.
+fn builders(bounds: &Bounds, limits: Limits) -> (http1::Builder, http2::Builder<TokioExecutor>) {
+    let mut http1 = http1::Builder::new();
+    http1
+        .timer(TokioTimer::new())
+        // The guard keeps time and counts; hyper's own limits lie just above, and its head timer is off.
+        .header_read_timeout(None)
+        .max_headers(limits.headers.saturating_add(8))
+        .max_buf_size(limits.header_bytes.saturating_mul(2).max(128 * 1024));
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    let head = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
+    http2
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_concurrent_streams(bounds.streams)
+        // Above what `framing` refuses, so that the refusal is recorded; the table's 32 bytes a field are on top.
+        .max_header_list_size(head.saturating_mul(2))
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(256)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    (http1, http2)
+}
+
+/// How connections live and end.
+struct Lives {
+    stop: CancellationToken,
+    abandon: CancellationToken,
+    connections: TaskTracker,
+}
+
+/// What a connection holds while it is open.
+struct Held {
+    _place: OwnedSemaphorePermit,
+    _from: FromSource,
+}
+
+/// The requests of one connection.
+struct Served {
+    handler: Arc<dyn Handler>,
+    info: ConnectionInfo,
+    verdict: Option<Arc<Verdict>>,
+    requests: AtomicU64,
+    under_way: AtomicUsize,
+}
+
+impl Served {
+    fn new(handler: Arc<dyn Handler>, info: ConnectionInfo, verdict: Option<Arc<Verdict>>) -> Self {
+        Self {
+            handler,
+            info,
+            verdict,
+            requests: AtomicU64::new(0),
+            under_way: AtomicUsize::new(0),
+        }
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    async fn handle(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, std::convert::Infallible> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(problem) = self
+            .verdict
+            .as_deref()
+            .and_then(|verdict| verdict.problem(number))
+        {
+            let refused = Refused(problem.clone());
+            request.extensions_mut().insert(refused);
+        }
+        let way = UnderWay::begin(self.clone());
+        let response = self.handler.handle(request, &self.info).await;
+        // The request is under way until its answer's body has gone.
+        Ok(response.map(|body| http_body_util::BodyExt::boxed_unsync(Answer { body, _way: way })))
+    }
+}
+
+/// Counts a request for as long as it lives.
+struct UnderWay(Arc<Served>);
+
+impl UnderWay {
+    fn begin(served: Arc<Served>) -> Self {
+        served.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(served)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer's body, which keeps its request under way.
+struct Answer {
+    body: Body,
+    _way: UnderWay,
+}
+
+impl http_body::Body for Answer {
+    type Data = bytes::Bytes;
+    type Error = crate::body::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How many connections each source has open.
+struct Sources {
+    most: usize,
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Sources {
+    fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<FromSource> {
+        let source = network(ip);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(source).or_insert(0);
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(FromSource {
+            sources: self.clone(),
+            source,
+        })
+    }
+}
+
+/// The address (IPv4) or /64 (IPv6) that a person usually has to herself.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & (u128::MAX << 64)).into()),
+        v4 => v4,
+    }
+}
+
+struct FromSource {
+    sources: Arc<Sources>,
+    source: IpAddr,
+}
+
+impl Drop for FromSource {
+    fn drop(&mut self) {
+        let mut open = self.sources.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = open.entry(self.source) {
+            *entry.get_mut() = entry.get().saturating_sub(1);
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+/// Answers plain HTTP with the HTTPS address, whatever else with nothing. Nothing is ever served in the clear.
+async fn answer_plain(mut stream: TcpStream) -> io::Result<()> {
+    let mut head = Vec::new();
+    let mut space = [0; 1024];
+    while !head.windows(4).any(|four| four == b"\r\n\r\n") && head.len() < PLAIN_BYTES {
+        let read = stream.read(&mut space).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        head.extend_from_slice(space.get(..read).unwrap_or_default());
+    }
+    let Some(location) = secure_location(&head) else {
+        return stream.shutdown().await;
+    };
+    let answer = format!(
+        "HTTP/1.1 308 Permanent Redirect\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// Where the same request belongs, when it is a plain GET or HEAD with one plain host.
+fn secure_location(head: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(head).ok()?;
+    let (head, _) = text.split_once("\r\n\r\n")?;
+    let mut lines = head.split("\r\n");
+    let mut parts = lines.next()?.split(' ');
+    let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
+    if !matches!(method, "GET" | "HEAD") || version != "HTTP/1.1" || parts.next().is_some() {
+        return None;
+    }
+    let mut hosts = lines
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let authority = Authority::parse(hosts.next()?.1.trim())?;
+    let target = Target::parse(target).ok()?;
+    hosts
+        .next()
+        .is_none()
+        .then(|| format!("https://{authority}{}", target.as_str()))
+}
+
+#[cfg(test)]
+#[path = "listener_tests.rs"]
+mod tests;

@@ -1,0 +1,470 @@
+use super::*;
+use std::process::Stdio;
+
+use http_body_util::BodyExt;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use tokio::process::Command;
+use tokio::sync::Notify;
+
+use crate::body;
+use crate::gateway::framing;
+
+/// Answers what it was asked, and waits where the path says so.
+struct Echo {
+    limits: Limits,
+    entered: Notify,
+    leave: Notify,
+}
+
+impl Handler for Echo {
+    fn handle<'a>(
+        &'a self,
+        request: Request<Incoming>,
+        connection: &'a ConnectionInfo,
+    ) -> BoxFuture<'a, Response<Body>> {
+        Box::pin(async move {
+            let (head, incoming) = request.into_parts();
+            let asked = match framing::check(&head, &self.limits) {
+                Ok(asked) => asked,
+                Err(problem) => {
+                    let mut response = Response::new(body::full(problem.kind.name()));
+                    *response.status_mut() = problem.kind.status().try_into().unwrap();
+                    return response;
+                }
+            };
+            if asked.target.path() == "/wait" {
+                self.entered.notify_one();
+                self.leave.notified().await;
+            }
+            if asked.target.path() == "/unread" {
+                return Response::new(body::full("not read"));
+            }
+            let read = incoming.collect().await.map(|whole| whole.to_bytes().len());
+            let text = format!(
+                "{:?} {} {} {read:?}",
+                connection.protocol,
+                asked.authority,
+                asked.target.as_str()
+            );
+            Response::new(body::full(text))
+        })
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    ca: CertificateDer<'static>,
+    pem: tempfile::NamedTempFile,
+    echo: Arc<Echo>,
+    stop: CancellationToken,
+    served: tokio::task::JoinHandle<()>,
+}
+
+async fn start(bounds: Bounds) -> Server {
+    let certified = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let ca = certified.cert.der().clone();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![ca.clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let pem = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(pem.path(), certified.cert.pem()).unwrap();
+    let limits = Limits::default();
+    let echo = Arc::new(Echo {
+        limits,
+        entered: Notify::new(),
+        leave: Notify::new(),
+    });
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let listener = Listener::new(
+        Arc::new(ArcSwap::from_pointee(config)),
+        echo.clone(),
+        bounds,
+        limits,
+    );
+    let served = tokio::spawn(listener.serve(vec![socket], stop.clone()));
+    Server {
+        address,
+        ca,
+        pem,
+        echo,
+        stop,
+        served,
+    }
+}
+
+type Client = tokio_rustls::client::TlsStream<TcpStream>;
+
+impl Server {
+    async fn connect(&self, alpn: &[&[u8]]) -> io::Result<Client> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.ca.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        let stream = TcpStream::connect(self.address).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+    }
+
+    /// Sends raw bytes over HTTP/1.1 and reads until the connection ends.
+    async fn raw(&self, text: &str) -> String {
+        let mut client = self.connect(&[b"http/1.1"]).await.unwrap();
+        client.write_all(text.as_bytes()).await.unwrap();
+        read_all(&mut client).await
+    }
+
+    async fn curl(&self, arguments: &[&str]) -> String {
+        let output = Command::new("curl")
+            .args([
+                "--silent",
+                "--show-error",
+                "--max-time",
+                "20",
+                "--noproxy",
+                "*",
+                "--cacert",
+            ])
+            .arg(self.pem.path())
+            .args([
+                "--resolve",
+                &format!("localhost:{}:127.0.0.1", self.address.port()),
+            ])
+            .args(["--write-out", "|%{http_code}|%{http_version}"])
+            .args(arguments)
+            .output()
+            .await
+            .expect("curl is needed: apt-get install curl");
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.address.port())
+    }
+}
+
+async fn read_all(client: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut text = Vec::new();
+    // A peer that closes without a goodbye is an error to TLS; what came before is what counts here.
+    let _ = client.read_to_end(&mut text).await;
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let server = start(Bounds::default()).await;
+    let text = server
+        .raw(
+            "POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc\
+             PUT /b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n\
+             GET /c HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+    let found: Vec<&str> = text.lines().filter(|line| line.contains("Http1 ")).collect();
+    let joined = found.join("\n");
+    let (a, b, c) = (
+        joined.find("/a Ok(3)"),
+        joined.find("/b Ok(4)"),
+        joined.find("/c Ok(0)"),
+    );
+    assert!(a.is_some() && a < b && b < c, "{text}");
+}
+
+#[tokio::test]
+async fn what_is_not_well_framed_is_refused_and_the_connection_ends() {
+    let server = start(Bounds::default()).await;
+    let host = "Host: localhost\r\n";
+    for (head, status) in [
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), "400 "),
+        (format!("GET / HTTP/1.1\r\n{host}{host}\r\n"), "400 "),
+        ("GET / HTTP/1.1\r\nHost: localhost/x\r\n\r\n".into(), "400 "),
+        (format!("GET foo HTTP/1.1\r\n{host}\r\n"), "400 "),
+        (format!("GET http://other/ HTTP/1.1\r\n{host}\r\n"), "400 "),
+        (format!("OPTIONS * HTTP/1.1\r\n{host}\r\n"), "400 "),
+        (format!("GET /a/../b HTTP/1.1\r\n{host}\r\n"), "400 "),
+        (format!("GET / HTTP/1.0\r\n{host}\r\n"), "400 "),
+        ("GET /\r\n".into(), "400 "),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), "400 "),
+        (format!("GET / HTTP/1.1\n{host}\n\n"), "400 "),
+        (format!("GET / HTTP/1.1\r\n{host} folded: 1\r\n\r\n"), "400 "),
+        (
+            format!(
+                "POST / HTTP/1.1\r\n{host}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            ),
+            "400 ",
+        ),
+        (
+            format!("POST / HTTP/1.1\r\n{host}Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc"),
+            "400 ",
+        ),
+        (
+            format!("POST / HTTP/1.1\r\n{host}Transfer-Encoding: gzip\r\n\r\n"),
+            "400 ",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\n{host}X_Countersign-User: root\r\n\r\n"),
+            "400 ",
+        ),
+        (format!("CONNECT localhost:1 HTTP/1.1\r\n{host}\r\n"), "405 "),
+        (format!("TRACE / HTTP/1.1\r\n{host}\r\n"), "405 "),
+        (
+            format!("GET / HTTP/1.1\r\n{host}Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"),
+            "501 ",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\n{host}X: {}\r\n\r\n", "a".repeat(40_000)),
+            "431 ",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\n{host}{}\r\n", "X: a\r\n".repeat(120)),
+            "431 ",
+        ),
+    ] {
+        // A second request behind it shows whether the connection went on.
+        let text = server
+            .raw(&format!(
+                "{head}GET /after HTTP/1.1\r\n{host}Connection: close\r\n\r\n"
+            ))
+            .await;
+        let shown = head.get(..60.min(head.len())).unwrap();
+        assert!(
+            text.starts_with(&format!("HTTP/1.1 {status}")),
+            "{shown:?}: {text:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_smuggled_request_is_never_served() {
+    let server = start(Bounds::default()).await;
+    for head in [
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\n\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1;\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nX: a\nY: b\r\n\r\n",
+    ] {
+        let text = server
+            .raw(&format!(
+                "{head}GET /smuggled HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            ))
+            .await;
+        assert!(!text.contains("/smuggled"), "{head:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_gets_to_read_why() {
+    let server = start(Bounds::default()).await;
+    let mut client = server.connect(&[b"http/1.1"]).await.unwrap();
+    let head = "POST /unread HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(&[b'a'; 150_000]).await.unwrap();
+    client.flush().await.unwrap();
+    let text = read_all(&mut client).await;
+    assert!(text.ends_with("not read"), "{text}");
+}
+
+#[tokio::test]
+async fn alpn_alone_chooses_the_protocol() {
+    let server = start(Bounds::default()).await;
+    let (h1, h2) = (
+        server.curl(&["--http1.1", &server.url("/x?a=b")]).await,
+        server.curl(&["--http2", &server.url("/x?a=b")]).await,
+    );
+    let authority = format!("localhost:{}", server.address.port());
+    assert_eq!(h1, format!("Http1 {authority} /x?a=b Ok(0)|200|1.1"));
+    assert_eq!(h2, format!("Http2 {authority} /x?a=b Ok(0)|200|2"));
+    // An HTTP/2 preface on a connection that chose HTTP/1.1 is a refusal, on one without ALPN too.
+    for alpn in [&[b"http/1.1".as_slice()][..], &[]] {
+        let mut client = server.connect(alpn).await.unwrap();
+        client
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+            .await
+            .unwrap();
+        let text = read_all(&mut client).await;
+        assert!(
+            text.starts_with("HTTP/1.1 400 ") && text.ends_with("malformed"),
+            "{text:?}"
+        );
+    }
+    // HTTP/1.1 bytes on a connection that chose HTTP/2 are not served.
+    let mut client = server.connect(&[b"h2"]).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let mut read = Vec::new();
+    let _ = client.read_to_end(&mut read).await;
+    assert!(!read.windows(4).any(|four| four == b"HTTP"));
+}
+
+#[tokio::test]
+async fn http2_is_held_to_the_same_rules() {
+    let server = start(Bounds::default()).await;
+    for (arguments, expected) in [
+        (&["-H", "X-Countersign-User: root"][..], "identity_header|400|2"),
+        (&["-X", "TRACE"], "method_not_allowed|405|2"),
+        (&["--path-as-is", "-H", "a: b"], "|200|2"),
+    ] {
+        let url = server.url("/");
+        let told = server.curl(&[&["--http2", &url], arguments].concat()).await;
+        assert!(told.ends_with(expected), "{arguments:?}: {told}");
+    }
+    let long = format!("X: {}", "a".repeat(40_000));
+    let told = server.curl(&["--http2", &server.url("/"), "-H", &long]).await;
+    assert!(told.ends_with("headers_too_large|431|2"), "{told}");
+    let told = server
+        .curl(&["--http2", "--path-as-is", &server.url("/a/../b")])
+        .await;
+    assert!(told.ends_with("bad_target|400|2"), "{told}");
+}
+
+#[tokio::test]
+async fn plain_http_is_redirected_and_never_served() {
+    let server = start(Bounds::default()).await;
+    for (sent, expected) in [
+        (
+            "GET /a?b HTTP/1.1\r\nHost: gw.example.org:8443\r\n\r\n",
+            "HTTP/1.1 308 Permanent Redirect\r\nLocation: https://gw.example.org:8443/a?b\r\n",
+        ),
+        ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", ""),
+        ("GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n", ""),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", ""),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", ""),
+        ("SSH-2.0-x\r\n\r\n", ""),
+    ] {
+        let mut client = TcpStream::connect(server.address).await.unwrap();
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let text = read_all(&mut client).await;
+        assert!(
+            text.starts_with(expected) && (expected.is_empty() == text.is_empty()),
+            "{sent:?}: {text:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn only_tls_1_2_and_1_3_are_spoken() {
+    let server = start(Bounds::default()).await;
+    for (version, expected) in [("-tls1_1", false), ("-tls1_2", true), ("-tls1_3", true)] {
+        let output = Command::new("openssl")
+            .args([
+                "s_client",
+                "-connect",
+                &server.address.to_string(),
+                version,
+                "-cipher",
+                "ALL:@SECLEVEL=0",
+                "-brief",
+            ])
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .expect("openssl is needed: apt-get install openssl");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            told.contains("CONNECTION ESTABLISHED"),
+            expected,
+            "{version}: {told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_source_cannot_take_all_places() {
+    let server = start(Bounds {
+        connections_per_source: 1,
+        ..Bounds::default()
+    })
+    .await;
+    let mut first = server.connect(&[b"http/1.1"]).await.unwrap();
+    assert!(server.connect(&[b"http/1.1"]).await.is_err());
+    first
+        .write_all(b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_all(&mut first).await.contains("Http1 a /x"));
+    drop(first);
+    // Its place is free again as soon as the server has seen the end.
+    while server.connect(&[b"http/1.1"]).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn silent_and_idle_connections_end() {
+    let short = Duration::from_millis(20);
+    let server = start(Bounds {
+        handshake_timeout: short,
+        ..Bounds::default()
+    })
+    .await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(read_all(&mut silent).await, "");
+    let server = start(Bounds {
+        idle_timeout: short,
+        ..Bounds::default()
+    })
+    .await;
+    for alpn in [b"http/1.1".as_slice(), b"h2"] {
+        let mut idle = server.connect(&[alpn]).await.unwrap();
+        if alpn == b"h2" {
+            idle.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+                .await
+                .unwrap();
+        }
+        let mut read = Vec::new();
+        let _ = idle.read_to_end(&mut read).await;
+        assert!(!read.windows(4).any(|four| four == b"HTTP"));
+    }
+}
+
+#[tokio::test]
+async fn requests_under_way_finish_when_the_gateway_stops() {
+    let server = start(Bounds::default()).await;
+    let mut client = server.connect(&[b"http/1.1"]).await.unwrap();
+    client
+        .write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    server.echo.entered.notified().await;
+    let _idle = server.connect(&[b"http/1.1"]).await.unwrap();
+    server.stop.cancel();
+    while TcpStream::connect(server.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    server.echo.leave.notify_one();
+    assert!(read_all(&mut client).await.contains("Http1 a /wait"));
+    server.served.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_drain_time_ends_what_does_not_finish() {
+    let server = start(Bounds {
+        drain: Duration::from_millis(20),
+        ..Bounds::default()
+    })
+    .await;
+    let mut client = server.connect(&[b"http/1.1"]).await.unwrap();
+    client
+        .write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    server.echo.entered.notified().await;
+    server.stop.cancel();
+    server.served.await.unwrap();
+    assert_eq!(read_all(&mut client).await, "");
+}

@@ -1,0 +1,86 @@
+//! Background jobs. Each runs on its own beat and ends with the server; none of them is on the path of a request.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Built;
+use crate::record::Event;
+
+/// How often mails are looked for.
+const MAIL: Duration = Duration::from_millis(200);
+/// How often sessions and proxies that ended are swept, and health is looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How often the health of the log is looked at.
+const HEALTH: Duration = Duration::from_millis(100);
+
+/// Starts all jobs.
+pub(super) fn start(tasks: &mut JoinSet<()>, built: &Built, stop: &CancellationToken) {
+    let (alert, audit) = (built.alert.clone(), built.audit.clone());
+    tasks.spawn(every(MAIL, stop.clone(), move || {
+        let (alert, audit) = (alert.clone(), audit.clone());
+        async move {
+            let checkpoint = audit
+                .checkpoint()
+                .map(|checkpoint| checkpoint.note)
+                .unwrap_or_default();
+            if let Err(error) = alert.run_once(&checkpoint).await {
+                tracing::error!("mails cannot be handled: {error}");
+            }
+        }
+    }));
+
+    let (authenticate, delegate, audit) = (
+        built.authenticate.clone(),
+        built.delegate.clone(),
+        built.audit.clone(),
+    );
+    tasks.spawn(every(SWEEP, stop.clone(), move || {
+        let (authenticate, delegate, audit) = (authenticate.clone(), delegate.clone(), audit.clone());
+        async move {
+            match authenticate.sweep().await {
+                Ok(ended) => {
+                    for ended in ended {
+                        ended
+                            .sessions
+                            .iter()
+                            .for_each(|session| delegate.end_session(*session));
+                        audit.write_soon(Event::SessionEnded(ended));
+                    }
+                }
+                Err(error) => tracing::error!("sessions cannot be swept: {error}"),
+            }
+            delegate.sweep();
+        }
+    }));
+
+    let (audit, health, db) = (built.audit.clone(), built.health.clone(), built.db.clone());
+    tasks.spawn(every(HEALTH, stop.clone(), move || {
+        let (audit, health, db) = (audit.clone(), health.clone(), db.clone());
+        async move {
+            if audit.accepting() {
+                health.up("audit");
+            } else {
+                health.down("audit", "the log cannot take a record");
+            }
+            match tokio::time::timeout(SWEEP, db.answers()).await {
+                Ok(Ok(())) => health.up("store"),
+                _ => health.down("store", "the store does not answer"),
+            }
+        }
+    }));
+}
+
+/// Runs `job` on its beat until the server stops; a run that takes longer than the beat delays the next one.
+async fn every<F: Future<Output = ()>>(beat: Duration, stop: CancellationToken, job: impl Fn() -> F) {
+    let mut ticks = tokio::time::interval(beat);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => job().await,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Runs the program of `docs/guides/verify_log.py` on real logs, whole and changed, beside our own verifier.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use countersign::audit::verify::verify;
+use countersign::audit::{Audit, Checkpoint, Config, LogKey, VerifyingKey};
+use countersign::clock::SystemClock;
+use countersign::id::{Ids, SystemSource};
+use countersign::record::{Event, Hash, Start};
+
+const ORIGIN: &str = "gw.example.org/log";
+const FRAME_HEAD: usize = 16;
+const HEADER: usize = 4096;
+
+/// A folder with a log in it that was closed in order.
+struct Log {
+    folder: tempfile::TempDir,
+}
+
+impl Log {
+    /// A log of several files.
+    async fn written() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+        LogKey::generate(&**ids.random()).unwrap().save(&folder.path().join("log.key"), ORIGIN).unwrap();
+        let log = Self { folder };
+        log.write(ids, 3_000).await;
+        log
+    }
+
+    async fn write(&self, ids: Ids, records: u64) {
+        let config = Config {
+            folder: self.path(),
+            segment_bytes: 256 * 1024,
+            min_free_bytes: 0,
+            stop_free_bytes: 0,
+            allow_any_fs: true,
+            ..Config::default()
+        };
+        let key = LogKey::load(&self.folder.path().join("log.key")).unwrap();
+        let opened = Audit::open(config, key, ORIGIN, ids).unwrap();
+        for epoch in 0..records / 100 {
+            let event = Event::Start(Start { version: "x".repeat(200), config: Hash::of(&epoch.to_le_bytes()), epoch });
+            opened.audit.write_all(vec![event; 100]).await.unwrap();
+        }
+        opened.audit.close("done").await;
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn file(&self, index: usize) -> PathBuf {
+        self.path().join(format!("{index:010}.log"))
+    }
+
+    fn key(&self) -> VerifyingKey {
+        VerifyingKey::load(&self.folder.path().join("log.pub")).unwrap()
+    }
+
+    /// What our verifier says: the root, or why not.
+    fn ours(&self, kept: Option<&Path>) -> Result<Hash, String> {
+        let kept = kept.map(|path| Checkpoint::parse(&fs::read_to_string(path).unwrap()).unwrap());
+        verify(&self.path(), &self.key(), kept.as_ref(), |_| {})
+            .map(|report| report.root)
+            .map_err(|error| error.to_string())
+    }
+
+    /// What the program of the guide says.
+    fn theirs(&self, kept: Option<&Path>) -> Result<Hash, String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = root.join("tests/peers/.cache/venv/bin/python");
+        let output = Command::new(&python)
+            .arg(root.join("docs/guides/verify_log.py"))
+            .arg(self.path())
+            .arg(self.folder.path().join("log.pub"))
+            .args(kept)
+            .output()
+            .unwrap_or_else(|error| panic!("{}: {error} (tests/peers/install brings it)", python.display()));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        match output.status.code() {
+            Some(0) => {
+                let line = said.lines().find_map(|line| line.strip_prefix("root ")).expect("a root");
+                Ok(Hash::parse(line).unwrap())
+            }
+            Some(1) if why.starts_with("NOT VERIFIED: ") => Err(why),
+            code => panic!("{code:?}: {said}{why} (if a package is missing: tests/peers/install)"),
+        }
+    }
+
+    /// Changes a copy of the log and expects both verifiers to find it out.
+    fn found_out(&self, what: &str, kept: Option<&Path>, change: impl FnOnce(&Self)) {
+        let copy = Self { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(copy.path()).unwrap();
+        for entry in fs::read_dir(self.path()).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+        fs::copy(self.folder.path().join("log.pub"), copy.folder.path().join("log.pub")).unwrap();
+        change(&copy);
+        let (ours, theirs) = (copy.ours(kept), copy.theirs(kept));
+        assert!(ours.is_err() && theirs.is_err(), "{what}: ours {ours:?}, the guide's {theirs:?}");
+    }
+
+    fn edit(&self, index: usize, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = fs::read(self.file(index)).unwrap();
+        change(&mut bytes);
+        fs::write(self.file(index), bytes).unwrap();
+    }
+}
+
+fn length(bytes: &[u8], at: usize) -> usize {
+    u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize
+}
+
+/// Changes a character of the first record that has one to spare, and makes its checksum right again.
+fn change_a_record(bytes: &mut [u8]) {
+    let mut start = HEADER;
+    let (at, end) = loop {
+        let end = start + FRAME_HEAD + length(bytes, start);
+        match bytes[start..end].windows(4).position(|window| window == b"xxxx") {
+            Some(at) => break (start + at, end),
+            None => start = end,
+        }
+    };
+    bytes[at] = b'y';
+    let checked = [&bytes[start + 4..start + 12], &bytes[start + FRAME_HEAD..end]].concat();
+    bytes[start + 12..start + FRAME_HEAD].copy_from_slice(&crc32fast::hash(&checked).to_le_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guides_program_verifies_what_ours_does_and_finds_what_was_changed() {
+    let log = Log::written().await;
+    assert!(log.file(2).exists(), "the log should have several files");
+    let whole = log.ours(None).unwrap();
+    assert_eq!(log.theirs(None), Ok(whole));
+
+    // A checkpoint that was kept elsewhere before the log went on.
+    let kept = log.folder.path().join("kept");
+    fs::copy(log.path().join("checkpoint"), &kept).unwrap();
+    let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+    log.write(ids, 200).await;
+    let longer = log.ours(Some(&kept)).unwrap();
+    assert_ne!(longer, whole);
+    assert_eq!(log.theirs(Some(&kept)), Ok(longer));
+
+    log.found_out("a record is changed", None, |log| log.edit(0, |bytes| change_a_record(bytes)));
+    log.found_out("a byte is changed", None, |log| log.edit(1, |bytes| bytes[HEADER + 100] ^= 1));
+    log.found_out("a header is changed", None, |log| log.edit(1, |bytes| bytes[20] ^= 1));
+    log.found_out("a file is deleted", None, |log| fs::remove_file(log.file(1)).unwrap());
+    log.found_out("the first two records are swapped", None, |log| {
+        log.edit(0, |bytes| {
+            let first = FRAME_HEAD + length(bytes, HEADER);
+            let second = FRAME_HEAD + length(bytes, HEADER + first);
+            bytes[HEADER..HEADER + first + second].rotate_left(first);
+        });
+    });
+    log.found_out("the log is cut", None, |log| {
+        let last = (0..).take_while(|index| log.file(*index).exists()).last().unwrap();
+        log.edit(last, |bytes| bytes[HEADER + FRAME_HEAD..].fill(0));
+    });
+    log.found_out("a checkpoint is changed", None, |log| {
+        let path = log.path().join("checkpoint");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replacen("\n3", "\n2", 1)).unwrap();
+    });
+    log.found_out("it was rebuilt by whoever has the log key", Some(&kept), |log| {
+        fs::remove_dir_all(log.path()).unwrap();
+        fs::copy(kept.with_file_name("log.key"), log.folder.path().join("log.key")).unwrap();
+        let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(log.write(ids, 4_000)));
+        assert!(log.ours(None).is_ok() && log.theirs(None).is_ok(), "without the kept checkpoint it looks whole");
+    });
+}
