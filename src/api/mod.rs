@@ -90,6 +90,7 @@ fn entries() -> Vec<Entry> {
         entry::<vo::show::Show>(),
         entry::<user::add::Add>(),
         entry::<user::list::List>(),
+        entry::<user::find::Find>(),
         entry::<user::show::Show>(),
         entry::<user::edit::Edit>(),
         entry::<user::remove::Remove>(),
