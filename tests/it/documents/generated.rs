@@ -40,7 +40,13 @@ fn the_page_of_problems_is_what_the_program_answers() {
          | Status | Name | Title |\n| --- | --- | --- |\n",
     );
     for kind in Kind::ALL {
-        let _ = writeln!(page, "| {} | [`{}`](#{1}) | {} |", kind.status(), kind.name(), kind.title());
+        let _ = writeln!(
+            page,
+            "| {} | [`{}`](#{1}) | {} |",
+            kind.status(),
+            kind.name(),
+            kind.title()
+        );
     }
     for kind in Kind::ALL {
         let _ = write!(
@@ -80,12 +86,24 @@ fn the_page_of_settings_is_what_init_writes() {
     };
     for line in body.lines() {
         let plain = line.trim_start_matches("# ");
-        let key = plain.split_once(" = ").filter(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+        let key = plain.split_once(" = ").filter(|(key, _)| {
+            key.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        });
         if let Some(section) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             flush(&mut words, &mut keys, &mut page);
             let _ = write!(page, "\n## {section}\n");
         } else if let Some((key, value)) = key {
             keys.push(setting(key, value, line.starts_with('#')));
+        } else if let Some(example) = line.strip_prefix("#   ") {
+            flush(&mut words, &mut keys, &mut page);
+            // Lines of one example stand in one block.
+            let open = page.strip_suffix("\n```\n").map(str::len);
+            match open {
+                Some(end) => page.truncate(end + 1),
+                None => page.push_str("\n```toml\n"),
+            }
+            let _ = write!(page, "{example}\n```\n");
         } else if let Some(comment) = line.strip_prefix("# ") {
             if !keys.is_empty() {
                 flush(&mut words, &mut keys, &mut page);
@@ -112,7 +130,12 @@ fn setting(key: &str, value: &str, commented: bool) -> String {
 fn the_page_of_records_is_what_can_be_written() {
     let source = fs::read_to_string(root().join("src/record.rs")).unwrap();
     let types = types(&source);
-    let find = |name: &str| types.iter().find(|found| found.name == name).unwrap_or_else(|| panic!("no type `{name}`"));
+    let find = |name: &str| {
+        types
+            .iter()
+            .find(|found| found.name == name)
+            .unwrap_or_else(|| panic!("no type `{name}`"))
+    };
     let event = find("Event");
     let mut page = String::from(
         "# Records\n\nGenerated from `src/record.rs`. A record is one JSON object. Times are microseconds since 1970-01-01 UTC, ids are UUIDs,\n\
@@ -124,7 +147,12 @@ fn the_page_of_records_is_what_can_be_written() {
     fields(&mut page, find("Cut"));
     let _ = write!(page, "\n## Events\n\n| Event | Is |\n| --- | --- |\n");
     for variant in &event.fields {
-        let _ = writeln!(page, "| [`{0}`](#{0}) | {1} |", snake(&variant.name), variant.docs);
+        let _ = writeln!(
+            page,
+            "| [`{0}`](#{0}) | {1} |",
+            snake(&variant.name),
+            variant.docs
+        );
     }
     let mut told: Vec<String> = vec!["Event".into(), "Record".into(), "Cut".into()];
     for variant in &event.fields {
@@ -133,16 +161,28 @@ fn the_page_of_records_is_what_can_be_written() {
             fields(&mut page, find(bare(&variant.kind)));
             told.push(bare(&variant.kind).to_owned());
         } else {
-            let inner = Type { name: variant.name.clone(), docs: String::new(), fields: variant.inner.clone(), is_enum: false };
+            let inner = Type {
+                name: variant.name.clone(),
+                docs: String::new(),
+                fields: variant.inner.clone(),
+                is_enum: false,
+            };
             fields(&mut page, &inner);
         }
     }
     let _ = write!(page, "\n## Parts\n");
-    for part in types.iter().filter(|part| !told.contains(&part.name) && part.name != "Hash") {
+    for part in types
+        .iter()
+        .filter(|part| !told.contains(&part.name) && part.name != "Hash")
+    {
         let _ = write!(page, "\n### {}\n\n{}\n\n", part_name(&part.name), part.docs);
         fields(&mut page, part);
     }
-    assert_eq!(event.fields.len(), 16, "the parser of this test misses events, or there are new ones: count them");
+    assert_eq!(
+        event.fields.len(),
+        16,
+        "the parser of this test misses events, or there are new ones: count them"
+    );
     keep("records.md", &page);
 }
 
@@ -174,13 +214,24 @@ fn types(source: &str) -> Vec<Type> {
         if let Some(comment) = text.strip_prefix("///") {
             docs.push_str(comment);
         } else if let Some(rest) = text.strip_prefix("#[serde(") {
-            rename = rest.strip_prefix("rename = \"").and_then(|rest| rest.split('"').next()).map(str::to_owned);
+            rename = rest
+                .strip_prefix("rename = \"")
+                .and_then(|rest| rest.split('"').next())
+                .map(str::to_owned);
             flattened = rest.starts_with("flatten");
-        } else if let Some(name) = line.strip_prefix("pub struct ").or(line.strip_prefix("pub enum ")) {
+        } else if let Some(name) = line
+            .strip_prefix("pub struct ")
+            .or(line.strip_prefix("pub enum "))
+        {
             open = line.ends_with('{');
             let name = name.split([' ', '(']).next().unwrap_or_default().to_owned();
             let is_enum = line.starts_with("pub enum");
-            found.push(Type { name, docs: sentence(&docs), fields: Vec::new(), is_enum });
+            found.push(Type {
+                name,
+                docs: sentence(&docs),
+                fields: Vec::new(),
+                is_enum,
+            });
             docs.clear();
             rename = None;
         } else if line == "}" {
@@ -210,17 +261,28 @@ fn field(text: &str, docs: String, rename: Option<String>, flattened: bool) -> F
         (None, Some((name, kind))) => (name, kind.trim_end_matches(')')),
         (None, None) => (text, ""),
     };
-    Field { name: rename.unwrap_or_else(|| name.to_owned()), kind: kind.to_owned(), docs, flattened, inner: Vec::new() }
+    Field {
+        name: rename.unwrap_or_else(|| name.to_owned()),
+        kind: kind.to_owned(),
+        docs,
+        flattened,
+        inner: Vec::new(),
+    }
 }
 
 /// Docs as one line of Markdown, without links into the program.
 fn sentence(docs: &str) -> String {
-    docs.trim().replace("[`", "`").replace("`]", "`").replace('|', "\\|")
+    docs.trim()
+        .replace("[`", "`")
+        .replace("`]", "`")
+        .replace('|', "\\|")
 }
 
 /// `Box<Entry>` is an `Entry`.
 fn bare(kind: &str) -> &str {
-    kind.strip_prefix("Box<").and_then(|rest| rest.strip_suffix('>')).unwrap_or(kind)
+    kind.strip_prefix("Box<")
+        .and_then(|rest| rest.strip_suffix('>'))
+        .unwrap_or(kind)
 }
 
 fn snake(name: &str) -> String {
@@ -248,7 +310,13 @@ fn fields(page: &mut String, of: &Type) {
             page.push_str("| all of [intent](#intent) | | The request, as far as it came. |\n");
             continue;
         }
-        let _ = writeln!(page, "| `{}` | {} | {} |", field.name, words(&field.kind), field.docs);
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} |",
+            field.name,
+            words(&field.kind),
+            field.docs
+        );
     }
 }
 
