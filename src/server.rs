@@ -170,7 +170,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
     let own = Arc::new(Tool::own(
         api::tasks().into_iter().chain(console::tasks()).collect(),
     )?);
-    let tools = ToolStore::new(db.clone(), vos.handle(), ids.clone(), own);
+    let tools = ToolStore::new(db.clone(), vos.handle(), ids.clone(), own).reserving([config.gateway.name.clone()]);
     for broken in tools.load().await? {
         tracing::error!("the tool `{}` is out of service: {}", broken.name, broken.flaws);
     }
@@ -254,6 +254,7 @@ fn pipeline(config: &Config, listening: &Listening, built: &Built) -> anyhow::Re
         authorize: authorize.clone(),
         delegate: built.delegate.clone(),
         resources: built.resources.clone(),
+        alert: built.alert.clone(),
     }));
     let pages = console::Console::new(
         built.authenticate.clone(),

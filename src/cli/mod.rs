@@ -17,6 +17,7 @@ mod output;
 mod profile;
 mod quickstart;
 mod request;
+mod resource;
 mod role;
 pub mod sample;
 mod serve;
@@ -82,6 +83,8 @@ enum Command {
     Upstream(upstream::Upstream),
     #[command(subcommand)]
     Tool(tool::Tool),
+    #[command(subcommand)]
+    Resource(resource::Resource),
     Explain(request::Explain),
     #[command(subcommand)]
     Request(request::Request),
@@ -164,6 +167,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Grant(command) => grant::run(command, out).await,
         Command::Upstream(command) => upstream::run(command, out).await,
         Command::Tool(command) => tool::run(command, out).await,
+        Command::Resource(command) => resource::run(command, out).await,
         Command::Explain(args) => request::explain(args, out).await,
         Command::Request(command) => request::run(command, out).await,
         Command::Audit(command) => audit::run(command, out).await,

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::client::Client;
 use super::failure::Failure;
 use crate::api;
+use crate::api::user::UserView;
 
 /// Most pages of a list that are read: an answer that never ends must not keep a command going.
 const PAGES: usize = 10_000;
@@ -42,16 +43,16 @@ impl Client {
 
     /// Id of the member of `vo` with this user name: people stand in paths by their ids.
     pub(crate) async fn person(&self, vo: &str, username: &str) -> Result<String, Failure> {
-        let found: Vec<api::user::UserView> = self
-            .task("user.list")
-            .at("vo", vo)
-            .query("username", username)
-            .list("users")
-            .await?;
+        self.member(vo, username).await.map(|user| user.id)
+    }
+
+    /// The member of `vo` with this user name.
+    pub(crate) async fn member(&self, vo: &str, username: &str) -> Result<UserView, Failure> {
+        let asked = self.task("user.list").at("vo", vo).query("username", username);
+        let found: Vec<UserView> = asked.list("users").await?;
         found
             .into_iter()
             .find(|user| user.username == username)
-            .map(|user| user.id)
             .ok_or_else(|| {
                 Failure::not_found(format!("`{username}` is not a member of {vo}"))
                     .hint(format!("countersign user list {vo}"))

@@ -7,6 +7,7 @@ use super::failure::Failure;
 use super::output::{Output, or_dash, words};
 use crate::api::person::me::MeView;
 use crate::api::request::explain::Explanation;
+use crate::api::request::settle::RequestSettle;
 use crate::id::RequestId;
 use crate::vo::VO_ADMINISTRATOR;
 
@@ -35,13 +36,51 @@ pub(crate) enum Request {
     ///   countersign request explain 0199a1b2-0000-7000-8000-000000000001
     #[command(verbatim_doc_comment)]
     Explain(Explain),
+    Settle(Settle),
+}
+
+/// Gives what a request made to whoever asked for it, when its outcome is unknown (a crash in mid-answer).
+///
+/// Examples:
+///   countersign request settle imaging 0199a1b2-0000-7000-8000-000000000001 --made job/42
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Settle {
+    /// Name of the virtual organisation.
+    vo: String,
+    /// Id of the request.
+    id: RequestId,
+    /// What it made, as the manifest names the type and the tool the id.
+    #[arg(long, value_name = "TYPE/ID")]
+    made: String,
 }
 
 /// Runs `request ...`.
 pub(crate) async fn run(command: Request, out: Output) -> Result<(), Failure> {
     match command {
         Request::Explain(args) => explain(args, out).await,
+        Request::Settle(args) => settle(args, out).await,
     }
+}
+
+async fn settle(args: Settle, out: Output) -> Result<(), Failure> {
+    let wrong = || Failure::usage(format!("`{}` is not TYPE/ID", args.made)).hint("e.g. --made job/42");
+    let (kind, id) = args.made.split_once('/').ok_or_else(wrong)?;
+    let body = RequestSettle {
+        kind: kind.to_owned(),
+        id: id.to_owned(),
+    };
+    let client = Client::saved()?;
+    let task = client
+        .task("request.settle")
+        .at("vo", &args.vo)
+        .at("request", args.id.to_string());
+    task.send::<_, serde_json::Value>(&body).await?;
+    out.done(
+        "request.settle",
+        format!("{} belongs to whoever made request {}", args.made, args.id),
+    )?;
+    Ok(())
 }
 
 /// Runs `explain`.

@@ -5,9 +5,9 @@ use clap::{Args, Subcommand};
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{Output, or_dash};
-use crate::api::user::UserView;
 use crate::api::user::add::{UserAdd, UserAdded};
 use crate::api::user::reset_password::PasswordReset;
+use crate::api::user::{CardInput, UserView};
 use crate::clock::Timestamp;
 
 /// Members of a virtual organisation.
@@ -21,6 +21,7 @@ pub(crate) enum User {
     ///   countersign user show imaging john
     #[command(verbatim_doc_comment)]
     Show(Member),
+    Edit(Edit),
     /// Ends a membership with its roles; the account stays.
     ///
     /// Examples:
@@ -96,6 +97,30 @@ pub(crate) struct List {
     vo: String,
 }
 
+/// Changes the card of a person: what is not given stays as it is, an empty value takes it away. For administrators of
+/// the account's home.
+///
+/// Examples:
+///   countersign user edit imaging john --mail john.smith@example.org
+///   countersign user edit imaging john --name 'John A. Smith' --organisation ''
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Edit {
+    /// Name of the virtual organisation.
+    vo: String,
+    /// User name of the member.
+    user: String,
+    /// Full name.
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// Mail address.
+    #[arg(long, value_name = "MAIL")]
+    mail: Option<String>,
+    /// Home organisation.
+    #[arg(long, value_name = "TEXT")]
+    organisation: Option<String>,
+}
+
 /// A member.
 #[derive(Debug, Args)]
 pub(crate) struct Member {
@@ -137,6 +162,7 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
                 .await?;
             out.show(&user, show)?;
         }
+        User::Edit(args) => edit(&client, args, out).await?,
         User::Remove(member) => {
             let person = client.person(&member.vo, &member.user).await?;
             client
@@ -181,12 +207,13 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
                 .at("vo", member.vo)
                 .at("person", person);
             let reset: PasswordReset = task.fetch().await?;
-            out.show(&reset, |out, reset| {
-                out.line(format!(
+            out.show(&reset, |out, reset| match &reset.one_time_password {
+                Some(password) => out.line(format!(
                     "One-time password of {}: {}",
                     member.user,
-                    reset.one_time_password.expose()
-                ))
+                    password.expose()
+                )),
+                None => out.line(format!("{} gets a one-time password by mail", member.user)),
             })?;
             out.note("It is good for choosing a new one. All sessions of the account have ended.");
         }
@@ -206,6 +233,7 @@ async fn add(client: &Client, args: Add, out: Output) -> Result<(), Failure> {
         organisation: args.organisation,
         roles: (!args.roles.is_empty()).then_some(args.roles),
         until: args.until.map(|until| until.to_string()),
+        show_password: args.show_password,
     };
     let added: Result<UserAdded, Failure> = client.task("user.add").at("vo", &args.vo).send(&body).await;
     let added = added.map_err(|failure| match failure.is_problem("conflict") && !args.existing {
@@ -227,6 +255,26 @@ async fn add(client: &Client, args: Add, out: Output) -> Result<(), Failure> {
     if added.one_time_password.is_some() {
         out.note("It is good for choosing an own password, at the first sign-in.");
     }
+    Ok(())
+}
+
+async fn edit(client: &Client, args: Edit, out: Output) -> Result<(), Failure> {
+    if args.name.is_none() && args.mail.is_none() && args.organisation.is_none() {
+        return Err(Failure::usage("nothing to change").hint("give --name, --mail or --organisation"));
+    }
+    let present = client.member(&args.vo, &args.user).await?;
+    let or_none = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let body = CardInput {
+        name: args.name.unwrap_or(present.name),
+        mail: or_none(args.mail.or(present.mail)),
+        organisation: or_none(args.organisation.or(present.organisation)),
+    };
+    let task = client
+        .task("user.edit")
+        .at("vo", args.vo)
+        .at("person", present.id);
+    let user: UserView = task.send(&body).await?;
+    out.show(&user, show)?;
     Ok(())
 }
 

@@ -535,7 +535,7 @@ async fn who_is_not_signed_in_signs_in_on_the_way_and_arrives() {
     world.signed_in().await;
     let mut browser = Browser::default();
     let answer = browser.open(&world, SEGMENTATION, "/").await;
-    let answer = browser.follow(&world, &answer.location().to_owned()).await;
+    let answer = browser.follow(&world, answer.location()).await;
     let login = answer.location().to_owned();
     assert!(login.starts_with("/login?to=%2F.countersign%2Fenter%3Fhost%3Dsegmentation.gw.localhost"));
     let page = browser.follow(&world, &login).await;
@@ -562,7 +562,7 @@ async fn who_is_not_signed_in_signs_in_on_the_way_and_arrives() {
     );
     assert!(answer.text.contains("http-equiv=\"refresh\""));
     let answer = browser.follow(&world, &to).await;
-    let answer = browser.follow(&world, &answer.location().to_owned()).await;
+    let answer = browser.follow(&world, answer.location()).await;
     assert_eq!((answer.status, answer.location()), (303, "/"));
 }
 
@@ -700,6 +700,7 @@ async fn every_answer_carries_the_headers_that_keep_it_from_harm() {
         let policy = answer.headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+        assert_eq!(answer.headers["cross-origin-resource-policy"], "same-origin");
         let cache = answer.headers["cache-control"].to_str().unwrap();
         assert_eq!(
             cache == "no-store",

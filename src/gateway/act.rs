@@ -22,7 +22,7 @@ use crate::audit::Receipt;
 use crate::authorize::Permit;
 use crate::body::{self, Body, BoxError};
 use crate::delegate::Plan;
-use crate::forward::{self, Identity, LocalRequest, Outgoing};
+use crate::forward::{self, ForwardError, Identity, LocalRequest, Outgoing};
 use crate::id::RequestId;
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{CreatedEntry, DeletedEntry, Ending, Event, Outcome, SignedEntry};
@@ -162,7 +162,7 @@ impl Act {
         match self.pipeline.forward.send(outgoing).await {
             Ok(response) => self.answered(response, &task, receipt, answer).await,
             Err(error) => {
-                let problem = error.as_problem();
+                let problem = too_large(&error).unwrap_or_else(|| error.as_problem());
                 let ending = if error.sent() {
                     Ending::ToolFailed
                 } else {
@@ -298,7 +298,7 @@ impl Act {
                 .fail(End::problem(Ending::Withheld, &problem), problem, receipt, answer)
                 .await;
         }
-        if task.filter.is_some() && status.is_success() && self.permit.place().method != http::Method::HEAD {
+        if task.filter.is_some() && status.is_success() {
             return self.narrowed(response, task, receipt, answer).await;
         }
         if !task.creates.is_empty() || (task.deletes && status.is_success()) {
@@ -361,6 +361,13 @@ impl Act {
 
     async fn narrow(&mut self, response: Response<Body>, task: &Task) -> Result<Response<Body>, Problem> {
         let withheld = |detail: String| Problem::new(Kind::ToolAnswer, detail);
+        if self.permit.place().method == http::Method::HEAD {
+            // The head of the whole list tells its size; that of the narrowed one is not known without its body.
+            let mut head = Response::new(body::empty());
+            *head.status_mut() = response.status();
+            head.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+            return Ok(head);
+        }
         let Some(rule) = &task.filter else {
             return Err(withheld("the task has no filter".into()));
         };
@@ -657,4 +664,17 @@ impl Act {
             signed: self.signed.clone(),
         }
     }
+}
+
+/// A request body past its task's limit, which broke off on its way to the tool.
+fn too_large(error: &ForwardError) -> Option<Problem> {
+    let ForwardError::BodyBroke(cause) = error else { return None };
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**cause);
+    while let Some(error) = cause {
+        if let Some(flow::TooLarge(limit)) = error.downcast_ref() {
+            return Some(Problem::new(Kind::TooLarge, format!("this task takes at most {limit} bytes")));
+        }
+        cause = error.source();
+    }
+    None
 }

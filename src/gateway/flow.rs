@@ -24,7 +24,7 @@ pub(super) struct Counted {
 /// The request body is larger than the task takes.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body is larger than {0} bytes")]
-pub(super) struct TooLarge(u64);
+pub(super) struct TooLarge(pub(super) u64);
 
 impl Counted {
     pub(super) fn new(inner: Body, count: Arc<AtomicU64>, limit: Option<u64>) -> Self {

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use super::answer::{Answers, Pages};
 use super::exchange::{Exchange, Words};
 use super::framing::Limits;
-use super::hosts::Hosts;
+use super::hosts::{self, Hosts};
 use super::listener::{ConnectionInfo, Handler};
 use crate::alert::Alert;
 use crate::audit::{Audit, Receipt};
@@ -246,7 +246,7 @@ impl Pipeline {
         let Denial {
             subject,
             place,
-            problem,
+            mut problem,
             decision,
             ..
         } = denial;
@@ -254,6 +254,11 @@ impl Pipeline {
             self.audit
                 .stranger(problem.kind.name(), &x.source.network(), x.id);
             return (problem, Some(place));
+        }
+        if problem.kind == Kind::NoTask
+            && let Some(flaw) = hosts::flaw(&place)
+        {
+            problem.detail = flaw.detail; // a known person may hear which part of the query fits no task
         }
         let entry = self
             .words

@@ -125,7 +125,7 @@ pub(super) async fn claim(
             tx,
             (Option<uuid::Uuid>, uuid::Uuid),
             "SELECT owner, created_request FROM resource WHERE vo_id = $1 AND tool = $2 AND kind = $3 AND id = $4 \
-             AND (ended_at IS NULL OR created_request = $5)",
+             AND (ended_at IS NULL OR (created_request = $5 AND (ended_request IS NULL OR ended_request <> $5)))",
             entry.vo.uuid(),
             &entry.tool,
             &entry.kind,
@@ -165,7 +165,8 @@ async fn start(
                                created_request, created_at) \
          SELECT $1, $2, $3, $4, COALESCE(MAX(generation), 0) + 1, 1, $5, $6, $7, $8, $9, $10 FROM resource \
          WHERE vo_id = $1 AND tool = $2 AND kind = $3 AND id = $4 \
-         HAVING COALESCE(SUM(CASE WHEN ended_at IS NULL OR created_request = $9 THEN 1 ELSE 0 END), 0) = 0 \
+         HAVING COALESCE(SUM(CASE WHEN ended_at IS NULL \
+             OR (created_request = $9 AND (ended_request IS NULL OR ended_request <> $9)) THEN 1 ELSE 0 END), 0) = 0 \
          ON CONFLICT DO NOTHING",
         entry.vo.uuid(),
         &entry.tool,
@@ -201,7 +202,7 @@ pub(super) async fn retire(
     if !done.is_empty() {
         return Ok(());
     }
-    // What was never known leaves a row too, so that the deletion is not done twice.
+    // What was never known leaves a row too, made and ended by this request, so that the deletion is not done twice.
     start(
         tx,
         request,

@@ -199,6 +199,26 @@ async fn an_id_is_used_again_only_after_its_deletion(db: &Db) {
     assert_eq!(world.state("job", "8").await, (2, Some(world.bob)));
 }
 
+async fn what_is_replaced_belongs_to_who_replaced_it(db: &Db) {
+    let world = World::new(db);
+    world
+        .create(&[world.entry("file", "known", Some(world.anna), None)])
+        .await;
+    for (id, generation) in [("known", 2), ("unknown", 2)] {
+        let request = world.request();
+        for _ in 0..2 {
+            world.delete(request, "file", id).await;
+            let entry = world.entry("file", id, Some(world.bob), None);
+            assert_eq!(world.resources.created(request, &[entry]).await.unwrap(), []);
+            assert_eq!(
+                world.state("file", id).await,
+                (generation, Some(world.bob)),
+                "{id}"
+            );
+        }
+    }
+}
+
 async fn a_parent_gets_nothing_through_a_child(db: &Db) {
     let world = World::new(db);
     world
@@ -285,7 +305,7 @@ async fn many_chains_are_one_answer(db: &Db) {
         for (id, chain) in &chains {
             let n: usize = id.parse().unwrap();
             let expected = match n {
-                0..60 if n % 2 == 0 => (1, Some(world.anna), 2, Some(world.bob)),
+                0..60 if n.is_multiple_of(2) => (1, Some(world.anna), 2, Some(world.bob)),
                 0..60 => (1, Some(world.anna), 2, None),
                 _ => (0, None, 1, None),
             };
@@ -446,6 +466,7 @@ async fn contract(db: &Db) {
     what_is_not_known_has_no_owner(db).await;
     the_first_owner_stays(db).await;
     an_id_is_used_again_only_after_its_deletion(db).await;
+    what_is_replaced_belongs_to_who_replaced_it(db).await;
     a_parent_gets_nothing_through_a_child(db).await;
     a_deletion_retires_what_is_below(db).await;
     a_chain_is_bounded_and_never_goes_round(db).await;

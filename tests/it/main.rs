@@ -9,6 +9,10 @@
 
 mod alert;
 mod architecture;
+mod audit;
+mod authenticate;
+mod authorize;
+mod delegate;
 mod dependencies;
-mod documents;
 mod peers;
+mod world;

@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod edit;
+mod hand_over;
 pub mod list;
 pub mod remove;
 pub mod reset_password;

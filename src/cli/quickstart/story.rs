@@ -229,7 +229,10 @@ async fn three_refusals(stage: &Stage, say: Say) -> Result<(), Failure> {
     ready("the mail in the outbox", || !stage.mails().is_empty()).await?;
     let mails = stage.mails();
     let mail = mails.first().map(String::as_str).unwrap_or_default();
-    expect(mail.contains("anna@example.org") && mail.contains("user.remove"), "the mail names task and administrator")?;
+    expect(
+        mail.contains("anna@example.org") && mail.contains("user.remove"),
+        &format!("the mail names task and administrator:\n{mail}"),
+    )?;
     let head = mail.lines().filter(|line| line.starts_with("To:") || line.starts_with("Subject:"));
     say.shown(&format!("in $QS/data/outbox:\n{}", head.collect::<Vec<_>>().join("\n")))
 }

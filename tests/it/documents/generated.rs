@@ -95,15 +95,6 @@ fn the_page_of_settings_is_what_init_writes() {
             let _ = write!(page, "\n## {section}\n");
         } else if let Some((key, value)) = key {
             keys.push(setting(key, value, line.starts_with('#')));
-        } else if let Some(example) = line.strip_prefix("#   ") {
-            flush(&mut words, &mut keys, &mut page);
-            // Lines of one example stand in one block.
-            let open = page.strip_suffix("\n```\n").map(str::len);
-            match open {
-                Some(end) => page.truncate(end + 1),
-                None => page.push_str("\n```toml\n"),
-            }
-            let _ = write!(page, "{example}\n```\n");
         } else if let Some(comment) = line.strip_prefix("# ") {
             if !keys.is_empty() {
                 flush(&mut words, &mut keys, &mut page);
@@ -120,8 +111,10 @@ fn setting(key: &str, value: &str, commented: bool) -> String {
         (Some("segment"), _) => format!("* `{key}`: 67108864"),
         (Some(_), false) => format!("* `{key}`: chosen at `init`"),
         (Some(_), true) => format!("* `{key}`: none"),
-        // An example of a path that has no default.
-        (None, true) if value.starts_with("\"/") => format!("* `{key}`: none; e.g. `{value}`"),
+        // An example of a path or table that has no default.
+        (None, true) if value.starts_with("\"/") || value.starts_with('{') => {
+            format!("* `{key}`: none; e.g. `{value}`")
+        }
         (None, _) => format!("* `{key}`: `{value}`"),
     }
 }

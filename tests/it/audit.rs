@@ -1,0 +1,177 @@
+//! Feature rows I: the log, from the outside.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::world::{World, until};
+
+fn image() -> Vec<u8> {
+    let mut pgm = b"P5\n4 4\n255\n".to_vec();
+    pgm.extend([10, 10, 200, 200].repeat(4));
+    pgm
+}
+
+#[test]
+fn i1_kill_9_under_load_leaves_no_request_without_a_record() {
+    let cycles = if std::env::var_os("COUNTERSIGN_LONG").is_some() { 20 } else { 3 };
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let seen_file = world.segmentation();
+    let mut answered: HashSet<String> = HashSet::new();
+    for cycle in 0..cycles {
+        let stop = AtomicBool::new(false);
+        let ids: Vec<String> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4)
+                .map(|worker| {
+                    let (world, stop) = (&world, &stop);
+                    scope.spawn(move || {
+                        let mut ids = Vec::new();
+                        while !stop.load(Ordering::Relaxed) {
+                            let answer = match worker {
+                                0 | 1 => world.tool("john", "POST", "/jobs", Some(&image())),
+                                _ => world.tool("john", "GET", "/jobs", None),
+                            };
+                            if answer.status == 0 {
+                                break;
+                            }
+                            ids.push(answer.request_id());
+                        }
+                        ids
+                    })
+                })
+                .collect();
+            until("some load", || (fs::read_to_string(&seen_file).unwrap_or_default().lines().count() > 12 * (cycle + 1)).then_some(()));
+            let pid = world.pid();
+            assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+            stop.store(true, Ordering::Relaxed);
+            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        });
+        answered.extend(ids);
+        world.kill();
+        world.serve();
+    }
+    world.stop();
+    world.verify().ok();
+    let records = world.records();
+    let mut intents = HashSet::new();
+    let mut outcomes: HashMap<String, u32> = HashMap::new();
+    for record in &records {
+        if let Some(id) = record["event"]["intent"]["request"].as_str() {
+            intents.insert(id.to_owned());
+        }
+        if let Some(id) = record["event"]["outcome"]["request"].as_str() {
+            *outcomes.entry(id.to_owned()).or_default() += 1;
+        }
+    }
+    let seen = fs::read_to_string(&seen_file).unwrap();
+    let mut saw = 0;
+    for line in seen.lines() {
+        let id = line.rsplit(' ').next().unwrap();
+        assert!(intents.contains(id), "the tool saw {id}, which has no intent");
+        saw += 1;
+    }
+    assert!(saw > 20, "only {saw} requests");
+    for id in &answered {
+        assert!(intents.contains(id), "{id} was answered and has no intent");
+    }
+    for id in &intents {
+        assert_eq!(outcomes.get(id), Some(&1), "{id} has not exactly one outcome");
+    }
+}
+
+#[test]
+fn i2_authentication_authorisation_and_the_tools_answer_stand_in_two_records_of_one_request() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    world.segmentation();
+    let answer = world.tool("john", "GET", "/jobs", None).expect(200);
+    let id = answer.request_id();
+    let events = until("the outcome of a read", || {
+        let events = world.events_of(&id);
+        events.iter().any(|(name, _)| name == "outcome").then_some(events)
+    });
+    assert_eq!(events.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "mint").collect::<Vec<_>>(), ["intent", "outcome"]);
+    let of = |wanted: &str| events.iter().find(|(name, _)| name == wanted).unwrap().1.clone();
+    let (intent, outcome) = (of("intent"), of("outcome"));
+    assert_eq!(intent["subject"]["result"], "ok");
+    assert_eq!(intent["subject"]["methods"][0], "pwd");
+    assert_eq!(intent["decision"]["permit"], true);
+    assert_eq!(intent["place"]["task"], "list jobs");
+    assert_eq!(outcome["status"], 200);
+    assert_eq!(outcome["ending"], "answered");
+}
+
+#[test]
+fn a_denial_is_on_record_with_its_reasons_before_the_client_hears_it() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    world.segmentation();
+    let answer = world.tool("john", "GET", "/jobs/77", None).expect(403);
+    let events = world.events_of(&answer.request_id());
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0].0, "refused");
+    assert_eq!(events[0].1["decision"]["permit"], false);
+    assert_eq!(events[0].1["status"], 403);
+}
+
+#[test]
+fn records_hold_no_names_passwords_tokens_or_addresses() {
+    let mut world = World::start();
+    world.admin().person("john.canary", &["scientist"]);
+    world.segmentation();
+    world.tool("john.canary", "POST", "/jobs?name=secretly-named", Some(&image())).expect(201);
+    let token = world.token("john.canary");
+    world.stop();
+    let mut bytes = Vec::new();
+    for entry in fs::read_dir(world.data().join("log")).unwrap().flatten() {
+        bytes.extend(fs::read(entry.path()).unwrap());
+    }
+    bytes.extend(fs::read(world.data().join("index.db")).unwrap());
+    bytes.extend(world.log().into_bytes());
+    let text = String::from_utf8_lossy(&bytes);
+    for canary in ["john.canary@example.org", crate::world::PASSWORD, world.one_time(), &token, "127.0.0.1:4"] {
+        assert!(!text.contains(canary), "`{canary}` stands in the log, the index or the log lines");
+    }
+}
+
+#[test]
+fn a_changed_record_is_found_offline() {
+    let mut world = World::start();
+    world.admin();
+    world.stop();
+    world.verify().ok();
+    let mut changed = false;
+    for entry in fs::read_dir(world.data().join("log")).unwrap().flatten() {
+        let mut bytes = fs::read(entry.path()).unwrap();
+        let needle = b"user.change_own_password";
+        if let Some(at) = bytes.windows(needle.len()).position(|window| window == needle) {
+            bytes[at] = b'U';
+            fs::write(entry.path(), bytes).unwrap();
+            changed = true;
+            break;
+        }
+    }
+    assert!(changed, "no record to change");
+    let ran = world.verify();
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+}
+
+#[test]
+fn a_stop_under_load_answers_what_it_accepted_and_the_log_verifies() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    world.segmentation();
+    let mut slow = Command::new("curl")
+        .args(["--silent", "--cacert", &world.ca(), "-H", &format!("Authorization: Bearer {}", world.token("john"))])
+        .args(["-o", "/dev/null", "-w", "%{http_code}", &format!("{}/imense/segmentation/jobs", world.base())])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    world.stop();
+    slow.wait().unwrap();
+    world.verify().ok();
+    let records = world.records();
+    assert!(records.last().unwrap()["event"].get("stop").is_some(), "{:?}", records.last());
+}
