@@ -14,5 +14,6 @@ mod authenticate;
 mod authorize;
 mod delegate;
 mod dependencies;
+mod documents;
 mod peers;
 mod world;

@@ -111,8 +111,10 @@ fn setting(key: &str, value: &str, commented: bool) -> String {
         (Some("segment"), _) => format!("* `{key}`: 67108864"),
         (Some(_), false) => format!("* `{key}`: chosen at `init`"),
         (Some(_), true) => format!("* `{key}`: none"),
-        // An example of a path that has no default.
-        (None, true) if value.starts_with("\"/") => format!("* `{key}`: none; e.g. `{value}`"),
+        // An example of a path or table that has no default.
+        (None, true) if value.starts_with("\"/") || value.starts_with('{') => {
+            format!("* `{key}`: none; e.g. `{value}`")
+        }
         (None, _) => format!("* `{key}`: `{value}`"),
     }
 }

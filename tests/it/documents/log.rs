@@ -209,3 +209,36 @@ async fn the_guides_program_verifies_what_ours_does_and_finds_what_was_changed()
         );
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_verifiers_forgive_a_broken_off_write_and_tell_a_damaged_epoch() {
+    let log = Log::written().await;
+    let whole = log.ours(None).unwrap();
+    let last = (0..)
+        .take_while(|index| log.file(*index).exists())
+        .last()
+        .unwrap();
+    // The beginning of the frame that would have come next, as a power cut leaves it.
+    log.edit(last, |bytes| {
+        let mut end = HEADER;
+        while bytes[end..].starts_with(&bytes[HEADER..HEADER + 4]) {
+            end += FRAME_HEAD + length(bytes, end);
+        }
+        let head = bytes[HEADER..HEADER + 8].to_vec();
+        bytes.resize(bytes.len().max(end + 100), 0);
+        bytes[end..end + 8].copy_from_slice(&head);
+    });
+    assert_eq!(log.ours(None), Ok(whole));
+    assert_eq!(log.theirs(None), Ok(whole));
+
+    // What was acknowledged is missing: the next start begins a new epoch and keeps what is left of the old one.
+    let kept = log.folder.path().join("kept");
+    fs::copy(log.path().join("checkpoint"), &kept).unwrap();
+    fs::remove_file(log.file(1)).unwrap();
+    let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+    log.write(ids, 100).await;
+    assert!(log.path().join("epoch-000001").is_dir());
+    let second = log.ours(None).unwrap();
+    assert_eq!(log.theirs(None), Ok(second));
+    assert!(log.ours(Some(&kept)).is_err() && log.theirs(Some(&kept)).is_err());
+}

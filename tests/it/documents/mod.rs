@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use countersign::config::Config;
 use countersign::tool::Manifest;
 
 use self::text::{blocks, commands, headings, links, not_yet, ticked};
@@ -202,6 +203,22 @@ fn every_manifest_that_a_document_or_an_example_shows_is_accepted() {
         }
     }
     assert!(texts.len() >= 4, "{texts:?}");
+}
+
+#[test]
+fn every_setting_that_a_document_shows_is_accepted() {
+    let mut tried = 0;
+    for (path, text) in &documents() {
+        for block in blocks(text, "toml") {
+            if block.contains("[gateway]") || block.contains("[alert") {
+                tried += 1;
+                if let Err(flaws) = Config::parse(Path::new("/data"), &shown(path), &block) {
+                    panic!("{flaws}\n{block}");
+                }
+            }
+        }
+    }
+    assert!(tried >= 3, "only {tried} blocks of settings were found");
 }
 
 const GUIDE: &str = "docs/guides/wrap-a-tool.md";

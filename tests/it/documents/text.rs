@@ -144,7 +144,9 @@ fn command(line: &str) -> Option<Vec<String>> {
     }
     // `countersign COMMAND --help` stands for all of them.
     let placeholder = |word: &String| word.bytes().all(|b| b.is_ascii_uppercase());
-    rest.first().is_some_and(|first| !placeholder(first)).then_some(rest)
+    rest.first()
+        .is_some_and(|first| !placeholder(first))
+        .then_some(rest)
 }
 
 /// Words as a shell sees them: quotes keep spaces, brackets of a synopsis go.
