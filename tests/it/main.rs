@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one module per capability. What they start is the built program and real peers.
 #![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
