@@ -36,15 +36,25 @@ impl Operation for Find {
     const SUMMARY: &'static str = "The id of a member, by user name";
 
     fn task() -> Task {
-        task("user.find", "POST /api/v1/vos/{vo:slug}/users/find", tool::Kind::Read, Audience::AnyPerson)
+        task(
+            "user.find",
+            "POST /api/v1/vos/{vo:slug}/users/find",
+            tool::Kind::Read,
+            Audience::AnyPerson,
+        )
     }
 
     async fn run(api: &Api, call: &Call, body: UserFind) -> Result<UserFound, Problem> {
-        let (vo, caller) = (call.vo()?, call.person()?);
-        let directory = api.vos.handle().load();
-        let unknown = || Problem::new(Kind::NotFound, "nobody of this name belongs to this virtual organisation");
-        // SECURITY: from outside a VO nothing is learned about who belongs to it.
-        let system = directory.holders(Directory::gateway(), SYSTEM_ADMINISTRATOR, api.ids.clock().now());
+        let (directory, caller) = (api.directory(), call.person()?);
+        let unknown = || {
+            Problem::new(
+                Kind::NotFound,
+                "nobody of this name belongs to this virtual organisation",
+            )
+        };
+        // SECURITY: from outside a VO nothing is learned about who belongs to it, nor whether it is there.
+        let vo = call.vo.as_ref().ok_or_else(unknown)?;
+        let system = directory.holders(Directory::gateway(), SYSTEM_ADMINISTRATOR, api.now());
         if !directory.is_member(vo.id, caller.id) && !system.contains(&caller.id) {
             return Err(unknown());
         }
@@ -52,6 +62,8 @@ impl Operation for Find {
         if !directory.is_member(vo.id, found.id) {
             return Err(unknown());
         }
-        Ok(UserFound { id: found.id.to_string() })
+        Ok(UserFound {
+            id: found.id.to_string(),
+        })
     }
 }
