@@ -228,16 +228,9 @@ fn known_keys(text: &str) -> Vec<String> {
     let flaws = Manifest::parse("t.toml", text)
         .expect_err("`zzz` is no key")
         .to_string();
-    let list = flaws
-        .split("zzz` (accepted here: ")
-        .nth(1)
-        .and_then(|rest| rest.split(')').next());
-    let keys = list
-        .unwrap_or_else(|| panic!("{flaws}"))
-        .split(", ")
-        .map(str::to_owned)
-        .collect();
-    keys
+    let after = flaws.split("zzz` (accepted here: ").nth(1);
+    let list = after.and_then(|rest| rest.split(')').next()).expect(&flaws);
+    list.split(", ").map(str::to_owned).collect()
 }
 
 #[test]
