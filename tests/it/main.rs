@@ -12,6 +12,7 @@ mod architecture;
 mod audit;
 mod authenticate;
 mod authorize;
+mod cli;
 mod delegate;
 mod dependencies;
 mod peers;
