@@ -127,18 +127,29 @@ impl Config {
     #[must_use]
     pub fn report(&self) -> Vec<String> {
         let store = self.store.url_file.as_ref();
-        let store = store.map_or_else(|| "SQLite".into(), |file| format!("PostgreSQL by {}", file.display()));
+        let store = store.map_or_else(
+            || "SQLite".into(),
+            |file| format!("PostgreSQL by {}", file.display()),
+        );
         let mut lines = vec![
-            format!("gateway     {} on {}", origin(&self.gateway.name, self.gateway.listen.port()), self.gateway.listen),
+            format!(
+                "gateway     {} on {}",
+                origin(&self.gateway.name, self.gateway.listen.port()),
+                self.gateway.listen
+            ),
             format!("operations  {}", self.operations),
             format!("store       {store}"),
             format!("sealing key {}", self.sealing_key.display()),
         ];
         if self.sealing_key.starts_with(&self.data) {
-            lines.push("warning: the sealing key lies in the data folder; whoever takes the folder has both".into());
+            lines.push(
+                "warning: the sealing key lies in the data folder; whoever takes the folder has both".into(),
+            );
         }
         if self.audit.outside.is_none() {
-            lines.push("warning: no checkpoint of the audit log leaves this machine (`[audit] outside`)".into());
+            lines.push(
+                "warning: no checkpoint of the audit log leaves this machine (`[audit] outside`)".into(),
+            );
         }
         if !self.gateway.listen.ip().is_loopback() && self.gateway.private_ca {
             lines.push("warning: this gateway listens beyond loopback with a certificate of the private CA of first use".into());
@@ -313,6 +324,8 @@ mod tests {
         assert_eq!(shown.forward, forward::Config::default());
         assert_eq!(shown.delegate, delegate::Config::default());
         assert_eq!(shown.telemetry, telemetry::Config::default());
+        assert_eq!(plain.alert, alert::Config::default());
+        assert_eq!(alert::Config { auditor: None, ..shown.alert }, alert::Config::default());
         assert_eq!(
             audit::Config {
                 outside: None,

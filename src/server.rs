@@ -254,6 +254,7 @@ fn pipeline(config: &Config, listening: &Listening, built: &Built) -> anyhow::Re
         authorize: authorize.clone(),
         delegate: built.delegate.clone(),
         resources: built.resources.clone(),
+        alert: built.alert.clone(),
     }));
     let pages = console::Console::new(
         built.authenticate.clone(),

@@ -22,6 +22,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 const AT_ONCE: i64 = 20;
 /// Kind of the mails about mails.
 const NOTE: &str = "note";
+/// Kind of the mails whose text is wiped as soon as it is sent or given up.
+const SECRET: &str = "secret";
 /// Most notes about undelivered mails in an hour.
 const NOTES_PER_HOUR: usize = 4;
 
@@ -73,7 +75,7 @@ pub struct Delivery {
     pub id: MessageId,
     /// VO it concerns.
     pub vo: VoId,
-    /// `alert`, `digest`, `note` or `other`.
+    /// `alert`, `digest`, `note`, `secret` or `other`.
     pub kind: String,
     /// Recipient.
     pub to: String,
@@ -120,6 +122,20 @@ impl Alert {
     /// [`AlertError`].
     pub async fn post(&self, tx: &mut Tx, vo: VoId, letter: &Letter) -> Result<(), AlertError> {
         self.0.post(tx, vo, "other", letter).await
+    }
+
+    /// The same for a letter that holds a one-time secret: its text is wiped from the store once it is sent or given up.
+    ///
+    /// # Errors
+    /// [`AlertError`].
+    pub async fn post_secret(&self, tx: &mut Tx, vo: VoId, letter: &Letter) -> Result<(), AlertError> {
+        self.0.post(tx, vo, SECRET, letter).await
+    }
+
+    /// Whether mails go to a mail server, and not to a folder that nobody reads.
+    #[must_use]
+    pub fn is_smtp(&self) -> bool {
+        matches!(self.0.config.transport, super::Transport::Smtp(_))
     }
 
     /// The newest deliveries, newest first.
@@ -274,6 +290,15 @@ impl Inner {
             now.plus(wait(pending.attempts)).micros(),
             (state != DeliveryState::Pending).then(|| now.micros())
         )?;
+        // SECURITY: a one-time secret does not stay in the store.
+        if pending.kind == SECRET && state != DeliveryState::Pending {
+            run!(
+                &mut tx,
+                "UPDATE mail SET body = '', version = version + 1
+                 WHERE id = (SELECT mail FROM delivery WHERE id = $1)",
+                pending.mail.id.uuid()
+            )?;
+        }
         self.tell_of_failure(&mut tx, pending, error.as_deref().unwrap_or_default(), told)
             .await?;
         tx.commit().await?;

@@ -130,6 +130,34 @@ fn card(name: &str) -> CardFields {
     }
 }
 
+async fn a_secret_is_wiped_once_it_is_sent(story: &Story) {
+    let alert = story.start();
+    let letter = Letter {
+        to: vec!["john@example.org".into()],
+        subject: "Your account".into(),
+        body: "open sesame 4711".into(),
+    };
+    let mut tx = story.db.begin_write().await.unwrap();
+    alert.post_secret(&mut tx, story.vo, &letter).await.unwrap();
+    tx.commit().await.unwrap();
+    let kept = async || {
+        let found = crate::store::rows!(
+            &story.db,
+            (String,),
+            "SELECT body FROM mail WHERE kind = 'secret'"
+        )
+        .unwrap();
+        found[0].0.clone()
+    };
+    assert_eq!(kept().await, letter.body);
+    let before = story.mails().len();
+    alert.run_once(CHECKPOINT).await.unwrap();
+    let mails = story.mails();
+    assert_eq!(mails.len(), before + 1);
+    assert!(mails.iter().any(|mail| mail.contains(&letter.body)));
+    assert_eq!(kept().await, "");
+}
+
 async fn contract(db: &Db) {
     let story = Story::new(db).await;
     the_third_denial_sends_one_mail(&story).await;
@@ -142,6 +170,7 @@ async fn contract(db: &Db) {
     a_letter_that_cannot_go_is_given_up_and_told(&story).await;
     an_outbox_that_cannot_be_written_is_tried_again(&story).await;
     old_denials_are_forgotten(&story).await;
+    a_secret_is_wiped_once_it_is_sent(&story).await;
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@
 //!
 //! People stand in paths by their opaque id, so that no record holds a name: [`user::list`] finds the id of a user name.
 
+pub mod alert;
 pub mod audit;
 pub mod certificate;
 pub mod grant;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use tower::service_fn;
 
+use crate::alert::Alert;
 use crate::audit::Audit;
 use crate::authenticate::Authenticate;
 use crate::authorize::Authorize;
@@ -74,6 +76,8 @@ pub struct Api {
     pub authenticate: Authenticate,
     /// Decisions, for what somebody may do and for conditions.
     pub authorize: Authorize,
+    /// The outbox, for one-time passwords.
+    pub alert: Alert,
     /// VO certificates, static credentials, traces.
     pub delegate: Arc<Delegate>,
 }
@@ -86,6 +90,7 @@ fn entries() -> Vec<Entry> {
         entry::<vo::show::Show>(),
         entry::<user::add::Add>(),
         entry::<user::list::List>(),
+        entry::<user::find::Find>(),
         entry::<user::show::Show>(),
         entry::<user::edit::Edit>(),
         entry::<user::remove::Remove>(),
@@ -118,6 +123,7 @@ fn entries() -> Vec<Entry> {
         entry::<request::settle::Settle>(),
         entry::<audit::search::Search>(),
         entry::<audit::gateway::SearchGateway>(),
+        entry::<alert::list::List>(),
         entry::<session::create::Create>(),
         entry::<session::list::List>(),
         entry::<session::end::End>(),

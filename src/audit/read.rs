@@ -124,7 +124,9 @@ impl Reader {
         if limit > self.limit {
             self.limit = limit;
             // What was read ahead may be older than the records that are asked for now.
-            self.frames.forget().map_err(|source| file_error(&segment::path(&self.folder, self.segment), source))?;
+            self.frames
+                .forget()
+                .map_err(|source| file_error(&segment::path(&self.folder, self.segment), source))?;
         }
         // INVARIANT: a new segment is in place before any record in it is acknowledged, so what voids the end of this
         // one is seen here before those records are asked for.

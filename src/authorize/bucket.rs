@@ -84,7 +84,6 @@ pub(super) struct Bucket {
     pub(super) list: Option<EntityUid>,
     /// Whether a VO's own expression stands in it.
     pub(super) has_expressions: bool,
-    pub(super) schema: Schema,
     /// Whether its policies come from a build without flaws.
     pub(super) sound: bool,
     pub(super) flaws: Vec<PolicyFlaw>,
@@ -176,7 +175,6 @@ impl Bucket {
                 .any(|rule| matches!(rule.why, Why::Granted(Condition::Cedar(_)))),
             rules,
             list,
-            schema,
             sound: flaws.is_empty(),
             flaws,
         })

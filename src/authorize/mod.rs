@@ -167,7 +167,11 @@ impl Authorize {
             Ok(chain) => chain,
             Err(error) => return Err(failed(&standing, &error, subject.clone(), place.clone())),
         };
-        let ruling = self.rule(&directory, &standing, &subject, &place, &chain, now);
+        let ruling = match self.judge(&directory, &standing, &subject, now) {
+            Ok(judge) => judge.rule(&place, &chain),
+            Err(error) => Ruling::of_error(standing.level.version, error),
+        };
+        self.alarm_of(&standing, &ruling);
         let found = standing.found.clone();
         match ruling.refused {
             None => Ok(Permit::new(subject, place, found, chain, ruling.entry)),
@@ -382,28 +386,16 @@ impl Authorize {
         );
     }
 
-    fn rule(
-        &self,
-        directory: &Directory,
-        standing: &Standing<'_>,
-        subject: &Subject,
-        place: &Place,
-        chain: &[Resource],
-        now: Timestamp,
-    ) -> Ruling {
-        let ruling = match self.judge(directory, standing, subject, now) {
-            Ok(judge) => judge.rule(place, chain),
-            Err(error) => Ruling::of_error(standing.level.version, error),
-        };
-        if !ruling.entry.errors.is_empty() {
-            self.0.metrics.policy_error(&standing.tool.name);
-            tracing::error!(
-                tool.name = standing.tool.name,
-                task.name = standing.found.task.name,
-                "a policy could not be evaluated, so the request was denied"
-            );
+    fn alarm_of(&self, standing: &Standing<'_>, ruling: &Ruling) {
+        if ruling.entry.errors.is_empty() {
+            return;
         }
-        ruling
+        self.0.metrics.policy_error(&standing.tool.name);
+        tracing::error!(
+            tool.name = standing.tool.name,
+            task.name = standing.found.task.name,
+            "a policy could not be evaluated, so the request was denied"
+        );
     }
 
     /// Bucket, prepared subject and context: all that a decision needs beside the resource.

@@ -133,7 +133,9 @@ async fn make(args: &Init) -> Result<Made, Failure> {
     let data = absolute(&args.data)?;
     let parent = data.parent().unwrap_or(Path::new("/")).to_owned();
     fs::create_dir_all(&parent)?;
-    let staging = tempfile::Builder::new().prefix(".countersign-init-").tempdir_in(&parent)?;
+    let staging = tempfile::Builder::new()
+        .prefix(".countersign-init-")
+        .tempdir_in(&parent)?;
     let (sealing_path, mut undo) = sealing_key(args, &data, staging.path())?;
     let made = fill(args, staging.path(), &data, &sealing_path).await?;
     if data.exists() {
@@ -148,16 +150,21 @@ async fn make(args: &Init) -> Result<Made, Failure> {
 
 fn check(args: &Init) -> Result<(), Failure> {
     if !is_name(&args.vo) {
-        return Err(Failure::usage(format!("`{}` cannot name a virtual organisation", args.vo))
-            .hint("a to z, 0 to 9 and hyphens, at most 40, and not a reserved word"));
+        return Err(
+            Failure::usage(format!("`{}` cannot name a virtual organisation", args.vo))
+                .hint("a to z, 0 to 9 and hyphens, at most 40, and not a reserved word"),
+        );
     }
     if !is_username(&args.admin) {
         return Err(Failure::usage(format!("`{}` cannot be a user name", args.admin))
             .hint("a to z, 0 to 9, `.`, `-` and `_`, 2 to 40, beginning with a letter"));
     }
     if args.data.exists() && (!args.data.is_dir() || fs::read_dir(&args.data)?.next().is_some()) {
-        return Err(Failure::failed(format!("`{}` is there already", args.data.display()))
-            .hint("nothing was changed; choose another folder, or serve this one with `countersign serve`"));
+        return Err(
+            Failure::failed(format!("`{}` is there already", args.data.display())).hint(
+                "nothing was changed; choose another folder, or serve this one with `countersign serve`",
+            ),
+        );
     }
     Ok(())
 }
@@ -166,14 +173,20 @@ async fn fill(args: &Init, folder: &Path, data: &Path, sealing: &Path) -> Result
     let clock = SystemClock::shared();
     let ids = Ids::new(clock.clone(), std::sync::Arc::new(SystemSource::new()));
     for name in ["tls", "keys", "log", "outbox"] {
-        fs::DirBuilder::new().mode(0o700).recursive(true).create(folder.join(name))?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(folder.join(name))?;
     }
     let issued = authority::issue(&names(args), &args.vo, &ids)?;
     let own_ca = server_identity(args, folder, &issued)?;
     let log_key = LogKey::generate(&**ids.random())?;
     let origin = config::log_origin(&args.name);
     log_key.save(&folder.join("keys/log.key"), &origin)?;
-    private(&folder.join("keys/records.key"), Secret::new(crate::body::hex(&random_bytes::<32>(&**ids.random())?)).expose())?;
+    private(
+        &folder.join("keys/records.key"),
+        Secret::new(crate::body::hex(&random_bytes::<32>(&**ids.random())?)).expose(),
+    )?;
     write(&folder.join("countersign.toml"), &settings(args, data, sealing))?;
 
     let config = Config::load(folder)?;
@@ -184,23 +197,44 @@ async fn fill(args: &Init, folder: &Path, data: &Path, sealing: &Path) -> Result
     let public = fs::read_to_string(folder.join("keys/log.pub"))?.trim().to_owned();
 
     // The first records of the log: who made what, before anything is served.
-    let opened = Audit::open(audit::Config { allow_any_fs: true, ..config.audit_in(folder) }, log_key, &origin, ids)?;
-    let events = changes.into_iter().map(|change| Event::Change(Box::new(ChangeEvent { request, change }))).collect();
+    let opened = Audit::open(
+        audit::Config {
+            allow_any_fs: true,
+            ..config.audit_in(folder)
+        },
+        log_key,
+        &origin,
+        ids,
+    )?;
+    let events = changes
+        .into_iter()
+        .map(|change| Event::Change(Box::new(ChangeEvent { request, change })))
+        .collect();
     opened.audit.write_all(events).await?;
     opened.audit.close("initialised").await;
     db.close().await;
 
     let gateway = config::origin(&args.name, args.listen.port());
     let ca = own_ca.then(|| data.join("tls/ca.pem"));
-    let trust = ca.as_ref().map(|ca| format!(" --ca {}", ca.display())).unwrap_or_default();
+    let trust = ca
+        .as_ref()
+        .map(|ca| format!(" --ca {}", ca.display()))
+        .unwrap_or_default();
     Ok(Made {
-        login: format!("countersign login --gateway {gateway}{trust} --user {}", args.admin),
+        login: format!(
+            "countersign login --gateway {gateway}{trust} --user {}",
+            args.admin
+        ),
         data: data.to_owned(),
         gateway,
         ca_sha256: own_ca.then(|| issued.ca_sha256.to_string()),
         ca,
         log_key: public,
-        sealing_key: if args.throwaway { data.join("keys/sealing.key") } else { sealing.to_owned() },
+        sealing_key: if args.throwaway {
+            data.join("keys/sealing.key")
+        } else {
+            sealing.to_owned()
+        },
         vo: args.vo.clone(),
         admin: args.admin.clone(),
         one_time_password: one_time.expose().clone(),
@@ -218,8 +252,15 @@ async fn people(
     request: RequestId,
 ) -> Result<(Vec<Change>, Secret<String>), Failure> {
     let vos = Vos::new(db.clone(), DirectoryHandle::default(), ids.clone());
-    let authenticate = Authenticate::open(db.clone(), vos.handle(), ids.clone(), config.authenticate.clone()).await?;
-    let delegate = Delegate::new(config.delegate.clone(), db.clone(), Some(sealing), ids.clone(), String::new());
+    let authenticate =
+        Authenticate::open(db.clone(), vos.handle(), ids.clone(), config.authenticate.clone()).await?;
+    let delegate = Delegate::new(
+        config.delegate.clone(),
+        db.clone(),
+        Some(sealing),
+        ids.clone(),
+        String::new(),
+    );
     let one_time = authenticate.one_time_password().await?;
     let mut tx = db.begin_write().await?;
     let mut changes = vec![vos.establish(&mut tx).await?];
@@ -228,15 +269,33 @@ async fn people(
         mail: args.admin_mail.clone(),
         organisation: None,
     };
-    let (person, change) = vos.add_person(&mut tx, Directory::gateway(), &args.admin, &fields).await?;
+    let (person, change) = vos
+        .add_person(&mut tx, Directory::gateway(), &args.admin, &fields)
+        .await?;
     changes.push(change);
-    changes.push(vos.assign(&mut tx, Directory::gateway(), SYSTEM_ADMINISTRATOR, person, None).await?);
+    changes.push(
+        vos.assign(&mut tx, Directory::gateway(), SYSTEM_ADMINISTRATOR, person, None)
+            .await?,
+    );
     let (vo, change) = vos.create_vo(&mut tx, &args.vo, person).await?;
     changes.push(change);
-    let one_time = authenticate.first_password(&mut tx, person, Directory::gateway(), one_time).await?;
-    let certificate = PemSource { name: "the throw-away VO certificate", text: &issued.vo.certificate };
-    let key = PemSource { name: "its key", text: issued.vo.key.expose() };
-    changes.push(delegate.import_certificate(&mut tx, vo, certificate, key).await?.change);
+    let one_time = authenticate
+        .first_password(&mut tx, person, Directory::gateway(), one_time)
+        .await?;
+    let certificate = PemSource {
+        name: "the throw-away VO certificate",
+        text: &issued.vo.certificate,
+    };
+    let key = PemSource {
+        name: "its key",
+        text: issued.vo.key.expose(),
+    };
+    changes.push(
+        delegate
+            .import_certificate(&mut tx, vo, certificate, key)
+            .await?
+            .change,
+    );
     changes.push(delegate.new_assertion_key(&mut tx).await?);
     tx.applied(request, ids.clock().now()).await?;
     tx.commit().await?;
@@ -248,7 +307,10 @@ fn server_identity(args: &Init, folder: &Path, issued: &Issued) -> Result<bool, 
     let (certificate, key) = match (&args.certificate, &args.key) {
         (Some(certificate), Some(key)) => {
             Identity::load(certificate, key)?;
-            (fs::read_to_string(certificate)?, Secret::new(fs::read_to_string(key)?))
+            (
+                fs::read_to_string(certificate)?,
+                Secret::new(fs::read_to_string(key)?),
+            )
         }
         _ => {
             write(&folder.join("tls/ca.pem"), &issued.ca)?;
@@ -274,7 +336,11 @@ fn names(args: &Init) -> Names {
 }
 
 fn settings(args: &Init, data: &Path, sealing: &Path) -> String {
-    let sealing = if args.throwaway { PathBuf::from("keys/sealing.key") } else { sealing.to_owned() };
+    let sealing = if args.throwaway {
+        PathBuf::from("keys/sealing.key")
+    } else {
+        sealing.to_owned()
+    };
     let mut chosen = config::Chosen {
         listen: args.listen.to_string(),
         operations: args.operations.to_string(),
@@ -284,7 +350,10 @@ fn settings(args: &Init, data: &Path, sealing: &Path) -> String {
         ..config::Chosen::default()
     };
     chosen.auditor.clone_from(&args.auditor);
-    chosen.store_url_file = args.store_url_file.as_ref().map(|file| file.display().to_string());
+    chosen.store_url_file = args
+        .store_url_file
+        .as_ref()
+        .map(|file| file.display().to_string());
     let _ = data;
     config::template(&chosen)
 }
@@ -293,7 +362,10 @@ fn settings(args: &Init, data: &Path, sealing: &Path) -> String {
 fn sealing_key(args: &Init, data: &Path, staging: &Path) -> Result<(PathBuf, Undo), Failure> {
     let path = match (&args.sealing_key, args.throwaway) {
         (_, true) => {
-            fs::DirBuilder::new().mode(0o700).recursive(true).create(staging.join("keys"))?;
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .recursive(true)
+                .create(staging.join("keys"))?;
             staging.join("keys/sealing.key")
         }
         (Some(path), false) => absolute(path)?,
@@ -352,7 +424,11 @@ fn private(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn put(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

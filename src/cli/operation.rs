@@ -9,6 +9,7 @@ use super::client::Client;
 use super::failure::Failure;
 use crate::api;
 use crate::api::user::UserView;
+use crate::api::user::find::{UserFind, UserFound};
 
 /// Most pages of a list that are read: an answer that never ends must not keep a command going.
 const PAGES: usize = 10_000;
@@ -43,7 +44,11 @@ impl Client {
 
     /// Id of the member of `vo` with this user name: people stand in paths by their ids.
     pub(crate) async fn person(&self, vo: &str, username: &str) -> Result<String, Failure> {
-        self.member(vo, username).await.map(|user| user.id)
+        let asked = UserFind {
+            username: username.to_owned(),
+        };
+        let found: UserFound = self.task("user.find").at("vo", vo).send(&asked).await?;
+        Ok(found.id)
     }
 
     /// The member of `vo` with this user name.

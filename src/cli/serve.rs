@@ -41,7 +41,10 @@ pub(super) async fn run(args: Serve, out: Output) -> Result<(), Failure> {
         let report = config.report();
         return Ok(out.show(&report, |out, report| {
             report.iter().try_for_each(|line| out.line(line))?;
-            out.line(format!("{} is in order", data.join(crate::config::FILE).display()))
+            out.line(format!(
+                "{} is in order",
+                data.join(crate::config::FILE).display()
+            ))
         })?);
     }
     telemetry::start(&config.telemetry)?;
@@ -49,7 +52,9 @@ pub(super) async fn run(args: Serve, out: Output) -> Result<(), Failure> {
     let _file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
-    let server = Server::start(config, ids).await.map_err(|error| Failure::failed(format!("{error:#}")))?;
+    let server = Server::start(config, ids)
+        .await
+        .map_err(|error| Failure::failed(format!("{error:#}")))?;
     out.line(format!("serving {}", server.listening().base))?;
     tokio::select! {
         _ = terminate.recv() => server.stop("SIGTERM").await,

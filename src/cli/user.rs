@@ -207,12 +207,13 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
                 .at("vo", member.vo)
                 .at("person", person);
             let reset: PasswordReset = task.fetch().await?;
-            out.show(&reset, |out, reset| {
-                out.line(format!(
+            out.show(&reset, |out, reset| match &reset.one_time_password {
+                Some(password) => out.line(format!(
                     "One-time password of {}: {}",
                     member.user,
-                    reset.one_time_password.expose()
-                ))
+                    password.expose()
+                )),
+                None => out.line(format!("{} gets a one-time password by mail", member.user)),
             })?;
             out.note("It is good for choosing a new one. All sessions of the account have ended.");
         }
@@ -232,6 +233,7 @@ async fn add(client: &Client, args: Add, out: Output) -> Result<(), Failure> {
         organisation: args.organisation,
         roles: (!args.roles.is_empty()).then_some(args.roles),
         until: args.until.map(|until| until.to_string()),
+        show_password: args.show_password,
     };
     let added: Result<UserAdded, Failure> = client.task("user.add").at("vo", &args.vo).send(&body).await;
     let added = added.map_err(|failure| match failure.is_problem("conflict") && !args.existing {

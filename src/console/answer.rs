@@ -21,6 +21,12 @@ fn plain(status: StatusCode, kind: &'static str, content: impl Into<bytes::Bytes
         HeaderValue::from_static("nosniff"),
     );
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    // SECURITY: tools live on neighbouring hosts of the same site, where cookies travel along; their pages may not
+    // embed what stands here.
+    headers.insert(
+        "cross-origin-resource-policy",
+        HeaderValue::from_static("same-origin"),
+    );
     // `no-referrer` would make browsers send `Origin: null` with the page's own forms (Fetch section 3.2).
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     response

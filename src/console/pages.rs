@@ -132,7 +132,7 @@ pub(super) fn login(said: &Said, to: &str, username: &str) -> String {
 <p>At least 15 characters; a phrase of a few words is best. Nothing else is demanded, and it never expires.</p>
 <form method="post" action="/password">
 <input type="hidden" name="to" value="{{ to }}">
-<input type="hidden" name="username" autocomplete="username" value="{{ username }}">
+<input name="username" autocomplete="username" value="{{ username }}" readonly hidden>
 {%- if !first %}
 <label for="current">Present password</label>
 <input id="current" name="current" type="password" autocomplete="current-password" required autofocus>
@@ -243,6 +243,9 @@ fn member((name, value): (&String, &serde_json::Value)) -> Option<(String, Strin
         }
         _ => return None,
     };
+    if name == "vo" {
+        return Some(("VO".to_owned(), words));
+    }
     Some((
         sentence(&name.replace('_', " ")).trim_end_matches('.').to_owned(),
         words,
@@ -326,7 +329,7 @@ pub(super) fn kinds() -> String {
 <dl>
 <dt>Signed in as</dt><dd>{{ access.username }}</dd>
 <dt>Known to tools as</dt><dd><code>{{ access.person }}</code></dd>
-<dt>This session ends</dt><dd>{{ access.session.expires }}</dd>
+<dt>This session ends</dt><dd>{{ until }}</dd>
 {%- if !access.roles.is_empty() %}
 <dt>Roles at the gateway</dt><dd>{% for role in access.roles %}<span class="tag">{{ role }}</span>{% endfor %}</dd>
 {%- endif %}
@@ -365,8 +368,9 @@ pub(super) fn kinds() -> String {
 {%- if access.calls() %}
 <section class="card">
 <h2>From the command line</h2>
-<p>The lines above want a token in <code>$TOKEN</code> and the gateway's certificate authority in <code>ca.pem</code>. The command line gets and keeps both:</p>
-<pre>countersign login --gateway {{ base }} --ca ca.pem</pre>
+<p>The lines above want the gateway's certificate authority in <code>ca.pem</code> and a token in <code>$TOKEN</code>. The answer to this one holds a token:</p>
+<pre>curl --cacert ca.pem --json '{"username": "{{ access.username }}", "password": "..."}' {{ base }}/api/v1/sessions</pre>
+<p class="hint">Or let the command line keep both: <code>countersign login --gateway {{ base }} --ca ca.pem</code></p>
 </section>
 {%- endif %}
 "#
@@ -374,12 +378,26 @@ pub(super) fn kinds() -> String {
 struct HomeBody<'a> {
     said: &'a Said,
     access: &'a Access,
+    until: String,
     base: &'a str,
 }
 
 /// "My access".
 pub(super) fn home(said: &Said, access: &Access, base: &str) -> String {
-    let body = text(&HomeBody { said, access, base });
+    // To the minute; the document for programs has it whole.
+    let until = access
+        .session
+        .expires
+        .get(..16)
+        .unwrap_or_default()
+        .replace('T', " ")
+        + " UTC";
+    let body = text(&HomeBody {
+        said,
+        access,
+        until,
+        base,
+    });
     let frame = Frame::new("My access", "", &body);
     text(&Frame {
         username: Some(&access.username),

@@ -700,6 +700,7 @@ async fn every_answer_carries_the_headers_that_keep_it_from_harm() {
         let policy = answer.headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+        assert_eq!(answer.headers["cross-origin-resource-policy"], "same-origin");
         let cache = answer.headers["cache-control"].to_str().unwrap();
         assert_eq!(
             cache == "no-store",

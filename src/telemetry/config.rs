@@ -81,6 +81,9 @@ pub fn start(config: &Config) -> Result<(), TelemetryError> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        // A log line that cannot be written (a full disk) is lost; complaining of it on the same stream would panic,
+        // in the middle of whatever request was to be refused.
+        .log_internal_errors(false)
         .with_target(true);
     match config.format {
         Format::Text => lines.finish().try_init(),

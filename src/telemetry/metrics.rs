@@ -118,7 +118,7 @@ impl fmt::Debug for Metrics {
 impl Families {
     fn register(&self, registry: &mut Registry) {
         let mut family = |name: &str, help: &str, metric: &Family<Labels<1>, Counter>| {
-            registry.register(format!("{name}"), help, metric.clone());
+            registry.register(name, help, metric.clone());
         };
         family("refusals", "Requests refused, by problem type", &self.refusals);
         family(

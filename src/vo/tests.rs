@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::{Clock, HandClock};
-use crate::id::{GrantId, PersonId, Random, SystemSource};
+use crate::id::{GrantId, PersonId, SystemSource};
 use crate::record::Change;
+use crate::store::tests_support;
 
 struct Story {
     vos: Vos,
@@ -381,27 +382,14 @@ async fn a_change_without_commit_changes_nothing(story: &Story, vo: VoId) {
 
 #[tokio::test]
 async fn the_contract_holds_on_sqlite() {
-    let folder = tempfile::tempdir().unwrap();
-    let db = Db::sqlite(&folder.path().join("store.db")).await.unwrap();
+    let (db, _folder) = tests_support::sqlite().await;
     contract(&db).await;
     db.close().await;
 }
 
 #[tokio::test]
 async fn the_contract_holds_on_postgres() {
-    let Ok(server) = std::env::var("COUNTERSIGN_TEST_POSTGRES") else {
-        panic!("start one with `tests/peers/postgres up` and set COUNTERSIGN_TEST_POSTGRES to its URL");
-    };
-    let mut random = [0; 8];
-    SystemSource::new().fill(&mut random).unwrap();
-    let name = format!("vo_{}", crate::body::hex(&random));
-    let admin = sqlx::PgPool::connect(&server).await.unwrap();
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::query(create).execute(&admin).await.unwrap();
-    let (base, _) = server.rsplit_once('/').unwrap();
-    let db = Db::postgres(&format!("{base}/{name}")).await.unwrap();
-    contract(&db).await;
-    db.close().await;
-    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name}"));
-    sqlx::query(drop).execute(&admin).await.unwrap();
+    let postgres = tests_support::Postgres::new().await;
+    contract(&postgres.db).await;
+    postgres.end().await;
 }

@@ -238,7 +238,11 @@ async fn a_mail_that_never_leaves_is_given_up_in_the_end() {
 #[tokio::test]
 async fn a_server_that_is_away_is_waited_for() {
     let post = Post::new(Security::StartTls).await;
-    let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let away = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let ids = Ids::new(post.clock.clone(), Arc::new(SystemSource::new()));
     let vos = Vos::new(post.db.clone(), DirectoryHandle::default(), ids.clone());
     let config = Config {

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one module per capability. What they start is the built program and real peers.
 #![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -15,5 +16,6 @@ mod authorize;
 mod cli;
 mod delegate;
 mod dependencies;
+mod documents;
 mod peers;
 mod world;

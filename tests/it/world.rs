@@ -375,9 +375,14 @@ impl World {
         self.call(user, method, &format!("/{}/segmentation{path}", self.vo), body)
     }
 
-    /// All records of the log, oldest first.
+    /// All records of the log, oldest first. Readers stop at the newest checkpoint, so this waits until one covers
+    /// everything that is durable.
     pub fn records(&self) -> Vec<Value> {
         let data = self.data();
+        until("a checkpoint over all records", || {
+            let report = self.verify().ok().json()["report"].clone();
+            (report["records"] == report["signed"]).then_some(())
+        });
         let ran = run_in(self.dir.path(), &["audit", "tail", "--data", data.to_str().unwrap(), "--all", "--json"]).ok();
         ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

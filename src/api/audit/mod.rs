@@ -61,22 +61,33 @@ fn query(call: &Call) -> Result<Query, Problem> {
         serial: text("serial")?,
         from: call.moment("from")?,
         to: call.moment("to")?,
-        before: call.query("before")?.map(position).transpose()?,
+        before: call.query("before")?.map(QueryPosition::parse).transpose()?,
         limit: u32::try_from(call.limit()?).unwrap_or(100),
         fresh: true,
         vo: None,
     })
 }
 
-fn position(text: &str) -> Result<Position, Problem> {
-    text.split_once('.')
-        .and_then(|(epoch, seq)| {
-            Some(Position {
-                epoch: epoch.parse().ok()?,
-                seq: seq.parse().ok()?,
+/// A place in the log, as pages name it: `EPOCH.SEQ`.
+pub(super) struct QueryPosition;
+
+impl QueryPosition {
+    /// Reads what [`QueryPosition::text`] wrote.
+    pub(super) fn parse(text: &str) -> Result<Position, Problem> {
+        text.split_once('.')
+            .and_then(|(epoch, seq)| {
+                Some(Position {
+                    epoch: epoch.parse().ok()?,
+                    seq: seq.parse().ok()?,
+                })
             })
-        })
-        .ok_or_else(|| Problem::new(Kind::Invalid, "`before` must be the `next` of the page before"))
+            .ok_or_else(|| Problem::new(Kind::Invalid, "not the `next` of the page before"))
+    }
+
+    /// How it is written.
+    pub(super) fn text(position: Position) -> String {
+        format!("{}.{}", position.epoch, position.seq)
+    }
 }
 
 fn page_of(
@@ -89,7 +100,7 @@ fn page_of(
         .map(serde_json::to_value)
         .collect::<Result<_, _>>()
         .map_err(|_| Problem::new(Kind::Internal, "a record cannot be written"))?;
-    let next = next.map(|next| format!("{}.{}", next.epoch, next.seq));
+    let next = next.map(QueryPosition::text);
     Ok(AuditPage {
         records,
         people,

@@ -9,8 +9,10 @@ use serde_json::json;
 
 use self::world::{ADMIN, PASSWORD, World, kind};
 use super::*;
+use crate::alert::{Config as AlertConfig, Security, Smtp, Transport};
 use crate::clock::Clock;
 use crate::id::PersonId;
+use crate::record::AlertEvent;
 use crate::tool::Tool;
 
 #[tokio::test]
@@ -38,6 +40,87 @@ async fn a7_an_administrator_resets_a_password_and_everybody_else_changes_only_h
     let good = json!({ "new": "something else altogether" });
     let (status, _) = world.ask(token, "POST", "/api/v1/me/password", Some(good)).await;
     assert_eq!(status, 204);
+}
+
+#[tokio::test]
+async fn a_one_time_password_goes_by_mail_unless_the_administrator_asks_to_see_it() {
+    let mails = AlertConfig {
+        transport: Transport::Smtp(Smtp {
+            host: "mail.example.org".into(),
+            port: 587,
+            security: Security::StartTls,
+            username: None,
+            password_file: None,
+            ca_file: None,
+            timeout: Duration::from_secs(1),
+        }),
+        ..AlertConfig::default()
+    };
+    let world = World::with(mails).await;
+    let admin = world.token(ADMIN).await;
+    let add = async |username: &str, mail: Option<&str>, show: bool| {
+        let body = json!({ "username": username, "name": "Jane", "mail": mail, "show_password": show });
+        let (status, added) = world
+            .ask(&admin, "POST", "/api/v1/vos/imense/users", Some(body))
+            .await;
+        assert_eq!(status, 201, "{added}");
+        added
+    };
+    let mailed = add("jane", Some("jane@example.org"), false).await;
+    assert!(mailed.get("one_time_password").is_none());
+    assert!(
+        add("john", None, false).await["one_time_password"].is_string(),
+        "nowhere to send it"
+    );
+    assert!(add("paul", Some("paul@example.org"), true).await["one_time_password"].is_string());
+    let id = mailed["user"]["id"].as_str().unwrap();
+    let path = format!("/api/v1/vos/imense/users/{id}/reset-password");
+    let (status, reset) = world.ask(&admin, "POST", &path, None).await;
+    assert_eq!((status, reset.get("one_time_password")), (200, None));
+    let (_, reset) = world
+        .ask(&admin, "POST", &format!("{path}?show_password=true"), None)
+        .await;
+    assert!(reset["one_time_password"].is_string());
+    let outbox = world.api.alert.outbox(10).await.unwrap();
+    assert_eq!(outbox.len(), 2);
+    assert!(
+        outbox
+            .iter()
+            .all(|mail| mail.kind == "secret" && mail.to == "jane@example.org")
+    );
+    let path = "/api/v1/vos/imense/audit?event=change";
+    let (_, found) = world.ask(&admin, "GET", path, None).await;
+    let text = found["records"].to_string();
+    assert_eq!(text.matches(r#""one_time_password":"mailed""#).count(), 2);
+    assert_eq!(text.matches(r#""one_time_password":"shown""#).count(), 3);
+    assert!(!text.contains("example.org"));
+}
+
+#[tokio::test]
+async fn an_alert_is_listed_in_its_own_vo() {
+    let world = World::new().await;
+    let admin = world.token(ADMIN).await;
+    let (jane, _) = world.member("jane").await;
+    for vo in [
+        world.api.directory().vo_named("imense").unwrap().id,
+        Directory::gateway(),
+    ] {
+        let alert = Event::Alert(AlertEvent {
+            episode: world.api.ids.next().unwrap(),
+            vo,
+            person: jane.parse().unwrap(),
+            tool: Some("jobs".into()),
+            task: "terminate job".into(),
+            count: 3,
+            requests: Vec::new(),
+        });
+        world.api.audit.write(alert).await.unwrap();
+    }
+    let (status, found) = world.ask(&admin, "GET", "/api/v1/vos/imense/alerts", None).await;
+    assert_eq!(status, 200, "{found}");
+    let alerts = found["alerts"].as_array().unwrap();
+    assert_eq!(alerts.len(), 1);
+    assert_eq!(alerts[0]["username"], json!("jane"));
 }
 
 #[tokio::test]

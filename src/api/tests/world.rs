@@ -6,6 +6,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use crate::alert::Config as AlertConfig;
 use crate::api::*;
 use crate::audit::{Config as AuditConfig, LogKey};
 use crate::authenticate::{Config as AuthenticateConfig, Cost, Source};
@@ -31,6 +32,11 @@ pub(super) const PASSWORD: &str = "a long walk to the far shore";
 
 impl World {
     pub(super) async fn new() -> Self {
+        Self::with(AlertConfig::default()).await
+    }
+
+    /// A gateway whose mails go where `mails` says.
+    pub(super) async fn with(mails: AlertConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let db = Db::sqlite(&folder.path().join("store.db")).await.unwrap();
         let clock = Arc::new(HandClock::new(Timestamp::from_secs(1_800_000_000)));
@@ -80,6 +86,15 @@ impl World {
             )),
             tools: ToolStore::new(db.clone(), handle, ids.clone(), own),
             resources,
+            alert: Alert::new(
+                mails,
+                db.clone(),
+                vos.clone(),
+                ids.clone(),
+                crate::telemetry::Metrics::default(),
+                folder.path(),
+            )
+            .unwrap(),
             audit,
             vos,
             ids,

@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::hand_over::HandOver;
 use super::{UserView, named, view};
 use crate::api::operation::{Call, Operation, VO, exposed_if, moment, task};
 use crate::api::{Api, problem};
@@ -43,6 +44,9 @@ pub struct UserAdd {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 40)]
     pub until: Option<String>,
+    /// Show the one-time password of a new account also where it can go by mail.
+    #[serde(default)]
+    pub show_password: bool,
 }
 
 /// The new member.
@@ -50,7 +54,8 @@ pub struct UserAdd {
 pub struct UserAdded {
     /// She.
     pub user: UserView,
-    /// The one-time password of a new account. It opens nothing but the choice of a password of her own.
+    /// The one-time password of a new account, unless it went to her by mail. It opens nothing but the choice of a
+    /// password of her own.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -93,9 +98,19 @@ impl Operation for Add {
         let mut changes = Vec::new();
         let (person, password) = match (&body.name, one_time) {
             (Some(name), Some(one_time)) => {
-                let made = account(api, &mut tx, (vo, name), &body, one_time).await?;
-                changes.push(made.1);
-                (made.0, Some(made.2))
+                let (person, mut change, password) =
+                    account(api, &mut tx, (vo, name), &body, one_time).await?;
+                let hand_over = HandOver {
+                    vo,
+                    vo_name: &call.vo()?.name,
+                    base: &call.base,
+                    username: &body.username,
+                    mail: body.mail.as_deref(),
+                    show: body.show_password,
+                };
+                let shown = hand_over.run(api, &mut tx, password, &mut change).await?;
+                changes.push(change);
+                (person, shown)
             }
             _ => (known(api, &body)?, None),
         };

@@ -2,6 +2,8 @@
 
 pub mod add;
 pub mod edit;
+pub mod find;
+mod hand_over;
 pub mod list;
 pub mod remove;
 pub mod reset_password;

@@ -3,20 +3,26 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::operation::{Call, Nothing, Operation, VO, exposed, member, on_person, task};
+use super::hand_over::HandOver;
+use crate::api::operation::{Call, Nothing, Operation, VO, exposed_if, member, on_person, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::record::Event;
 use crate::secret::Secret;
 use crate::tool::{self, Task};
 
-/// The one-time password. It opens nothing but the choice of a password of her own.
+/// A reset that was done.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PasswordReset {
-    /// To give to the person, over a way that is safe.
-    #[serde(serialize_with = "exposed")]
-    #[schema(value_type = String)]
-    pub one_time_password: Secret<String>,
+    /// The one-time password, to give to the person over a way that is safe; absent when it went to her by mail. It
+    /// opens nothing but the choice of a password of her own.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "exposed_if"
+    )]
+    #[schema(value_type = Option<String>)]
+    pub one_time_password: Option<Secret<String>>,
 }
 
 pub(in crate::api) struct ResetPassword;
@@ -36,24 +42,39 @@ impl Operation for ResetPassword {
         Task {
             // SECURITY: who resets a password can be that person; only the account's home may.
             home_only: true,
+            query: Some(vec!["show_password".into()]),
             ..on_person(task)
         }
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<PasswordReset, Problem> {
         let person = member(api, call)?;
+        let show = call.query_as("show_password", "true or false")?.unwrap_or(false);
+        let card = api.vos.card(person.id).await.map_err(problem)?;
+        let mail = card.and_then(|card| card.fields.mail);
         let one_time = api.authenticate.one_time_password().await.map_err(problem)?;
         let mut tx = api.begin().await?;
-        let reset = api
+        let mut reset = api
             .authenticate
             .reset_password(&mut tx, &person, one_time, call.id)
             .await
             .map_err(problem)?;
+        let hand_over = HandOver {
+            vo: call.vo()?.id,
+            vo_name: &call.vo()?.name,
+            base: &call.base,
+            username: &person.username,
+            mail: mail.as_deref(),
+            show,
+        };
+        let shown = hand_over
+            .run(api, &mut tx, reset.password, &mut reset.change)
+            .await?;
         let further = reset.ended.iter().cloned().map(Event::SessionEnded).collect();
         api.commit_with(call.id, tx, vec![reset.change], further).await?;
         api.forget(reset.ended.as_ref()).await?;
         Ok(PasswordReset {
-            one_time_password: reset.password,
+            one_time_password: shown,
         })
     }
 }

@@ -33,7 +33,10 @@ pub(crate) async fn run(args: Quickstart) -> Result<(), Failure> {
     let mut stage = Stage::build()?;
     let told = story::tell(&mut stage, say).await;
     if let Err(failure) = told {
-        return Err(Failure { message: format!("{}\n{}", failure.message, stage.gateway_log()), ..failure });
+        return Err(Failure {
+            message: format!("{}\n{}", failure.message, stage.gateway_log()),
+            ..failure
+        });
     }
     if args.check {
         return Ok(());

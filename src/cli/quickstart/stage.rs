@@ -46,17 +46,26 @@ pub(super) struct Ran {
 impl Ran {
     /// Standard output as JSON.
     pub(super) fn json(&self) -> Result<Value, Failure> {
-        serde_json::from_str(&self.stdout).map_err(|_| Failure::failed(format!("not JSON: {}{}", self.stdout, self.stderr)))
+        serde_json::from_str(&self.stdout)
+            .map_err(|_| Failure::failed(format!("not JSON: {}{}", self.stdout, self.stderr)))
     }
 }
 
 impl Stage {
     /// An empty stage.
     pub(super) fn build() -> Result<Self, Failure> {
-        let dir = tempfile::Builder::new().prefix("countersign-quickstart-").tempdir()?;
+        let dir = tempfile::Builder::new()
+            .prefix("countersign-quickstart-")
+            .tempdir()?;
         let random = random_bytes::<15>(&SystemSource::new())?;
         let letters = data_encoding::BASE32_NOPAD.encode(&random).to_ascii_lowercase();
-        Ok(Self { dir, program: std::env::current_exe()?, gateway: None, tool: None, password: letters })
+        Ok(Self {
+            dir,
+            program: std::env::current_exe()?,
+            gateway: None,
+            tool: None,
+            password: letters,
+        })
     }
 
     /// The folder of everything.
@@ -132,7 +141,10 @@ impl Stage {
             .spawn()?;
         self.tool = Some(child);
         let socket = self.socket();
-        ready("the tool", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await
+        ready("the tool", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        })
+        .await
     }
 
     /// Starts the gateway and waits until it serves.
@@ -186,11 +198,20 @@ impl Stage {
     }
 
     /// Calls a path of the gateway with a person's token.
-    pub(super) async fn call(&self, who: &str, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
+    pub(super) async fn call(
+        &self,
+        who: &str,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Answer, Failure> {
         let text = fs::read_to_string(self.home(who).join("login.json"))?;
         let profile: Profile = serde_json::from_str(&text)?;
-        let client = Client::new(&self.base()?, Some(&fs::read_to_string(self.ca())?))?.with_token(profile.token());
-        let request = Request::builder().method(method).uri(format!("{}{path}", client.base()));
+        let client =
+            Client::new(&self.base()?, Some(&fs::read_to_string(self.ca())?))?.with_token(profile.token());
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", client.base()));
         client.send(request, Bytes::from(body)).await
     }
 
@@ -202,10 +223,19 @@ impl Stage {
     /// The mails in the outbox folder, as text.
     pub(super) fn mails(&self) -> Vec<String> {
         let mut files: Vec<PathBuf> = fs::read_dir(self.data().join("outbox"))
-            .map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "eml")).collect())
+            .map(|entries| {
+                entries
+                    .flatten()
+                    .map(|entry| entry.path())
+                    .filter(|path| path.extension().is_some_and(|e| e == "eml"))
+                    .collect()
+            })
             .unwrap_or_default();
         files.sort();
-        files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect()
+        files
+            .iter()
+            .filter_map(|file| fs::read_to_string(file).ok())
+            .collect()
     }
 }
 
@@ -219,7 +249,9 @@ impl Drop for Stage {
 
 /// Ends a child in order, then waits for it.
 fn end(mut child: Child) {
-    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }

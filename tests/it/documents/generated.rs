@@ -40,7 +40,13 @@ fn the_page_of_problems_is_what_the_program_answers() {
          | Status | Name | Title |\n| --- | --- | --- |\n",
     );
     for kind in Kind::ALL {
-        let _ = writeln!(page, "| {} | [`{}`](#{1}) | {} |", kind.status(), kind.name(), kind.title());
+        let _ = writeln!(
+            page,
+            "| {} | [`{}`](#{1}) | {} |",
+            kind.status(),
+            kind.name(),
+            kind.title()
+        );
     }
     for kind in Kind::ALL {
         let _ = write!(
@@ -80,7 +86,10 @@ fn the_page_of_settings_is_what_init_writes() {
     };
     for line in body.lines() {
         let plain = line.trim_start_matches("# ");
-        let key = plain.split_once(" = ").filter(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+        let key = plain.split_once(" = ").filter(|(key, _)| {
+            key.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        });
         if let Some(section) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             flush(&mut words, &mut keys, &mut page);
             let _ = write!(page, "\n## {section}\n");
@@ -102,8 +111,10 @@ fn setting(key: &str, value: &str, commented: bool) -> String {
         (Some("segment"), _) => format!("* `{key}`: 67108864"),
         (Some(_), false) => format!("* `{key}`: chosen at `init`"),
         (Some(_), true) => format!("* `{key}`: none"),
-        // An example of a path that has no default.
-        (None, true) if value.starts_with("\"/") => format!("* `{key}`: none; e.g. `{value}`"),
+        // An example of a path or table that has no default.
+        (None, true) if value.starts_with("\"/") || value.starts_with('{') => {
+            format!("* `{key}`: none; e.g. `{value}`")
+        }
         (None, _) => format!("* `{key}`: `{value}`"),
     }
 }
@@ -112,7 +123,12 @@ fn setting(key: &str, value: &str, commented: bool) -> String {
 fn the_page_of_records_is_what_can_be_written() {
     let source = fs::read_to_string(root().join("src/record.rs")).unwrap();
     let types = types(&source);
-    let find = |name: &str| types.iter().find(|found| found.name == name).unwrap_or_else(|| panic!("no type `{name}`"));
+    let find = |name: &str| {
+        types
+            .iter()
+            .find(|found| found.name == name)
+            .unwrap_or_else(|| panic!("no type `{name}`"))
+    };
     let event = find("Event");
     let mut page = String::from(
         "# Records\n\nGenerated from `src/record.rs`. A record is one JSON object. Times are microseconds since 1970-01-01 UTC, ids are UUIDs,\n\
@@ -124,7 +140,12 @@ fn the_page_of_records_is_what_can_be_written() {
     fields(&mut page, find("Cut"));
     let _ = write!(page, "\n## Events\n\n| Event | Is |\n| --- | --- |\n");
     for variant in &event.fields {
-        let _ = writeln!(page, "| [`{0}`](#{0}) | {1} |", snake(&variant.name), variant.docs);
+        let _ = writeln!(
+            page,
+            "| [`{0}`](#{0}) | {1} |",
+            snake(&variant.name),
+            variant.docs
+        );
     }
     let mut told: Vec<String> = vec!["Event".into(), "Record".into(), "Cut".into()];
     for variant in &event.fields {
@@ -133,16 +154,28 @@ fn the_page_of_records_is_what_can_be_written() {
             fields(&mut page, find(bare(&variant.kind)));
             told.push(bare(&variant.kind).to_owned());
         } else {
-            let inner = Type { name: variant.name.clone(), docs: String::new(), fields: variant.inner.clone(), is_enum: false };
+            let inner = Type {
+                name: variant.name.clone(),
+                docs: String::new(),
+                fields: variant.inner.clone(),
+                is_enum: false,
+            };
             fields(&mut page, &inner);
         }
     }
     let _ = write!(page, "\n## Parts\n");
-    for part in types.iter().filter(|part| !told.contains(&part.name) && part.name != "Hash") {
+    for part in types
+        .iter()
+        .filter(|part| !told.contains(&part.name) && part.name != "Hash")
+    {
         let _ = write!(page, "\n### {}\n\n{}\n\n", part_name(&part.name), part.docs);
         fields(&mut page, part);
     }
-    assert_eq!(event.fields.len(), 16, "the parser of this test misses events, or there are new ones: count them");
+    assert_eq!(
+        event.fields.len(),
+        16,
+        "the parser of this test misses events, or there are new ones: count them"
+    );
     keep("records.md", &page);
 }
 
@@ -174,13 +207,24 @@ fn types(source: &str) -> Vec<Type> {
         if let Some(comment) = text.strip_prefix("///") {
             docs.push_str(comment);
         } else if let Some(rest) = text.strip_prefix("#[serde(") {
-            rename = rest.strip_prefix("rename = \"").and_then(|rest| rest.split('"').next()).map(str::to_owned);
+            rename = rest
+                .strip_prefix("rename = \"")
+                .and_then(|rest| rest.split('"').next())
+                .map(str::to_owned);
             flattened = rest.starts_with("flatten");
-        } else if let Some(name) = line.strip_prefix("pub struct ").or(line.strip_prefix("pub enum ")) {
+        } else if let Some(name) = line
+            .strip_prefix("pub struct ")
+            .or(line.strip_prefix("pub enum "))
+        {
             open = line.ends_with('{');
             let name = name.split([' ', '(']).next().unwrap_or_default().to_owned();
             let is_enum = line.starts_with("pub enum");
-            found.push(Type { name, docs: sentence(&docs), fields: Vec::new(), is_enum });
+            found.push(Type {
+                name,
+                docs: sentence(&docs),
+                fields: Vec::new(),
+                is_enum,
+            });
             docs.clear();
             rename = None;
         } else if line == "}" {
@@ -210,17 +254,28 @@ fn field(text: &str, docs: String, rename: Option<String>, flattened: bool) -> F
         (None, Some((name, kind))) => (name, kind.trim_end_matches(')')),
         (None, None) => (text, ""),
     };
-    Field { name: rename.unwrap_or_else(|| name.to_owned()), kind: kind.to_owned(), docs, flattened, inner: Vec::new() }
+    Field {
+        name: rename.unwrap_or_else(|| name.to_owned()),
+        kind: kind.to_owned(),
+        docs,
+        flattened,
+        inner: Vec::new(),
+    }
 }
 
 /// Docs as one line of Markdown, without links into the program.
 fn sentence(docs: &str) -> String {
-    docs.trim().replace("[`", "`").replace("`]", "`").replace('|', "\\|")
+    docs.trim()
+        .replace("[`", "`")
+        .replace("`]", "`")
+        .replace('|', "\\|")
 }
 
 /// `Box<Entry>` is an `Entry`.
 fn bare(kind: &str) -> &str {
-    kind.strip_prefix("Box<").and_then(|rest| rest.strip_suffix('>')).unwrap_or(kind)
+    kind.strip_prefix("Box<")
+        .and_then(|rest| rest.strip_suffix('>'))
+        .unwrap_or(kind)
 }
 
 fn snake(name: &str) -> String {
@@ -248,7 +303,13 @@ fn fields(page: &mut String, of: &Type) {
             page.push_str("| all of [intent](#intent) | | The request, as far as it came. |\n");
             continue;
         }
-        let _ = writeln!(page, "| `{}` | {} | {} |", field.name, words(&field.kind), field.docs);
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} |",
+            field.name,
+            words(&field.kind),
+            field.docs
+        );
     }
 }
 

@@ -25,7 +25,10 @@ impl Log {
     async fn written() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
-        LogKey::generate(&**ids.random()).unwrap().save(&folder.path().join("log.key"), ORIGIN).unwrap();
+        LogKey::generate(&**ids.random())
+            .unwrap()
+            .save(&folder.path().join("log.key"), ORIGIN)
+            .unwrap();
         let log = Self { folder };
         log.write(ids, 3_000).await;
         log
@@ -43,7 +46,11 @@ impl Log {
         let key = LogKey::load(&self.folder.path().join("log.key")).unwrap();
         let opened = Audit::open(config, key, ORIGIN, ids).unwrap();
         for epoch in 0..records / 100 {
-            let event = Event::Start(Start { version: "x".repeat(200), config: Hash::of(&epoch.to_le_bytes()), epoch });
+            let event = Event::Start(Start {
+                version: "x".repeat(200),
+                config: Hash::of(&epoch.to_le_bytes()),
+                epoch,
+            });
             opened.audit.write_all(vec![event; 100]).await.unwrap();
         }
         opened.audit.close("done").await;
@@ -84,7 +91,10 @@ impl Log {
         let why = String::from_utf8_lossy(&output.stderr).into_owned();
         match output.status.code() {
             Some(0) => {
-                let line = said.lines().find_map(|line| line.strip_prefix("root ")).expect("a root");
+                let line = said
+                    .lines()
+                    .find_map(|line| line.strip_prefix("root "))
+                    .expect("a root");
                 Ok(Hash::parse(line).unwrap())
             }
             Some(1) if why.starts_with("NOT VERIFIED: ") => Err(why),
@@ -94,16 +104,25 @@ impl Log {
 
     /// Changes a copy of the log and expects both verifiers to find it out.
     fn found_out(&self, what: &str, kept: Option<&Path>, change: impl FnOnce(&Self)) {
-        let copy = Self { folder: tempfile::tempdir().unwrap() };
+        let copy = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
         fs::create_dir(copy.path()).unwrap();
         for entry in fs::read_dir(self.path()).unwrap() {
             let entry = entry.unwrap();
             fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
         }
-        fs::copy(self.folder.path().join("log.pub"), copy.folder.path().join("log.pub")).unwrap();
+        fs::copy(
+            self.folder.path().join("log.pub"),
+            copy.folder.path().join("log.pub"),
+        )
+        .unwrap();
         change(&copy);
         let (ours, theirs) = (copy.ours(kept), copy.theirs(kept));
-        assert!(ours.is_err() && theirs.is_err(), "{what}: ours {ours:?}, the guide's {theirs:?}");
+        assert!(
+            ours.is_err() && theirs.is_err(),
+            "{what}: ours {ours:?}, the guide's {theirs:?}"
+        );
     }
 
     fn edit(&self, index: usize, change: impl FnOnce(&mut Vec<u8>)) {
@@ -148,10 +167,18 @@ async fn the_guides_program_verifies_what_ours_does_and_finds_what_was_changed()
     assert_ne!(longer, whole);
     assert_eq!(log.theirs(Some(&kept)), Ok(longer));
 
-    log.found_out("a record is changed", None, |log| log.edit(0, |bytes| change_a_record(bytes)));
-    log.found_out("a byte is changed", None, |log| log.edit(1, |bytes| bytes[HEADER + 100] ^= 1));
-    log.found_out("a header is changed", None, |log| log.edit(1, |bytes| bytes[20] ^= 1));
-    log.found_out("a file is deleted", None, |log| fs::remove_file(log.file(1)).unwrap());
+    log.found_out("a record is changed", None, |log| {
+        log.edit(0, |bytes| change_a_record(bytes))
+    });
+    log.found_out("a byte is changed", None, |log| {
+        log.edit(1, |bytes| bytes[HEADER + 100] ^= 1)
+    });
+    log.found_out("a header is changed", None, |log| {
+        log.edit(1, |bytes| bytes[20] ^= 1)
+    });
+    log.found_out("a file is deleted", None, |log| {
+        fs::remove_file(log.file(1)).unwrap()
+    });
     log.found_out("the first two records are swapped", None, |log| {
         log.edit(0, |bytes| {
             let first = FRAME_HEAD + length(bytes, HEADER);
@@ -160,7 +187,10 @@ async fn the_guides_program_verifies_what_ours_does_and_finds_what_was_changed()
         });
     });
     log.found_out("the log is cut", None, |log| {
-        let last = (0..).take_while(|index| log.file(*index).exists()).last().unwrap();
+        let last = (0..)
+            .take_while(|index| log.file(*index).exists())
+            .last()
+            .unwrap();
         log.edit(last, |bytes| bytes[HEADER + FRAME_HEAD..].fill(0));
     });
     log.found_out("a checkpoint is changed", None, |log| {
@@ -173,6 +203,42 @@ async fn the_guides_program_verifies_what_ours_does_and_finds_what_was_changed()
         fs::copy(kept.with_file_name("log.key"), log.folder.path().join("log.key")).unwrap();
         let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
         tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(log.write(ids, 4_000)));
-        assert!(log.ours(None).is_ok() && log.theirs(None).is_ok(), "without the kept checkpoint it looks whole");
+        assert!(
+            log.ours(None).is_ok() && log.theirs(None).is_ok(),
+            "without the kept checkpoint it looks whole"
+        );
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_verifiers_forgive_a_broken_off_write_and_tell_a_damaged_epoch() {
+    let log = Log::written().await;
+    let whole = log.ours(None).unwrap();
+    let last = (0..)
+        .take_while(|index| log.file(*index).exists())
+        .last()
+        .unwrap();
+    // The beginning of the frame that would have come next, as a power cut leaves it.
+    log.edit(last, |bytes| {
+        let mut end = HEADER;
+        while bytes[end..].starts_with(&bytes[HEADER..HEADER + 4]) {
+            end += FRAME_HEAD + length(bytes, end);
+        }
+        let head = bytes[HEADER..HEADER + 8].to_vec();
+        bytes.resize(bytes.len().max(end + 100), 0);
+        bytes[end..end + 8].copy_from_slice(&head);
+    });
+    assert_eq!(log.ours(None), Ok(whole));
+    assert_eq!(log.theirs(None), Ok(whole));
+
+    // What was acknowledged is missing: the next start begins a new epoch and keeps what is left of the old one.
+    let kept = log.folder.path().join("kept");
+    fs::copy(log.path().join("checkpoint"), &kept).unwrap();
+    fs::remove_file(log.file(1)).unwrap();
+    let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+    log.write(ids, 100).await;
+    assert!(log.path().join("epoch-000001").is_dir());
+    let second = log.ours(None).unwrap();
+    assert_eq!(log.theirs(None), Ok(second));
+    assert!(log.ours(Some(&kept)).is_err() && log.theirs(Some(&kept)).is_err());
 }

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use countersign::config::Config;
 use countersign::tool::Manifest;
 
 use self::text::{blocks, commands, headings, links, not_yet, ticked};
@@ -24,8 +25,17 @@ fn root() -> &'static Path {
 /// Every document that is kept, with its text.
 fn documents() -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
-    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"] {
-        found.insert(root().join(name), fs::read_to_string(root().join(name)).expect(name));
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ] {
+        found.insert(
+            root().join(name),
+            fs::read_to_string(root().join(name)).expect(name),
+        );
     }
     for folder in ["docs", "examples"] {
         for path in files(&root().join(folder), "md") {
@@ -73,7 +83,8 @@ fn every_link_leads_somewhere() {
             let target = target.canonicalize().unwrap_or(target);
             if !target.exists() {
                 wrong.push(format!("{}: `{link}` is not there", shown(path)));
-            } else if !anchor.is_empty() && !headings(&fs::read_to_string(&target).unwrap()).contains(anchor) {
+            } else if !anchor.is_empty() && !headings(&fs::read_to_string(&target).unwrap()).contains(anchor)
+            {
                 wrong.push(format!("{}: `{link}` has no such heading", shown(path)));
             }
         }
@@ -90,8 +101,16 @@ impl Helps {
     /// `None` when the program does not know the command.
     fn of(&mut self, path: &[String]) -> Option<&str> {
         let help = self.0.entry(path.to_vec()).or_insert_with(|| {
-            let output = Command::new(COUNTERSIGN).args(path).arg("--help").stdin(Stdio::null()).output().unwrap();
-            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+            let output = Command::new(COUNTERSIGN)
+                .args(path)
+                .arg("--help")
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            output
+                .status
+                .success()
+                .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
         });
         help.as_deref()
     }
@@ -101,9 +120,13 @@ impl Helps {
         let mut path = Vec::new();
         for word in words {
             let help = self.of(&path)?.to_owned();
-            let Some((_, list)) = help.split_once("\nCommands:\n") else { break };
+            let Some((_, list)) = help.split_once("\nCommands:\n") else {
+                break;
+            };
             let known = |line: &str| line.split_whitespace().next() == Some(word);
-            let hidden = self.of(&[path.as_slice(), std::slice::from_ref(word)].concat()).is_some();
+            let hidden = self
+                .of(&[path.as_slice(), std::slice::from_ref(word)].concat())
+                .is_some();
             if word.starts_with('-') || !(list.lines().any(known) || hidden) {
                 break;
             }
@@ -114,10 +137,16 @@ impl Helps {
         };
         let rest = &words[path.len()..];
         if help.contains("\nCommands:\n") && !rest.iter().all(|word| word.starts_with('-')) {
-            return Some(format!("`{}` has no command `{}`", path.join(" "), rest.join(" ")));
+            return Some(format!(
+                "`{}` has no command `{}`",
+                path.join(" "),
+                rest.join(" ")
+            ));
         }
-        let listed: BTreeSet<&str> =
-            help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).filter(|word| word.starts_with('-')).collect();
+        let listed: BTreeSet<&str> = help
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+            .filter(|word| word.starts_with('-'))
+            .collect();
         rest.iter()
             .map(|word| word.split('=').next().unwrap_or_default())
             .find(|word| word.starts_with("--") && word.len() > 2 && !listed.contains(word))
@@ -134,7 +163,11 @@ fn every_command_that_a_document_shows_is_one() {
         for words in commands(text) {
             tried += 1;
             if let Some(flaw) = helps.flaw(&words) {
-                wrong.push(format!("{}: `countersign {}`: {flaw}", shown(path), words.join(" ")));
+                wrong.push(format!(
+                    "{}: `countersign {}`: {flaw}",
+                    shown(path),
+                    words.join(" ")
+                ));
             }
         }
     }
@@ -156,7 +189,9 @@ fn a_command_that_does_not_exist_is_found_out() {
 fn every_manifest_that_a_document_or_an_example_shows_is_accepted() {
     let mut texts: Vec<(String, String)> = Vec::new();
     for (path, text) in &documents() {
-        let manifests = blocks(text, "toml").into_iter().filter(|block| block.contains("[tool]"));
+        let manifests = blocks(text, "toml")
+            .into_iter()
+            .filter(|block| block.contains("[tool]"));
         texts.extend(manifests.map(|block| (shown(path), block)));
     }
     for path in files(&root().join("examples"), "toml") {
@@ -170,13 +205,38 @@ fn every_manifest_that_a_document_or_an_example_shows_is_accepted() {
     assert!(texts.len() >= 4, "{texts:?}");
 }
 
+#[test]
+fn every_setting_that_a_document_shows_is_accepted() {
+    let mut tried = 0;
+    for (path, text) in &documents() {
+        for block in blocks(text, "toml") {
+            if block.contains("[gateway]") || block.contains("[alert") {
+                tried += 1;
+                if let Err(flaws) = Config::parse(Path::new("/data"), &shown(path), &block) {
+                    panic!("{flaws}\n{block}");
+                }
+            }
+        }
+    }
+    assert!(tried >= 3, "only {tried} blocks of settings were found");
+}
+
 const GUIDE: &str = "docs/guides/wrap-a-tool.md";
 
 /// Keys that the parser knows where `at` stands in a manifest, by asking it about one that nobody knows.
 fn known_keys(text: &str) -> Vec<String> {
-    let flaws = Manifest::parse("t.toml", text).expect_err("`zzz` is no key").to_string();
-    let list = flaws.split("zzz` (accepted here: ").nth(1).and_then(|rest| rest.split(')').next());
-    let keys = list.unwrap_or_else(|| panic!("{flaws}")).split(", ").map(str::to_owned).collect();
+    let flaws = Manifest::parse("t.toml", text)
+        .expect_err("`zzz` is no key")
+        .to_string();
+    let list = flaws
+        .split("zzz` (accepted here: ")
+        .nth(1)
+        .and_then(|rest| rest.split(')').next());
+    let keys = list
+        .unwrap_or_else(|| panic!("{flaws}"))
+        .split(", ")
+        .map(str::to_owned)
+        .collect();
     keys
 }
 
@@ -195,7 +255,10 @@ fn the_guide_names_every_key_of_a_manifest() {
         format!("{TOOL}{TASK}creates = {{ type = \"j\", id = \"/id\", status = [201], zzz = 1 }}\n"),
     ] {
         for key in known_keys(&text) {
-            assert!(named.contains(&key), "{GUIDE} does not name the key `{key}` of\n{text}");
+            assert!(
+                named.contains(&key),
+                "{GUIDE} does not name the key `{key}` of\n{text}"
+            );
         }
     }
 }
@@ -232,10 +295,16 @@ fn the_guide_shows_the_values_that_the_parser_accepts() {
     .unwrap_err();
     let mut seen = 0;
     for flaw in &flaws.0 {
-        let Some((_, values)) = flaw.message.split_once("has the value `zzz`; accepted: ") else { continue };
+        let Some((_, values)) = flaw.message.split_once("has the value `zzz`; accepted: ") else {
+            continue;
+        };
         for value in values.split(", ") {
             seen += 1;
-            assert!(named.contains(value), "{GUIDE} does not name the value `{value}`: {}", flaw.message);
+            assert!(
+                named.contains(value),
+                "{GUIDE} does not name the value `{value}`: {}",
+                flaw.message
+            );
         }
     }
     assert!(seen > 20, "{flaws}");

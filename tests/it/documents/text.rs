@@ -8,7 +8,11 @@ fn lines(text: &str) -> Vec<(Option<String>, &str)> {
     let mut found = Vec::new();
     for line in text.lines() {
         if let Some(info) = line.trim_start().strip_prefix("```") {
-            fence = if fence.is_some() { None } else { Some(info.trim().to_owned()) };
+            fence = if fence.is_some() {
+                None
+            } else {
+                Some(info.trim().to_owned())
+            };
             continue;
         }
         found.push((fence.clone(), line));
@@ -63,8 +67,12 @@ pub(super) fn headings(text: &str) -> BTreeSet<String> {
             .map(|c| if c == ' ' { '-' } else { c })
             .collect()
     };
-    let titles = lines(text).into_iter().filter(|(fence, line)| fence.is_none() && line.starts_with('#'));
-    titles.map(|(_, line)| plain(line.trim_start_matches('#'))).collect()
+    let titles = lines(text)
+        .into_iter()
+        .filter(|(fence, line)| fence.is_none() && line.starts_with('#'));
+    titles
+        .map(|(_, line)| plain(line.trim_start_matches('#')))
+        .collect()
 }
 
 /// Everything that stands in single backticks outside of blocks; of a list in one pair, each word.
@@ -83,7 +91,10 @@ pub(super) fn commands(text: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut before = String::new();
     for (fence, line) in lines(text) {
-        if fence.as_deref().is_some_and(|info| matches!(info, "" | "sh" | "text")) {
+        if fence
+            .as_deref()
+            .is_some_and(|info| matches!(info, "" | "sh" | "text"))
+        {
             // A line that goes on after a backslash is one line.
             before.push_str(line.trim_end_matches('\\'));
             if line.ends_with('\\') {
@@ -100,15 +111,30 @@ pub(super) fn commands(text: &str) -> Vec<Vec<String>> {
 /// The words after the program's name, if the line runs it (perhaps after `$`, `sudo` with options, or variables).
 fn command(line: &str) -> Option<Vec<String>> {
     let line = line.trim().trim_start_matches("$ ");
-    let line = line.strip_prefix("cargo run -- ").map(|rest| format!("countersign {rest}")).unwrap_or(line.to_owned());
+    let line = line
+        .strip_prefix("cargo run -- ")
+        .map(|rest| format!("countersign {rest}"))
+        .unwrap_or(line.to_owned());
     let words = words(&line);
-    let at = words.iter().position(|word| word == "countersign" || word.ends_with("/bin/countersign"))?;
-    let harmless = |word: &String| word == "sudo" || word == "-u" || word == "countersign" || word.contains('=') || word.starts_with("ExecStart");
+    let at = words
+        .iter()
+        .position(|word| word == "countersign" || word.ends_with("/bin/countersign"))?;
+    let harmless = |word: &String| {
+        word == "sudo"
+            || word == "-u"
+            || word == "countersign"
+            || word.contains('=')
+            || word.starts_with("ExecStart")
+    };
     if !words[..at].iter().all(harmless) {
         return None;
     }
     // `sudo -u countersign countersign serve`
-    let at = if words.get(at + 1).is_some_and(|next| next == "countersign") { at + 1 } else { at };
+    let at = if words.get(at + 1).is_some_and(|next| next == "countersign") {
+        at + 1
+    } else {
+        at
+    };
     let mut rest = Vec::new();
     for word in &words[at + 1..] {
         if matches!(word.as_str(), "&" | "|" | "<" | ">" | "&&" | "#" | "->") || word.starts_with('#') {
@@ -118,7 +144,9 @@ fn command(line: &str) -> Option<Vec<String>> {
     }
     // `countersign COMMAND --help` stands for all of them.
     let placeholder = |word: &String| word.bytes().all(|b| b.is_ascii_uppercase());
-    rest.first().is_some_and(|first| !placeholder(first)).then_some(rest)
+    rest.first()
+        .is_some_and(|first| !placeholder(first))
+        .then_some(rest)
 }
 
 /// Words as a shell sees them: quotes keep spaces, brackets of a synopsis go.
@@ -148,13 +176,22 @@ fn words(line: &str) -> Vec<String> {
 
 /// The keys of the guide's section `Not yet`: rows ``| `tool` | `key` ... |``.
 pub(super) fn not_yet(text: &str) -> Vec<(String, String)> {
-    let section = text.split("\n## Not yet").nth(1).expect("the guide has a section `Not yet`");
+    let section = text
+        .split("\n## Not yet")
+        .nth(1)
+        .expect("the guide has a section `Not yet`");
     let section = section.split("\n## ").next().unwrap_or_default();
     let mut found = Vec::new();
     for line in section.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let table = cells[1].trim_matches('`').to_owned();
-        found.extend(cells[2].split('`').skip(1).step_by(2).map(|key| (table.clone(), key.to_owned())));
+        found.extend(
+            cells[2]
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .map(|key| (table.clone(), key.to_owned())),
+        );
     }
     found
 }
@@ -166,5 +203,8 @@ fn commands_links_and_headings_are_found() {
     assert_eq!(links(text), ["y.md#z"]);
     assert!(headings(text).contains("a-b-heading"));
     let found: Vec<String> = commands(text).iter().map(|words| words.join("|")).collect();
-    assert_eq!(found, ["audit|verify|--data|D", "user|add|imaging|john|--name|John Smith"]);
+    assert_eq!(
+        found,
+        ["audit|verify|--data|D", "user|add|imaging|john|--name|John Smith"]
+    );
 }

@@ -1,0 +1,3 @@
+//! Alerts: repeated denials that were told to the administrators.
+
+pub mod list;

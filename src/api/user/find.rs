@@ -1,0 +1,57 @@
+//! `user.find`: the opaque id behind a user name, for whoever belongs to the VO.
+//!
+//! Paths, and so records, hold the id and never the name. Everyone who belongs to a VO may turn a name into the id, so
+//! that a task is refused as what it is, and not as the look-up before it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::Api;
+use crate::api::operation::{Call, Operation, task};
+use crate::problem::{Kind, Problem};
+use crate::tool::{self, Audience, Task};
+use crate::vo::{Directory, SYSTEM_ADMINISTRATOR};
+
+/// Who is looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserFind {
+    /// The whole user name.
+    #[schema(max_length = 40)]
+    pub username: String,
+}
+
+/// The id behind a user name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UserFound {
+    /// Opaque id.
+    pub id: String,
+}
+
+pub(in crate::api) struct Find;
+
+impl Operation for Find {
+    type Body = UserFind;
+    type Answer = UserFound;
+    const SUMMARY: &'static str = "The id of a member, by user name";
+
+    fn task() -> Task {
+        task("user.find", "POST /api/v1/vos/{vo:slug}/users/find", tool::Kind::Read, Audience::AnyPerson)
+    }
+
+    async fn run(api: &Api, call: &Call, body: UserFind) -> Result<UserFound, Problem> {
+        let (vo, caller) = (call.vo()?, call.person()?);
+        let directory = api.vos.handle().load();
+        let unknown = || Problem::new(Kind::NotFound, "nobody of this name belongs to this virtual organisation");
+        // SECURITY: from outside a VO nothing is learned about who belongs to it.
+        let system = directory.holders(Directory::gateway(), SYSTEM_ADMINISTRATOR, api.ids.clock().now());
+        if !directory.is_member(vo.id, caller.id) && !system.contains(&caller.id) {
+            return Err(unknown());
+        }
+        let found = directory.person_named(&body.username).ok_or_else(unknown)?;
+        if !directory.is_member(vo.id, found.id) {
+            return Err(unknown());
+        }
+        Ok(UserFound { id: found.id.to_string() })
+    }
+}
