@@ -35,7 +35,7 @@ mod tests;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::failure::Failure;
 use self::output::Output;
@@ -100,7 +100,10 @@ enum Command {
 /// Runs the program on its own arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+    {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
@@ -116,14 +119,54 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The command line. The sources' paragraphs come as wide as the terminal takes them, and a list of commands shows the
+/// first sentence of each.
+fn command() -> clap::Command {
+    tidy(Cli::command())
+}
+
+fn tidy(command: clap::Command) -> clap::Command {
+    let long = command
+        .get_long_about()
+        .or_else(|| command.get_about())
+        .map(|text| reflow(&text.to_string()));
+    let command = match long {
+        None => command,
+        Some(long) => {
+            let short = long
+                .split(['\n', ':', ';'])
+                .next()
+                .unwrap_or_default()
+                .split(". ")
+                .next()
+                .unwrap_or_default();
+            command
+                .about(short.trim_end_matches('.').to_owned())
+                .long_about(long)
+        }
+    };
+    command.mut_subcommands(tidy)
+}
+
+/// Joins the lines of each paragraph; examples stay as they are.
+fn reflow(text: &str) -> String {
+    let paragraphs = text
+        .split("\n\n")
+        .map(|paragraph| match paragraph.starts_with("Examples:") {
+            true => paragraph.to_owned(),
+            false => paragraph.replace('\n', " "),
+        });
+    paragraphs.collect::<Vec<_>>().join("\n\n")
+}
+
 /// Help and version are answers; everything else that clap does not understand is exit code 2.
 fn misused(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|argument| argument == "--json");
     if error.use_stderr() && wants_json {
-        tell(
-            &Failure::usage(error.render().to_string().trim().trim_start_matches("error: ")),
-            true,
-        );
+        let text = error.render().to_string();
+        let text = text.split("\n\nUsage:").next().unwrap_or_default();
+        let text = text.trim().trim_start_matches("error: ");
+        tell(&Failure::usage(text).hint("countersign COMMAND --help"), true);
     } else {
         let _ = error.print();
     }

@@ -13,6 +13,7 @@ mod architecture;
 mod audit;
 mod authenticate;
 mod authorize;
+mod cli;
 mod delegate;
 mod dependencies;
 mod documents;
