@@ -184,6 +184,8 @@ fn tell(failure: &Failure, json: bool) {
 }
 
 fn start(cli: Cli) -> Result<(), Failure> {
+    // SECURITY: whatever this program writes is for the account that runs it, stores and sockets included.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| Failure::failed("another TLS provider is in use"))?;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -56,6 +57,7 @@ impl Stage {
     pub(super) fn build() -> Result<Self, Failure> {
         let dir = tempfile::Builder::new()
             .prefix("countersign-quickstart-")
+            .permissions(fs::Permissions::from_mode(0o700))
             .tempdir()?;
         let random = random_bytes::<15>(&SystemSource::new())?;
         let letters = data_encoding::BASE32_NOPAD.encode(&random).to_ascii_lowercase();
