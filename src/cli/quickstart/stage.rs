@@ -75,6 +75,12 @@ impl Stage {
         self.dir.path()
     }
 
+    /// The program as it can be typed here.
+    pub(super) fn program(&self) -> String {
+        let here = std::env::current_dir().unwrap_or_default();
+        self.program.strip_prefix(&here).unwrap_or(&self.program).display().to_string()
+    }
+
     /// The data folder.
     pub(super) fn data(&self) -> PathBuf {
         self.dir.path().join("data")

@@ -435,6 +435,7 @@ fn verify(stage: &Stage, say: Say) -> Result<(), Failure> {
 /// What to try next, on the gateway that is still up.
 pub(super) fn next(stage: &Stage, say: Say) -> Result<(), Failure> {
     let (qs, gw) = (stage.dir().display().to_string(), stage.base()?);
+    let program = stage.program();
     let port = gw.rsplit(':').next().unwrap_or("443").to_owned();
     say.line("")?;
     say.line("The gateway is still up. Try it:")?;
@@ -444,9 +445,9 @@ pub(super) fn next(stage: &Stage, say: Say) -> Result<(), Failure> {
         "TOKEN=$(sed -n 's/.*\"token\": \"\\(.*\\)\".*/\\1/p' $QS/people/john/login.json)".into(),
         format!("curl --cacert $QS/data/tls/ca.pem -H \"Authorization: Bearer $TOKEN\" $GW{TOOL}/jobs"),
         format!("curl --cacert $QS/data/tls/ca.pem $GW{TOOL}/jobs            # nobody: 401"),
-        "COUNTERSIGN_CONFIG=$QS/people/anna countersign user list imaging".into(),
-        "COUNTERSIGN_CONFIG=$QS/people/anna countersign audit search --vo imaging".into(),
-        "countersign audit tail --data $QS/data".into(),
+        format!("COUNTERSIGN_CONFIG=$QS/people/anna {program} user list imaging"),
+        format!("COUNTERSIGN_CONFIG=$QS/people/anna {program} audit search --vo imaging"),
+        format!("{program} audit tail --data $QS/data"),
     ] {
         say.line(&format!("  {line}"))?;
     }
