@@ -546,7 +546,8 @@ pub fn curl(ca: Option<&str>, args: &[&str]) -> Answer {
     read_answer(&output.stdout)
 }
 
-fn read_answer(bytes: &[u8]) -> Answer {
+/// Reads an answer with its head as it came.
+pub fn read_answer(bytes: &[u8]) -> Answer {
     let mut rest = bytes;
     let (mut status, mut headers) = (0, Vec::new());
     while rest.starts_with(b"HTTP/") {
