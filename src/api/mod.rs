@@ -241,6 +241,12 @@ fn json(status: StatusCode, kind: &'static str, text: String) -> Response<Body> 
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
+    // SECURITY: tools live on neighbouring hosts of the same site, where cookies travel along; their pages may not
+    // embed what stands here.
+    headers.insert(
+        "cross-origin-resource-policy",
+        HeaderValue::from_static("same-origin"),
+    );
     response
 }
 

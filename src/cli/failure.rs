@@ -77,10 +77,6 @@ impl Failure {
         if let Some(id) = text("request_id") {
             message.push_str(&format!(" (request {id})"));
         }
-        let errors = document.get("errors").and_then(Value::as_array);
-        for error in errors.into_iter().flatten().filter_map(Value::as_str) {
-            message.push_str(&format!("\n  {}", plain(error)));
-        }
         Self {
             code,
             message,

@@ -5,6 +5,7 @@
 //! among the arguments; nothing turns verification off. Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 not found,
 //! 5 unreachable.
 
+mod alert;
 mod audit;
 mod client;
 mod completions;
@@ -91,6 +92,8 @@ enum Command {
     #[command(subcommand)]
     Audit(audit::Audit),
     Trace(trace::Trace),
+    #[command(subcommand)]
+    Alert(alert::Alert),
     Completions(completions::Completions),
     Openapi(completions::Openapi),
     #[command(hide = true)]
@@ -184,6 +187,8 @@ fn tell(failure: &Failure, json: bool) {
 }
 
 fn start(cli: Cli) -> Result<(), Failure> {
+    // SECURITY: whatever this program writes is for the account that runs it, stores and sockets included.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| Failure::failed("another TLS provider is in use"))?;
@@ -214,6 +219,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Explain(args) => request::explain(args, out).await,
         Command::Request(command) => request::run(command, out).await,
         Command::Audit(command) => audit::run(command, out).await,
+        Command::Alert(command) => alert::run(command, out).await,
         Command::Trace(args) => trace::run(args, out).await,
         Command::Completions(args) => completions::run(&args, out),
         Command::Openapi(completions::Openapi {}) => completions::openapi(out),

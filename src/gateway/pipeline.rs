@@ -26,7 +26,7 @@ use crate::delegate::{Delegate, Plan};
 use crate::forward::{Forward, LocalService};
 use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Refused, SubjectEntry};
+use crate::record::{Entry, Refused, SubjectEntry};
 use crate::resource::Resources;
 use crate::telemetry::Metrics;
 use crate::tool::{Place, ToolsHandle};
@@ -40,6 +40,8 @@ pub(crate) enum Stop {
     Challenge(Box<SubjectEntry>, Option<Box<Place>>, Problem),
     /// 403: a decision; counted for alerts when a person is known.
     Denied(Box<Denial>),
+    /// 503: permitted, but it cannot be given authority. A refusal of a person like any other.
+    Unplanned(Box<Entry>, Box<Place>, Problem),
     /// 429: slowed down.
     Throttled(Box<SubjectEntry>, Option<Box<Place>>, Problem),
     /// 5xx: something failed.
@@ -152,17 +154,16 @@ impl Pipeline {
             .decide(subject, place)
             .await
             .map_err(Stop::denied)?; // "no task" is a denial too
-        let plan = self
-            .delegate
-            .plan(id, &permit)
-            .map_err(|error| Stop::failed(&permit, &error))?; // nothing signed yet
-        let entry = self.words.decided(
-            id,
-            permit.subject(),
-            permit.place(),
-            (permit.decision().clone(), permit.resource_entry()),
-            Some(plan.entry()),
-        );
+        let entry = |delegation| {
+            let reasons = (permit.decision().clone(), permit.resource_entry());
+            self.words
+                .decided(id, permit.subject(), permit.place(), reasons, delegation)
+        };
+        let plan = self.delegate.plan(id, &permit).map_err(|error| {
+            let place = Box::new(permit.place().clone());
+            Stop::Unplanned(Box::new(entry(None)), place, error.as_problem())
+        })?; // nothing signed yet
+        let entry = entry(Some(plan.entry()));
         let receipt = self
             .audit
             .intent(entry, plan.events()) // written down before anything happens
@@ -208,6 +209,9 @@ impl Pipeline {
                     .await
             }
             Stop::Denied(denial) => self.deny(x, *denial).await,
+            Stop::Unplanned(entry, place, problem) => {
+                (self.record_refusal(*entry, problem).await, Some(*place))
+            }
             Stop::Failed(place, problem) => {
                 // The log may be the very thing that failed: this record is tried, never waited for.
                 self.audit
@@ -222,7 +226,7 @@ impl Pipeline {
         self.answers.problem(&x.head, x.id, place.as_ref(), &problem)
     }
 
-    /// A credential that was not right: a login attempt leaves a record of its own, a stranger is counted.
+    /// Refused before a decision: somebody who is known, or tried to be, leaves a record of her own, a stranger is counted.
     async fn refuse_subject(
         &self,
         x: &Exchange,
@@ -231,7 +235,8 @@ impl Pipeline {
         problem: Problem,
     ) -> (Problem, Option<Place>) {
         let attempt = subject.result == "failed" && !subject.methods.is_empty();
-        if !attempt || problem.kind == Kind::TooManyAttempts {
+        let known = attempt || subject.person.is_some();
+        if !known || problem.kind == Kind::TooManyAttempts {
             self.audit
                 .stranger(problem.kind.name(), &x.source.network(), x.id);
             return (problem, place);
@@ -271,7 +276,7 @@ impl Pipeline {
     }
 
     /// Writes a refusal; when that fails, the answer is that the log cannot be written.
-    async fn record_refusal(&self, entry: crate::record::Entry, problem: Problem) -> Problem {
+    async fn record_refusal(&self, entry: Entry, problem: Problem) -> Problem {
         let refused = Refused {
             entry,
             status: problem.kind.status(),

@@ -9,6 +9,7 @@
 )]
 
 mod alert;
+mod alert_story;
 mod architecture;
 mod audit;
 mod authenticate;
@@ -18,4 +19,7 @@ mod delegate;
 mod dependencies;
 mod documents;
 mod peers;
+mod python;
+mod refusals;
+mod two_sites;
 mod world;
