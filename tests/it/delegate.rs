@@ -114,7 +114,7 @@ fn rcgen_key(world: &World, name: &str, extra: &[&str]) -> (String, String) {
 
 #[test]
 fn g2_openssl_accepts_a_minted_proxy_and_two_people_get_different_keys() {
-    let mut world = World::start();
+    let world = World::start();
     world
         .admin()
         .person("john", &["scientist"])
@@ -249,9 +249,9 @@ fn the_client_certificate_of_a_mutual_tls_tool_is_each_persons_own_also_when_it_
                     "import",
                     "imense",
                     "--certificate",
-                    &certificate,
+                    certificate,
                     "--key",
-                    &key,
+                    key,
                 ],
             )
             .ok();
@@ -267,7 +267,7 @@ fn the_client_certificate_of_a_mutual_tls_tool_is_each_persons_own_also_when_it_
                     "grid",
                     &url,
                     "--ca",
-                    &peer.env("CA"),
+                    peer.env("CA"),
                 ],
             )
             .ok();

@@ -78,7 +78,11 @@ impl Stage {
     /// The program as it can be typed here.
     pub(super) fn program(&self) -> String {
         let here = std::env::current_dir().unwrap_or_default();
-        self.program.strip_prefix(&here).unwrap_or(&self.program).display().to_string()
+        self.program
+            .strip_prefix(&here)
+            .unwrap_or(&self.program)
+            .display()
+            .to_string()
     }
 
     /// The data folder.
