@@ -20,5 +20,6 @@ mod documents;
 mod peers;
 mod python;
 mod refusals;
+mod time;
 mod two_sites;
 mod world;
