@@ -42,7 +42,10 @@ impl Operation for Find {
     async fn run(api: &Api, call: &Call, body: UserFind) -> Result<UserFound, Problem> {
         let (vo, caller) = (call.vo()?, call.person()?);
         let directory = api.vos.handle().load();
-        let unknown = || Problem::new(Kind::NotFound, "nobody of this name belongs to this virtual organisation");
+        let unknown = || {
+            let detail = format!("nobody with the user name `{}` belongs to this virtual organisation", body.username);
+            Problem::new(Kind::NotFound, detail)
+        };
         // SECURITY: from outside a VO nothing is learned about who belongs to it.
         let system = directory.holders(Directory::gateway(), SYSTEM_ADMINISTRATOR, api.ids.clock().now());
         if !directory.is_member(vo.id, caller.id) && !system.contains(&caller.id) {
