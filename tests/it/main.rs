@@ -14,6 +14,7 @@ mod architecture;
 mod audit;
 mod authenticate;
 mod authorize;
+mod bad_input;
 mod delegate;
 mod dependencies;
 mod documents;
