@@ -325,7 +325,13 @@ mod tests {
         assert_eq!(shown.delegate, delegate::Config::default());
         assert_eq!(shown.telemetry, telemetry::Config::default());
         assert_eq!(plain.alert, alert::Config::default());
-        assert_eq!(alert::Config { auditor: None, ..shown.alert }, alert::Config::default());
+        assert_eq!(
+            alert::Config {
+                auditor: None,
+                ..shown.alert
+            },
+            alert::Config::default()
+        );
         assert_eq!(
             audit::Config {
                 outside: None,

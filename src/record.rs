@@ -363,7 +363,7 @@ pub struct Outcome {
     /// What the request made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub created: Vec<CreatedEntry>,
-    /// What the request removed, as `type/id`.
+    /// What the request removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deleted: Vec<DeletedEntry>,
     /// The credential that was signed for it.

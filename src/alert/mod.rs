@@ -16,6 +16,7 @@
 //! | `outbox.rs` | mails on their way: queue, retries, states |
 //! | `transport.rs` | how a mail leaves: SMTP or a folder |
 
+mod auditor;
 mod config;
 mod episode;
 mod mail;
@@ -27,6 +28,7 @@ mod transport;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 pub use config::{Config, Security, Smtp, Transport};
 pub use outbox::{Delivery, DeliveryState, Letter};
@@ -95,6 +97,8 @@ struct Inner {
     mailer: transport::Mailer,
     /// When a denial of an open episode was last stored: a flood of them is stored once a second, not once each.
     open: moka::sync::Cache<episode::Key, Timestamp>,
+    /// Microseconds; before that no checkpoint is due for the auditor.
+    checkpoint_due: AtomicI64,
 }
 
 impl fmt::Debug for Alert {
@@ -125,6 +129,7 @@ impl Alert {
             metrics,
             mailer,
             open: moka::sync::Cache::new(10_000),
+            checkpoint_due: AtomicI64::new(0),
         })))
     }
 
@@ -146,6 +151,7 @@ impl Alert {
     pub async fn run_once(&self, checkpoint: &str) -> Result<(), AlertError> {
         let now = self.0.ids.clock().now();
         self.0.write_due_mails(now, checkpoint).await?;
+        self.0.mail_checkpoint(now, checkpoint).await?;
         self.0.deliver(now).await?;
         self.0.forget(now).await
     }

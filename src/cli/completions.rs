@@ -1,9 +1,8 @@
 //! `countersign completions`: what a shell needs to complete the command line.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::Cli;
 use super::failure::Failure;
 use super::output::Output;
 
@@ -22,7 +21,7 @@ pub(crate) struct Completions {
 /// Runs the command.
 pub(crate) fn run(args: &Completions, out: Output) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "countersign", &mut script);
+    clap_complete::generate(args.shell, &mut super::command(), "countersign", &mut script);
     out.line(String::from_utf8_lossy(&script).trim_end())?;
     Ok(())
 }

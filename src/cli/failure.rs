@@ -17,7 +17,7 @@ pub(crate) struct Failure {
     /// What to do about it, where we know.
     pub(crate) hint: Option<String>,
     /// The gateway's problem document, where there is one.
-    pub(crate) problem: Option<Value>,
+    pub(crate) problem: Option<Box<Value>>,
 }
 
 impl Failure {
@@ -77,15 +77,11 @@ impl Failure {
         if let Some(id) = text("request_id") {
             message.push_str(&format!(" (request {id})"));
         }
-        let errors = document.get("errors").and_then(Value::as_array);
-        for error in errors.into_iter().flatten().filter_map(Value::as_str) {
-            message.push_str(&format!("\n  {}", plain(error)));
-        }
         Self {
             code,
             message,
             hint: text("next"),
-            problem: Some(document),
+            problem: Some(Box::new(document)),
         }
     }
 
@@ -97,6 +93,19 @@ impl Failure {
             .and_then(|problem| problem.get("type"))
             .and_then(Value::as_str);
         kind.is_some_and(|kind| kind.rsplit('/').next() == Some(name))
+    }
+
+    /// All that is wrong, where the problem lists it: lines of a manifest, rows of a file.
+    fn flaws(&self) -> impl Iterator<Item = String> + '_ {
+        let errors = self
+            .problem
+            .as_ref()
+            .and_then(|problem| problem.get("errors"))
+            .and_then(Value::as_array);
+        errors
+            .into_iter()
+            .flatten()
+            .map(|error| plain(&error.as_str().map_or_else(|| error.to_string(), str::to_owned)))
     }
 
     /// Not a failure at all: whoever read the output has seen enough.
@@ -113,6 +122,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.message)?;
+        for flaw in self.flaws() {
+            write!(f, "\n  {flaw}")?;
+        }
         if let Some(hint) = &self.hint {
             write!(f, "\nhint: {hint}")?;
         }
@@ -158,6 +170,11 @@ mod tests {
         let document = json!({ "title": "No", "detail": "not so", "next": "Ask.", "request_id": "r1" });
         let failure = Failure::from_problem(403, document.clone());
         assert_eq!(failure.to_string(), "error: No: not so (request r1)\nhint: Ask.");
+        let listed = json!({ "title": "No", "errors": ["line 1\u{1b}", "line 2"] });
+        assert_eq!(
+            Failure::from_problem(422, listed).to_string(),
+            "error: No\n  line 1\u{fffd}\n  line 2"
+        );
         assert_eq!(failure.document()["problem"], document);
         assert_eq!(failure.document()["exit_code"], 3);
     }

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -135,6 +135,7 @@ async fn make(args: &Init) -> Result<Made, Failure> {
     fs::create_dir_all(&parent)?;
     let staging = tempfile::Builder::new()
         .prefix(".countersign-init-")
+        .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(&parent)?;
     let (sealing_path, mut undo) = sealing_key(args, &data, staging.path())?;
     let made = fill(args, staging.path(), &data, &sealing_path).await?;

@@ -5,6 +5,7 @@
 //! among the arguments; nothing turns verification off. Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 not found,
 //! 5 unreachable.
 
+mod alert;
 mod audit;
 mod client;
 mod completions;
@@ -35,7 +36,7 @@ mod tests;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::failure::Failure;
 use self::output::Output;
@@ -91,6 +92,8 @@ enum Command {
     #[command(subcommand)]
     Audit(audit::Audit),
     Trace(trace::Trace),
+    #[command(subcommand)]
+    Alert(alert::Alert),
     Completions(completions::Completions),
     Openapi(completions::Openapi),
     #[command(hide = true)]
@@ -100,7 +103,10 @@ enum Command {
 /// Runs the program on its own arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+    {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
@@ -116,14 +122,54 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The command line. The sources' paragraphs come as wide as the terminal takes them, and a list of commands shows the
+/// first sentence of each.
+fn command() -> clap::Command {
+    tidy(Cli::command())
+}
+
+fn tidy(command: clap::Command) -> clap::Command {
+    let long = command
+        .get_long_about()
+        .or_else(|| command.get_about())
+        .map(|text| reflow(&text.to_string()));
+    let command = match long {
+        None => command,
+        Some(long) => {
+            let short = long
+                .split(['\n', ':', ';'])
+                .next()
+                .unwrap_or_default()
+                .split(". ")
+                .next()
+                .unwrap_or_default();
+            command
+                .about(short.trim_end_matches('.').to_owned())
+                .long_about(long)
+        }
+    };
+    command.mut_subcommands(tidy)
+}
+
+/// Joins the lines of each paragraph; examples stay as they are.
+fn reflow(text: &str) -> String {
+    let paragraphs = text
+        .split("\n\n")
+        .map(|paragraph| match paragraph.starts_with("Examples:") {
+            true => paragraph.to_owned(),
+            false => paragraph.replace('\n', " "),
+        });
+    paragraphs.collect::<Vec<_>>().join("\n\n")
+}
+
 /// Help and version are answers; everything else that clap does not understand is exit code 2.
 fn misused(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|argument| argument == "--json");
     if error.use_stderr() && wants_json {
-        tell(
-            &Failure::usage(error.render().to_string().trim().trim_start_matches("error: ")),
-            true,
-        );
+        let text = error.render().to_string();
+        let text = text.split("\n\nUsage:").next().unwrap_or_default();
+        let text = text.trim().trim_start_matches("error: ");
+        tell(&Failure::usage(text).hint("countersign COMMAND --help"), true);
     } else {
         let _ = error.print();
     }
@@ -141,6 +187,8 @@ fn tell(failure: &Failure, json: bool) {
 }
 
 fn start(cli: Cli) -> Result<(), Failure> {
+    // SECURITY: whatever this program writes is for the account that runs it, stores and sockets included.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| Failure::failed("another TLS provider is in use"))?;
@@ -171,6 +219,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Explain(args) => request::explain(args, out).await,
         Command::Request(command) => request::run(command, out).await,
         Command::Audit(command) => audit::run(command, out).await,
+        Command::Alert(command) => alert::run(command, out).await,
         Command::Trace(args) => trace::run(args, out).await,
         Command::Completions(args) => completions::run(&args, out),
         Command::Openapi(completions::Openapi {}) => completions::openapi(out),

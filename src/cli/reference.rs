@@ -7,7 +7,7 @@ pub(super) fn page(mut root: Command) -> String {
     root.build();
     let mut page = String::from(
         "# The command line\n\n\
-         <!-- Made from the program by a test; COUNTERSIGN_WRITE_REFERENCE=1 cargo test --lib cli::tests writes it. -->\n\n",
+         <!-- Made from the program by a test; COUNTERSIGN_BLESS=1 cargo test --lib cli::tests writes it. -->\n\n",
     );
     let (about, _) = text(&root);
     page.push_str(&format!("{about}\n\n"));

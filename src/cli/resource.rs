@@ -47,7 +47,7 @@ pub(crate) async fn run(command: Resource, out: Output) -> Result<(), Failure> {
         .send(&body)
         .await?;
     out.show(&done, |out, done| {
-        out.line(format!("{} resources of {tool} have their owners", done.rows))
+        out.line(format!("took {} rows of {tool}", done.rows))
     })?;
     Ok(())
 }

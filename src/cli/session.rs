@@ -117,6 +117,12 @@ pub(crate) async fn login(args: Login, out: Output) -> Result<(), Failure> {
     let gateway = origin(&args.gateway)?;
     let ca = args.ca.as_ref().map(|file| text_file(file)).transpose()?;
     let fingerprints = ca.as_deref().map(fingerprints).unwrap_or_default();
+    if let (Some(file), true) = (&args.ca, fingerprints.is_empty()) {
+        return Err(Failure::usage(format!(
+            "`{}` holds no certificate in PEM",
+            file.display()
+        )));
+    }
     let client = Client::new(&gateway, ca.as_deref())?;
     for fingerprint in &fingerprints {
         out.note(format!(
@@ -346,7 +352,7 @@ fn show(out: Output, gateway: &str, me: &MeView) -> std::io::Result<()> {
             })
             .collect();
         if rows.is_empty() {
-            out.line("(these roles allow nothing)")?;
+            out.line("(no task of a tool is granted to these roles)")?;
         } else {
             out.table(&["TOOL", "TASK", "WHEN", "BY ROLE"], &rows)?;
         }

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory, Parser};
+use clap::{Command, Parser};
 
-use super::{Cli, reference};
+use super::{Cli, command, reference};
 use crate::api;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[test]
 fn the_command_line_is_consistent() {
-    Cli::command().debug_assert();
+    command().debug_assert();
 }
 
 fn leaves(command: &Command, found: &mut Vec<(String, Command)>, parent: &str) {
@@ -32,7 +32,7 @@ fn leaves(command: &Command, found: &mut Vec<(String, Command)>, parent: &str) {
 
 fn commands() -> Vec<(String, Command)> {
     let mut found = Vec::new();
-    leaves(&Cli::command(), &mut found, "");
+    leaves(&command(), &mut found, "");
     found
 }
 
@@ -65,6 +65,17 @@ fn every_command_has_examples_and_each_of_them_parses() {
                 panic!("{example}\n{error}");
             }
         }
+    }
+}
+
+#[test]
+fn a_list_of_commands_shows_one_sentence_of_each() {
+    for (name, command) in commands() {
+        let short = command.get_about().unwrap().to_string();
+        assert!(
+            short.len() > 10 && short.len() < 120 && !short.contains('\n'),
+            "{name}: {short}"
+        );
     }
 }
 
@@ -180,9 +191,9 @@ fn every_operation_that_is_called_exists_with_these_parameters() {
 
 #[test]
 fn the_reference_page_is_that_of_this_program() {
-    let page = reference::page(Cli::command());
+    let page = reference::page(command());
     let file = Path::new(ROOT).join("docs/reference/cli.md");
-    if std::env::var_os("COUNTERSIGN_WRITE_REFERENCE").is_some() {
+    if std::env::var_os("COUNTERSIGN_BLESS").is_some() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, &page).unwrap();
     }
@@ -190,6 +201,6 @@ fn the_reference_page_is_that_of_this_program() {
     assert!(
         committed == page,
         "docs/reference/cli.md is not that of this program; write it anew with\n  \
-         COUNTERSIGN_WRITE_REFERENCE=1 cargo test --lib cli::tests"
+         COUNTERSIGN_BLESS=1 cargo test --lib cli::tests"
     );
 }

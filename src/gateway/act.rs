@@ -365,7 +365,10 @@ impl Act {
             // The head of the whole list tells its size; that of the narrowed one is not known without its body.
             let mut head = Response::new(body::empty());
             *head.status_mut() = response.status();
-            head.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+            head.headers_mut().insert(
+                header::CACHE_CONTROL,
+                HeaderValue::from_static("private, no-store"),
+            );
             return Ok(head);
         }
         let Some(rule) = &task.filter else {
@@ -668,11 +671,16 @@ impl Act {
 
 /// A request body past its task's limit, which broke off on its way to the tool.
 fn too_large(error: &ForwardError) -> Option<Problem> {
-    let ForwardError::BodyBroke(cause) = error else { return None };
+    let ForwardError::BodyBroke(cause) = error else {
+        return None;
+    };
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**cause);
     while let Some(error) = cause {
         if let Some(flow::TooLarge(limit)) = error.downcast_ref() {
-            return Some(Problem::new(Kind::TooLarge, format!("this task takes at most {limit} bytes")));
+            return Some(Problem::new(
+                Kind::TooLarge,
+                format!("this task takes at most {limit} bytes"),
+            ));
         }
         cause = error.source();
     }

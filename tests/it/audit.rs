@@ -15,7 +15,11 @@ fn image() -> Vec<u8> {
 
 #[test]
 fn i1_kill_9_under_load_leaves_no_request_without_a_record() {
-    let cycles = if std::env::var_os("COUNTERSIGN_LONG").is_some() { 20 } else { 3 };
+    let cycles = if std::env::var_os("COUNTERSIGN_LONG").is_some() {
+        20
+    } else {
+        3
+    };
     let mut world = World::start();
     world.admin().person("john", &["scientist"]);
     let seen_file = world.segmentation();
@@ -42,11 +46,23 @@ fn i1_kill_9_under_load_leaves_no_request_without_a_record() {
                     })
                 })
                 .collect();
-            until("some load", || (fs::read_to_string(&seen_file).unwrap_or_default().lines().count() > 12 * (cycle + 1)).then_some(()));
+            until("some load", || {
+                (fs::read_to_string(&seen_file).unwrap_or_default().lines().count() > 12 * (cycle + 1))
+                    .then_some(())
+            });
             let pid = world.pid();
-            assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+            assert!(
+                Command::new("kill")
+                    .args(["-9", &pid.to_string()])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
             stop.store(true, Ordering::Relaxed);
-            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+            workers
+                .into_iter()
+                .flat_map(|worker| worker.join().unwrap())
+                .collect()
         });
         answered.extend(ids);
         world.kill();
@@ -92,7 +108,14 @@ fn i2_authentication_authorisation_and_the_tools_answer_stand_in_two_records_of_
         let events = world.events_of(&id);
         events.iter().any(|(name, _)| name == "outcome").then_some(events)
     });
-    assert_eq!(events.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "mint").collect::<Vec<_>>(), ["intent", "outcome"]);
+    assert_eq!(
+        events
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| *name != "mint")
+            .collect::<Vec<_>>(),
+        ["intent", "outcome"]
+    );
     let of = |wanted: &str| events.iter().find(|(name, _)| name == wanted).unwrap().1.clone();
     let (intent, outcome) = (of("intent"), of("outcome"));
     assert_eq!(intent["subject"]["result"], "ok");
@@ -121,7 +144,9 @@ fn records_hold_no_names_passwords_tokens_or_addresses() {
     let mut world = World::start();
     world.admin().person("john.canary", &["scientist"]);
     world.segmentation();
-    world.tool("john.canary", "POST", "/jobs?name=secretly-named", Some(&image())).expect(201);
+    world
+        .tool("john.canary", "POST", "/jobs?name=secretly-named", Some(&image()))
+        .expect(201);
     let token = world.token("john.canary");
     world.stop();
     let mut bytes = Vec::new();
@@ -131,8 +156,17 @@ fn records_hold_no_names_passwords_tokens_or_addresses() {
     bytes.extend(fs::read(world.data().join("index.db")).unwrap());
     bytes.extend(world.log().into_bytes());
     let text = String::from_utf8_lossy(&bytes);
-    for canary in ["john.canary@example.org", crate::world::PASSWORD, world.one_time(), &token, "127.0.0.1:4"] {
-        assert!(!text.contains(canary), "`{canary}` stands in the log, the index or the log lines");
+    for canary in [
+        "john.canary@example.org",
+        crate::world::PASSWORD,
+        world.one_time(),
+        &token,
+        "127.0.0.1:4",
+    ] {
+        assert!(
+            !text.contains(canary),
+            "`{canary}` stands in the log, the index or the log lines"
+        );
     }
 }
 
@@ -164,8 +198,20 @@ fn a_stop_under_load_answers_what_it_accepted_and_the_log_verifies() {
     world.admin().person("john", &["scientist"]);
     world.segmentation();
     let mut slow = Command::new("curl")
-        .args(["--silent", "--cacert", &world.ca(), "-H", &format!("Authorization: Bearer {}", world.token("john"))])
-        .args(["-o", "/dev/null", "-w", "%{http_code}", &format!("{}/imense/segmentation/jobs", world.base())])
+        .args([
+            "--silent",
+            "--cacert",
+            &world.ca(),
+            "-H",
+            &format!("Authorization: Bearer {}", world.token("john")),
+        ])
+        .args([
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            &format!("{}/imense/segmentation/jobs", world.base()),
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -173,5 +219,9 @@ fn a_stop_under_load_answers_what_it_accepted_and_the_log_verifies() {
     slow.wait().unwrap();
     world.verify().ok();
     let records = world.records();
-    assert!(records.last().unwrap()["event"].get("stop").is_some(), "{:?}", records.last());
+    assert!(
+        records.last().unwrap()["event"].get("stop").is_some(),
+        "{:?}",
+        records.last()
+    );
 }

@@ -10,11 +10,23 @@ fn login_body(user: &str, password: &str) -> String {
 
 fn sign_in(world: &World, user: &str, password: &str) -> crate::world::Answer {
     let url = format!("{}/api/v1/sessions", world.base());
-    world.curl(&["-X", "POST", "-H", "Content-Type: application/json", "--data", &login_body(user, password), &url])
+    world.curl(&[
+        "-X",
+        "POST",
+        "-H",
+        "Content-Type: application/json",
+        "--data",
+        &login_body(user, password),
+        &url,
+    ])
 }
 
 fn login_events(world: &World) -> Vec<serde_json::Value> {
-    world.records().iter().filter_map(|record| record["event"].get("login").cloned()).collect()
+    world
+        .records()
+        .iter()
+        .filter_map(|record| record["event"].get("login").cloned())
+        .collect()
 }
 
 #[test]
@@ -26,10 +38,19 @@ fn a1_the_right_password_opens_a_session_and_a_wrong_one_does_not_both_on_record
     let wrong = sign_in(&world, "john", "a noisy walk along the river").expect(401);
     assert_eq!(wrong.problem(), "wrong_credential");
     let events = login_events(&world);
-    let of = |id: &str| events.iter().find(|event| event["request"] == id).cloned().expect("a login record");
+    let of = |id: &str| {
+        events
+            .iter()
+            .find(|event| event["request"] == id)
+            .cloned()
+            .expect("a login record")
+    };
     assert_eq!(of(&right.request_id())["result"], "ok");
     assert_eq!(of(&wrong.request_id())["result"], "wrong");
-    assert_eq!(of(&wrong.request_id())["person"], of(&right.request_id())["person"]);
+    assert_eq!(
+        of(&wrong.request_id())["person"],
+        of(&right.request_id())["person"]
+    );
 }
 
 #[test]
@@ -37,8 +58,13 @@ fn an_unknown_user_gets_the_same_answer_as_a_wrong_password_and_costs_one_hash()
     let world = World::start();
     world.admin().person("john", &["scientist"]);
     let hashes = || -> u64 {
-        let metrics = curl(None, &[&format!("http://{}/metrics", world.operations())]).expect(200).text();
-        let line = metrics.lines().find(|line| line.contains("password_hashes") && !line.starts_with('#')).expect("the counter");
+        let metrics = curl(None, &[&format!("http://{}/metrics", world.operations())])
+            .expect(200)
+            .text();
+        let line = metrics
+            .lines()
+            .find(|line| line.contains("password_hashes") && !line.starts_with('#'))
+            .expect("the counter");
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
     let before = hashes();
@@ -65,21 +91,36 @@ fn a2_passwords_are_unreadable_in_the_store_and_a_raised_cost_is_taken_up_at_the
             let bytes = fs::read(world.data().join(file)).unwrap_or_default();
             let text = String::from_utf8_lossy(&bytes).into_owned();
             assert!(!text.contains(PASSWORD), "{file} holds a password in the clear");
-            assert!(!text.contains(world.one_time()), "{file} holds a one-time password in the clear");
-            found.extend(text.match_indices("$argon2id$").map(|(at, _)| text[at..].chars().take(40).collect::<String>()));
+            assert!(
+                !text.contains(world.one_time()),
+                "{file} holds a one-time password in the clear"
+            );
+            found.extend(
+                text.match_indices("$argon2id$")
+                    .map(|(at, _)| text[at..].chars().take(40).collect::<String>()),
+            );
         }
         found
     };
     let before = strings(&world);
-    assert!(before.iter().any(|text| text.contains("m=19456,t=2,p=1")), "{before:?}");
+    assert!(
+        before.iter().any(|text| text.contains("m=19456,t=2,p=1")),
+        "{before:?}"
+    );
     world.stop();
     let file = world.data().join("countersign.toml");
-    let text = fs::read_to_string(&file).unwrap().replace("[authenticate]\n", "[authenticate]\nargon2_passes = 3\n");
+    let text = fs::read_to_string(&file)
+        .unwrap()
+        .replace("[authenticate]\n", "[authenticate]\nargon2_passes = 3\n");
     fs::write(&file, text).unwrap();
     world.serve();
     assert!(!strings(&world).iter().any(|text| text.contains("t=3")));
     sign_in(&world, "john", PASSWORD).expect(201);
-    assert!(strings(&world).iter().any(|text| text.contains("m=19456,t=3,p=1")));
+    assert!(
+        strings(&world)
+            .iter()
+            .any(|text| text.contains("m=19456,t=3,p=1"))
+    );
 }
 
 #[test]
@@ -87,11 +128,25 @@ fn a6_a_one_time_password_opens_only_the_change_and_only_once() {
     let mut world = World::start();
     world.admin();
     world.segmentation();
-    let added = world.cli_json("admin", &["user", "add", "imense", "john", "--role", "scientist", "--show-password"]);
+    let added = world.cli_json(
+        "admin",
+        &[
+            "user",
+            "add",
+            "imense",
+            "john",
+            "--role",
+            "scientist",
+            "--show-password",
+        ],
+    );
     let one_time = added["one_time_password"].as_str().unwrap().to_owned();
     let first = sign_in(&world, "john", &one_time).expect(201);
     assert_eq!(first.json()["must_change"], true);
-    let bearer = format!("Authorization: Bearer {}", first.json()["token"].as_str().unwrap());
+    let bearer = format!(
+        "Authorization: Bearer {}",
+        first.json()["token"].as_str().unwrap()
+    );
     let tool = format!("{}/imense/segmentation/jobs", world.base());
     let refused = world.curl(&["-H", &bearer, &tool]).expect(403);
     assert_eq!(refused.problem(), "password_change_required");
@@ -102,16 +157,27 @@ fn a6_a_one_time_password_opens_only_the_change_and_only_once() {
 #[test]
 fn a7_a_scientist_cannot_reset_another_and_the_administrator_can() {
     let world = World::start();
-    world.admin().person("john", &["scientist"]).person("mary", &["scientist"]);
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
     let refused = world.cli("john", &["user", "reset-password", "imense", "mary"]);
     assert_eq!(refused.code, 3, "{}", refused.stderr);
     let record = world
         .records()
         .into_iter()
-        .find_map(|record| record["event"].get("refused").filter(|event| event["place"]["task"] == "user.reset_password").cloned())
+        .find_map(|record| {
+            record["event"]
+                .get("refused")
+                .filter(|event| event["place"]["task"] == "user.reset_password")
+                .cloned()
+        })
         .expect("the refusal is on record");
     assert_eq!(record["problem"], "no_grant");
-    let reset = world.cli_json("admin", &["user", "reset-password", "imense", "mary", "--show-password"]);
+    let reset = world.cli_json(
+        "admin",
+        &["user", "reset-password", "imense", "mary", "--show-password"],
+    );
     let one_time = reset["one_time_password"].as_str().unwrap();
     // Her old password and her old token are gone with the reset.
     sign_in(&world, "mary", PASSWORD).expect(401);
@@ -130,14 +196,39 @@ fn a_person_changes_her_own_password_and_weak_ones_are_refused_with_a_reason() {
         path.to_str().unwrap().to_owned()
     };
     let old = file("old", PASSWORD);
-    for (weak, why) in [("Countersign2026", "short or a context word"), ("only 14 letter", "14 characters")] {
+    for (weak, why) in [
+        ("Countersign2026", "short or a context word"),
+        ("only 14 letter", "14 characters"),
+    ] {
         let new = file("new", weak);
-        let ran = world.cli("john", &["password", "change", "--password-file", &old, "--new-password-file", &new]);
+        let ran = world.cli(
+            "john",
+            &[
+                "password",
+                "change",
+                "--password-file",
+                &old,
+                "--new-password-file",
+                &new,
+            ],
+        );
         assert_eq!(ran.code, 1, "{why}: {}", ran.stderr);
         assert!(ran.stderr.contains("stronger password"), "{}", ran.stderr);
     }
     let new = file("new", "twenty letters phrase");
-    world.cli("john", &["password", "change", "--password-file", &old, "--new-password-file", &new]).ok();
+    world
+        .cli(
+            "john",
+            &[
+                "password",
+                "change",
+                "--password-file",
+                &old,
+                "--new-password-file",
+                &new,
+            ],
+        )
+        .ok();
     sign_in(&world, "john", PASSWORD).expect(401);
     sign_in(&world, "john", "twenty letters phrase").expect(201);
 }
@@ -145,20 +236,37 @@ fn a_person_changes_her_own_password_and_weak_ones_are_refused_with_a_reason() {
 #[test]
 fn a13_plain_http_is_never_served_and_old_tls_is_refused() {
     let world = World::start();
-    let plain = curl(None, &["-H", "Host: gw.localhost", &format!("http://127.0.0.1:{}/login", world.port())]);
+    let plain = curl(
+        None,
+        &[
+            "-H",
+            "Host: gw.localhost",
+            &format!("http://127.0.0.1:{}/login", world.port()),
+        ],
+    );
     assert!(plain.status == 308 || plain.status == 0, "{}", plain.status);
     assert!(!plain.text().contains("password"));
     let url = format!("{}/login", world.base());
     world.curl(&["--tlsv1.2", "--tls-max", "1.2", &url]).expect(200);
     world.curl(&["--tlsv1.3", &url]).expect(200);
-    let old = world.curl(&["--ciphers", "DEFAULT@SECLEVEL=0", "--tlsv1.1", "--tls-max", "1.1", &url]);
+    let old = world.curl(&[
+        "--ciphers",
+        "DEFAULT@SECLEVEL=0",
+        "--tlsv1.1",
+        "--tls-max",
+        "1.1",
+        &url,
+    ]);
     assert_eq!(old.status, 0, "TLS 1.1 was served");
 }
 
 #[test]
 fn guessing_is_slowed_for_the_account_and_nobody_else_is_locked_out() {
     let world = World::start();
-    world.admin().person("john", &["scientist"]).person("mary", &["scientist"]);
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
     let mut throttled = None;
     for _ in 0..30 {
         let answer = sign_in(&world, "john", "a noisy walk along the river");
@@ -186,7 +294,10 @@ fn logout_ends_the_session_on_the_server() {
     let gone = world.curl(&["-H", &format!("Authorization: Bearer {token}"), &me]);
     assert_eq!(gone.status, 401);
     let ended = until("the end of the session on record", || {
-        world.records().into_iter().find(|record| record["event"]["session_ended"]["reason"] == "logout")
+        world
+            .records()
+            .into_iter()
+            .find(|record| record["event"]["session_ended"]["reason"] == "logout")
     });
     assert!(ended["event"]["session_ended"]["person"].is_string());
 }

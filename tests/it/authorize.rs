@@ -13,7 +13,13 @@ fn image() -> Vec<u8> {
 /// Submits a job and gives its id.
 fn submit(world: &World, user: &str) -> String {
     let answer = world.tool(user, "POST", "/jobs", Some(&image())).expect(201);
-    answer.header("location").unwrap().rsplit('/').next().unwrap().to_owned()
+    answer
+        .header("location")
+        .unwrap()
+        .rsplit('/')
+        .next()
+        .unwrap()
+        .to_owned()
 }
 
 fn seen(file: &std::path::Path) -> usize {
@@ -40,13 +46,21 @@ fn c1_when_no_record_can_be_written_nothing_is_forwarded_and_it_recovers() {
         assert_eq!(answer.problem(), "log_unavailable");
         assert_eq!(answer.header("retry-after"), Some("1"));
     }
-    assert_eq!(seen(&seen_file), before, "the tool saw a request without a record");
+    assert_eq!(
+        seen(&seen_file),
+        before,
+        "the tool saw a request without a record"
+    );
     limit("unlimited:unlimited");
     let answer = until("the log to recover", || {
         let answer = world.tool("john", "GET", "/jobs", None);
         (answer.status == 200).then_some(answer)
     });
-    let names: Vec<String> = world.events_of(&answer.request_id()).into_iter().map(|(name, _)| name).collect();
+    let names: Vec<String> = world
+        .events_of(&answer.request_id())
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     assert!(names.contains(&"intent".to_owned()), "{names:?}");
     world.stop();
     world.verify().ok();
@@ -58,7 +72,12 @@ fn c2_what_no_task_names_is_refused_and_not_forwarded() {
     world.admin().person("john", &["scientist"]);
     let seen_file = world.segmentation();
     let before = seen(&seen_file);
-    for (method, path) in [("GET", "/log"), ("PUT", "/jobs/1"), ("PATCH", "/jobs"), ("GET", "/jobs/1/secret")] {
+    for (method, path) in [
+        ("GET", "/log"),
+        ("PUT", "/jobs/1"),
+        ("PATCH", "/jobs"),
+        ("GET", "/jobs/1/secret"),
+    ] {
         let answer = world.tool("john", method, path, None).expect(403);
         assert_eq!(answer.problem(), "no_task", "{method} {path}");
     }
@@ -70,34 +89,66 @@ fn c3_a_task_added_to_a_role_counts_for_the_next_request() {
     let mut world = World::start();
     world.admin();
     let (socket, _) = world.sample_tool();
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/segmentation/segmentation.toml");
-    world.cli("admin", &["upstream", "allow", "imense", "segmentation", &format!("unix:{}", socket.display())]).ok();
+    let manifest = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/examples/segmentation/segmentation.toml"
+    );
+    world
+        .cli(
+            "admin",
+            &[
+                "upstream",
+                "allow",
+                "imense",
+                "segmentation",
+                &format!("unix:{}", socket.display()),
+            ],
+        )
+        .ok();
     world.cli("admin", &["tool", "add", "imense", manifest]).ok();
     world.person("john", &["scientist"]);
-    assert_eq!(world.tool("john", "GET", "/jobs", None).expect(403).problem(), "no_grant");
-    world.cli("admin", &["grant", "add", "imense", "scientist", "segmentation", "list jobs"]).ok();
+    assert_eq!(
+        world.tool("john", "GET", "/jobs", None).expect(403).problem(),
+        "no_grant"
+    );
+    world
+        .cli(
+            "admin",
+            &["grant", "add", "imense", "scientist", "segmentation", "list jobs"],
+        )
+        .ok();
     world.tool("john", "GET", "/jobs", None).expect(200);
 }
 
 #[test]
 fn c4_two_scientists_see_and_handle_their_own_jobs_only() {
     let mut world = World::start();
-    world.admin().person("john", &["scientist"]).person("mary", &["scientist"]);
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
     let seen_file = world.segmentation();
     let (johns, marys) = (submit(&world, "john"), submit(&world, "mary"));
     assert_ne!(johns, marys);
     for (user, own, other) in [("john", &johns, &marys), ("mary", &marys, &johns)] {
         world.tool(user, "GET", &format!("/jobs/{own}"), None).expect(200);
         let before = seen(&seen_file);
-        for (method, path) in
-            [("GET", format!("/jobs/{other}")), ("DELETE", format!("/jobs/{other}")), ("GET", format!("/jobs/{other}/result"))]
-        {
+        for (method, path) in [
+            ("GET", format!("/jobs/{other}")),
+            ("DELETE", format!("/jobs/{other}")),
+            ("GET", format!("/jobs/{other}/result")),
+        ] {
             let answer = world.tool(user, method, &path, None).expect(403);
             assert_eq!(answer.problem(), "not_owner", "{user} {method} {path}");
         }
         assert_eq!(seen(&seen_file), before, "a refused request reached the tool");
         let list = world.tool(user, "GET", "/jobs", None).expect(200).json();
-        let ids: Vec<String> = list["jobs"].as_array().unwrap().iter().map(|job| job["id"].to_string()).collect();
+        let ids: Vec<String> = list["jobs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|job| job["id"].to_string())
+            .collect();
         assert_eq!(ids.len(), 1, "{list}");
         assert_eq!(ids[0].trim_matches('"'), own);
         assert_eq!(list["total"], 1);
@@ -107,16 +158,23 @@ fn c4_two_scientists_see_and_handle_their_own_jobs_only() {
 #[test]
 fn c5_the_vo_administrator_handles_any_job_by_role() {
     let mut world = World::start();
-    world.admin().person("john", &["scientist"]).person("mary", &["scientist"]);
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
     world.segmentation();
     for user in ["john", "mary"] {
         let job = submit(&world, user);
-        let answer = world.tool("admin", "GET", &format!("/jobs/{job}"), None).expect(200);
+        let answer = world
+            .tool("admin", "GET", &format!("/jobs/{job}"), None)
+            .expect(200);
         let events = world.events_of(&answer.request_id());
         let intent = &events.iter().find(|(name, _)| name == "intent").unwrap().1;
         let path = intent["decision"]["path"].to_string();
         assert!(path.contains("role/vo-administrator"), "{path}");
-        world.tool("admin", "DELETE", &format!("/jobs/{job}"), None).expect(204);
+        world
+            .tool("admin", "DELETE", &format!("/jobs/{job}"), None)
+            .expect(204);
     }
 }
 
@@ -135,7 +193,10 @@ fn c6_administrative_commands_are_tasks_and_are_refused_and_counted_like_any_oth
         .count();
     assert_eq!(refused, 3);
     until("the alert on record", || {
-        world.records().into_iter().find(|record| record["event"]["alert"]["task"] == "role.create")
+        world
+            .records()
+            .into_iter()
+            .find(|record| record["event"]["alert"]["task"] == "role.create")
     });
 }
 
@@ -145,11 +206,20 @@ fn c7_a_person_with_two_roles_has_the_union_and_the_decision_names_the_role() {
     world.admin();
     world.segmentation();
     world.cli("admin", &["role", "create", "imense", "watcher"]).ok();
-    world.cli("admin", &["grant", "add", "imense", "watcher", "segmentation", "monitor job"]).ok();
-    world.person("john", &["scientist"]).person("mary", &["scientist", "watcher"]);
+    world
+        .cli(
+            "admin",
+            &["grant", "add", "imense", "watcher", "segmentation", "monitor job"],
+        )
+        .ok();
+    world
+        .person("john", &["scientist"])
+        .person("mary", &["scientist", "watcher"]);
     let job = submit(&world, "john");
     submit(&world, "mary");
-    let answer = world.tool("mary", "GET", &format!("/jobs/{job}"), None).expect(200);
+    let answer = world
+        .tool("mary", "GET", &format!("/jobs/{job}"), None)
+        .expect(200);
     let events = world.events_of(&answer.request_id());
     let path = events.iter().find(|(name, _)| name == "intent").unwrap().1["decision"]["path"].to_string();
     assert!(path.contains("role/watcher"), "{path}");
@@ -160,12 +230,32 @@ fn c8_in_a_fresh_vo_every_request_to_a_tool_is_refused() {
     let mut world = World::start();
     world.admin();
     let (socket, seen_file) = world.sample_tool();
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/segmentation/segmentation.toml");
-    world.cli("admin", &["upstream", "allow", "imense", "segmentation", &format!("unix:{}", socket.display())]).ok();
+    let manifest = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/examples/segmentation/segmentation.toml"
+    );
+    world
+        .cli(
+            "admin",
+            &[
+                "upstream",
+                "allow",
+                "imense",
+                "segmentation",
+                &format!("unix:{}", socket.display()),
+            ],
+        )
+        .ok();
     world.cli("admin", &["tool", "add", "imense", manifest]).ok();
     world.person("john", &["scientist"]);
     for user in ["john", "admin"] {
-        for (method, path) in [("GET", "/jobs"), ("POST", "/jobs"), ("GET", "/jobs/1"), ("DELETE", "/jobs/1"), ("GET", "/")] {
+        for (method, path) in [
+            ("GET", "/jobs"),
+            ("POST", "/jobs"),
+            ("GET", "/jobs/1"),
+            ("DELETE", "/jobs/1"),
+            ("GET", "/"),
+        ] {
             world.tool(user, method, path, None).expect(403);
         }
     }
@@ -177,14 +267,37 @@ fn g3_m3_a_person_of_another_vo_is_refused_and_no_proxy_is_minted() {
     let mut world = World::start();
     world.admin();
     let seen_file = world.segmentation();
-    world.cli("admin", &["vo", "create", "other", "--admin", "admin"]).ok();
-    let added = world.cli_json("admin", &["user", "add", "other", "eve", "--role", "scientist", "--show-password"]);
-    world.login("eve", added["one_time_password"].as_str().unwrap()).ok();
-    let mints = |world: &World| world.records().iter().filter(|record| record["event"].get("mint").is_some()).count();
+    world
+        .cli("admin", &["vo", "create", "other", "--admin", "admin"])
+        .ok();
+    let added = world.cli_json(
+        "admin",
+        &[
+            "user",
+            "add",
+            "other",
+            "eve",
+            "--role",
+            "scientist",
+            "--show-password",
+        ],
+    );
+    world
+        .login("eve", added["one_time_password"].as_str().unwrap())
+        .ok();
+    let mints = |world: &World| {
+        world
+            .records()
+            .iter()
+            .filter(|record| record["event"].get("mint").is_some())
+            .count()
+    };
     let before = mints(&world);
     let answer = world.tool("eve", "POST", "/jobs", Some(&image())).expect(403);
     assert_eq!(answer.problem(), "not_a_member");
-    let nowhere = world.call("eve", "GET", "/no-such-vo/segmentation/jobs", None).expect(403);
+    let nowhere = world
+        .call("eve", "GET", "/no-such-vo/segmentation/jobs", None)
+        .expect(403);
     assert_eq!(nowhere.problem(), "not_a_member");
     assert_eq!(mints(&world), before);
     assert_eq!(seen(&seen_file), 0);
@@ -193,19 +306,37 @@ fn g3_m3_a_person_of_another_vo_is_refused_and_no_proxy_is_minted() {
 #[test]
 fn m9_each_refusal_class_has_its_own_text_and_says_what_to_do_next() {
     let mut world = World::start();
-    world.admin().person("john", &["scientist"]).person("mary", &["scientist"]);
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
     world.segmentation();
     let job = submit(&world, "john");
     let url = format!("{}/imense/segmentation/jobs", world.base());
     let mut answers = vec![
         ("no_credential", world.curl(&[&url])),
-        ("wrong_credential", world.curl(&["-H", "Authorization: Bearer cst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", &url])),
+        (
+            "wrong_credential",
+            world.curl(&[
+                "-H",
+                "Authorization: Bearer cst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                &url,
+            ]),
+        ),
         ("no_task", world.tool("john", "GET", "/nothing", None)),
-        ("not_owner", world.tool("mary", "GET", &format!("/jobs/{job}"), None)),
-        ("not_a_member", world.call("john", "GET", "/elsewhere/segmentation/jobs", None)),
+        (
+            "not_owner",
+            world.tool("mary", "GET", &format!("/jobs/{job}"), None),
+        ),
+        (
+            "not_a_member",
+            world.call("john", "GET", "/elsewhere/segmentation/jobs", None),
+        ),
     ];
     world.cli("admin", &["grant", "list", "imense"]).ok();
-    world.cli("admin", &["role", "create", "imense", "bystander"]).ok();
+    world
+        .cli("admin", &["role", "create", "imense", "bystander"])
+        .ok();
     world.person("eve", &["bystander"]);
     answers.push(("no_grant", world.tool("eve", "GET", "/jobs", None)));
     let mut sentences = std::collections::HashSet::new();
@@ -216,7 +347,15 @@ fn m9_each_refusal_class_has_its_own_text_and_says_what_to_do_next() {
         assert_eq!(document["request_id"], answer.request_id());
         let next = document["next"].as_str().unwrap();
         assert!(next.len() > 20, "{next}");
-        assert!(sentences.insert(document["title"].as_str().unwrap().to_owned()), "{name} has the title of another class");
-        assert!(answer.header("content-type").unwrap().starts_with("application/problem+json"));
+        assert!(
+            sentences.insert(document["title"].as_str().unwrap().to_owned()),
+            "{name} has the title of another class"
+        );
+        assert!(
+            answer
+                .header("content-type")
+                .unwrap()
+                .starts_with("application/problem+json")
+        );
     }
 }

@@ -34,47 +34,122 @@ fn g1_the_vo_key_is_unreadable_in_the_store_and_in_the_data_folder() {
     let world = World::start();
     world.admin();
     let key = rcgen_key(&world, "imported", &[]);
-    world.cli("admin", &["vo", "certificate", "import", "imense", "--certificate", &key.0, "--key", &key.1]).ok();
+    world
+        .cli(
+            "admin",
+            &[
+                "vo",
+                "certificate",
+                "import",
+                "imense",
+                "--certificate",
+                &key.0,
+                "--key",
+                &key.1,
+            ],
+        )
+        .ok();
     let pem = fs::read_to_string(&key.1).unwrap();
     let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
     let der = data_encoding::BASE64.decode(body.as_bytes()).unwrap();
     let secret = &der[der.len() - 40..];
     for file in ["store.db", "store.db-wal", "index.db", "index.db-wal"] {
         let bytes = fs::read(world.data().join(file)).unwrap_or_default();
-        assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{file} holds the key");
-        assert!(!String::from_utf8_lossy(&bytes).contains("PRIVATE KEY"), "{file} holds a key in PEM");
+        assert!(
+            !bytes.windows(secret.len()).any(|window| window == secret),
+            "{file} holds the key"
+        );
+        assert!(
+            !String::from_utf8_lossy(&bytes).contains("PRIVATE KEY"),
+            "{file} holds a key in PEM"
+        );
     }
 }
 
 /// A P-256 certificate and key made by openssl; gives their files.
 fn rcgen_key(world: &World, name: &str, extra: &[&str]) -> (String, String) {
-    let path = |suffix: &str| world.dir.path().join(format!("{name}.{suffix}")).to_str().unwrap().to_owned();
+    let path = |suffix: &str| {
+        world
+            .dir
+            .path()
+            .join(format!("{name}.{suffix}"))
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
     let (certificate, key) = (path("pem"), path("key"));
     let mut args = vec![
-        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj",
-        "/O=Test/CN=VO imense", "-addext", "basicConstraints=critical,CA:FALSE", "-addext",
-        "keyUsage=critical,digitalSignature", "-keyout", &key, "-out", &certificate,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        "/O=Test/CN=VO imense",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-addext",
+        "keyUsage=critical,digitalSignature",
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
     ];
     args.extend(extra);
-    let output = Command::new("openssl").args(&args).output().expect("openssl runs (apt-get install openssl)");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("openssl")
+        .args(&args)
+        .output()
+        .expect("openssl runs (apt-get install openssl)");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     (certificate, key)
 }
 
 #[test]
 fn g2_openssl_accepts_a_minted_proxy_and_two_people_get_different_keys() {
-    let mut world = World::start();
-    world.admin().person("john", &["scientist"]).person("mary", &["scientist"]);
+    let world = World::start();
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
     let (certificate, key) = rcgen_key(&world, "vo", &[]);
-    world.cli("admin", &["vo", "certificate", "import", "imense", "--certificate", &certificate, "--key", &key]).ok();
+    world
+        .cli(
+            "admin",
+            &[
+                "vo",
+                "certificate",
+                "import",
+                "imense",
+                "--certificate",
+                &certificate,
+                "--key",
+                &key,
+            ],
+        )
+        .ok();
     // A tool of our own that keeps the header it got, so that openssl can judge the very file.
     let kept = world.dir.path().join("kept");
     fs::create_dir(&kept).unwrap();
     let tool = HeaderTool::start(&kept);
     let file = manifest(&world, "keeper", "pem");
-    world.cli("admin", &["upstream", "allow", "imense", "keeper", &tool.url()]).ok();
+    world
+        .cli("admin", &["upstream", "allow", "imense", "keeper", &tool.url()])
+        .ok();
     world.cli("admin", &["tool", "add", "imense", &file]).ok();
-    world.cli("admin", &["grant", "add", "imense", "scientist", "keeper", "look"]).ok();
+    world
+        .cli(
+            "admin",
+            &["grant", "add", "imense", "scientist", "keeper", "look"],
+        )
+        .ok();
     let mut keys = Vec::new();
     for user in ["john", "mary"] {
         world.call(user, "GET", "/imense/keeper/look", None).expect(200);
@@ -82,14 +157,29 @@ fn g2_openssl_accepts_a_minted_proxy_and_two_people_get_different_keys() {
         let file = kept.join(format!("{user}.pem"));
         fs::write(&file, &pem).unwrap();
         let verify = Command::new("openssl")
-            .args(["verify", "-allow_proxy_certs", "-partial_chain", "-CAfile", &certificate])
+            .args([
+                "verify",
+                "-allow_proxy_certs",
+                "-partial_chain",
+                "-CAfile",
+                &certificate,
+            ])
             .arg("-untrusted")
             .arg(&certificate)
             .arg(&file)
             .output()
             .unwrap();
-        assert!(verify.status.success(), "{}{}", String::from_utf8_lossy(&verify.stdout), String::from_utf8_lossy(&verify.stderr));
-        let public = Command::new("openssl").args(["x509", "-noout", "-pubkey", "-in"]).arg(&file).output().unwrap();
+        assert!(
+            verify.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&verify.stdout),
+            String::from_utf8_lossy(&verify.stderr)
+        );
+        let public = Command::new("openssl")
+            .args(["x509", "-noout", "-pubkey", "-in"])
+            .arg(&file)
+            .output()
+            .unwrap();
         keys.push(String::from_utf8(public.stdout).unwrap());
     }
     assert_ne!(keys[0], keys[1]);
@@ -104,7 +194,12 @@ fn g4_h1_h4_only_the_public_half_is_kept_and_a_proxy_leads_to_the_person_and_the
     let seen = answer.json()["called_with"].clone();
     let serial = seen["serial"].as_str().expect("the tool saw a serial").to_owned();
     // H4: the tool's own log names the request, and the request names the proxy.
-    let intent = world.events_of(&answer.request_id()).into_iter().find(|(name, _)| name == "intent").unwrap().1;
+    let intent = world
+        .events_of(&answer.request_id())
+        .into_iter()
+        .find(|(name, _)| name == "intent")
+        .unwrap()
+        .1;
     assert_eq!(intent["delegation"]["serial"], serial.as_str());
     let tool_log = fs::read_to_string(world.dir.path().join("seen")).unwrap();
     assert!(tool_log.contains(&answer.request_id()), "{tool_log}");
@@ -112,15 +207,25 @@ fn g4_h1_h4_only_the_public_half_is_kept_and_a_proxy_leads_to_the_person_and_the
     let traced = world.cli_json("admin", &["trace", &serial, "--vo", "imense"]);
     let text = traced.to_string();
     assert!(text.contains("\"john\""), "{text}");
-    assert!(text.contains(&answer.request_id()), "the requests it was used for: {text}");
-    let recorded = world.records().into_iter().find(|record| record["event"]["trace"]["query"].as_str().is_some());
+    assert!(
+        text.contains(&answer.request_id()),
+        "the requests it was used for: {text}"
+    );
+    let recorded = world
+        .records()
+        .into_iter()
+        .find(|record| record["event"]["trace"]["query"].as_str().is_some());
     assert!(recorded.is_some(), "the trace is on record");
     // G4: nothing in the data folder holds a private key of a proxy.
     for entry in fs::read_dir(world.data()).unwrap().flatten() {
         if entry.path().is_file() {
             let bytes = fs::read(entry.path()).unwrap();
             let text = String::from_utf8_lossy(&bytes);
-            assert!(!text.contains("PRIVATE KEY"), "{} holds a private key", entry.path().display());
+            assert!(
+                !text.contains("PRIVATE KEY"),
+                "{} holds a private key",
+                entry.path().display()
+            );
         }
     }
 }
@@ -129,16 +234,48 @@ fn g4_h1_h4_only_the_public_half_is_kept_and_a_proxy_leads_to_the_person_and_the
 fn the_client_certificate_of_a_mutual_tls_tool_is_each_persons_own_also_when_it_resumes_sessions() {
     for version in ["1.2", "1.3"] {
         let mut world = World::start();
-        world.admin().person("john", &["scientist"]).person("mary", &["scientist"]);
+        world
+            .admin()
+            .person("john", &["scientist"])
+            .person("mary", &["scientist"]);
         let peer = Peer::start("mtls");
         let (certificate, key) = (peer.env("VO_CERTIFICATE"), peer.env("VO_KEY"));
-        world.cli("admin", &["vo", "certificate", "import", "imense", "--certificate", &certificate, "--key", &key]).ok();
+        world
+            .cli(
+                "admin",
+                &[
+                    "vo",
+                    "certificate",
+                    "import",
+                    "imense",
+                    "--certificate",
+                    certificate,
+                    "--key",
+                    key,
+                ],
+            )
+            .ok();
         let port = peer.env(if version == "1.2" { "TLS12_PORT" } else { "PORT" });
         let url = format!("https://{}:{port}", peer.env("HOST"));
-        world.cli("admin", &["upstream", "allow", "imense", "grid", &url, "--ca", &peer.env("CA")]).ok();
+        world
+            .cli(
+                "admin",
+                &[
+                    "upstream",
+                    "allow",
+                    "imense",
+                    "grid",
+                    &url,
+                    "--ca",
+                    peer.env("CA"),
+                ],
+            )
+            .ok();
         let file = manifest(&world, "grid", "client-certificate");
         world.cli("admin", &["tool", "add", "imense", &file]).ok();
-        world.cli("admin", &["grant", "add", "imense", "scientist", "grid", "look"]).ok();
+        world
+            .cli("admin", &["grant", "add", "imense", "scientist", "grid", "look"])
+            .ok();
         let mut subjects = Vec::new();
         for user in ["john", "mary", "john", "mary"] {
             let answer = world.call(user, "GET", "/imense/grid/look", None).expect(200);
@@ -146,7 +283,10 @@ fn the_client_certificate_of_a_mutual_tls_tool_is_each_persons_own_also_when_it_
         }
         assert_eq!(subjects[0], subjects[2], "one proxy per session and tool");
         assert_eq!(subjects[1], subjects[3]);
-        assert_ne!(subjects[0], subjects[1], "TLS {version}: an identity leaked from one person to another");
+        assert_ne!(
+            subjects[0], subjects[1],
+            "TLS {version}: an identity leaked from one person to another"
+        );
         world.stop();
     }
 }
@@ -159,18 +299,32 @@ fn an_assertion_is_signed_for_its_tool_and_verifies_with_the_published_keys() {
     fs::create_dir(&kept).unwrap();
     let tool = HeaderTool::start(&kept);
     let file = manifest(&world, "modern", "assertion");
-    world.cli("admin", &["upstream", "allow", "imense", "modern", &tool.url()]).ok();
+    world
+        .cli("admin", &["upstream", "allow", "imense", "modern", &tool.url()])
+        .ok();
     world.cli("admin", &["tool", "add", "imense", &file]).ok();
-    world.cli("admin", &["grant", "add", "imense", "scientist", "modern", "look"]).ok();
+    world
+        .cli(
+            "admin",
+            &["grant", "add", "imense", "scientist", "modern", "look"],
+        )
+        .ok();
     let answer = world.call("john", "GET", "/imense/modern/look", None).expect(200);
     let jwt = fs::read_to_string(kept.join("x-countersign-assertion")).unwrap();
-    let jwks = world.curl(&[&format!("{}/.countersign/jwks.json", world.base())]).expect(200).json();
+    let jwks = world
+        .curl(&[&format!("{}/.countersign/jwks.json", world.base())])
+        .expect(200)
+        .json();
     let header = jsonwebtoken::decode_header(&jwt).unwrap();
     let keys: jsonwebtoken::jwk::JwkSet = serde_json::from_value(jwks).unwrap();
-    let key = jsonwebtoken::DecodingKey::from_jwk(keys.find(&header.kid.unwrap()).expect("the key is published")).unwrap();
+    let key =
+        jsonwebtoken::DecodingKey::from_jwk(keys.find(&header.kid.unwrap()).expect("the key is published"))
+            .unwrap();
     let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
     validation.validate_aud = false;
-    let claims = jsonwebtoken::decode::<serde_json::Value>(&jwt, &key, &validation).unwrap().claims;
+    let claims = jsonwebtoken::decode::<serde_json::Value>(&jwt, &key, &validation)
+        .unwrap()
+        .claims;
     assert!(claims["aud"].to_string().contains("modern"), "{claims}");
     assert_eq!(claims["jti"], answer.request_id());
     assert!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap() <= 60);
@@ -186,10 +340,48 @@ fn bad_vo_certificates_are_refused_with_the_field_and_change_nothing() {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/certs");
     let rsa = world.dir.path().join("rsa");
     let path = |name: &str| rsa.with_extension(name).to_str().unwrap().to_owned();
-    let openssl = |args: &[&str]| assert!(Command::new("openssl").args(args).output().unwrap().status.success());
-    openssl(&["req", "-x509", "-newkey", "rsa:1024", "-nodes", "-days", "30", "-subj", "/CN=weak", "-addext",
-        "basicConstraints=critical,CA:FALSE", "-keyout", &path("key"), "-out", &path("pem")]);
-    openssl(&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=ca", "-keyout", &path("cakey"), "-out", &path("capem")]);
+    let openssl = |args: &[&str]| {
+        assert!(
+            Command::new("openssl")
+                .args(args)
+                .output()
+                .unwrap()
+                .status
+                .success()
+        )
+    };
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:1024",
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        "/CN=weak",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-keyout",
+        &path("key"),
+        "-out",
+        &path("pem"),
+    ]);
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        "/CN=ca",
+        "-keyout",
+        &path("cakey"),
+        "-out",
+        &path("capem"),
+    ]);
     let before = world.cli_json("admin", &["vo", "certificate", "list", "imense"]);
     for (certificate, key, what) in [
         (&good.0, &other.1, "key"),
@@ -198,11 +390,26 @@ fn bad_vo_certificates_are_refused_with_the_field_and_change_nothing() {
         (&good.1, &good.1, "certificate"),
         (&"/nonexistent/vo.pem".to_owned(), &good.1, "/nonexistent/vo.pem"),
     ] {
-        let ran = world.cli("admin", &["vo", "certificate", "import", "imense", "--certificate", certificate, "--key", key]);
+        let ran = world.cli(
+            "admin",
+            &[
+                "vo",
+                "certificate",
+                "import",
+                "imense",
+                "--certificate",
+                certificate,
+                "--key",
+                key,
+            ],
+        );
         assert_ne!(ran.code, 0, "{what}");
         assert!(ran.stderr.contains(what), "`{what}` in {}", ran.stderr);
     }
-    assert_eq!(world.cli_json("admin", &["vo", "certificate", "list", "imense"]), before);
+    assert_eq!(
+        world.cli_json("admin", &["vo", "certificate", "list", "imense"]),
+        before
+    );
     assert!(fs::metadata(fixtures).is_ok());
 }
 
@@ -240,8 +447,13 @@ server.serve_forever()
             .spawn()
             .expect("python3 runs (apt-get install python3)");
         let mut line = String::new();
-        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, port: line.trim().parse().unwrap() }
+        std::io::BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self {
+            child,
+            port: line.trim().parse().unwrap(),
+        }
     }
 
     fn url(&self) -> String {

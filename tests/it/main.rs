@@ -5,7 +5,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test ends at the first thing that is not as it claims"
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test ends at the first thing that is not as it claims, says so, and waits with a limit of real time"
 )]
 
 mod alert;
@@ -15,6 +17,7 @@ mod audit;
 mod authenticate;
 mod authorize;
 mod bad_input;
+mod cli;
 mod delegate;
 mod dependencies;
 mod documents;

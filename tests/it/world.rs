@@ -67,7 +67,10 @@ pub struct Answer {
 impl Answer {
     /// The first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(header, _)| header == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The body as text.
@@ -92,7 +95,9 @@ impl Answer {
     /// The request id.
     #[track_caller]
     pub fn request_id(&self) -> String {
-        self.header("x-countersign-request-id").expect("an answer without a request id").to_owned()
+        self.header("x-countersign-request-id")
+            .expect("an answer without a request id")
+            .to_owned()
     }
 
     /// Expects a status.
@@ -127,7 +132,10 @@ pub fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = done() {
             return value;
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "waited 30 s for {what}");
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "waited 30 s for {what}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -154,15 +162,37 @@ impl World {
 
     /// Initialises, and does not start.
     pub fn initialised() -> Self {
-        let dir = tempfile::Builder::new().prefix("countersign-it-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("countersign-it-")
+            .tempdir()
+            .unwrap();
         let data = dir.path().join("data");
         let args = [
-            "init", "--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0", "--operations", "127.0.0.1:0", "--vo", "imense",
-            "--admin", "admin", "--admin-mail", "admin@example.org", "--throwaway", "--json",
+            "init",
+            "--data",
+            data.to_str().unwrap(),
+            "--listen",
+            "127.0.0.1:0",
+            "--operations",
+            "127.0.0.1:0",
+            "--vo",
+            "imense",
+            "--admin",
+            "admin",
+            "--admin-mail",
+            "admin@example.org",
+            "--throwaway",
+            "--json",
         ];
         let made = run_in(dir.path(), &args).ok().json();
         let one_time = made["one_time_password"].as_str().unwrap().to_owned();
-        Self { dir, vo: "imense".into(), one_time, gateway: None, tools: Vec::new() }
+        Self {
+            dir,
+            vo: "imense".into(),
+            one_time,
+            gateway: None,
+            tools: Vec::new(),
+        }
     }
 
     /// The data folder.
@@ -179,7 +209,11 @@ impl World {
     pub fn serve(&mut self) {
         assert!(self.gateway.is_none(), "the gateway runs already");
         let _ = fs::remove_file(self.data().join("listeners.json"));
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("gateway.log")).unwrap();
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("gateway.log"))
+            .unwrap();
         let child = Command::new(COUNTERSIGN)
             .args(["serve", "--data"])
             .arg(self.data())
@@ -194,8 +228,16 @@ impl World {
         let started = Instant::now();
         while !listeners.exists() {
             let ended = self.gateway.as_mut().and_then(|child| child.try_wait().unwrap());
-            assert!(ended.is_none(), "the gateway ended with {ended:?}:\n{}", self.log());
-            assert!(started.elapsed() < Duration::from_secs(60), "the gateway does not serve:\n{}", self.log());
+            assert!(
+                ended.is_none(),
+                "the gateway ended with {ended:?}:\n{}",
+                self.log()
+            );
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "the gateway does not serve:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -244,7 +286,13 @@ impl World {
     /// Ends the gateway in order (SIGTERM) and waits for it.
     pub fn stop(&mut self) {
         let mut child = self.gateway.take().unwrap();
-        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
         until("the gateway to stop", || child.try_wait().unwrap());
     }
 
@@ -278,7 +326,17 @@ impl World {
         let old = self.secret_file(&format!("{user}.password"), password);
         let new = self.secret_file(&format!("{user}.new"), PASSWORD);
         let args = [
-            "login", "--gateway", &base, "--ca", &ca, "--user", user, "--password-file", &old, "--new-password-file", &new,
+            "login",
+            "--gateway",
+            &base,
+            "--ca",
+            &ca,
+            "--user",
+            user,
+            "--password-file",
+            &old,
+            "--new-password-file",
+            &new,
         ];
         self.cli(user, &args)
     }
@@ -292,12 +350,25 @@ impl World {
     /// Adds a person to the VO and signs her in with [`PASSWORD`].
     pub fn person(&self, user: &str, roles: &[&str]) -> &Self {
         let mail = format!("{user}@example.org");
-        let mut args = vec!["user", "add", &self.vo, user, "--name", user, "--mail", &mail, "--show-password"];
+        let mut args = vec![
+            "user",
+            "add",
+            &self.vo,
+            user,
+            "--name",
+            user,
+            "--mail",
+            &mail,
+            "--show-password",
+        ];
         for role in roles {
             args.extend(["--role", role]);
         }
         let added = self.cli_json("admin", &args);
-        let one_time = added["one_time_password"].as_str().expect("a one-time password").to_owned();
+        let one_time = added["one_time_password"]
+            .as_str()
+            .expect("a one-time password")
+            .to_owned();
         self.login(user, &one_time).ok();
         self
     }
@@ -305,7 +376,10 @@ impl World {
     /// The bearer token of a person who has signed in.
     pub fn token(&self, user: &str) -> String {
         let text = fs::read_to_string(self.config(user).join("login.json")).unwrap();
-        serde_json::from_str::<Value>(&text).unwrap()["token"].as_str().unwrap().to_owned()
+        serde_json::from_str::<Value>(&text).unwrap()["token"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Starts the sample tool on a Unix socket; gives the socket and the file in which it notes what it saw.
@@ -322,7 +396,9 @@ impl World {
             .spawn()
             .unwrap();
         self.tools.push(child);
-        until("the sample tool", || std::os::unix::net::UnixStream::connect(&socket).ok());
+        until("the sample tool", || {
+            std::os::unix::net::UnixStream::connect(&socket).ok()
+        });
         (socket, seen)
     }
 
@@ -330,10 +406,14 @@ impl World {
     /// scientists. Gives the file in which the tool notes what it saw.
     pub fn segmentation(&mut self) -> PathBuf {
         let (socket, seen) = self.sample_tool();
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/segmentation/segmentation.toml");
+        let manifest = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/examples/segmentation/segmentation.toml"
+        );
         let url = format!("unix:{}", socket.display());
         let vo = self.vo.clone();
-        self.cli("admin", &["upstream", "allow", &vo, "segmentation", &url]).ok();
+        self.cli("admin", &["upstream", "allow", &vo, "segmentation", &url])
+            .ok();
         self.cli("admin", &["tool", "add", &vo, manifest]).ok();
         let own = ["list jobs", "monitor job", "download result", "terminate job"];
         for (role, when, tasks) in [
@@ -356,7 +436,10 @@ impl World {
 
     /// Calls a path on the gateway's host as `user`.
     pub fn call(&self, user: &str, method: &str, path: &str, body: Option<&[u8]>) -> Answer {
-        let (url, bearer) = (format!("{}{path}", self.base()), format!("Authorization: Bearer {}", self.token(user)));
+        let (url, bearer) = (
+            format!("{}{path}", self.base()),
+            format!("Authorization: Bearer {}", self.token(user)),
+        );
         let mut args = vec!["-X", method, "-H", &bearer];
         let file;
         let upload;
@@ -364,7 +447,12 @@ impl World {
             file = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap();
             file.as_file().write_all(body).unwrap();
             upload = format!("@{}", file.path().display());
-            args.extend(["--data-binary", &upload, "-H", "Content-Type: application/octet-stream"]);
+            args.extend([
+                "--data-binary",
+                &upload,
+                "-H",
+                "Content-Type: application/octet-stream",
+            ]);
         }
         args.push(&url);
         self.curl(&args)
@@ -383,8 +471,22 @@ impl World {
             let report = self.verify().ok().json()["report"].clone();
             (report["records"] == report["signed"]).then_some(())
         });
-        let ran = run_in(self.dir.path(), &["audit", "tail", "--data", data.to_str().unwrap(), "--all", "--json"]).ok();
-        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let ran = run_in(
+            self.dir.path(),
+            &[
+                "audit",
+                "tail",
+                "--data",
+                data.to_str().unwrap(),
+                "--all",
+                "--json",
+            ],
+        )
+        .ok();
+        ran.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// A number out of the store, which the gateway tells nobody.
@@ -413,7 +515,10 @@ impl World {
     /// Verifies the log with the program's own verifier.
     pub fn verify(&self) -> Ran {
         let data = self.data();
-        run_in(self.dir.path(), &["audit", "verify", "--data", data.to_str().unwrap(), "--json"])
+        run_in(
+            self.dir.path(),
+            &["audit", "verify", "--data", data.to_str().unwrap(), "--json"],
+        )
     }
 }
 
@@ -432,11 +537,22 @@ impl Drop for World {
 /// Runs curl; `ca` is the authority to trust.
 pub fn curl(ca: Option<&str>, args: &[&str]) -> Answer {
     let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--include", "--max-time", "60", "--path-as-is"]);
+    command.args([
+        "--silent",
+        "--show-error",
+        "--include",
+        "--max-time",
+        "60",
+        "--path-as-is",
+    ]);
     if let Some(ca) = ca {
         command.args(["--cacert", ca]);
     }
-    let output = command.args(args).stdin(Stdio::null()).output().expect("curl is installed (apt-get install curl)");
+    let output = command
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("curl is installed (apt-get install curl)");
     read_answer(&output.stdout)
 }
 
@@ -445,15 +561,25 @@ pub fn read_answer(bytes: &[u8]) -> Answer {
     let mut rest = bytes;
     let (mut status, mut headers) = (0, Vec::new());
     while rest.starts_with(b"HTTP/") {
-        let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else { break };
+        let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
+            break;
+        };
         let head = String::from_utf8_lossy(&rest[..end]).into_owned();
         rest = &rest[end + 4..];
         let mut lines = head.lines();
-        status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap_or(0);
+        status = lines
+            .next()
+            .and_then(|line| line.split(' ').nth(1))
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0);
         headers = lines
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
     }
-    Answer { status, headers, body: rest.to_vec() }
+    Answer {
+        status,
+        headers,
+        body: rest.to_vec(),
+    }
 }

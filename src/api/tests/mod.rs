@@ -288,6 +288,35 @@ async fn m3_a_vo_is_hidden_from_those_who_do_not_belong_to_it() {
 }
 
 #[tokio::test]
+async fn a_name_is_turned_into_an_id_for_those_who_belong_to_the_vo_only() {
+    let world = World::new().await;
+    let (jane, token) = world.member("jane").await;
+    let admin = world.token(ADMIN).await;
+    let (status, _) = world
+        .ask(&admin, "POST", "/api/v1/vos", Some(json!({ "name": "other" })))
+        .await;
+    assert_eq!(status, 201);
+    let find = async |vo: &str, username: &str| {
+        let path = format!("/api/v1/vos/{vo}/users/find");
+        world
+            .ask(&token, "POST", &path, Some(json!({ "username": username })))
+            .await
+    };
+    let (status, found) = find("imense", "jane").await;
+    assert_eq!((status, &found["id"]), (200, &json!(jane)));
+    let (status, outside) = find("other", ADMIN).await;
+    assert_eq!(status, 404);
+    for (vo, username) in [("nothing", ADMIN), ("imense", "nobody")] {
+        let (status, nobody) = find(vo, username).await;
+        assert_eq!(
+            (status, &nobody["detail"]),
+            (404, &outside["detail"]),
+            "{vo} {username}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn m2_the_list_of_administration_goes_over_the_api() {
     let world = World::new().await;
     let admin = world.token(ADMIN).await;

@@ -36,18 +36,26 @@ impl Operation for Find {
     const SUMMARY: &'static str = "The id of a member, by user name";
 
     fn task() -> Task {
-        task("user.find", "POST /api/v1/vos/{vo:slug}/users/find", tool::Kind::Read, Audience::AnyPerson)
+        task(
+            "user.find",
+            "POST /api/v1/vos/{vo:slug}/users/find",
+            tool::Kind::Read,
+            Audience::AnyPerson,
+        )
     }
 
     async fn run(api: &Api, call: &Call, body: UserFind) -> Result<UserFound, Problem> {
-        let (vo, caller) = (call.vo()?, call.person()?);
-        let directory = api.vos.handle().load();
+        let (directory, caller) = (api.directory(), call.person()?);
         let unknown = || {
-            let detail = format!("nobody with the user name `{}` belongs to this virtual organisation", body.username);
+            let detail = format!(
+                "nobody with the user name `{}` belongs to this virtual organisation",
+                body.username
+            );
             Problem::new(Kind::NotFound, detail)
         };
-        // SECURITY: from outside a VO nothing is learned about who belongs to it.
-        let system = directory.holders(Directory::gateway(), SYSTEM_ADMINISTRATOR, api.ids.clock().now());
+        // SECURITY: from outside a VO nothing is learned about who belongs to it, nor whether it is there.
+        let vo = call.vo.as_ref().ok_or_else(unknown)?;
+        let system = directory.holders(Directory::gateway(), SYSTEM_ADMINISTRATOR, api.now());
         if !directory.is_member(vo.id, caller.id) && !system.contains(&caller.id) {
             return Err(unknown());
         }
@@ -55,6 +63,8 @@ impl Operation for Find {
         if !directory.is_member(vo.id, found.id) {
             return Err(unknown());
         }
-        Ok(UserFound { id: found.id.to_string() })
+        Ok(UserFound {
+            id: found.id.to_string(),
+        })
     }
 }

@@ -10,6 +10,7 @@ use std::{fs, io};
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
+use super::input::text_file;
 use super::output::Output;
 use crate::audit::VerifyingKey;
 
@@ -56,7 +57,7 @@ pub(crate) async fn run(command: Audit, out: Output) -> Result<(), Failure> {
         Audit::Search(args) => search::run(args, out).await,
         Audit::RebuildIndex(args) => rebuild_index(&args.data, out),
         Audit::Key(Key { data }) => {
-            let key = VerifyingKey::load(&own_key(&data))?;
+            let key = load_key(&own_key(&data))?;
             let shown = serde_json::json!({ "key": key.to_string() });
             Ok(out.show(&shown, |out, _| out.line(key.to_string()))?)
         }
@@ -88,6 +89,15 @@ fn rebuild_index(data: &Path, out: Output) -> Result<(), Failure> {
         "The index is dropped; the gateway makes it anew when it starts",
     )?;
     Ok(())
+}
+
+/// Reads a public key from a file; what else the file holds is not shown.
+fn load_key(path: &Path) -> Result<VerifyingKey, Failure> {
+    let text = text_file(path)?;
+    text.trim().parse().map_err(|_| {
+        Failure::failed(format!("`{}` does not hold a log's public key", path.display()))
+            .hint("accepted: one line NAME+HASH+BASE64, as `init` and `audit key` print it")
+    })
 }
 
 /// Where a data folder keeps the log's public key.

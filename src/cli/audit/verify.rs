@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{log_folder, own_key};
+use super::{load_key, log_folder, own_key};
 use crate::audit::read::newest_checkpoint;
 use crate::audit::verify::{Report, VerifyError, verify};
 use crate::audit::{Checkpoint, VerifyingKey};
@@ -82,6 +82,8 @@ struct Outside<'a> {
     file: &'a Path,
     size: u64,
     epoch: u64,
+    /// Whether it lies elsewhere; one out of the same folder shows nothing that the folder does not.
+    elsewhere: bool,
 }
 
 /// Runs the command.
@@ -89,6 +91,12 @@ pub(super) fn run(args: &Verify, out: Output) -> Result<(), Failure> {
     let given = args.folder.as_ref().or(args.data.as_ref());
     let given =
         given.ok_or_else(|| Failure::usage("which log?").hint("give the data folder with --data DIR"))?;
+    if !given.is_dir() {
+        return Err(Failure::not_found(format!(
+            "there is no folder `{}`",
+            given.display()
+        )));
+    }
     let folder = log_folder(given);
     let key = key(args, given, &folder)?;
     let outside = match &args.checkpoint {
@@ -114,6 +122,7 @@ pub(super) fn run(args: &Verify, out: Output) -> Result<(), Failure> {
             file,
             size: checkpoint.size,
             epoch: checkpoint.epoch,
+            elsewhere: is_elsewhere(file, &folder),
         }),
     };
     match result {
@@ -134,12 +143,20 @@ pub(super) fn run(args: &Verify, out: Output) -> Result<(), Failure> {
     }
 }
 
+/// SECURITY: what lies beside the log was in the same hands.
+fn is_elsewhere(file: &Path, folder: &Path) -> bool {
+    match (file.canonicalize(), folder.canonicalize()) {
+        (Ok(file), Ok(folder)) => !file.starts_with(folder),
+        _ => true,
+    }
+}
+
 /// The key that was given, or else the one that lies beside the log.
 fn key(args: &Verify, given: &Path, folder: &Path) -> Result<VerifyingKey, Failure> {
     match &args.key {
         Some(key) => match key.parse() {
             Ok(key) => Ok(key),
-            Err(_) => Ok(VerifyingKey::load(Path::new(key))?),
+            Err(_) => load_key(Path::new(key)),
         },
         None => {
             let beside = folder.parent().map(own_key);
@@ -150,7 +167,7 @@ fn key(args: &Verify, given: &Path, folder: &Path) -> Result<VerifyingKey, Failu
                 Failure::usage(format!("there is no public key beside `{}`", folder.display()))
                     .hint("give the one that `init` printed with --key PUB")
             })?;
-            Ok(VerifyingKey::load(&path)?)
+            load_key(&path)
         }
     }
 }
@@ -211,6 +228,10 @@ fn print(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> 
         out.pairs(&[("Void", what)])?;
     }
     match &verdict.outside {
+        Some(outside) if !outside.elsewhere => out.line(format!(
+            "Outside checkpoint  none: `{}` lies in the folder itself, and whoever holds it could have rebuilt all of it.",
+            outside.file.display()
+        ))?,
         Some(outside) => out.line(format!(
             "Outside checkpoint  `{}`, over {} records of epoch {}: nothing before it was changed since.",
             outside.file.display(),

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -56,6 +57,7 @@ impl Stage {
     pub(super) fn build() -> Result<Self, Failure> {
         let dir = tempfile::Builder::new()
             .prefix("countersign-quickstart-")
+            .permissions(fs::Permissions::from_mode(0o700))
             .tempdir()?;
         let random = random_bytes::<15>(&SystemSource::new())?;
         let letters = data_encoding::BASE32_NOPAD.encode(&random).to_ascii_lowercase();
@@ -71,6 +73,16 @@ impl Stage {
     /// The folder of everything.
     pub(super) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The program as it can be typed here.
+    pub(super) fn program(&self) -> String {
+        let here = std::env::current_dir().unwrap_or_default();
+        self.program
+            .strip_prefix(&here)
+            .unwrap_or(&self.program)
+            .display()
+            .to_string()
     }
 
     /// The data folder.

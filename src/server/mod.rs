@@ -170,7 +170,8 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
     let own = Arc::new(Tool::own(
         api::tasks().into_iter().chain(console::tasks()).collect(),
     )?);
-    let tools = ToolStore::new(db.clone(), vos.handle(), ids.clone(), own).reserving([config.gateway.name.clone()]);
+    let tools =
+        ToolStore::new(db.clone(), vos.handle(), ids.clone(), own).reserving([config.gateway.name.clone()]);
     for broken in tools.load().await? {
         tracing::error!("the tool `{}` is out of service: {}", broken.name, broken.flaws);
     }
