@@ -7,6 +7,7 @@ use super::failure::Failure;
 use super::output::Output;
 use crate::api::grant::add::GrantAdd;
 use crate::api::grant::list::{GrantList, GrantView};
+use crate::id::GrantId;
 
 /// Which tasks a role may do, and under which condition.
 #[derive(Debug, Subcommand)]
@@ -70,7 +71,7 @@ pub(crate) struct Remove {
     /// Name of the virtual organisation.
     vo: String,
     /// Id of the grant (`grant list` shows it).
-    id: String,
+    id: GrantId,
 }
 
 /// Runs the command.
@@ -102,7 +103,7 @@ pub(crate) async fn run(command: Grant, out: Output) -> Result<(), Failure> {
             client
                 .task("grant.remove")
                 .at("vo", &vo)
-                .at("grant", &id)
+                .at("grant", id.to_string())
                 .act()
                 .await?;
             out.done("grant.remove", format!("ended grant {id} of {vo}"))?;

@@ -47,7 +47,12 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Built, stop: &CancellationT
                             .sessions
                             .iter()
                             .for_each(|session| delegate.end_session(*session));
-                        audit.write_soon(Event::SessionEnded(ended));
+                        // What cannot be written down is found again at the next beat.
+                        if let Err(error) = audit.write(Event::SessionEnded(ended.clone())).await {
+                            tracing::error!("the end of sessions cannot be recorded: {error}");
+                        } else if let Err(error) = authenticate.end(&ended).await {
+                            tracing::error!("the end of sessions cannot be stored: {error}");
+                        }
                     }
                 }
                 Err(error) => tracing::error!("sessions cannot be swept: {error}"),

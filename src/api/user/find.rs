@@ -47,10 +47,11 @@ impl Operation for Find {
     async fn run(api: &Api, call: &Call, body: UserFind) -> Result<UserFound, Problem> {
         let (directory, caller) = (api.directory(), call.person()?);
         let unknown = || {
-            Problem::new(
-                Kind::NotFound,
-                "nobody of this name belongs to this virtual organisation",
-            )
+            let detail = format!(
+                "nobody with the user name `{}` belongs to this virtual organisation",
+                body.username
+            );
+            Problem::new(Kind::NotFound, detail)
         };
         // SECURITY: from outside a VO nothing is learned about who belongs to it, nor whether it is there.
         let vo = call.vo.as_ref().ok_or_else(unknown)?;
