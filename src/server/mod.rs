@@ -216,7 +216,6 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         &config::log_origin(&config.gateway.name),
         ids.clone(),
     )?;
-    recovery::settle(&opened, &db, &resources, &delegate).await?;
     let alert = Alert::new(
         config.alert.clone(),
         db.clone(),
@@ -225,6 +224,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         metrics.clone(),
         &config.data,
     )?;
+    recovery::settle(&opened, &db, &resources, &delegate, &alert).await?;
     Ok(Built {
         db,
         vos,
