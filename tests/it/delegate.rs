@@ -480,7 +480,7 @@ fn a_tool_with_a_proxy_shows_whose_it_is() {
 
 #[test]
 fn h1_a_provider_shows_the_certificate_and_learns_person_session_task_and_times() {
-    let mut world = World::start();
+    let world = World::start();
     world
         .admin()
         .person("john", &["scientist"])
