@@ -83,6 +83,11 @@ impl Server {
     /// Whatever keeps it from serving safely: it never serves with a part missing. Only the sealing key may be absent;
     /// then what needs a sealed key is refused.
     pub async fn start(config: Config, ids: Ids) -> anyhow::Result<Self> {
+        let bounds = config
+            .gateway
+            .bounds
+            .clone()
+            .within(crate::gateway::raise_file_limit())?;
         let identity = Identity::load(
             &config.data.join(&config.gateway.certificate),
             &config.data.join(&config.gateway.key),
@@ -111,8 +116,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         let pipeline = pipeline(&config, &listening, &built)?;
         let tls = Arc::new(ArcSwap::new(tls));
-        let (bounds, limits) = (config.gateway.bounds.clone(), config.gateway.limits);
-        let listener = Listener::new(tls, Pipeline::door(&pipeline), bounds, limits);
+        let listener = Listener::new(tls, Pipeline::door(&pipeline), bounds, config.gateway.limits);
         tasks.spawn(listener.serve(vec![socket], stop.clone()));
         tasks.spawn(operations::serve(
             operations,
