@@ -52,10 +52,7 @@ impl Console {
         }
         // SECURITY: a page of another site leads nobody into a tool unasked; a link of ours, followed, does.
         if is_led_from_elsewhere(request.request.headers()) {
-            return Ok(answer::page(
-                StatusCode::OK,
-                pages::led(&tool.name, &host, here),
-            ));
+            return Ok(answer::page(StatusCode::OK, pages::led(&tool.name, &host, here)));
         }
         let (nonce, to) = (parameter(request, "nonce"), parameter(request, "to"));
         let code = self.0.authenticate.enter_code(subject, &host, nonce, to)?;
