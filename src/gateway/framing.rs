@@ -387,7 +387,7 @@ mod tests {
             ("GET", "https://a:1/", &[("host", "a")], Malformed),
             ("GET", "http://a/", &[("host", "a")], Malformed),
             ("OPTIONS", "*", &[("host", "a")], Malformed),
-            ("GET", "foo", &[("host", "foo")], Malformed),
+            ("GET", "foo", &[("host", "foo")], BadTarget),
             ("GET", "/a/../b", &[("host", "a")], BadTarget),
             ("GET", "/a%2fb", &[("host", "a")], BadTarget),
             ("CONNECT", "a:443", &[("host", "a:443")], MethodNotAllowed),
