@@ -8,7 +8,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::secret::Secret;
+use crate::secret;
 use crate::settings::{Document, Flaw, Flaws, Table};
 use crate::store::{Db, StoreError};
 use crate::{alert, audit, authenticate, delegate, forward, gateway, telemetry};
@@ -177,8 +177,7 @@ impl StoreConfig {
         let Some(file) = &self.url_file else {
             return Db::sqlite(&data.join("store.db")).await;
         };
-        let url = fs::read_to_string(file)
-            .map(|text| Secret::new(text.trim().to_owned()))
+        let url = secret::read_text(file)
             .map_err(|error| StoreError::Open(format!("`{}` cannot be read: {error}", file.display())))?;
         Db::postgres(url.expose()).await
     }

@@ -16,7 +16,7 @@ use super::AlertError;
 use super::config::{Config, Security, Smtp, Transport};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
-use crate::secret::Secret;
+use crate::secret;
 
 /// A mail for one recipient.
 #[derive(Clone, Debug)]
@@ -158,11 +158,8 @@ fn server(smtp: &Smtp, data: &Path) -> Result<AsyncSmtpTransport<Tokio1Executor>
         });
     if let (Some(username), Some(file)) = (&smtp.username, &smtp.password_file) {
         let file = data.join(file);
-        let password = fs::read_to_string(&file)
-            .map(Secret::new)
-            .map_err(|error| unreadable(&file, &error))?;
-        let password = password.expose().trim_end_matches(['\r', '\n']).to_owned();
-        builder = builder.credentials(Credentials::new(username.clone(), password));
+        let password = secret::read_text(&file).map_err(|error| unreadable(&file, &error))?;
+        builder = builder.credentials(Credentials::new(username.clone(), password.expose().clone()));
     }
     Ok(builder.build())
 }

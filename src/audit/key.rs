@@ -58,13 +58,13 @@ impl LogKey {
     /// # Errors
     /// [`KeyError::File`], or [`KeyError::Private`] when the file holds something else.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let mut der = fs::read(path).map_err(|source| KeyError::File {
+        let der = crate::secret::read_file(path).map_err(|source| KeyError::File {
             path: path.to_owned(),
             source,
         })?;
-        let key = Ed25519KeyPair::from_pkcs8(&der).map_err(|_| KeyError::Private);
-        der.zeroize();
-        key.map(Self)
+        Ed25519KeyPair::from_pkcs8(der.expose())
+            .map(Self)
+            .map_err(|_| KeyError::Private)
     }
 
     /// Writes the private key to `path` (PKCS#8 DER, mode 0600, never over an existing file) and the public key beside

@@ -106,7 +106,7 @@ pub struct Opened {
 pub struct Recovered {
     /// Permitted requests without an outcome, to be settled by whoever can tell how they ended ([`Audit::settle`]).
     pub open: Vec<Entry>,
-    /// `mint`, `change`, `ownership_conflict` records and outcomes that made, removed or signed something, in order,
+    /// `mint`, `change`, `refused`, `ownership_conflict` records and outcomes that made, removed or signed something, in order,
     /// from the end of the log: at least everything since the newest checkpoint, so that the store can catch up.
     pub recent: Vec<Record>,
     /// What is missing although it was acknowledged; then a new epoch has begun. Empty when nothing is.

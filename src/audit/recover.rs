@@ -237,7 +237,9 @@ impl Scan<'_> {
                     self.found.recent.push(record);
                 }
             }
-            Event::Mint(_) | Event::Change(_) | Event::OwnershipConflict(_) => self.found.recent.push(record),
+            Event::Mint(_) | Event::Change(_) | Event::OwnershipConflict(_) | Event::Refused(_) => {
+                self.found.recent.push(record);
+            }
             _ => {}
         }
     }

@@ -22,7 +22,7 @@ pub(crate) struct Exchange {
     pub(crate) source: Source,
 }
 
-/// How much of a path a record shows, in bytes.
+/// How much of a path a record shows, in characters.
 const PATH_IN_RECORD: usize = 512;
 
 /// Turns places, subjects and decisions into the words of `record.rs`.
@@ -98,12 +98,19 @@ impl Words {
     }
 }
 
-/// A place as a record shows it. The path stands there only when no parameter of it is sensitive.
+/// A place as a record shows it. The path stands there only when nothing of it can be sensitive.
 fn place_entry(place: &Place) -> PlaceEntry {
     let task = place.found.as_ref().map(|found| &found.task);
-    let hidden = task.is_some_and(|task| !task.sensitive.is_empty());
-    let mut path = place.target.path().to_owned();
-    path.truncate(PATH_IN_RECORD);
+    // SECURITY: where no task names the request, any segment may be what a task of this tool would have hidden.
+    let hidden = match task {
+        Some(task) => !task.sensitive.is_empty(),
+        None => place
+            .tool
+            .iter()
+            .flat_map(|tool| &tool.tasks)
+            .any(|task| !task.sensitive.is_empty()),
+    };
+    let path: String = place.target.path().chars().take(PATH_IN_RECORD).collect();
     PlaceEntry {
         via: place.address.as_str().into(),
         vo: place

@@ -14,6 +14,7 @@ mod guard;
 pub mod hosts;
 pub mod listener;
 mod pipeline;
+mod strangers;
 
 pub use answer::Pages;
 pub use config::Config;

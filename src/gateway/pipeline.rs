@@ -17,6 +17,7 @@ use super::exchange::{Exchange, Words};
 use super::framing::Limits;
 use super::hosts::{self, Hosts};
 use super::listener::{ConnectionInfo, Handler};
+use super::strangers::Strangers;
 use crate::alert::Alert;
 use crate::audit::{Audit, Receipt};
 use crate::authenticate::{Authenticate, Subject};
@@ -29,7 +30,7 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Entry, Refused, SubjectEntry};
 use crate::resource::Resources;
 use crate::telemetry::Metrics;
-use crate::tool::{Place, ToolsHandle};
+use crate::tool::{Audience, Place, ToolsHandle};
 use crate::vo::{DirectoryHandle, OWN_TOOL};
 
 /// Why a request stops before `act`. Recorded before it is answered; whatever fails, refuses.
@@ -104,6 +105,7 @@ pub struct Pipeline {
     pub(crate) answers: Answers,
     pub(crate) words: Words,
     pub(crate) ids: Ids,
+    strangers: Strangers,
 }
 
 impl Pipeline {
@@ -125,6 +127,7 @@ impl Pipeline {
             metrics: parts.metrics,
             words: parts.words,
             ids: parts.ids,
+            strangers: Strangers::new(),
         })
     }
 
@@ -173,19 +176,27 @@ impl Pipeline {
     }
 
     async fn subject(&self, x: &Exchange, place: &Place) -> Result<Subject, Stop> {
-        self.authenticate
-            .subject(&x.head, place, x.source)
-            .await
-            .map_err(|refusal| {
-                let subject = refusal.subject_entry();
-                let place = Some(Box::new(place.clone()));
-                match refusal.problem.kind.status() {
-                    400 => Stop::Rejected(refusal.problem),
-                    429 => Stop::Throttled(Box::new(subject), place, refusal.problem),
-                    401 | 403 => Stop::Challenge(Box::new(subject), place, refusal.problem),
-                    _ => Stop::Failed(place, refusal.problem),
-                }
-            })
+        let asked = self.authenticate.subject(&x.head, place, x.source).await;
+        let subject = asked.map_err(|refusal| {
+            let subject = refusal.subject_entry();
+            let place = Some(Box::new(place.clone()));
+            match refusal.problem.kind.status() {
+                400 => Stop::Rejected(refusal.problem),
+                429 => Stop::Throttled(Box::new(subject), place, refusal.problem),
+                401 | 403 => Stop::Challenge(Box::new(subject), place, refusal.problem),
+                _ => Stop::Failed(place, refusal.problem),
+            }
+        })?;
+        let open = place
+            .found
+            .as_ref()
+            .is_some_and(|found| found.task.audience == Audience::Everyone);
+        if subject.is_anonymous() && open {
+            self.strangers.admit(x.source).map_err(|problem| {
+                Stop::Throttled(Box::new(subject.entry()), Some(Box::new(place.clone())), problem)
+            })?;
+        }
+        Ok(subject)
     }
 
     /// Serves one request: runs it, and records every stop before it is answered.

@@ -9,6 +9,7 @@ mod recovery;
 use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use crate::gateway::{Listener, Parts, Pipeline, Words};
 use crate::id::Ids;
 use crate::record::{Event, Start};
 use crate::resource::Resources;
+use crate::secret;
 use crate::store::Db;
 use crate::telemetry::{Health, Metrics};
 use crate::tool::{Tool, ToolStore};
@@ -83,6 +85,7 @@ impl Server {
     /// Whatever keeps it from serving safely: it never serves with a part missing. Only the sealing key may be absent;
     /// then what needs a sealed key is refused.
     pub async fn start(config: Config, ids: Ids) -> anyhow::Result<Self> {
+        close_folder(&config.data)?;
         let identity = Identity::load(
             &config.data.join(&config.gateway.certificate),
             &config.data.join(&config.gateway.key),
@@ -157,6 +160,23 @@ impl Server {
     }
 }
 
+/// Takes the data folder away from other accounts, where somebody opened it.
+fn close_folder(data: &Path) -> anyhow::Result<()> {
+    let mode = fs::metadata(data)
+        .with_context(|| format!("`{}` cannot be read", data.display()))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            "the data folder was open to other accounts (mode {:04o}); it is closed now",
+            mode & 0o7777
+        );
+        fs::set_permissions(data, fs::Permissions::from_mode(0o700))
+            .context("the data folder cannot be closed")?;
+    }
+    Ok(())
+}
+
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
@@ -196,7 +216,6 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         &config::log_origin(&config.gateway.name),
         ids.clone(),
     )?;
-    recovery::settle(&opened, &db, &resources, &delegate).await?;
     let alert = Alert::new(
         config.alert.clone(),
         db.clone(),
@@ -205,6 +224,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         metrics.clone(),
         &config.data,
     )?;
+    recovery::settle(&opened, &db, &resources, &delegate, &alert).await?;
     Ok(Built {
         db,
         vos,
@@ -268,7 +288,7 @@ fn pipeline(config: &Config, listening: &Listening, built: &Built) -> anyhow::Re
     );
     let locals: HashMap<&'static str, LocalService> =
         HashMap::from([(api::SERVICE, api), (console::SERVICE, pages.service())]);
-    let records = fs::read_to_string(config.data.join("keys/records.key"))
+    let records = secret::read_text(&config.data.join("keys/records.key"))
         .context("keys/records.key cannot be read")?;
     Ok(Pipeline::new(Parts {
         name: config.gateway.name.clone(),
@@ -287,7 +307,8 @@ fn pipeline(config: &Config, listening: &Listening, built: &Built) -> anyhow::Re
         resources: built.resources.clone(),
         alert: built.alert.clone(),
         metrics: built.metrics.clone(),
-        words: Words::from_hex(records.trim()).context("keys/records.key must hold 64 hexadecimal digits")?,
+        words: Words::from_hex(records.expose())
+            .context("keys/records.key must hold 64 hexadecimal digits")?,
         ids: built.ids.clone(),
     }))
 }

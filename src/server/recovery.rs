@@ -1,22 +1,31 @@
 //! What a crash left open is settled by looking, and the store catches up with the log, before anything is served.
 
+use crate::alert::{Alert, Denied};
 use crate::audit::{Opened, Recovered};
 use crate::delegate::Delegate;
-use crate::record::{Ending, Entry, Event, Outcome, Recovery};
+use crate::problem::Kind as ProblemKind;
+use crate::record::{Ending, Entry, Event, Outcome, Record, Recovery};
 use crate::resource::Resources;
 use crate::store::Db;
 use crate::tool::Kind;
-use crate::vo::OWN_TOOL;
+use crate::vo::{Directory, OWN_TOOL};
 
-/// Replays ownership and mints into the store, settles every open request, and writes down what was found.
+/// Replays ownership, mints and denials into the store, settles every open request, and writes down what was found.
 pub(super) async fn settle(
     opened: &Opened,
     db: &Db,
     resources: &Resources,
     delegate: &Delegate,
+    alert: &Alert,
 ) -> anyhow::Result<()> {
     let found = &opened.recovery;
     replay(found, resources, delegate).await?;
+    // A denial is counted beside its answer, so a crash can come between; counting twice is counting once.
+    for denied in found.recent.iter().filter_map(denial) {
+        if let Some(event) = alert.denied(denied).await? {
+            opened.audit.write(Event::Alert(event)).await?;
+        }
+    }
     for entry in &found.open {
         let ending = ending(entry, db).await?;
         opened.audit.settle(outcome(entry, ending)).await?;
@@ -49,6 +58,37 @@ async fn replay(found: &Recovered, resources: &Resources, delegate: &Delegate) -
     let events: Vec<Event> = found.recent.iter().map(|record| record.event.clone()).collect();
     delegate.index(&events).await?;
     Ok(())
+}
+
+/// A denial that counts for alerts: a decision about a person.
+fn denial(record: &Record) -> Option<Denied> {
+    let Event::Refused(refused) = &record.event else {
+        return None;
+    };
+    let decided = refused
+        .entry
+        .decision
+        .as_ref()
+        .is_some_and(|decision| !decision.permit);
+    let place = &refused.entry.place;
+    let vo = place.vo_id.zip(place.vo.clone());
+    let (vo, vo_name) = vo.unwrap_or_else(|| (Directory::gateway(), OWN_TOOL.to_owned()));
+    Some(Denied {
+        vo,
+        vo_name,
+        person: refused
+            .entry
+            .subject
+            .person
+            .filter(|_| decided && refused.status == 403)?,
+        tool: place.tool.clone(),
+        task: place
+            .task
+            .clone()
+            .unwrap_or_else(|| ProblemKind::NoTask.name().to_owned()),
+        request: refused.entry.request,
+        at: record.time,
+    })
 }
 
 /// A change of the gateway's own state was applied or not, and the store says which; what a tool did, nobody knows.

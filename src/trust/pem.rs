@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 
 /// No PEM file is longer, in bytes.
 const FILE_MAX: u64 = 1 << 20;
@@ -65,27 +65,41 @@ pub enum PemError {
 /// # Errors
 /// [`PemError::Unreadable`], also when it is too long or not text.
 pub fn file(path: &Path) -> Result<Secret<String>, PemError> {
-    let unreadable = |reason: String| PemError::Unreadable {
-        file: path.display().to_string(),
-        reason,
-    };
+    let unreadable = |reason: String| unreadable(path, reason);
     let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    let mut text = Vec::new();
+    let mut bytes = Vec::new();
     file.take(FILE_MAX + 1)
-        .read_to_end(&mut text)
+        .read_to_end(&mut bytes)
         .map_err(|error| unreadable(error.to_string()))?;
-    let text = Secret::new(text);
-    if text.expose().len() as u64 > FILE_MAX {
+    let bytes = Secret::new(bytes);
+    if bytes.expose().len() as u64 > FILE_MAX {
         return Err(unreadable("it is longer than 1 MiB".to_owned()));
     }
-    String::from_utf8(text.expose().clone())
+    text(path, &bytes)
+}
+
+/// The same for a file with a private key, which nobody but its owner (and its group, to read) may have access to.
+///
+/// # Errors
+/// [`PemError::Unreadable`], also when other accounts may read or change it.
+pub fn private_file(path: &Path) -> Result<Secret<String>, PemError> {
+    let bytes = secret::read_file(path).map_err(|error| unreadable(path, error.to_string()))?;
+    text(path, &bytes)
+}
+
+fn text(path: &Path, bytes: &Secret<Vec<u8>>) -> Result<Secret<String>, PemError> {
+    let accepted =
+        "it is not text; accepted: PEM (for DER: `openssl x509 -inform DER -in FILE -out FILE.pem`)";
+    String::from_utf8(bytes.expose().clone())
         .map(Secret::new)
-        .map_err(|_| {
-            unreadable(
-                "it is not text; accepted: PEM (for DER: `openssl x509 -inform DER -in FILE -out FILE.pem`)"
-                    .to_owned(),
-            )
-        })
+        .map_err(|_| unreadable(path, accepted.to_owned()))
+}
+
+fn unreadable(path: &Path, reason: String) -> PemError {
+    PemError::Unreadable {
+        file: path.display().to_string(),
+        reason,
+    }
 }
 
 /// All certificates in `text`, as DER, in their order. `name` stands for the text in errors.

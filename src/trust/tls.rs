@@ -63,7 +63,7 @@ impl Identity {
     /// # Errors
     /// [`TlsError`], naming the file.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let (chain, secret) = (pem::file(certificate)?, pem::file(key)?);
+        let (chain, secret) = (pem::file(certificate)?, pem::private_file(key)?);
         let name = |path: &Path| path.display().to_string();
         Self::read(
             (&name(certificate), chain.expose()),

@@ -225,3 +225,47 @@ fn a_stop_under_load_answers_what_it_accepted_and_the_log_verifies() {
         records.last()
     );
 }
+
+#[test]
+fn a_sensitive_value_is_hidden_also_when_no_task_names_the_request() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let (socket, _) = world.sample_tool();
+    let manifest = world.dir.path().join("secretive.toml");
+    let text = "[tool]\nname = \"secretive\"\nupstream = \"secretive\"\ndelegation = \"none\"\n\n\
+                [[task]]\nname = \"look\"\nmatch = [\"GET /s/{key:slug}\"]\nkind = \"read\"\nsensitive = [\"key\"]\n";
+    fs::write(&manifest, text).unwrap();
+    let url = format!("unix:{}", socket.display());
+    world
+        .cli("admin", &["upstream", "allow", "imense", "secretive", &url])
+        .ok();
+    world
+        .cli("admin", &["tool", "add", "imense", manifest.to_str().unwrap()])
+        .ok();
+    world
+        .cli(
+            "admin",
+            &["grant", "add", "imense", "scientist", "secretive", "look"],
+        )
+        .ok();
+    for (method, path) in [
+        ("GET", "/s/topsecretkey"),
+        ("PUT", "/s/topsecretkey"),
+        ("GET", "/s/topsecretkey?x=1"),
+        ("GET", "/s/topsecretkey/"),
+    ] {
+        world.call("john", method, &format!("/imense/secretive{path}"), None);
+    }
+    let records = world.records();
+    let asked = records
+        .iter()
+        .filter(|record| record.to_string().contains("\"secretive\""))
+        .count();
+    assert!(asked >= 4, "{asked} records name the tool");
+    assert!(
+        !records
+            .iter()
+            .any(|record| record.to_string().contains("topsecretkey")),
+        "a sensitive value is in the clear"
+    );
+}

@@ -186,7 +186,7 @@ fn g2_openssl_accepts_a_minted_proxy_and_two_people_get_different_keys() {
 }
 
 #[test]
-fn g4_h1_h4_only_the_public_half_is_kept_and_a_proxy_leads_to_the_person_and_the_request() {
+fn g4_only_the_public_half_of_a_proxy_is_kept() {
     let mut world = World::start();
     world.admin().person("john", &["scientist"]);
     world.segmentation();
@@ -476,4 +476,97 @@ fn a_tool_with_a_proxy_shows_whose_it_is() {
     let seen = called_with(&world, "john");
     assert!(seen["subject"].as_str().unwrap().contains("CN="), "{seen}");
     assert!(seen["serial"].as_str().is_some());
+}
+
+#[test]
+fn h1_a_provider_shows_the_certificate_and_learns_person_session_task_and_times() {
+    let world = World::start();
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
+    let kept = world.dir.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    let tool = HeaderTool::start(&kept);
+    let file = manifest(&world, "keeper", "pem");
+    world
+        .cli("admin", &["upstream", "allow", "imense", "keeper", &tool.url()])
+        .ok();
+    world.cli("admin", &["tool", "add", "imense", &file]).ok();
+    world
+        .cli(
+            "admin",
+            &["grant", "add", "imense", "scientist", "keeper", "look"],
+        )
+        .ok();
+    world.call("mary", "GET", "/imense/keeper/look", None).expect(200);
+    let answer = world.call("john", "GET", "/imense/keeper/look", None).expect(200);
+    // The whole PEM file, then the certificate's and the public key's SHA-256, as a provider would find them.
+    let pem = kept.join("proxy.pem").to_str().unwrap().to_owned();
+    let openssl = |args: &str| {
+        let line = format!("openssl x509 -in {pem} {args}");
+        let output = Command::new("sh").args(["-c", &line]).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{line}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .split_whitespace()
+            .last()
+            .unwrap()
+            .to_owned()
+    };
+    let certificate = openssl("-outform DER | sha256sum | cut -d' ' -f1");
+    let spki = openssl("-noout -pubkey | openssl pkey -pubin -outform DER | sha256sum | cut -d' ' -f1");
+    for query in [pem.as_str(), certificate.as_str(), spki.as_str()] {
+        let traced = world
+            .cli_json("admin", &["trace", query, "--vo", "imense"])
+            .to_string();
+        assert!(
+            traced.contains("\"john\"") && !traced.contains("\"mary\""),
+            "{query}: {traced}"
+        );
+        assert!(
+            traced.contains(&answer.request_id()) && traced.contains("\"look\""),
+            "{query}: {traced}"
+        );
+        assert!(
+            traced.contains("session") && traced.contains("not_after"),
+            "{query}: {traced}"
+        );
+    }
+    let traces = world
+        .records()
+        .iter()
+        .filter(|record| record["event"].get("trace").is_some())
+        .count();
+    assert_eq!(traces, 3, "every trace is on record");
+    // Somebody who may not ask is refused.
+    assert_eq!(
+        world.cli("john", &["trace", &certificate, "--vo", "imense"]).code,
+        3
+    );
+}
+
+#[test]
+fn h4_the_id_in_a_providers_log_gives_one_request_with_its_proxy() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let seen = world.segmentation();
+    let answer = world.tool("john", "POST", "/jobs", Some(&image())).expect(201);
+    let log = fs::read_to_string(seen).unwrap();
+    let id = log.lines().last().unwrap().rsplit(' ').next().unwrap().to_owned();
+    assert_eq!(id, answer.request_id());
+    let intents: Vec<_> = world
+        .events_of(&id)
+        .into_iter()
+        .filter(|(name, _)| name == "intent")
+        .collect();
+    assert_eq!(intents.len(), 1);
+    assert_eq!(
+        intents[0].1["delegation"]["serial"],
+        answer.json()["called_with"]["serial"]
+    );
 }

@@ -24,6 +24,7 @@ mod documents;
 mod peers;
 mod python;
 mod refusals;
+mod story;
 mod time;
 mod two_sites;
 mod world;

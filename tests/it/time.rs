@@ -91,13 +91,24 @@ fn image() -> Vec<u8> {
 fn a6_a_one_time_password_ends_after_seven_days() {
     let hand = Hand::start();
     let one_time = |user: &str| {
-        let added = ["user", "add", "imense", user, "--role", "scientist", "--show-password"];
+        let added = [
+            "user",
+            "add",
+            "imense",
+            user,
+            "--role",
+            "scientist",
+            "--show-password",
+        ];
         let added = hand.world.cli_json("admin", &added);
         added["one_time_password"].as_str().unwrap().to_owned()
     };
     let (john, mary) = (one_time("john"), one_time("mary"));
     hand.later(7 * 24 * HOUR - SECOND);
-    assert_eq!(hand.sign_in("john", &john).expect(201).json()["must_change"], true);
+    assert_eq!(
+        hand.sign_in("john", &john).expect(201).json()["must_change"],
+        true
+    );
     hand.later(2 * SECOND);
     let late = hand.sign_in("mary", &mary).expect(401);
     assert_eq!(late.problem(), "wrong_credential");
@@ -110,7 +121,12 @@ fn a6_a_one_time_password_ends_after_seven_days() {
 fn a_token_ends_when_it_rests_too_long_and_at_the_end_of_its_life_however_it_is_used() {
     let hand = Hand::with("[authenticate]", "token_idle = \"1h\"");
     hand.world.person("john", &["scientist"]);
-    let bearer = |answer: &Answer| format!("Authorization: Bearer {}", answer.json()["token"].as_str().unwrap());
+    let bearer = |answer: &Answer| {
+        format!(
+            "Authorization: Bearer {}",
+            answer.json()["token"].as_str().unwrap()
+        )
+    };
     let used = bearer(&hand.sign_in("john", PASSWORD).expect(201));
     let rests = bearer(&hand.sign_in("john", PASSWORD).expect(201));
     hand.later(HOUR - SECOND);
@@ -150,7 +166,15 @@ fn a_browser_session_ends_when_it_rests_for_two_hours() {
     let base = hand.world.base();
     let origin = format!("Origin: {base}");
     let (user, password) = ("username=john", format!("password={PASSWORD}"));
-    let form = ["-H", &origin, "--data", user, "--data-urlencode", &password, &format!("{base}/login")];
+    let form = [
+        "-H",
+        &origin,
+        "--data",
+        user,
+        "--data-urlencode",
+        &password,
+        &format!("{base}/login"),
+    ];
     let answer = hand.world.curl(&form).expect(303);
     let cookie = answer.header("set-cookie").unwrap().split(';').next().unwrap();
     let cookie = format!("Cookie: {cookie}");
@@ -161,13 +185,22 @@ fn a_browser_session_ends_when_it_rests_for_two_hours() {
     hand.later(2 * HOUR + SECOND);
     assert_eq!(hand.me(&cookie), 401);
     // A person who opens a page is led to the login instead.
-    let page = hand.world.curl(&["-H", &cookie, "-H", "Sec-Fetch-Mode: navigate", &format!("{base}/")]);
+    let page = hand.world.curl(&[
+        "-H",
+        &cookie,
+        "-H",
+        "Sec-Fetch-Mode: navigate",
+        &format!("{base}/"),
+    ]);
     assert_eq!(page.expect(303).header("location"), Some("/login"));
 }
 
 /// What the tool was called with at this moment: serial and end.
 fn called_with(hand: &Hand) -> (String, Timestamp) {
-    let answer = hand.world.tool("john", "POST", "/jobs", Some(&image())).expect(201);
+    let answer = hand
+        .world
+        .tool("john", "POST", "/jobs", Some(&image()))
+        .expect(201);
     let seen = answer.json()["called_with"].clone();
     let end = Timestamp::parse(seen["not_after"].as_str().unwrap()).unwrap();
     (seen["serial"].as_str().unwrap().to_owned(), end)
@@ -179,9 +212,16 @@ fn g2_a_proxy_is_renewed_before_it_ends_and_never_lives_longer_than_an_hour() {
     hand.world.person("john", &["scientist"]);
     hand.world.segmentation();
     let (first, end) = called_with(&hand);
-    assert!(end <= hand.now().plus(HOUR) && end > hand.now().plus(HOUR - 2 * SECOND), "{end}");
+    assert!(
+        end <= hand.now().plus(HOUR) && end > hand.now().plus(HOUR - 2 * SECOND),
+        "{end}"
+    );
     hand.later(39 * MINUTE);
-    assert_eq!(called_with(&hand), (first.clone(), end), "one proxy for a session and tool");
+    assert_eq!(
+        called_with(&hand),
+        (first.clone(), end),
+        "one proxy for a session and tool"
+    );
     hand.later(2 * MINUTE);
     let (second, later) = called_with(&hand);
     assert_ne!(second, first, "renewed after two thirds of its life");
@@ -190,7 +230,11 @@ fn g2_a_proxy_is_renewed_before_it_ends_and_never_lives_longer_than_an_hour() {
         hand.later(7 * MINUTE);
         let (_, end) = called_with(&hand);
         // Whatever the tool begins with it, it has minutes to finish.
-        assert!(end >= hand.now().plus(5 * MINUTE) && end <= hand.now().plus(HOUR), "{end} at {}", hand.now());
+        assert!(
+            end >= hand.now().plus(5 * MINUTE) && end <= hand.now().plus(HOUR),
+            "{end} at {}",
+            hand.now()
+        );
     }
 }
 
@@ -204,8 +248,10 @@ fn g2_no_proxy_lives_past_the_certificate_of_its_vo() {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut form = rcgen::CertificateParams::default();
     form.distinguished_name = rcgen::DistinguishedName::new();
-    form.distinguished_name.push(rcgen::DnType::OrganizationName, "Test");
-    form.distinguished_name.push(rcgen::DnType::CommonName, "VO imense");
+    form.distinguished_name
+        .push(rcgen::DnType::OrganizationName, "Test");
+    form.distinguished_name
+        .push(rcgen::DnType::CommonName, "VO imense");
     form.is_ca = rcgen::IsCa::ExplicitNoCa;
     form.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
     form.not_before = hand.now().minus(HOUR).to_offset();
@@ -216,8 +262,20 @@ fn g2_no_proxy_lives_past_the_certificate_of_its_vo() {
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (certificate, key) = (file("short.pem", &certificate), file("short.key", &key.serialize_pem()));
-    let import = ["vo", "certificate", "import", "imense", "--certificate", &certificate, "--key", &key];
+    let (certificate, key) = (
+        file("short.pem", &certificate),
+        file("short.key", &key.serialize_pem()),
+    );
+    let import = [
+        "vo",
+        "certificate",
+        "import",
+        "imense",
+        "--certificate",
+        &certificate,
+        "--key",
+        &key,
+    ];
     hand.world.cli("admin", &import).ok();
     let (first, end) = called_with(&hand);
     assert_ne!(first, before, "a new certificate, a new proxy");
@@ -227,7 +285,10 @@ fn g2_no_proxy_lives_past_the_certificate_of_its_vo() {
         assert!(called_with(&hand).1 <= issuer_end);
     }
     hand.later(10 * MINUTE + SECOND);
-    let answer = hand.world.tool("john", "POST", "/jobs", Some(&image())).expect(503);
+    let answer = hand
+        .world
+        .tool("john", "POST", "/jobs", Some(&image()))
+        .expect(503);
     assert_eq!(answer.problem(), "delegation_failed");
 }
 
@@ -245,7 +306,10 @@ fn mails(hand: &Hand) -> Vec<String> {
     let mut files: Vec<_> = folder.flatten().map(|entry| entry.path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "eml"));
     files.sort();
-    files.iter().map(|file| fs::read_to_string(file).unwrap()).collect()
+    files
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect()
 }
 
 fn denials(hand: &Hand) -> i64 {
@@ -257,7 +321,9 @@ fn denied(hand: &Hand) {
     let before = denials(hand);
     let answer = hand.world.tool("john", "GET", "/nothing", None).expect(403);
     assert_eq!(answer.problem(), "no_task");
-    until("the denial to be counted", || (denials(hand) > before).then_some(()));
+    until("the denial to be counted", || {
+        (denials(hand) > before).then_some(())
+    });
 }
 
 #[test]
@@ -316,7 +382,9 @@ fn j1_at_most_four_mails_an_hour_then_a_digest() {
             until("its mail", || (mails(&hand).len() > number).then_some(()));
         } else {
             let waiting = "SELECT count(*) FROM alert_episode WHERE mail = 'digest'";
-            until("it to wait for a digest", || (hand.world.stored(waiting) > number as i64 - 4).then_some(()));
+            until("it to wait for a digest", || {
+                (hand.world.stored(waiting) > number as i64 - 4).then_some(())
+            });
         }
         hand.later(MINUTE);
     }
@@ -328,24 +396,37 @@ fn j1_at_most_four_mails_an_hour_then_a_digest() {
     assert!(all[4].contains("2 more episodes"), "{}", all[4]);
     for (task, _) in &tasks[4..] {
         assert!(all[4].contains(task), "{task} in {}", all[4]);
-        assert!(!all[..4].iter().any(|mail| mail.contains(task)), "{task} was mailed before");
+        assert!(
+            !all[..4].iter().any(|mail| mail.contains(task)),
+            "{task} was mailed before"
+        );
     }
 }
 
 #[test]
 fn c7_a_role_that_was_given_until_a_moment_is_gone_at_that_moment() {
     let mut hand = Hand::start();
-    hand.world.cli("admin", &["role", "create", "imense", "bystander"]).ok();
+    hand.world
+        .cli("admin", &["role", "create", "imense", "bystander"])
+        .ok();
     hand.world.person("jane", &["bystander"]);
     hand.world.segmentation();
-    hand.world.cli("admin", &["role", "create", "imense", "guest"]).ok();
     hand.world
-        .cli("admin", &["grant", "add", "imense", "guest", "segmentation", "list jobs"])
+        .cli("admin", &["role", "create", "imense", "guest"])
+        .ok();
+    hand.world
+        .cli(
+            "admin",
+            &["grant", "add", "imense", "guest", "segmentation", "list jobs"],
+        )
         .ok();
     let end = Timestamp::from_secs(hand.now().secs()).plus(100 * SECOND);
     let end_text = end.to_string();
     hand.world
-        .cli("admin", &["role", "assign", "imense", "guest", "jane", "--until", &end_text])
+        .cli(
+            "admin",
+            &["role", "assign", "imense", "guest", "jane", "--until", &end_text],
+        )
         .ok();
     hand.later(end.since(hand.now()) - Duration::from_micros(1));
     hand.world.tool("jane", "GET", "/jobs", None).expect(200);
@@ -354,6 +435,9 @@ fn c7_a_role_that_was_given_until_a_moment_is_gone_at_that_moment() {
     let answer = hand.world.tool("jane", "GET", "/jobs", None).expect(403);
     assert_eq!(answer.problem(), "no_grant");
     // A moment that has passed is not taken.
-    let ran = hand.world.cli("admin", &["role", "assign", "imense", "guest", "jane", "--until", &end_text]);
+    let ran = hand.world.cli(
+        "admin",
+        &["role", "assign", "imense", "guest", "jane", "--until", &end_text],
+    );
     assert_eq!(ran.code, 1, "{}", ran.stderr);
 }

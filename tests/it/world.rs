@@ -491,12 +491,19 @@ impl World {
 
     /// A number out of the store, which the gateway tells nobody.
     pub fn stored(&self, query: &str) -> i64 {
-        let program = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])";
+        let program =
+            "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])";
         let mut python = Command::new("python3");
-        let output = python.args(["-c", program]).arg(self.data().join("store.db")).arg(query).output();
+        let output = python
+            .args(["-c", program])
+            .arg(self.data().join("store.db"))
+            .arg(query)
+            .output();
         let output = output.expect("python3 runs (apt-get install python3)");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        said.trim().parse().unwrap_or_else(|_| panic!("{query}: {}", String::from_utf8_lossy(&output.stderr)))
+        said.trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("{query}: {}", String::from_utf8_lossy(&output.stderr)))
     }
 
     /// The events of one request, as (name, body).
