@@ -306,8 +306,7 @@ async fn a_name_is_turned_into_an_id_for_those_who_belong_to_the_vo_only() {
     assert_eq!((status, &found["id"]), (200, &json!(jane)));
     for (vo, username) in [("other", ADMIN), ("nothing", ADMIN), ("imense", "nobody")] {
         let (status, nobody) = find(vo, username).await;
-        let detail =
-            format!("nobody with the user name `{username}` belongs to this virtual organisation");
+        let detail = format!("nobody with the user name `{username}` belongs to this virtual organisation");
         assert_eq!((status, &nobody["detail"]), (404, &json!(detail)), "{vo}");
     }
 }
