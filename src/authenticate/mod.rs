@@ -9,8 +9,8 @@
 //! the choice of a new one, once; the session of a tool's host is of no use anywhere else and ends with its parent.
 //!
 //! This module never writes to the audit log. What begins, ends or changes is handed to the caller as
-//! [`Login`], [`SessionEnded`] or [`Change`](crate::record::Change) **before** it takes effect ([`Prepared`],
-//! [`Authenticate::ending`], `&mut Tx`), so that the record can lead.
+//! [`Login`](crate::record::Login), [`SessionEnded`] or [`Change`](crate::record::Change) **before** it takes effect
+//! ([`Prepared`], [`Authenticate::ending`], `&mut Tx`), so that the record can lead.
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, Method, Version};
 
 use crate::forward::claims_identity;
 use crate::problem::{AsProblem, Kind, Problem};
@@ -181,7 +181,7 @@ fn authority(head: &Parts) -> Result<Authority, Problem> {
         Some(authority) => Some(given(authority.as_str())?),
         None => None,
     };
-    check_form(&head.uri, head.version)?;
+    check_form(head)?;
     match (head.version, host, in_target) {
         (Version::HTTP_11, Some(host), None) => Ok(host),
         (Version::HTTP_2, None, Some(target)) => Ok(target),
@@ -195,15 +195,16 @@ fn authority(head: &Parts) -> Result<Authority, Problem> {
 }
 
 /// Origin form, or absolute form with `https`; never authority or asterisk form.
-fn check_form(uri: &Uri, version: Version) -> Result<(), Problem> {
+fn check_form(head: &Parts) -> Result<(), Problem> {
+    let uri = &head.uri;
     let path = uri
         .path_and_query()
         .is_some_and(|path| path.as_str().starts_with('/'));
     match (uri.scheme_str(), uri.authority()) {
-        (None, None) if path && version == Version::HTTP_11 => Ok(()),
+        (None, None) if path && head.version == Version::HTTP_11 => Ok(()),
         (Some("https"), Some(_)) if path => Ok(()),
         // `CONNECT host:port` is refused for its method.
-        (None, Some(_)) if uri.path_and_query().is_none() => Ok(()),
+        (None, Some(_)) if head.method == Method::CONNECT => Ok(()),
         (Some(_), Some(_)) if path => Err(malformed("the scheme must be `https`")),
         _ => Err(malformed("the target must be a path that begins with `/`")),
     }

@@ -1,7 +1,7 @@
 //! The SQL store: one set of queries on two engines.
 //!
 //! [`Db`] is SQLite (embedded, `synchronous=FULL`) or PostgreSQL. A capability writes one portable SQL text (`$1`,
-//! `RETURNING`, `ON CONFLICT`; integers, text, bytes, bool, uuid), and the macros [`rows!`], [`row!`] and [`run!`]
+//! `RETURNING`, `ON CONFLICT`; integers, text, bytes, bool, uuid), and the macros `rows!`, `row!` and `run!`
 //! expand it for each pool. Whatever differs between the engines has a name here, and nowhere else.
 //!
 //! The audit log leads and the store follows: a change of state is recorded first, then committed together with a row
