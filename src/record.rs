@@ -130,6 +130,8 @@ pub enum Event {
     },
     /// What recovery found and did when the log was opened.
     Recovery(Recovery),
+    /// The log goes on in a new epoch: what was put aside, file by file.
+    Epoch(EpochBegun),
     /// Requests whose outcome is not written yet.
     LogOpen {
         /// Their ids.
@@ -591,6 +593,33 @@ pub struct Recovery {
     pub damage: Vec<String>,
 }
 
+/// The log goes on in a new epoch. Stands among the first records of that epoch, as often as the list of files needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochBegun {
+    /// The epoch that begins.
+    pub epoch: u64,
+    /// Records under the newest checkpoint that was known before; 0 when there was none.
+    pub signed: u64,
+    /// Root of that checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Hash>,
+    /// Number of files in all records of this kind at the beginning of the epoch.
+    pub total: u64,
+    /// Files of all epochs that ended.
+    pub files: Vec<FileAside>,
+}
+
+/// A file of an epoch that ended, as it was when the next one began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileAside {
+    /// Folder of the epoch and name of the file.
+    pub name: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256 of its content.
+    pub hash: Hash,
+}
+
 impl Event {
     /// The request that this event belongs to, if one.
     #[must_use]
@@ -610,6 +639,7 @@ impl Event {
             | Self::Start(_)
             | Self::Stop { .. }
             | Self::Recovery(_)
+            | Self::Epoch(_)
             | Self::LogOpen { .. }
             | Self::Unwritten { .. } => None,
         }
@@ -633,6 +663,7 @@ impl Event {
             Self::Start(_) => "start",
             Self::Stop { .. } => "stop",
             Self::Recovery(_) => "recovery",
+            Self::Epoch(_) => "epoch",
             Self::LogOpen { .. } => "log_open",
             Self::Unwritten { .. } => "unwritten",
         }

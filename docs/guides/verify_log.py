@@ -23,11 +23,13 @@ The form of the files, in the order in which it is checked below:
 * The tree is that of RFC 6962 (SHA-256): leaf = H(0x00, record), node = H(0x01, left, right).
 * What an older file holds beyond the position at which the next one begins was never acknowledged and does not count.
   After the last frame of the last file there may be the rest of one write that broke off, of the batch that comes next.
-* epoch-NNNNNN/ has the files of an epoch that ended because something acknowledged was missing.
+* epoch-NNNNNN/ has the files of an epoch that ended because something acknowledged was missing. The first batch of the next
+  epoch has records `epoch`, which list the files of all ended epochs (name, bytes, SHA-256); `total` is how many there are.
 """
 
 import base64
 import hashlib
+import json
 import re
 import struct
 import sys
@@ -164,6 +166,35 @@ def checkpoints(folder, key):
     return [key.opened(note) for note in notes if note]
 
 
+def put_aside(folder):
+    """{name: (bytes, SHA-256)} of the files of all epochs that ended."""
+    files = (file for old in folder.glob("epoch-*") for file in old.iterdir() if file.is_file())
+    return {f"{file.parent.name}/{file.name}": (file.stat().st_size, sha256(file.read_bytes()).hex()) for file in files}
+
+
+def recorded(files):
+    """What the first batch of an epoch says of the ones before: {name: (bytes, SHA-256)}; None when nothing."""
+    data, at, listed, total = files[0].read_bytes() if files else b"", HEADER, {}, None
+    while (found := frame(data, at)) and found[1] == 1:
+        try:
+            begun = json.loads(found[0])["event"].get("epoch")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            begun = None
+        if begun:
+            total = begun["total"]
+            listed.update((file["name"], (file["bytes"], file["hash"])) for file in begun["files"])
+        at += 16 + len(found[0])
+    if total not in (None, len(listed)):
+        raise Wrong("the list of the files of earlier epochs is not whole")
+    return None if total is None else listed
+
+
+def same(listed, there):
+    for name, was in listed.items():
+        if there.get(name) != was:
+            raise Wrong(f"{name}, of an epoch that ended, is missing or was changed since")
+
+
 def verify_epoch(folder, key, kept):
     """Checks the files of one epoch against its own checkpoints and one that was kept elsewhere."""
     # Read before the records, so that a log that is being written is never shorter than its checkpoints.
@@ -176,6 +207,7 @@ def verify_epoch(folder, key, kept):
     epoch = header(files[0].read_bytes(), 0)[0]
     if any(head[0] != epoch for head in heads):
         raise Wrong("a checkpoint is of another epoch")
+    own = bool(heads)
     if kept and kept[0] == epoch:
         heads.append(kept)
     roots = {}
@@ -203,6 +235,8 @@ def verify_epoch(folder, key, kept):
         if (not last and tree.size != end) or (last and highest_batch(data, at) > batch):
             raise Wrong(f"record {tree.size} in file {index} is missing or was changed")
         torn += len(data[at:].rstrip(b"\0"))
+    if not own:
+        raise Wrong(f"{tree.size} records are there, but no checkpoint: nothing is signed")
     if roots:
         raise Wrong(f"the log was cut: {max(roots)} records were signed, {tree.size} are there")
     return epoch, tree, len(files), len({records for _, records, _ in heads}), torn
@@ -216,9 +250,16 @@ def main(arguments):
     kept = key.opened(Path(arguments[2]).read_bytes()) if len(arguments) == 3 else None
     epoch, tree, files, signed, torn = verify_epoch(folder, key, kept)
     holds = kept is not None and kept[0] == epoch
+    listed, there = recorded(sorted(folder.glob("??????????.log"))), put_aside(folder)
+    if listed is None and epoch > 1:
+        raise Wrong(f"epoch {epoch} does not say what the epochs before it left")
+    same(listed or {}, there)
+    if len(there) > len(listed or {}):
+        raise Wrong(f"{sorted(there.keys() - (listed or {}).keys())[0]} was added since epoch {epoch} began")
     print(f"epoch {epoch}: {tree.size} records in {files} files, {signed} checkpoints, {torn} bytes broken off")
     print(f"root {tree.root().hex()}")
     for old in sorted(folder.glob("epoch-*")):
+        same(recorded(sorted(old.glob("??????????.log"))) or {}, there)
         try:
             number, tree, *_ = verify_epoch(old, key, kept)
             holds = holds or (kept is not None and kept[0] == number)
@@ -228,9 +269,9 @@ def main(arguments):
                 raise
             print(f"{old.name}: damaged ({wrong})")
     if kept is None:
-        print("no checkpoint was given: whoever holds the folder and the log key could have rebuilt all of it")
+        print("no checkpoint was given: whoever holds the folder could have put an older state back; with the log key, rebuilt it")
     elif holds:
-        print(f"the checkpoint holds: nothing before record {kept[1]} of epoch {kept[0]} was changed since")
+        print(f"the checkpoint holds: the first {kept[1]} records of epoch {kept[0]} were not changed since")
     else:
         raise Wrong(f"the checkpoint is of epoch {kept[0]}, of which there are no files")
     return 0

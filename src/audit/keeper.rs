@@ -148,6 +148,17 @@ impl Keeper {
         self.bell.notify_one();
     }
 
+    /// Signs and stores the first checkpoint of an epoch, durably, before anything can be acknowledged: from then on
+    /// records without any checkpoint are damage.
+    pub(crate) fn sign_first(&self, size: u64, root: Hash) -> io::Result<()> {
+        self.sign(size, root)?;
+        let folder = &self.shared.config.folder;
+        for name in ["checkpoints", "checkpoint"] {
+            File::open(folder.join(name))?.sync_all()?;
+        }
+        super::writer::sync_folder(folder)
+    }
+
     /// Ends the thread after the last checkpoint was stored.
     pub(crate) fn stop(&self) {
         held(&self.state).stop = true;

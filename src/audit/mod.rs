@@ -58,7 +58,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::id::{Ids, RequestId};
-use crate::record::{Ending, Entry, Event, Hash, Outcome, Record, Recovery, Refused};
+use crate::record::{Ending, Entry, EpochBegun, Event, Hash, Outcome, Record, Recovery, Refused};
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::Config;
@@ -418,12 +418,25 @@ fn leading(found: &recover::Found) -> Vec<Event> {
     let mut settled: Vec<_> = found.open.keys().copied().collect();
     settled.sort_unstable();
     let (records, torn_bytes, damage) = (found.records, found.torn_bytes, found.damage.clone());
-    vec![Event::Recovery(Recovery {
+    let mut leading = vec![Event::Recovery(Recovery {
         records,
         torn_bytes,
         settled,
         damage,
-    })]
+    })];
+    if let Some(begun) = &found.begun {
+        // So few that no record is cut, however long the names are.
+        let mut lists = begun.files.chunks(100).map(<[_]>::to_vec).collect::<Vec<_>>();
+        if lists.is_empty() {
+            lists.push(Vec::new());
+        }
+        let part = |files| EpochBegun {
+            files,
+            ..begun.clone()
+        };
+        leading.extend(lists.into_iter().map(|files| Event::Epoch(part(files))));
+    }
+    leading
 }
 
 fn unknown(request: RequestId) -> Outcome {

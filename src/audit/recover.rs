@@ -4,7 +4,7 @@
 //! folder of their own, and a new epoch begins whose first records name the loss.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::tree::{self, Edge};
 use super::writer::sync_folder;
 use super::{AuditError, Config};
 use crate::id::RequestId;
-use crate::record::{Entry, Event, Hash, Record};
+use crate::record::{Entry, EpochBegun, Event, FileAside, Hash, Record};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ pub(crate) struct Found {
     pub(crate) torn_bytes: u64,
     /// What is missing that was acknowledged.
     pub(crate) damage: Vec<String>,
+    /// The epoch that begins, when the one before had to end.
+    pub(crate) begun: Option<EpochBegun>,
     /// The newest checkpoint of the epoch to write in.
     pub(crate) newest: Option<Checkpoint>,
     /// The log ended with a `stop` record and nothing was open.
@@ -63,6 +65,7 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
         known,
         found: Found::default(),
         headers: Vec::new(),
+        acted: false,
     };
     scan.headers()?;
     if scan.found.existed {
@@ -77,6 +80,8 @@ struct Scan<'a> {
     known: Option<Checkpoint>,
     found: Found,
     headers: Vec<Header>,
+    /// Whether there are records that are written only once the first checkpoint is stored.
+    acted: bool,
 }
 
 impl Scan<'_> {
@@ -222,6 +227,11 @@ impl Scan<'_> {
 
     fn take(&mut self, record: Record, leading: bool) {
         self.found.clean = matches!(record.event, Event::Stop { .. });
+        self.acted |= match &record.event {
+            Event::LogOpen { .. } => false,
+            Event::Recovery(recovery) => !recovery.damage.is_empty(),
+            _ => true,
+        };
         match &record.event {
             Event::LogOpen { open } if leading => {
                 self.found
@@ -283,6 +293,21 @@ impl Scan<'_> {
                 ));
             }
         }
+        // SECURITY: the first checkpoint of an epoch is stored before anything else is written, so whoever removed all of
+        // them may have rewritten the records, for which no key is needed.
+        let signed = known
+            .as_ref()
+            .is_some_and(|known| known.epoch >= self.found.epoch);
+        if self.found.records > 0 && !signed && (self.found.epoch > 1 || self.acted) {
+            let records = self.found.records;
+            self.damaged(format!(
+                "{records} records are there, but no checkpoint that signs them"
+            ));
+        }
+        let ended = segment::epochs(self.folder).map_err(|error| AuditError::from_io(self.folder, &error))?;
+        if !self.found.existed && !ended.is_empty() && self.found.damage.is_empty() {
+            self.damaged("an epoch ended, but the records of the next one are not there".to_owned());
+        }
         self.found.clean &= self.found.open.is_empty() && self.found.damage.is_empty();
         if self.found.damage.is_empty() {
             self.found.epoch = self.found.epoch.max(1);
@@ -290,24 +315,44 @@ impl Scan<'_> {
             self.found.newest = known.filter(|known| known.epoch == self.found.epoch);
         } else {
             let old = known
+                .as_ref()
                 .map_or(self.found.epoch, |known| known.epoch.max(self.found.epoch))
+                .max(ended.last().copied().unwrap_or(0))
                 .max(1);
-            self.end_epoch(old)
+            self.end_epoch(old, known.as_ref())
                 .map_err(|error| AuditError::from_io(self.folder, &error))?;
         }
         Ok(self.found)
     }
 
     /// Puts the files of a damaged epoch aside and begins the next one.
-    fn end_epoch(&mut self, old: u64) -> io::Result<()> {
-        let aside = segment::epoch_folder(self.folder, old);
-        fs::create_dir_all(&aside)?;
+    fn end_epoch(&mut self, mut old: u64, known: Option<&Checkpoint>) -> io::Result<()> {
+        let mut names = Vec::new();
         for entry in fs::read_dir(self.folder)? {
             let name = entry?.file_name();
             let text = name.to_str().unwrap_or_default();
             if text.ends_with(".log") || text == "checkpoints" || text == "checkpoint" {
-                fs::rename(self.folder.join(&name), aside.join(&name))?;
+                names.push(name);
             }
+        }
+        for index in segment::list(self.folder)? {
+            if let Some(header) = Header::read(&segment::path(self.folder, index))? {
+                old = old.max(header.epoch);
+            }
+        }
+        // What was put aside before is never overwritten.
+        while names
+            .iter()
+            .any(|name| segment::epoch_folder(self.folder, old).join(name).exists())
+        {
+            old += 1;
+        }
+        let aside = segment::epoch_folder(self.folder, old);
+        fs::create_dir_all(&aside)?;
+        for name in &names {
+            let path = self.folder.join(name);
+            File::open(&path)?.sync_all()?;
+            fs::rename(path, aside.join(name))?;
         }
         sync_folder(&aside)?;
         sync_folder(self.folder)?;
@@ -316,6 +361,18 @@ impl Scan<'_> {
         self.found.next_index = 0;
         self.found.edge = Edge::default();
         self.found.newest = None;
+        // SECURITY: from now on the files that were put aside are pinned by the new epoch's own checkpoints.
+        let files = segment::aside(self.folder)?.into_iter();
+        let files: Vec<_> = files
+            .map(|(name, (bytes, hash))| FileAside { name, bytes, hash })
+            .collect();
+        self.found.begun = Some(EpochBegun {
+            epoch: old + 1,
+            signed: known.map_or(0, |known| known.size),
+            root: known.map(|known| known.root),
+            total: files.len() as u64,
+            files,
+        });
         Ok(())
     }
 }

@@ -125,6 +125,10 @@ fn details(event: &Event) -> Vec<String> {
             words.extend(recovery.damage.iter().map(|damage| format!("DAMAGE: {damage}")));
             words
         }
+        Event::Epoch(begun) => vec![format!(
+            "epoch {} begins, {} files of earlier ones",
+            begun.epoch, begun.total
+        )],
         Event::LogOpen { open } => vec![format!("{} requests", open.len())],
         Event::Unwritten { count, from, to } => vec![format!("{count} requests refused from {from} to {to}")],
     }

@@ -8,6 +8,7 @@
 //! synced, an unreadable frame with a *later* batch beyond it was once acknowledged (damage), and one with nothing but
 //! its own batch beyond it never was (a torn tail).
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -364,6 +365,41 @@ pub(crate) fn epoch_folder(folder: &Path, epoch: u64) -> PathBuf {
 /// Numbers of all segments in `folder`, in order. Empty when there is no such folder.
 pub(crate) fn list(folder: &Path) -> io::Result<Vec<u64>> {
     numbered(folder, |name| name.strip_suffix(".log"), 10)
+}
+
+/// Length and SHA-256 of every file of the epochs that ended, by folder and name.
+pub(crate) fn aside(folder: &Path) -> io::Result<BTreeMap<String, (u64, Hash)>> {
+    let mut files = BTreeMap::new();
+    for epoch in epochs(folder)? {
+        let inner = epoch_folder(folder, epoch);
+        for entry in fs::read_dir(&inner)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                continue;
+            }
+            let name = path.strip_prefix(folder).unwrap_or(&path);
+            files.insert(name.to_string_lossy().into_owned(), fingerprint(&path)?);
+        }
+    }
+    Ok(files)
+}
+
+fn fingerprint(path: &Path) -> io::Result<(u64, Hash)> {
+    let mut file = File::open(path)?;
+    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let mut chunk = vec![0; 256 * 1024];
+    let mut length = 0;
+    loop {
+        let read = file.read(&mut chunk)?;
+        let Some(bytes) = chunk.get(..read).filter(|bytes| !bytes.is_empty()) else {
+            break;
+        };
+        digest.update(bytes);
+        length += bytes.len() as u64;
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest.finish().as_ref());
+    Ok((length, Hash(hash)))
 }
 
 /// Epochs that ended and whose files are kept, in order.

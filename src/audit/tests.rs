@@ -1129,3 +1129,137 @@ async fn a_reader_stops_at_the_checkpoint_and_goes_on_when_there_is_a_newer_one(
     assert_eq!(lines.len(), 3);
     assert!(lines[1].ends_with("3 stop one\u{fffd}more"), "{}", lines[1]);
 }
+
+/// A log in its second epoch, whose first was damaged, with its newest checkpoint.
+async fn second_epoch(data: &Path) -> Checkpoint {
+    finished(data, usize::MAX).await;
+    let log = data.join("log");
+    let last = segment::list(&log).unwrap().into_iter().max().unwrap();
+    fs::remove_file(segment::path(&log, last)).unwrap();
+    let again = open(data);
+    assert_eq!(again.recovery.epoch, 2);
+    again.audit.close("test").await;
+    again.audit.checkpoint().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_epoch_that_was_altered_or_is_gone_does_not_verify() {
+    let data = tempfile::tempdir().unwrap();
+    let outside = second_epoch(data.path()).await;
+    let report = checked(data.path(), Some(&outside)).unwrap();
+    assert!(report.outside && report.earlier[0].damage.is_some());
+    let altered = |what: &str, alter: &dyn Fn(&Path)| {
+        let copy = crashed(data.path());
+        alter(&copy.path().join("log/epoch-000001"));
+        for outside in [None, Some(&outside)] {
+            match checked(copy.path(), outside) {
+                Err(VerifyError::Ended { epoch: 2, file, .. }) => assert!(file.starts_with("epoch-000001/")),
+                other => panic!("{what}: {other:?}"),
+            }
+        }
+        copy
+    };
+    altered("a record changed", &|old| {
+        let path = segment::path(old, 0);
+        let mut all: Vec<_> = frames(&path).into_iter().map(|(_, frame)| frame).collect();
+        let record = String::from_utf8(all[10][FRAME..].to_vec()).unwrap();
+        all[10] = reframed(&all[10], record.replace("submit job", "delete all").as_bytes());
+        rewrite(&path, &all);
+    });
+    altered("a segment deleted", &|old| {
+        fs::remove_file(segment::path(old, 0)).unwrap()
+    });
+    altered("a file added", &|old| {
+        fs::write(old.join("0000000099.log"), b"x").unwrap()
+    });
+    let gone = altered("the folder gone", &|old| fs::remove_dir_all(old).unwrap());
+
+    // A third epoch does not make it good.
+    let log = gone.path().join("log");
+    fs::remove_file(segment::path(&log, 0)).unwrap();
+    let third = open(gone.path());
+    assert_eq!(third.recovery.epoch, 3);
+    third.audit.close("test").await;
+    assert!(
+        checked(gone.path(), None).is_ok(),
+        "the second epoch's list is gone with its first file"
+    );
+    assert!(
+        checked(gone.path(), Some(&outside)).is_err(),
+        "the kept checkpoint tells"
+    );
+    let later = crashed(data.path());
+    let log = later.path().join("log");
+    fs::remove_dir_all(log.join("epoch-000001")).unwrap();
+    fs::remove_file(log.join("checkpoint")).unwrap();
+    fs::remove_file(log.join("checkpoints")).unwrap();
+    let third = open(later.path());
+    assert_eq!(third.recovery.epoch, 3, "{:?}", third.recovery.damage);
+    third.audit.close("test").await;
+    assert!(matches!(
+        checked(later.path(), None),
+        Err(VerifyError::Ended { epoch: 2, .. })
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_without_their_checkpoints_are_damage_and_are_never_signed() {
+    let data = tempfile::tempdir().unwrap();
+    finished(data.path(), usize::MAX).await;
+    let log = data.path().join("log");
+    fs::remove_file(log.join("checkpoint")).unwrap();
+    fs::remove_file(log.join("checkpoints")).unwrap();
+    let last = segment::path(&log, segment::list(&log).unwrap().into_iter().max().unwrap());
+    let mut all: Vec<_> = frames(&last).into_iter().map(|(_, frame)| frame).collect();
+    let at = all.len() - 2;
+    let record = String::from_utf8(all[at][FRAME..].to_vec()).unwrap();
+    all[at] = reframed(&all[at], record.replace("submit job", "delete all").as_bytes());
+    rewrite(&last, &all);
+    assert!(matches!(
+        checked(data.path(), None),
+        Err(VerifyError::Unsigned(records)) if records > 1_000
+    ));
+
+    let again = open(data.path());
+    assert_eq!((again.recovery.epoch, again.recovery.damage.len()), (2, 1));
+    assert!(
+        again.recovery.damage[0].contains("no checkpoint"),
+        "{:?}",
+        again.recovery.damage
+    );
+    again.audit.close("test").await;
+    let report = checked(data.path(), None).unwrap();
+    assert_eq!(report.signed, report.records, "only the new epoch is signed");
+    assert!(report.earlier[0].damage.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_checkpoint_is_there_before_anything_can_be_acknowledged() {
+    let data = tempfile::tempdir().unwrap();
+    let audit = open(data.path()).audit;
+    let left = crashed(data.path());
+    assert!(audit.checkpoint().is_some_and(|first| first.size >= 1));
+    assert!(checked(left.path(), None).unwrap().signed >= 1);
+    // The crash between the first file and its checkpoint is no damage: nothing but the list of open requests is there.
+    let log = left.path().join("log");
+    fs::remove_file(log.join("checkpoint")).unwrap();
+    fs::remove_file(log.join("checkpoints")).unwrap();
+    let again = open(left.path());
+    assert!(again.recovery.damage.is_empty() && again.recovery.epoch == 1);
+    again.audit.close("test").await;
+    audit.close("test").await;
+    checked(left.path(), None).unwrap();
+
+    // So is the crash between an epoch's end and the first file of the next.
+    for entry in fs::read_dir(&log).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".log") || name.starts_with("checkpoint") {
+            fs::create_dir_all(log.join("epoch-000001")).unwrap();
+            fs::rename(log.join(&name), log.join("epoch-000001").join(&name)).unwrap();
+        }
+    }
+    let again = open(left.path());
+    assert_eq!((again.recovery.epoch, again.recovery.damage.len()), (2, 1));
+    again.audit.close("test").await;
+    checked(left.path(), None).unwrap();
+}

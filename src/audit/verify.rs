@@ -1,9 +1,14 @@
 //! Checks a log offline: every record, every segment, every checkpoint, against the log's public key and, if there is
 //! one, a checkpoint that was kept elsewhere. Needs no gateway and memory for one record.
 //!
-//! What the answer means: without a checkpoint from elsewhere, whoever holds the log key and the folder could have
-//! rebuilt all of it; [`Report::outside`] says whether one was given.
+//! What the answer means: records newer than the newest checkpoint ([`Report::signed`]) are not signed, and without a
+//! checkpoint from elsewhere whoever holds the folder could have put an older state of it back; neither needs a key.
+//! Whoever holds the log key too could have rebuilt all of it. [`Report::outside`] says whether one was given.
+//!
+//! Epochs that ended are compared with what the epoch after them recorded when it began, file by file: damage of that
+//! moment is told ([`Earlier::damage`]), anything that was changed later is an error.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Take};
 use std::path::{Path, PathBuf};
@@ -12,7 +17,7 @@ use super::checkpoint::{Checkpoint, CheckpointError, next_note};
 use super::key::VerifyingKey;
 use super::segment::{self, Frames, Header};
 use super::tree::{self, Edge};
-use crate::record::Hash;
+use crate::record::{EpochBegun, Event, Hash, Record};
 
 /// What a log was found to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,6 +132,22 @@ pub enum VerifyError {
         /// Records found.
         records: u64,
     },
+    /// Records without any checkpoint.
+    #[error("{0} records are there, but no checkpoint: nothing is signed")]
+    Unsigned(u64),
+    /// An epoch that ended is not what it was then.
+    #[error("the file `{file}` of an epoch that ended before epoch {epoch} began {what}")]
+    Ended {
+        /// The epoch that recorded the file.
+        epoch: u64,
+        /// Folder of the epoch that ended, and name of the file.
+        file: String,
+        /// What happened to it.
+        what: &'static str,
+    },
+    /// The beginning of an epoch does not say what the ones before left.
+    #[error("epoch {0} does not say what the epochs before it left")]
+    Beginning(u64),
     /// The checkpoint from elsewhere is of an epoch that is not there.
     #[error("the checkpoint is of epoch {0}, of which there are no files")]
     Epoch(u64),
@@ -150,12 +171,20 @@ pub fn verify(
     }
     let mut run = Run::new(folder, key, outside, &mut progress);
     let mut report = run.epoch()?;
+    let there = segment::aside(folder).map_err(|source| file_error(folder, source))?;
+    run.begun.check(report.epoch)?;
+    run.begun.hold(report.epoch, &there)?;
+    if let Some(file) = there.keys().find(|name| !run.begun.files.contains_key(*name)) {
+        return Err(ended(report.epoch, file, "was added since"));
+    }
     for epoch in segment::epochs(folder).map_err(|source| file_error(folder, source))? {
         let path = segment::epoch_folder(folder, epoch);
         let of_this = outside.filter(|outside| outside.epoch == epoch);
         let mut run = Run::new(&path, key, of_this, &mut progress);
         let result = run.epoch();
-        // SECURITY: the damage of an old epoch is on record, but what was signed and kept elsewhere must hold.
+        // What was changed before a later epoch began shows by what this one recorded.
+        run.begun.hold(epoch, &there)?;
+        // SECURITY: the damage of an old epoch is on record, with the files as they were then, but what was signed and kept elsewhere must hold.
         let earlier = match result {
             Ok(found) => {
                 report.outside |= found.outside;
@@ -180,6 +209,50 @@ pub fn verify(
     }
 }
 
+/// What an epoch recorded about the ones before, when it began.
+#[derive(Debug, Default)]
+struct Begun {
+    total: Option<u64>,
+    files: BTreeMap<String, (u64, Hash)>,
+}
+
+impl Begun {
+    fn take(&mut self, begun: EpochBegun) {
+        self.total = Some(begun.total);
+        self.files.extend(
+            begun
+                .files
+                .into_iter()
+                .map(|file| (file.name, (file.bytes, file.hash))),
+        );
+    }
+
+    /// SECURITY: a later epoch without its list would leave the earlier ones to whoever holds the folder.
+    fn check(&self, epoch: u64) -> Result<(), VerifyError> {
+        match self.total {
+            None if epoch == 1 => Ok(()),
+            Some(total) if total == self.files.len() as u64 => Ok(()),
+            _ => Err(VerifyError::Beginning(epoch)),
+        }
+    }
+
+    fn hold(&self, epoch: u64, there: &BTreeMap<String, (u64, Hash)>) -> Result<(), VerifyError> {
+        for (name, was) in &self.files {
+            match there.get(name) {
+                None => return Err(ended(epoch, name, "is missing")),
+                Some(is) if is != was => return Err(ended(epoch, name, "was changed since")),
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ended(epoch: u64, file: &str, what: &'static str) -> VerifyError {
+    let file = file.to_owned();
+    VerifyError::Ended { epoch, file, what }
+}
+
 struct Run<'a> {
     folder: &'a Path,
     key: &'a VerifyingKey,
@@ -187,6 +260,7 @@ struct Run<'a> {
     progress: &'a mut dyn FnMut(u64),
     edge: Edge,
     signed: Signed,
+    begun: Begun,
     report: Report,
 }
 
@@ -218,6 +292,7 @@ impl<'a> Run<'a> {
             progress,
             edge: Edge::default(),
             signed,
+            begun: Begun::default(),
             report: Report::default(),
         }
     }
@@ -283,6 +358,15 @@ impl<'a> Run<'a> {
             if segment::position(record) != Some(seq) {
                 return Err(VerifyError::Order { seq, segment: index });
             }
+            if index == 0
+                && frame.batch == 1
+                && let Ok(Record {
+                    event: Event::Epoch(begun),
+                    ..
+                }) = serde_json::from_slice(record)
+            {
+                self.begun.take(begun);
+            }
             batch = if frame.last { frame.batch + 1 } else { frame.batch };
             self.edge.push(tree::leaf(record));
             self.checkpoints()?;
@@ -347,6 +431,10 @@ impl<'a> Run<'a> {
             self.report.signed = next.size;
             self.advance()?;
         }
+        if let Some(newest) = self.signed.newest.as_ref().filter(|newest| newest.size == size) {
+            self.compare(newest)?;
+            self.report.signed = size;
+        }
         match self.outside {
             Some(outside) if outside.size == size && outside.epoch == self.report.epoch => {
                 self.compare(outside)?;
@@ -398,6 +486,9 @@ impl<'a> Run<'a> {
         if let Some(newest) = self.signed.newest.take() {
             newest.check(self.key)?;
             self.reaches(newest.size)?;
+        }
+        if records > 0 && self.report.signed == 0 {
+            return Err(VerifyError::Unsigned(records));
         }
         Ok(())
     }

@@ -109,7 +109,14 @@ impl Writer {
         };
         writer.probe_file()?;
         writer.roll(leading)?;
-        writer.sign();
+        if writer.checkpoint_size == 0 {
+            writer.checkpoint_size = writer.acked.size();
+            writer
+                .keeper
+                .sign_first(writer.acked.size(), writer.acked.root())?;
+        } else {
+            writer.sign();
+        }
         Ok(writer)
     }
 

@@ -17,8 +17,9 @@ use crate::cli::output::Output;
 /// Verifies the log offline: every record, every segment, every checkpoint. Exit code 1, with the first bad record, when
 /// something was changed, deleted, reordered or cut off.
 ///
-/// Without a checkpoint that was kept elsewhere, whoever holds the folder and the log key could have rebuilt all of it;
-/// the report says whether one was given.
+/// Records newer than the newest checkpoint are not signed. Without a checkpoint that was kept elsewhere, whoever holds
+/// the folder could have put an older state back, and with the log key have rebuilt all of it; the report says whether
+/// one was given.
 ///
 /// Examples:
 ///   countersign audit verify --data /srv/countersign
@@ -198,7 +199,7 @@ fn print(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> 
     out.line("The log verifies.")?;
     let unsigned = match report.records.saturating_sub(report.signed) {
         0 => String::new(),
-        rest => format!(", {rest} of them newer than the newest checkpoint"),
+        rest => format!(", the last {rest} of them newer than the newest checkpoint and NOT signed"),
     };
     out.pairs(&[
         ("Records", format!("{}{unsigned}", report.records)),
@@ -209,7 +210,7 @@ fn print(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> 
     ])?;
     for earlier in &report.earlier {
         let found = match &earlier.damage {
-            Some(damage) => format!("damaged, as is on record: {damage}"),
+            Some(damage) => format!("damaged, as it was when it ended: {damage}"),
             None => format!("{} records, verified", earlier.records),
         };
         out.pairs(&[("Earlier epoch", format!("{}: {found}", earlier.epoch))])?;
@@ -229,17 +230,18 @@ fn print(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> 
     }
     match &verdict.outside {
         Some(outside) if !outside.elsewhere => out.line(format!(
-            "Outside checkpoint  none: `{}` lies in the folder itself, and whoever holds it could have rebuilt all of it.",
+            "Outside checkpoint  none: `{}` lies in the folder itself, and whoever holds it could have put an older state of both back.",
             outside.file.display()
         ))?,
         Some(outside) => out.line(format!(
-            "Outside checkpoint  `{}`, over {} records of epoch {}: nothing before it was changed since.",
+            "Outside checkpoint  `{}`: the first {} records of epoch {}{} were not changed since.",
             outside.file.display(),
             outside.size,
-            outside.epoch
+            outside.epoch,
+            if outside.epoch > 1 { ", and the files of earlier epochs as it found them," } else { "" }
         ))?,
         None => out.line(
-            "Outside checkpoint  none was given: whoever holds this folder and the log key could have rebuilt all of it.",
+            "Outside checkpoint  none was given: whoever holds this folder could have put an older state of it back, and with the log key have rebuilt all of it.",
         )?,
     }
     if verdict.key_from_folder {

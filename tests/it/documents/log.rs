@@ -198,6 +198,10 @@ async fn the_guides_program_verifies_what_ours_does_and_finds_what_was_changed()
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replacen("\n3", "\n2", 1)).unwrap();
     });
+    log.found_out("its checkpoints are gone", None, |log| {
+        fs::remove_file(log.path().join("checkpoint")).unwrap();
+        fs::remove_file(log.path().join("checkpoints")).unwrap();
+    });
     log.found_out("it was rebuilt by whoever has the log key", Some(&kept), |log| {
         fs::remove_dir_all(log.path()).unwrap();
         fs::copy(kept.with_file_name("log.key"), log.folder.path().join("log.key")).unwrap();
@@ -240,5 +244,21 @@ async fn both_verifiers_forgive_a_broken_off_write_and_tell_a_damaged_epoch() {
     assert!(log.path().join("epoch-000001").is_dir());
     let second = log.ours(None).unwrap();
     assert_eq!(log.theirs(None), Ok(second));
+    let newest = log.folder.path().join("newest");
+    fs::copy(log.path().join("checkpoint"), &newest).unwrap();
+    assert_eq!(log.ours(Some(&newest)), Ok(second));
+    assert_eq!(log.theirs(Some(&newest)), Ok(second));
+
+    // What was put aside is pinned by the new epoch.
+    let old = log.path().join("epoch-000001").join("0000000000.log");
+    let bytes = fs::read(&old).unwrap();
+    let mut changed = bytes.clone();
+    change_a_record(&mut changed);
+    fs::write(&old, changed).unwrap();
+    assert!(log.ours(Some(&newest)).is_err() && log.theirs(Some(&newest)).is_err());
+    fs::remove_file(&old).unwrap();
+    assert!(log.ours(Some(&newest)).is_err() && log.theirs(Some(&newest)).is_err());
+    fs::write(&old, bytes).unwrap();
+    assert_eq!(log.theirs(Some(&newest)), Ok(second));
     assert!(log.ours(Some(&kept)).is_err() && log.theirs(Some(&kept)).is_err());
 }
