@@ -349,6 +349,13 @@ pub(super) fn on_person(task: Task) -> Task {
     }
 }
 
+/// What somebody who does not belong to the VO in the path is told, whether there is such a VO or not.
+pub(super) fn stranger(call: &Call) -> Problem {
+    let name = call.vo.as_ref().map_or("", |vo| vo.name.as_str());
+    let detail = format!("you are not a member of a virtual organisation `{name}`");
+    Problem::new(Kind::NotAMember, detail).with("vo", name)
+}
+
 /// The person in the path, who must be a member of the VO in the path.
 pub(super) fn member(api: &Api, call: &Call) -> Result<Arc<Person>, Problem> {
     let vo = call.vo()?;

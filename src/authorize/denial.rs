@@ -110,12 +110,9 @@ fn not_owner(task: &str, chain: &[Resource]) -> String {
         return format!("your role allows `{task}` on your own things only");
     };
     let id: String = resource.id.chars().take(100).collect();
-    let whose = match resource.owner {
-        Some(_) => "belongs to somebody else",
-        None => "has no known owner",
-    };
+    // SECURITY: the same words for somebody else's and for what is not there, so that ids cannot be tried out.
     format!(
-        "your role allows `{task}` on your own things only, and {} `{id}` {whose}",
+        "your role allows `{task}` on your own things only, and {} `{id}` is not known to be yours",
         resource.kind
     )
 }
@@ -129,5 +126,23 @@ fn no_grant(task: &str, tool: &str, would_allow: &[String]) -> String {
             "none of your roles may do `{task}` on `{tool}`; these roles may: {}",
             many.join(", ")
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{PersonId, VoId};
+
+    #[test]
+    fn somebody_elses_and_what_is_not_there_are_refused_in_the_same_words() {
+        let vo = VoId::from(uuid::Uuid::nil());
+        let unknown = Resource::unknown(vo, "jobs", "job", "7");
+        let mut owned = unknown.clone();
+        owned.owner = Some(PersonId::from(uuid::Uuid::nil()));
+        assert_eq!(
+            not_owner("monitor job", &[unknown]),
+            not_owner("monitor job", &[owned])
+        );
     }
 }

@@ -93,6 +93,9 @@ pub(crate) async fn run(command: Grant, out: Output) -> Result<(), Failure> {
             };
             let made: GrantList = client.task("grant.add").at("vo", vo).send(&body).await?;
             show(out, &made.grants)?;
+            if let Some(warning) = made.warning {
+                out.note(format!("warning: {warning}"));
+            }
         }
         Grant::List(List { vo, role, tool, task }) => {
             let asked = client.task("grant.list").at("vo", vo);

@@ -77,7 +77,7 @@ pub(crate) struct Add {
     /// When the roles end by themselves (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = super::input::moment)]
     until: Option<Timestamp>,
-    /// The person has an account already, in another virtual organisation.
+    /// The person has an account already; one of another home joins only when a system administrator asks.
     #[arg(long)]
     existing: bool,
     /// Show the one-time password also where the gateway can send it by mail.
@@ -237,7 +237,9 @@ async fn add(client: &Client, args: Add, out: Output) -> Result<(), Failure> {
     };
     let added: Result<UserAdded, Failure> = client.task("user.add").at("vo", &args.vo).send(&body).await;
     let added = added.map_err(|failure| match failure.is_problem("conflict") && !args.existing {
-        true => failure.hint("if this is the same person's account, let it join with --existing"),
+        true => failure.hint(
+            "if this is the same person's account, a system administrator lets it join with --existing",
+        ),
         false => failure,
     })?;
     out.show(&added, |out, added| {

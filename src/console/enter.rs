@@ -1,15 +1,25 @@
 //! The way from the gateway's host, where people sign in, to a tool's own host.
 
-use http::Response;
+use http::{HeaderMap, Response, StatusCode};
 
 use super::access::origin_of;
-use super::{Console, answer, login, parameter};
+use super::{Console, answer, login, pages, parameter};
 use crate::authenticate::{COOKIE, NONCE_COOKIE, clear_cookie, nonce, set_cookie};
 use crate::body::Body;
 use crate::forward::LocalRequest;
 use crate::problem::{Kind, Problem};
 use crate::record::Event;
 use crate::tool::Address;
+
+/// Whether the browser says that the navigation began at another site (Fetch Metadata section 2.3). A redirect keeps
+/// the site of whoever began: an address that is typed, or is a bookmark, stays `none` all the way.
+fn is_led_from_elsewhere(headers: &HeaderMap) -> bool {
+    headers.get_all("sec-fetch-site").iter().any(|site| {
+        !["none", "same-origin", "same-site"]
+            .iter()
+            .any(|ours| site == ours)
+    })
+}
 
 impl Console {
     pub(super) async fn enter(&self, request: LocalRequest) -> Result<Response<Body>, Problem> {
@@ -27,9 +37,10 @@ impl Console {
     fn leave_for_tool(&self, request: &LocalRequest) -> Result<Response<Body>, Problem> {
         let host = parameter(request, "host").to_ascii_lowercase();
         // SECURITY: a code is only ever sent to the host of a tool that is registered here.
-        if self.0.tools.load().by_host(&host).is_none() {
+        let tools = self.0.tools.load();
+        let Some((_, tool)) = tools.by_host(&host) else {
             return Err(Problem::new(Kind::NotFound, "no tool has this host name"));
-        }
+        };
         let subject = request.permit.subject();
         let here = request.permit.place().target.as_str();
         match subject.session() {
@@ -38,6 +49,10 @@ impl Console {
                 return Ok(answer::see_other(&login::password_address(here)));
             }
             Some(_) => {}
+        }
+        // SECURITY: a page of another site leads nobody into a tool unasked; a link of ours, followed, does.
+        if is_led_from_elsewhere(request.request.headers()) {
+            return Ok(answer::page(StatusCode::OK, pages::led(&tool.name, &host, here)));
         }
         let (nonce, to) = (parameter(request, "nonce"), parameter(request, "to"));
         let code = self.0.authenticate.enter_code(subject, &host, nonce, to)?;

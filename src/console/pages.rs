@@ -173,6 +173,28 @@ pub(super) fn password(said: &Said, to: &str, username: &str, first: bool) -> St
 #[template(
     ext = "html",
     source = r#"<section class="card">
+<h1>Continue to {{ tool }}?</h1>
+<p>A page of another site leads you to <code>{{ host }}</code>.</p>
+<p><a href="{{ here }}">Continue</a></p>
+</section>
+"#
+)]
+struct LedBody<'a> {
+    tool: &'a str,
+    host: &'a str,
+    here: &'a str,
+}
+
+/// The page that asks whether to go on into a tool; `here` is the address that was asked for, on this host.
+pub(super) fn led(tool: &str, host: &str, here: &str) -> String {
+    let body = text(&LedBody { tool, host, here });
+    text(&Frame::new("Continue", "narrow", &body))
+}
+
+#[derive(Template)]
+#[template(
+    ext = "html",
+    source = r#"<section class="card">
 <h1>You are signed in</h1>
 <p><a href="{{ to }}">Go on</a></p>
 </section>

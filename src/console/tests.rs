@@ -607,6 +607,38 @@ async fn no_address_leads_to_another_site() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_site_gets_no_code_without_a_click() {
+    let world = World::new().await;
+    let mut browser = world.signed_in().await;
+    let nonce = "0".repeat(64);
+    let enter = format!("/.countersign/enter?host={SEGMENTATION}&nonce={nonce}&to=%2Fr");
+    let mut lead = async |site: &str| {
+        let request = Request::builder().uri(&enter).header("sec-fetch-site", site);
+        browser.send(&world, GATEWAY, request, crate::body::empty()).await
+    };
+    for site in ["cross-site", "new-word", ""] {
+        let answer = lead(site).await;
+        assert_eq!((answer.status, answer.location()), (200, ""), "{site}");
+        assert!(answer.text.contains("Continue to segmentation?"));
+        assert!(!answer.text.contains("code=") && !answer.text.contains("http-equiv"));
+        let link = answer
+            .text
+            .split("<a href=\"")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap();
+        assert_eq!(link.replace("&#38;", "&").replace("&amp;", "&"), enter);
+    }
+    for site in ["none", "same-site", "same-origin"] {
+        let answer = lead(site).await;
+        assert_eq!(answer.status, 303, "{site}");
+        assert!(answer.location().contains("/.countersign/enter?code="), "{site}");
+    }
+}
+
+#[tokio::test]
 async fn another_site_can_neither_sign_somebody_in_nor_out() {
     let world = World::new().await;
     let mut browser = world.signed_in().await;

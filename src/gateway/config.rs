@@ -47,6 +47,8 @@ pub struct Bounds {
     pub connections: usize,
     /// Connections at once from one address (IPv4) or /64 (IPv6).
     pub connections_per_source: usize,
+    /// Requests at once from one address (IPv4) or /64 (IPv6), over all its connections; more are answered with 503.
+    pub requests_per_source: usize,
     /// Requests at once on one HTTP/2 connection.
     pub streams: u32,
 }
@@ -62,7 +64,8 @@ impl Default for Bounds {
             write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             connections: 20_000,
-            connections_per_source: 4_096,
+            connections_per_source: 256,
+            requests_per_source: 1_024,
             streams: 128,
         }
     }
@@ -114,7 +117,63 @@ impl Config {
     }
 }
 
+/// File descriptors that connections never take: for the log, the store, the tools and the operators.
+const FILES_KEPT: u64 = 512;
+/// With fewer places than this the gateway does not start.
+const FEWEST_CONNECTIONS: u64 = 64;
+
+/// The system allows too few open files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("only {allowed} open files are allowed, and at least {} are needed (`ulimit -Hn`, `LimitNOFILE=`)",
+    FILES_KEPT + FEWEST_CONNECTIONS)]
+pub struct TooFewFiles {
+    /// How many are.
+    pub allowed: u64,
+}
+
+/// Raises this process's limit of open files to the most that the system allows, and gives what then holds.
+#[must_use]
+pub fn raise_file_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!("the limit of open files could not be raised: {error}");
+            limit.current
+        }
+    }
+    .unwrap_or(u64::MAX)
+}
+
 impl Bounds {
+    /// These bounds with no more connections than leave 512 of `files` open files to everything else.
+    ///
+    /// # Errors
+    /// [`TooFewFiles`] when too few connections remain to serve anybody.
+    pub fn within(self, files: u64) -> Result<Self, TooFewFiles> {
+        // SECURITY: connections cost a stranger nothing; what they take must never be what the log and the store need.
+        let places = files.saturating_sub(FILES_KEPT);
+        if places < FEWEST_CONNECTIONS {
+            return Err(TooFewFiles { allowed: files });
+        }
+        let places = usize::try_from(places).unwrap_or(usize::MAX);
+        if places < self.connections {
+            tracing::warn!(
+                "{} connections are set, but {files} open files allow only {places}",
+                self.connections
+            );
+        }
+        Ok(Self {
+            connections: self.connections.min(places),
+            ..self
+        })
+    }
+
     fn read(table: &mut Table<'_>) -> Self {
         let default = Self::default();
         let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -132,6 +191,12 @@ impl Bounds {
                 "connections_per_source",
                 1..=1_000_000,
                 default.connections_per_source,
+            ),
+            requests_per_source: number(
+                table,
+                "requests_per_source",
+                1..=1_000_000,
+                default.requests_per_source,
             ),
             streams: u32::try_from(number(table, "streams", 1..=10_000, 128)).unwrap_or(default.streams),
         }
@@ -176,5 +241,29 @@ mod tests {
         let _ = Config::read(root.table("gateway"));
         let lines: Vec<usize> = document.problems().iter().map(|flaw| flaw.line).collect();
         assert_eq!(lines, [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn connections_never_take_the_files_of_log_and_store() {
+        let bounds = Bounds::default();
+        assert_eq!(bounds.clone().within(20_000).unwrap().connections, 19_488);
+        assert_eq!(bounds.clone().within(u64::MAX).unwrap(), bounds);
+        assert_eq!(bounds.clone().within(576).unwrap().connections, 64);
+        assert_eq!(bounds.clone().within(575), Err(TooFewFiles { allowed: 575 }));
+        assert_eq!(bounds.within(0), Err(TooFewFiles { allowed: 0 }));
+    }
+
+    #[test]
+    fn one_address_cannot_take_all_places_by_default() {
+        let bounds = Bounds::default();
+        assert!(bounds.connections_per_source * 10 < bounds.connections);
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_to_the_most() {
+        let files = raise_file_limit();
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+        assert_eq!(files, limit.maximum.unwrap_or(u64::MAX));
     }
 }

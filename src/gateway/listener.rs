@@ -12,6 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -20,6 +21,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -28,8 +30,10 @@ use tokio_util::task::TaskTracker;
 use super::config::Bounds;
 use super::framing::{Authority, Limits, Refused};
 use super::guard::{Guard, Verdict};
+use super::pace::{Asked, Pace, Taken};
 use crate::authenticate::Source;
 use crate::body::Body;
+use crate::problem::{Kind, Problem};
 use crate::tool::Target;
 
 /// First byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
@@ -51,7 +55,7 @@ pub trait Handler: Send + Sync + 'static {
     /// [`framing::check`](super::framing::check) comes first.
     fn handle<'a>(
         &'a self,
-        request: Request<Incoming>,
+        request: Request<Body>,
         connection: &'a ConnectionInfo,
     ) -> BoxFuture<'a, Response<Body>>;
 }
@@ -86,6 +90,7 @@ pub struct Listener {
     http2: http2::Builder<TokioExecutor>,
     places: Arc<Semaphore>,
     sources: Arc<Sources>,
+    requesters: Arc<Sources>,
 }
 
 impl std::fmt::Debug for Listener {
@@ -113,10 +118,8 @@ impl Listener {
             http2,
             limits,
             places: Arc::new(Semaphore::new(bounds.connections)),
-            sources: Arc::new(Sources {
-                most: bounds.connections_per_source,
-                open: Mutex::default(),
-            }),
+            sources: Sources::new(bounds.connections_per_source),
+            requesters: Sources::new(bounds.requests_per_source),
             bounds: Arc::new(bounds),
         })
     }
@@ -235,8 +238,8 @@ impl Listener {
             server_name: session.server_name().map(str::to_owned),
         };
         match protocol {
-            Protocol::Http1 => self.serve_http1(tls, info, stop).await,
-            Protocol::Http2 => self.serve_http2(tls, info, stop).await,
+            Protocol::Http1 => self.serve_http1(tls, info, peer.ip(), stop).await,
+            Protocol::Http2 => self.serve_http2(tls, info, peer.ip(), stop).await,
         }
     }
 
@@ -244,6 +247,7 @@ impl Listener {
         &self,
         tls: TlsStream<TcpStream>,
         info: ConnectionInfo,
+        peer: IpAddr,
         stop: CancellationToken,
     ) -> io::Result<()> {
         let verdict = Arc::new(Verdict::default());
@@ -253,7 +257,7 @@ impl Listener {
             self.limits,
             verdict.clone(),
         ));
-        let served = Arc::new(Served::new(self.handler.clone(), info, Some(verdict)));
+        let served = Arc::new(self.served(info, peer, Some(verdict)));
         let service = service_fn({
             let served = served.clone();
             move |request| served.clone().handle(request)
@@ -266,10 +270,11 @@ impl Listener {
         &self,
         tls: TlsStream<TcpStream>,
         info: ConnectionInfo,
+        peer: IpAddr,
         stop: CancellationToken,
     ) -> io::Result<()> {
         let io = TokioIo::new(Guard::http2(tls, self.bounds.clone()));
-        let served = Arc::new(Served::new(self.handler.clone(), info, None));
+        let served = Arc::new(self.served(info, peer, None));
         let service = service_fn({
             let served = served.clone();
             move |request| served.clone().handle(request)
@@ -278,13 +283,34 @@ impl Listener {
         self.live(connection, &served, stop).await
     }
 
-    /// Runs a connection until it ends, the gateway stops, or it has had no request for too long.
+    fn served(&self, info: ConnectionInfo, peer: IpAddr, verdict: Option<Arc<Verdict>>) -> Served {
+        Served {
+            handler: self.handler.clone(),
+            bounds: self.bounds.clone(),
+            requesters: self.requesters.clone(),
+            peer,
+            // Over HTTP/1.1 the guard sees an answer that is not taken; over HTTP/2 only its body's reader does.
+            pace: (info.protocol == Protocol::Http2).then(Arc::default),
+            info,
+            verdict,
+            requests: AtomicU64::new(0),
+            under_way: AtomicUsize::new(0),
+        }
+    }
+
+    /// Runs a connection until it ends, the gateway stops, it has had no request for too long, or it takes nothing of an
+    /// answer.
     async fn live<C>(&self, connection: C, served: &Served, stop: CancellationToken) -> io::Result<()>
     where
         C: GracefulConnection<Error = hyper::Error>,
     {
         let mut connection = pin!(connection);
         let mut seen = served.requests();
+        let mut busy = Instant::now();
+        let look = match &served.pace {
+            Some(_) => self.bounds.idle_timeout.min(self.bounds.write_timeout),
+            None => self.bounds.idle_timeout,
+        };
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return ended.map_err(io::Error::other),
@@ -292,13 +318,22 @@ impl Listener {
                     connection.as_mut().graceful_shutdown();
                     return connection.await.map_err(io::Error::other);
                 }
-                () = tokio::time::sleep(self.bounds.idle_timeout) => {}
+                () = tokio::time::sleep(look) => {}
+            }
+            if let Some(pace) = &served.pace
+                && pace.is_stuck(self.bounds.write_timeout)
+            {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client takes nothing of an answer",
+                ));
             }
             let now = served.requests();
-            if served.under_way() == 0 && now == seen {
+            if served.under_way() > 0 || now != seen {
+                (seen, busy) = (now, Instant::now());
+            } else if busy.elapsed() >= self.bounds.idle_timeout {
                 return goodbye(connection).await;
             }
-            seen = now;
         }
     }
 }
@@ -354,6 +389,10 @@ struct Held {
 /// The requests of one connection.
 struct Served {
     handler: Arc<dyn Handler>,
+    bounds: Arc<Bounds>,
+    requesters: Arc<Sources>,
+    peer: IpAddr,
+    pace: Option<Arc<Pace>>,
     info: ConnectionInfo,
     verdict: Option<Arc<Verdict>>,
     requests: AtomicU64,
@@ -361,16 +400,6 @@ struct Served {
 }
 
 impl Served {
-    fn new(handler: Arc<dyn Handler>, info: ConnectionInfo, verdict: Option<Arc<Verdict>>) -> Self {
-        Self {
-            handler,
-            info,
-            verdict,
-            requests: AtomicU64::new(0),
-            under_way: AtomicUsize::new(0),
-        }
-    }
-
     fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
@@ -381,73 +410,61 @@ impl Served {
 
     async fn handle(
         self: Arc<Self>,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
     ) -> Result<Response<Body>, std::convert::Infallible> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        if let Some(problem) = self
+        let mut request = request.map(|body| Asked::new(body, self.bounds.clone()).boxed_unsync());
+        let from = self.requesters.admit(self.peer);
+        let flawed = self
             .verdict
             .as_deref()
             .and_then(|verdict| verdict.problem(number))
-        {
-            let refused = Refused(problem.clone());
-            request.extensions_mut().insert(refused);
+            .cloned();
+        let busy = || Problem::new(Kind::Busy, "this address has too many requests under way");
+        // SECURITY: one address cannot fill the gateway with requests that it never finishes.
+        if let Some(problem) = flawed.or_else(|| from.is_none().then(busy)) {
+            request.extensions_mut().insert(Refused(problem));
         }
-        let way = UnderWay::begin(self.clone());
+        let way = UnderWay::begin(self.clone(), from);
         let response = self.handler.handle(request, &self.info).await;
         // The request is under way until its answer's body has gone.
-        Ok(response.map(|body| http_body_util::BodyExt::boxed_unsync(Answer { body, _way: way })))
+        Ok(response.map(|body| Taken::new(body, self.pace.as_ref(), number, way).boxed_unsync()))
     }
 }
 
 /// Counts a request for as long as it lives.
-struct UnderWay(Arc<Served>);
+struct UnderWay {
+    served: Arc<Served>,
+    _from: Option<FromSource>,
+}
 
 impl UnderWay {
-    fn begin(served: Arc<Served>) -> Self {
+    fn begin(served: Arc<Served>, from: Option<FromSource>) -> Self {
         served.under_way.fetch_add(1, Ordering::Relaxed);
-        Self(served)
+        Self { served, _from: from }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.served.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// An answer's body, which keeps its request under way.
-struct Answer {
-    body: Body,
-    _way: UnderWay,
-}
-
-impl http_body::Body for Answer {
-    type Data = bytes::Bytes;
-    type Error = crate::body::BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// How many connections each source has open.
+/// How many connections, or requests, each source has open.
 struct Sources {
     most: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Sources {
+    fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            open: Mutex::default(),
+        })
+    }
+
     fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<FromSource> {
         let source = network(ip);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

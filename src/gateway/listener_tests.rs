@@ -19,7 +19,7 @@ struct Echo {
 impl Handler for Echo {
     fn handle<'a>(
         &'a self,
-        request: Request<Incoming>,
+        request: Request<Body>,
         connection: &'a ConnectionInfo,
     ) -> BoxFuture<'a, Response<Body>> {
         Box::pin(async move {
@@ -429,6 +429,117 @@ async fn silent_and_idle_connections_end() {
         let mut read = Vec::new();
         let _ = idle.read_to_end(&mut read).await;
         assert!(!read.windows(4).any(|four| four == b"HTTP"));
+    }
+}
+
+/// The client's end of one HTTP/2 connection, driven in the background.
+async fn http2_client(
+    server: &Server,
+    window: u32,
+) -> (
+    hyper::client::conn::http2::SendRequest<Body>,
+    tokio::task::JoinHandle<Result<(), hyper::Error>>,
+) {
+    let client = server.connect(&[b"h2"]).await.unwrap();
+    let (send, drive) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .handshake(TokioIo::new(client))
+        .await
+        .unwrap();
+    (send, tokio::spawn(drive))
+}
+
+fn asks(method: &str, path: &str, body: Body) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri(format!("https://localhost{path}"))
+        .body(body)
+        .unwrap()
+}
+
+/// A body that never comes.
+struct Never;
+
+impl http_body::Body for Never {
+    type Data = bytes::Bytes;
+    type Error = crate::body::BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn finding_6_an_http2_body_that_never_comes_is_an_error_to_its_reader() {
+    let server = start(Bounds {
+        body_timeout: Duration::from_millis(20),
+        ..Bounds::default()
+    })
+    .await;
+    let (mut send, _drive) = http2_client(&server, 65_535).await;
+    let answer = send
+        .send_request(asks("POST", "/login", Never.boxed_unsync()))
+        .await
+        .unwrap();
+    let text = answer.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert!(
+        text.contains("/login Err(") && text.contains("TimedOut"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn finding_6_an_http2_answer_that_is_not_taken_ends_its_connection() {
+    let server = start(Bounds {
+        write_timeout: Duration::from_millis(20),
+        ..Bounds::default()
+    })
+    .await;
+    let (mut send, drive) = http2_client(&server, 0).await;
+    let answer = send
+        .send_request(asks("GET", "/unread", body::empty()))
+        .await
+        .unwrap();
+    // The head came; its body cannot, and the connection does not wait for ever.
+    let _ = drive.await.unwrap();
+    assert!(answer.into_body().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn finding_6_one_source_has_only_so_many_requests_under_way() {
+    let server = start(Bounds {
+        requests_per_source: 1,
+        ..Bounds::default()
+    })
+    .await;
+    let (mut first, _one) = http2_client(&server, 65_535).await;
+    let (mut second, _two) = http2_client(&server, 65_535).await;
+    let waiting = tokio::spawn(first.send_request(asks("GET", "/wait", body::empty())));
+    server.echo.entered.notified().await;
+    let answer = second
+        .send_request(asks("GET", "/unread", body::empty()))
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "busy");
+    server.echo.leave.notify_one();
+    let answer = waiting.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    let _ = answer.into_body().collect().await.unwrap();
+    // The place is free again as soon as the server has let go of the answer.
+    loop {
+        let again = second
+            .send_request(asks("GET", "/unread", body::empty()))
+            .await
+            .unwrap();
+        if again.status() == 200 {
+            break;
+        }
+        tokio::task::yield_now().await;
     }
 }
 

@@ -13,11 +13,12 @@ pub mod framing;
 mod guard;
 pub mod hosts;
 pub mod listener;
+mod pace;
 mod pipeline;
 mod strangers;
 
 pub use answer::Pages;
-pub use config::Config;
+pub use config::{Config, TooFewFiles, raise_file_limit};
 pub use exchange::Words;
 pub use hosts::Hosts;
 pub use listener::{ConnectionInfo, Handler, Listener, Protocol};

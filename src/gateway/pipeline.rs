@@ -9,8 +9,6 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::answer::{Answers, Pages};
 use super::exchange::{Exchange, Words};
@@ -22,7 +20,7 @@ use crate::alert::Alert;
 use crate::audit::{Audit, Receipt};
 use crate::authenticate::{Authenticate, Subject};
 use crate::authorize::{Authorize, Denial, Permit};
-use crate::body::{Body, BoxError};
+use crate::body::Body;
 use crate::delegate::{Delegate, Plan};
 use crate::forward::{Forward, LocalService};
 use crate::id::{Ids, RequestId};
@@ -341,7 +339,7 @@ struct Door(Arc<Pipeline>);
 impl Handler for Door {
     fn handle<'a>(
         &'a self,
-        request: Request<Incoming>,
+        request: Request<Body>,
         connection: &'a ConnectionInfo,
     ) -> BoxFuture<'a, Response<Body>> {
         async move {
@@ -351,7 +349,6 @@ impl Handler for Door {
                 return pipeline.answers.unnamed();
             };
             let (head, body) = request.into_parts();
-            let body = body.map_err(BoxError::from).boxed_unsync();
             let response = pipeline
                 .serve(
                     Exchange {

@@ -26,7 +26,7 @@ use crate::authorize::Authorize;
 use crate::config::{self, Config};
 use crate::delegate::Delegate;
 use crate::forward::{Forward, LocalService, OwnListeners};
-use crate::gateway::{Listener, Parts, Pipeline, Words};
+use crate::gateway::{self, Listener, Parts, Pipeline, Words};
 use crate::id::Ids;
 use crate::record::{Event, Start};
 use crate::resource::Resources;
@@ -86,6 +86,11 @@ impl Server {
     /// then what needs a sealed key is refused.
     pub async fn start(config: Config, ids: Ids) -> anyhow::Result<Self> {
         close_folder(&config.data)?;
+        let bounds = config
+            .gateway
+            .bounds
+            .clone()
+            .within(gateway::raise_file_limit())?;
         let identity = Identity::load(
             &config.data.join(&config.gateway.certificate),
             &config.data.join(&config.gateway.key),
@@ -114,8 +119,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         let pipeline = pipeline(&config, &listening, &built)?;
         let tls = Arc::new(ArcSwap::new(tls));
-        let (bounds, limits) = (config.gateway.bounds.clone(), config.gateway.limits);
-        let listener = Listener::new(tls, Pipeline::door(&pipeline), bounds, limits);
+        let listener = Listener::new(tls, Pipeline::door(&pipeline), bounds, config.gateway.limits);
         tasks.spawn(listener.serve(vec![socket], stop.clone()));
         tasks.spawn(operations::serve(
             operations,

@@ -30,18 +30,23 @@ pub(super) async fn settle(
         let ending = ending(entry, db).await?;
         opened.audit.settle(outcome(entry, ending)).await?;
     }
-    let nothing = found.open.is_empty() && found.damage.is_empty() && found.torn_bytes == 0;
-    if found.fresh || nothing {
+    let mut damage = found.damage.clone();
+    if found.fresh && db.has_history().await? {
+        damage.push(
+            "the log is new although the store has a history: the log that was here is gone".to_owned(),
+        );
+    }
+    if found.open.is_empty() && damage.is_empty() && found.torn_bytes == 0 {
         return Ok(());
     }
-    for damage in &found.damage {
+    for damage in &damage {
         tracing::error!("the audit log is damaged: {damage}");
     }
     let recovery = Recovery {
         records: found.records,
         torn_bytes: found.torn_bytes,
         settled: found.open.iter().map(|entry| entry.request).collect(),
-        damage: found.damage.clone(),
+        damage,
     };
     opened.audit.write(Event::Recovery(recovery)).await?;
     Ok(())

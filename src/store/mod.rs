@@ -192,6 +192,14 @@ impl Db {
         Ok(found.is_some())
     }
 
+    /// Whether any change of state was ever applied.
+    ///
+    /// # Errors
+    /// [`StoreError::Driver`].
+    pub async fn has_history(&self) -> Result<bool, StoreError> {
+        row!(self, (i64,), "SELECT at FROM applied LIMIT 1").map(|found| found.is_some())
+    }
+
     /// Asks the database for nothing, to see whether it answers.
     ///
     /// # Errors

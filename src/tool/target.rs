@@ -568,7 +568,7 @@ mod tests {
                     prop_assert!(segment != "." && segment != "..");
                     prop_assert!(!segment.is_empty() || index + 1 == target.segments().len());
                     prop_assert!(!segment.chars().any(char::is_control));
-                    let again = Target::parse(&format!("/{segment}"));
+                    let again = Target::parse(&format!("/{}", segment.replace('?', "%3F")));
                     prop_assert!(again.is_err() || again.unwrap().segments().concat() == *segment, "decodes twice");
                 }
                 for (name, value) in target.query() {

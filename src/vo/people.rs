@@ -61,6 +61,10 @@ impl Vos {
     /// # Errors
     /// [`VoError::Unknown`], also for an account that has ended.
     pub async fn suspend_person(&self, tx: &mut Tx, person: PersonId) -> Result<Change, VoError> {
+        let gateway = Directory::gateway();
+        // Two administrators who suspend each other wait for each other here.
+        self.touch(tx, gateway).await?;
+        self.keeps_administrator(tx, gateway, person).await?;
         self.set_state(tx, person, PersonState::Suspended, "user.suspend")
             .await
     }

@@ -12,6 +12,9 @@ use crate::problem::{Kind, Problem};
 use crate::tool::{self, Audience, Task, Tool};
 use crate::vo::{Condition, OWN_TOOL, VO_ADMINISTRATOR};
 
+/// Tasks with which a role can be had that may do everything.
+const RISING: [&str; 3] = ["role.assign", "grant.add", "user.add"];
+
 /// Which role may do what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -66,7 +69,9 @@ impl Operation for Add {
             task,
             condition: condition.as_str().to_owned(),
         };
+        let warning = warning(&body);
         Ok(GrantList {
+            warning,
             grants: grants.into_iter().zip(body.tasks).map(view).collect(),
             next: None,
         })
@@ -90,6 +95,19 @@ fn check(api: &Api, vo: VoId, body: &GrantAdd, condition: &Condition) -> Result<
             .map_err(problem)?;
     }
     Ok(())
+}
+
+/// What whoever grants such a task should know: its holders can give themselves any role of the VO.
+fn warning(body: &GrantAdd) -> Option<String> {
+    let name = RISING
+        .iter()
+        .find(|name| body.tool == OWN_TOOL && body.tasks.iter().any(|task| task == *name))?;
+    (body.role != VO_ADMINISTRATOR).then(|| {
+        format!(
+            "whoever holds `{}` can do `{name}`, and with it make herself an administrator of this virtual organisation",
+            body.role
+        )
+    })
 }
 
 fn grantable(tool: &Tool, name: &str) -> Result<(), Problem> {

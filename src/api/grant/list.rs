@@ -31,6 +31,9 @@ pub struct GrantList {
     /// What to give as `after` for more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// What to know about a grant that was just made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 pub(in crate::api) struct List;
@@ -67,6 +70,10 @@ impl Operation for List {
             .filter(|grant| fits(role, &grant.role) && fits(tool, &grant.tool) && fits(task, &grant.task))
             .collect();
         let (grants, next) = call.page(grants, |grant| grant.id.clone())?;
-        Ok(GrantList { grants, next })
+        Ok(GrantList {
+            grants,
+            next,
+            warning: None,
+        })
     }
 }

@@ -84,7 +84,8 @@ impl World {
                 ids.clone(),
                 origin,
             )),
-            tools: ToolStore::new(db.clone(), handle, ids.clone(), own),
+            tools: ToolStore::new(db.clone(), handle, ids.clone(), own)
+                .reserving(["gw.example.org".to_owned()]),
             resources,
             alert: Alert::new(
                 mails,
@@ -239,13 +240,14 @@ impl World {
         let found = tool.find(request.method(), &target).unwrap();
         let name = found.as_ref().and_then(|found| found.parameters.get("vo"));
         let vo = name.and_then(|name| self.api.directory().vo_named(name).cloned());
+        let unknown_vo = name.filter(|_| vo.is_none()).cloned();
         Place {
             address: Address::Gateway,
             vo: vo.map(|vo| VoRef {
                 id: vo.id,
                 name: vo.name.clone(),
             }),
-            unknown_vo: None,
+            unknown_vo,
             tool: Some(tool),
             found,
             method: request.method().clone(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::hand_over::HandOver;
-use super::{UserView, named, view};
+use super::{UserView, administers_gateway, named, view};
 use crate::api::operation::{Call, Operation, VO, exposed_if, moment, task};
 use crate::api::{Api, problem};
 use crate::authenticate::OneTime;
@@ -24,7 +24,8 @@ pub struct UserAdd {
     /// User name: lower-case letters, digits, `.`, `-`, `_`; 2 to 40.
     #[schema(max_length = 40)]
     pub username: String,
-    /// Name, for a new account. Without it, an account of that user name must be there already.
+    /// Name, for a new account. Without it, an account of this home joins again; one of another home joins only when
+    /// a system administrator asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 200)]
     pub name: Option<String>,
@@ -112,7 +113,7 @@ impl Operation for Add {
                 changes.push(change);
                 (person, shown)
             }
-            _ => (known(api, &body)?, None),
+            _ => (known(api, call, &body)?, None),
         };
         changes.push(api.vos.join(&mut tx, vo, person).await.map_err(problem)?);
         let default = [SCIENTIST.to_owned()];
@@ -125,8 +126,13 @@ impl Operation for Add {
         let person = directory
             .person(person)
             .ok_or_else(|| Problem::new(Kind::Internal, "the new member is not there"))?;
+        let mut user = view(api, vo, person).await?;
+        // SECURITY: a card is for the administrators of the account's home.
+        if person.home != vo {
+            (user.name, user.mail, user.organisation) = (String::new(), None, None);
+        }
         Ok(UserAdded {
-            user: view(api, vo, person).await?,
+            user,
             one_time_password: password,
         })
     }
@@ -159,15 +165,30 @@ async fn account(
     Ok((person, change, password))
 }
 
-/// An account that is there already.
-fn known(api: &Api, body: &UserAdd) -> Result<PersonId, Problem> {
+/// An account that is there already: one whose home is this VO, or any for a system administrator.
+fn known(api: &Api, call: &Call, body: &UserAdd) -> Result<PersonId, Problem> {
     if body.mail.is_some() || body.organisation.is_some() {
         let detail = "`mail` and `organisation` are for new accounts, which need `name`";
         return Err(Problem::new(Kind::Invalid, detail));
     }
-    let known = named(api, &body.username).map_err(|problem| Problem {
-        detail: format!("{}; give `name` to make a new account", problem.detail),
-        ..problem
-    })?;
-    Ok(known.id)
+    let known = named(api, &body.username);
+    if administers_gateway(api, call)? {
+        let known = known.map_err(|problem| Problem {
+            detail: format!("{}; give `name` to make a new account", problem.detail),
+            ..problem
+        })?;
+        return Ok(known.id);
+    }
+    // SECURITY: nobody is made a member, and so given roles that protect or bind her account, by a VO that she has
+    // nothing to do with. The answer is the same whether there is such an account or not.
+    let home = call.vo()?.id;
+    let ours = known.ok().filter(|person| person.home == home);
+    ours.map(|person| person.id).ok_or_else(|| {
+        let detail = format!(
+            "`{}` is not an account of this virtual organisation; only a system administrator lets an account of \
+             another home join, and `name` makes a new account",
+            body.username
+        );
+        Problem::new(Kind::Invalid, detail)
+    })
 }

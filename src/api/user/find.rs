@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::api::operation::{Call, Operation, task};
+use crate::api::operation::{Call, Operation, stranger, task};
 use crate::problem::{Kind, Problem};
 use crate::tool::{self, Audience, Task};
 use crate::vo::{Directory, SYSTEM_ADMINISTRATOR};
@@ -54,10 +54,10 @@ impl Operation for Find {
             Problem::new(Kind::NotFound, detail)
         };
         // SECURITY: from outside a VO nothing is learned about who belongs to it, nor whether it is there.
-        let vo = call.vo.as_ref().ok_or_else(unknown)?;
+        let vo = call.vo.as_ref().ok_or_else(|| stranger(call))?;
         let system = directory.holders(Directory::gateway(), SYSTEM_ADMINISTRATOR, api.now());
         if !directory.is_member(vo.id, caller.id) && !system.contains(&caller.id) {
-            return Err(unknown());
+            return Err(stranger(call));
         }
         let found = directory.person_named(&body.username).ok_or_else(unknown)?;
         if !directory.is_member(vo.id, found.id) {

@@ -16,10 +16,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::operation::{Call, member};
 use super::{Api, problem};
-use crate::id::VoId;
+use crate::id::{PersonId, VoId};
 use crate::problem::{Kind, Problem};
-use crate::vo::{CardFields, Directory, GATEWAY, Person, PersonState};
+use crate::tool::Audience;
+use crate::vo::{
+    CardFields, Directory, GATEWAY, Person, PersonState, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR,
+};
 
 /// A member of a VO.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -93,6 +97,46 @@ async fn view(api: &Api, vo: VoId, person: &Person) -> Result<UserView, Problem>
         organisation: fields.organisation,
         roles,
     })
+}
+
+/// Who may stop an account and let it in again; [`stoppable`] says which.
+const STOP: Audience = Audience::Granted(&[SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR]);
+
+/// The person in the path, if who asks may stop her account: system administrators anybody's, administrators of its home
+/// those of their VO whatever roles she has elsewhere, others by grant only where she administers nothing.
+fn stoppable(api: &Api, call: &Call) -> Result<Arc<Person>, Problem> {
+    let directory = api.directory();
+    if administers_gateway(api, call)? {
+        let person = call.id_of("person").map(|id| directory.person(id).cloned())?;
+        return person.ok_or_else(|| Problem::new(Kind::NotFound, "there is no such person"));
+    }
+    let (person, vo) = (member(api, call)?, call.vo()?.id);
+    let administrators = directory.holders(vo, VO_ADMINISTRATOR, api.now());
+    let by_role = administrators.contains(&call.person()?.id);
+    // SECURITY: an account works in every VO, so only its home decides whether it works at all.
+    if person.home == vo && (by_role || !administers(api, &directory, person.id)) {
+        return Ok(person);
+    }
+    let detail = "an account is stopped and let in again by the administrators of its home, and by system administrators";
+    Err(Problem::new(Kind::ConditionNotMet, detail))
+}
+
+/// Whether the person administers any VO or the gateway.
+fn administers(api: &Api, directory: &Directory, person: PersonId) -> bool {
+    let places = directory.all_vos().map(|vo| vo.id).chain([Directory::gateway()]);
+    places.into_iter().any(|vo| {
+        [SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR]
+            .iter()
+            .any(|role| directory.holders(vo, role, api.now()).contains(&person))
+    })
+}
+
+/// Whether who asks is a system administrator.
+fn administers_gateway(api: &Api, call: &Call) -> Result<bool, Problem> {
+    let holders = api
+        .directory()
+        .holders(Directory::gateway(), SYSTEM_ADMINISTRATOR, api.now());
+    Ok(holders.contains(&call.person()?.id))
 }
 
 /// An account by user name.

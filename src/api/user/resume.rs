@@ -1,7 +1,7 @@
-//! `user.resume`: lets a suspended person in again. Only in the account's home.
+//! `user.resume`: lets a suspended person in again. For its home and for system administrators.
 
-use super::{UserView, view};
-use crate::api::operation::{Call, Nothing, Operation, VO, member, on_person, task};
+use super::{STOP, UserView, stoppable, view};
+use crate::api::operation::{Call, Nothing, Operation, on_person, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -18,20 +18,17 @@ impl Operation for Resume {
             "user.resume",
             "POST /api/v1/vos/{vo:slug}/users/{person:uuid}/resume",
             tool::Kind::Update,
-            VO,
+            STOP,
         );
-        Task {
-            // SECURITY: an account works in every VO, so only its home decides whether it works at all.
-            home_only: true,
-            ..on_person(task)
-        }
+        // SECURITY: not `home_only`: that spares accounts with roles elsewhere, and nobody may become unstoppable.
+        on_person(task)
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<UserView, Problem> {
-        let person = member(api, call)?;
+        let person = stoppable(api, call)?;
         let mut tx = api.begin().await?;
         let change = api.vos.resume_person(&mut tx, person.id).await.map_err(problem)?;
         api.commit(call.id, tx, vec![change]).await?;
-        view(api, call.vo()?.id, &*member(api, call)?).await
+        view(api, call.vo()?.id, &*stoppable(api, call)?).await
     }
 }

@@ -1,7 +1,7 @@
-//! `user.suspend`: stops an account everywhere until it is resumed. Only in its home.
+//! `user.suspend`: stops an account everywhere until it is resumed. For its home and for system administrators.
 
-use super::{UserView, view};
-use crate::api::operation::{Call, Nothing, Operation, VO, member, on_person, task};
+use super::{STOP, UserView, stoppable, view};
+use crate::api::operation::{Call, Nothing, Operation, on_person, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::record::Event;
@@ -19,17 +19,14 @@ impl Operation for Suspend {
             "user.suspend",
             "POST /api/v1/vos/{vo:slug}/users/{person:uuid}/suspend",
             tool::Kind::Update,
-            VO,
+            STOP,
         );
-        Task {
-            // SECURITY: an account works in every VO, so only its home decides whether it works at all.
-            home_only: true,
-            ..on_person(task)
-        }
+        // SECURITY: not `home_only`: that spares accounts with roles elsewhere, and nobody may become unstoppable.
+        on_person(task)
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<UserView, Problem> {
-        let person = member(api, call)?;
+        let person = stoppable(api, call)?;
         let mut tx = api.begin().await?;
         let change = api
             .vos
@@ -44,6 +41,6 @@ impl Operation for Suspend {
         if let Some(ended) = ended {
             api.end_recorded(&ended).await?;
         }
-        view(api, call.vo()?.id, &*member(api, call)?).await
+        view(api, call.vo()?.id, &*stoppable(api, call)?).await
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{VoView, may_see, view};
 use crate::api::Api;
-use crate::api::operation::{Call, Nothing, Operation, task};
-use crate::problem::{Kind, Problem};
+use crate::api::operation::{Call, Nothing, Operation, stranger, task};
+use crate::problem::Problem;
 use crate::tool::{self, Audience, Task};
 
 pub(in crate::api) struct Show;
@@ -30,6 +30,6 @@ impl Operation for Show {
             .filter(|vo| may_see(api, &directory, vo, person))
             .map(|vo| view(api, &directory, vo, person))
             // The same answer for one that does not exist.
-            .ok_or_else(|| Problem::new(Kind::NotFound, "there is no such virtual organisation"))
+            .ok_or_else(|| stranger(call))
     }
 }

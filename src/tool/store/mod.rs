@@ -10,7 +10,7 @@ use crate::id::{Ids, RandomError, ToolId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, Hash};
 use crate::store::{Db, StoreError, Tx, row, rows, run, tx_rows};
-use crate::vo::DirectoryHandle;
+use crate::vo::{DirectoryHandle, RESERVED};
 
 /// The registered tools of all VOs.
 #[derive(Clone, Debug)]
@@ -55,6 +55,16 @@ pub enum ToolError {
     /// Another tool, or the gateway itself, has the host name.
     #[error("the host `{0}` belongs to another tool, or to the gateway itself")]
     HostTaken(String),
+    /// The host is not a name directly below the gateway's.
+    #[error(
+        "hosts must be names directly below `{gateway}`, and none of the reserved words; `{host}` is not"
+    )]
+    Host {
+        /// Host that was asked for.
+        host: String,
+        /// The gateway's own name.
+        gateway: String,
+    },
     /// No id could be made.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -68,7 +78,7 @@ impl AsProblem for ToolError {
         match self {
             Self::Version { .. } | Self::HostTaken(_) => Problem::new(Kind::Conflict, self.to_string()),
             Self::Unknown(_) => Problem::new(Kind::NotFound, self.to_string()),
-            Self::Upstream(_) => Problem::new(Kind::Invalid, self.to_string()),
+            Self::Upstream(_) | Self::Host { .. } => Problem::new(Kind::Invalid, self.to_string()),
             Self::Random(_) => Problem::new(Kind::Internal, "no id could be made"),
             Self::Store(error) => error.as_problem(),
         }
@@ -90,11 +100,22 @@ impl ToolStore {
         }
     }
 
-    /// Refuses tools that want one of these hosts: the gateway's own names.
+    /// The gateway's own names. A tool's host lies directly below one of them and is none of them; without any, no tool
+    /// has a host.
     #[must_use]
     pub fn reserving(mut self, hosts: impl IntoIterator<Item = String>) -> Self {
         self.reserved.extend(hosts);
         self
+    }
+
+    /// Whether a tool may have this host.
+    ///
+    /// SECURITY: people are sent to a tool's host with a code that becomes a session there, so it must be one that
+    /// leads to this gateway and nowhere else.
+    fn is_below(&self, host: &str) -> bool {
+        host.split_once('.').is_some_and(|(label, gateway)| {
+            !RESERVED.contains(&label) && self.reserved.iter().any(|own| own == gateway)
+        })
     }
 
     /// The handle on the snapshot.
@@ -139,6 +160,8 @@ impl ToolStore {
                 Ok(Manifest { mut tool, .. }) if tool.name == name => {
                     tool.id = ToolId::from(id);
                     tool.version = version;
+                    // Rows of an earlier time, or of a gateway that had another name.
+                    tool.hosts.retain(|host| self.is_below(host));
                     tools.insert(&place, Arc::new(tool));
                 }
                 Ok(manifest) => broken.push(BrokenTool {
@@ -177,6 +200,12 @@ impl ToolStore {
         }
         if let Some(host) = tool.hosts.iter().find(|host| self.reserved.contains(host)) {
             return Err(ToolError::HostTaken(host.clone()));
+        }
+        if let Some(host) = tool.hosts.iter().find(|host| !self.is_below(host)) {
+            return Err(ToolError::Host {
+                host: host.clone(),
+                gateway: self.reserved.first().cloned().unwrap_or_default(),
+            });
         }
         let now = self.ids.clock().now();
         let before = alive(tx, vo, &tool.name).await?;

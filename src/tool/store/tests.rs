@@ -39,7 +39,7 @@ impl World {
         let own = Arc::new(Tool::own(Vec::new()).unwrap());
         Self {
             tools: ToolStore::new(db.clone(), DirectoryHandle::new(directory), ids, own)
-                .reserving(["gw.example.org".to_owned()]),
+                .reserving(["gw.example.org".to_owned(), "gw".to_owned()]),
             db: db.clone(),
             vo,
             other,
@@ -202,7 +202,43 @@ async fn a_manifest_that_cannot_be_read_is_fatal_for_its_tool_only(db: &Db) {
     assert!(tools.get(world.vo, "good").is_some());
 }
 
+async fn a_tools_host_lies_directly_below_the_gateways_name(db: &Db) {
+    let world = World::new(db);
+    for host in [
+        "evil.example.com",
+        "example.org",
+        "evil-gw.example.org",
+        "a.b.gw.example.org",
+        "login.gw.example.org",
+        "api.gw",
+    ] {
+        let refused = world.add(world.vo, &manifest("below", host, "look"), 0).await;
+        assert!(
+            matches!(&refused, Err(error @ ToolError::Host { .. }) if error.as_problem().kind == Kind::Invalid),
+            "{host}: {refused:?}"
+        );
+    }
+    let good = manifest("below", "below.gw.example.org", "look");
+    world.add(world.vo, &good, 0).await.unwrap();
+    // What an earlier version let in, or a gateway of another name, is entered by nobody.
+    let mut tx = db.begin_write().await.unwrap();
+    run!(
+        &mut tx,
+        "UPDATE tool SET manifest = $1 WHERE vo_id = $2 AND name = $3 AND ended_at IS NULL",
+        manifest("below", "evil.example.com", "look"),
+        world.vo.uuid(),
+        "below"
+    )
+    .unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(world.tools.load().await.unwrap(), []);
+    let tools = world.tools.handle().load();
+    assert!(tools.get(world.vo, "below").unwrap().hosts.is_empty());
+    assert!(tools.by_host("evil.example.com").is_none());
+}
+
 async fn contract(db: &Db) {
+    a_tools_host_lies_directly_below_the_gateways_name(db).await;
     a_tool_is_registered_changed_and_removed(db).await;
     a_change_of_what_changed_meanwhile_is_refused(db).await;
     a_host_is_one_tools_and_an_upstream_is_the_vos(db).await;
