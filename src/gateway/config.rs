@@ -163,7 +163,7 @@ impl Bounds {
         }
         let places = usize::try_from(places).unwrap_or(usize::MAX);
         if places < self.connections {
-            tracing::warn!(
+            tracing::info!(
                 "{} connections are set, but {files} open files allow only {places}",
                 self.connections
             );

@@ -154,14 +154,21 @@ fn records_hold_no_names_passwords_tokens_or_addresses() {
         bytes.extend(fs::read(entry.path()).unwrap());
     }
     bytes.extend(fs::read(world.data().join("index.db")).unwrap());
-    bytes.extend(world.log().into_bytes());
+    // The gateway says where it listens; no other line may name an address.
+    let lines = world.log();
+    bytes.extend(
+        lines
+            .lines()
+            .filter(|line| !line.contains("serving https://"))
+            .flat_map(str::bytes),
+    );
     let text = String::from_utf8_lossy(&bytes);
     for canary in [
         "john.canary@example.org",
         crate::world::PASSWORD,
         world.one_time(),
         &token,
-        "127.0.0.1:4",
+        "127.0.0.1",
     ] {
         assert!(
             !text.contains(canary),

@@ -616,3 +616,31 @@ fn check_config_reports_every_flaw_at_once() {
     assert_eq!((start.code, start.stderr), (1, ran.stderr));
     assert!(contents(&world) == before);
 }
+
+#[test]
+fn the_data_folder_and_everything_in_it_are_closed_to_other_accounts() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let world = World::start();
+    world.admin();
+    let mut folders = vec![world.data()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        let mode = std::fs::metadata(&folder).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", folder.display());
+        for entry in std::fs::read_dir(&folder).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            }
+            // The store is what holds password hashes and cards; public keys and certificates may be read.
+            let name = entry.file_name().into_string().unwrap();
+            if name.ends_with(".db") || name.ends_with(".key") || name.ends_with("-wal") {
+                let mode = entry.metadata().unwrap().permissions().mode() & 0o7777;
+                assert_eq!(mode & 0o077, 0, "{name} has mode {mode:o}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 4, "only {seen} files looked at");
+}
