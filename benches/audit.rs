@@ -160,13 +160,13 @@ fn entry(ids: &Ids) -> Result<Entry, countersign::id::RandomError> {
         },
         parameters: std::collections::BTreeMap::new(),
         resource: None,
-        decision: Some(DecisionEntry {
+        decision: Some(std::sync::Arc::new(DecisionEntry {
             permit: true,
             reason: "granted".into(),
             policies: vec!["grant-0190".into()],
             path: vec!["role/scientist".into(), "grant/list jobs".into()],
             ..DecisionEntry::default()
-        }),
+        })),
         delegation: None,
         source: "192.0.2.0/24".into(),
     })

@@ -141,7 +141,7 @@ fn cases(world: &World) -> Vec<Case> {
         case("read", Proxy::Gateway, &read);
         case("update", Proxy::Gateway, &update);
         if (protocol, clients) == (Protocol::Http1, 32) {
-            case("read of a resource", Proxy::Gateway, &job);
+            case("view of a resource", Proxy::Gateway, &job);
             case("stranger, 401", Proxy::Gateway, &stranger);
             case("denial, 403", Proxy::Gateway, &denied);
             case("own operation", Proxy::Gateway, &own);

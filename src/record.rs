@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -279,7 +280,7 @@ pub struct Entry {
     pub resource: Option<ResourceEntry>,
     /// May they; absent when the request never came that far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<DecisionEntry>,
+    pub decision: Option<Arc<DecisionEntry>>,
     /// With what; absent for refusals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegation: Option<DelegationEntry>,

@@ -13,6 +13,8 @@ use crate::record::{Cut, Event, Hash, VERSION};
 
 /// Bytes that may stand around the event: position, times, salt, mark of a cut.
 const ENVELOPE: usize = 320;
+/// Room for an event as most of them are, in bytes.
+const USUAL: usize = 2_048;
 /// Longest event, in bytes.
 const LONGEST_EVENT: usize = LONGEST - ENVELOPE;
 
@@ -95,7 +97,10 @@ impl Draft {
 
 fn body(event: &Event) -> (Vec<u8>, Option<Cut>) {
     // Every type of `record.rs` has text keys only, which is all that could fail here.
-    let whole = serde_json::to_vec(event).unwrap_or_default();
+    let mut whole = Vec::with_capacity(USUAL);
+    if serde_json::to_writer(&mut whole, event).is_err() {
+        whole.clear();
+    }
     if whole.len() <= LONGEST_EVENT {
         return (whole, None);
     }

@@ -47,11 +47,11 @@ pub(super) fn entry(ids: &Ids) -> Entry {
             owner: None,
             parents: Vec::new(),
         }),
-        decision: Some(DecisionEntry {
+        decision: Some(std::sync::Arc::new(DecisionEntry {
             permit: true,
             reason: "granted".into(),
             ..DecisionEntry::default()
-        }),
+        })),
         delegation: Some(DelegationEntry {
             way: "none".into(),
             serial: None,

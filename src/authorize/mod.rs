@@ -121,6 +121,7 @@ struct Inner {
     metrics: Metrics,
     buckets: Cache<(VoId, String, String), Arc<Bucket>>,
     prepared: Cache<PreparedKey, Arc<Prepared>>,
+    given: ruling::Given,
 }
 
 impl fmt::Debug for Authorize {
@@ -148,6 +149,7 @@ impl Authorize {
             metrics,
             buckets: Cache::new(KEPT),
             prepared: Cache::new(KEPT),
+            given: Cache::new(KEPT),
         }))
     }
 
@@ -163,8 +165,8 @@ impl Authorize {
             Ok(standing) => standing,
             Err(kind) => return Err(self.refuse_early(&directory, kind, subject, place)),
         };
-        let chain = match self.chain(&directory, &standing, now).await {
-            Ok(chain) => chain,
+        let chain: Arc<[Resource]> = match self.chain(&directory, &standing, now).await {
+            Ok(chain) => chain.into(),
             Err(error) => return Err(failed(&standing, &error, subject.clone(), place.clone())),
         };
         let ruling = match self.judge(&directory, &standing, &subject, now) {
@@ -400,7 +402,7 @@ impl Authorize {
 
     /// Bucket, prepared subject and context: all that a decision needs beside the resource.
     fn judge<'a>(
-        &self,
+        &'a self,
         directory: &'a Directory,
         standing: &'a Standing<'a>,
         subject: &'a Subject,
@@ -435,17 +437,14 @@ impl Authorize {
                 prepared
             }
         };
-        let context = if bucket.has_expressions {
-            slice::context(subject, vo_active, now)?
-        } else {
-            slice::short_context(vo_active)?
-        };
         Ok(ruling::Judge {
             directory,
             standing,
+            subject,
             bucket,
             prepared,
-            context,
+            given: &self.0.given,
+            vo_active,
             now,
         })
     }
@@ -461,16 +460,16 @@ impl Authorize {
         let path = subject.as_person().map(|person| format!("person/{}", person.id));
         Box::new(Denial {
             problem,
-            decision: DecisionEntry {
+            decision: Arc::new(DecisionEntry {
                 permit: false,
                 reason: kind.name().into(),
                 path: path.into_iter().collect(),
                 policy_version: version,
                 ..DecisionEntry::default()
-            },
+            }),
             subject,
             place,
-            chain: Vec::new(),
+            chain: Arc::default(),
         })
     }
 }
@@ -488,16 +487,16 @@ fn spot<'a>(directory: &'a Directory, standing: &'a Standing<'a>) -> Spot<'a> {
 fn failed(standing: &Standing<'_>, error: &StoreError, subject: Subject, place: Place) -> Box<Denial> {
     let problem = error.as_problem();
     Box::new(Denial {
-        decision: DecisionEntry {
+        decision: Arc::new(DecisionEntry {
             permit: false,
             reason: problem.kind.name().into(),
             policy_version: standing.level.version,
             ..DecisionEntry::default()
-        },
+        }),
         problem,
         subject,
         place,
-        chain: Vec::new(),
+        chain: Arc::default(),
     })
 }
 

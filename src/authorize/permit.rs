@@ -1,5 +1,7 @@
 //! The two results of a decision.
 
+use std::sync::Arc;
+
 use crate::authenticate::Subject;
 use crate::problem::Problem;
 use crate::record::{DecisionEntry, ResourceEntry};
@@ -12,8 +14,8 @@ pub struct Permit {
     subject: Subject,
     place: Place,
     found: Found,
-    chain: Vec<Resource>,
-    decision: DecisionEntry,
+    chain: Arc<[Resource]>,
+    decision: Arc<DecisionEntry>,
 }
 
 impl Permit {
@@ -21,8 +23,8 @@ impl Permit {
         subject: Subject,
         place: Place,
         found: Found,
-        chain: Vec<Resource>,
-        decision: DecisionEntry,
+        chain: Arc<[Resource]>,
+        decision: Arc<DecisionEntry>,
     ) -> Self {
         Self {
             subject,
@@ -59,7 +61,7 @@ impl Permit {
 
     /// Why, as the record shows it.
     #[must_use]
-    pub const fn decision(&self) -> &DecisionEntry {
+    pub const fn decision(&self) -> &Arc<DecisionEntry> {
         &self.decision
     }
 
@@ -78,11 +80,11 @@ pub struct Denial {
     /// Where.
     pub place: Place,
     /// What it would have acted on, then its parents.
-    pub chain: Vec<Resource>,
+    pub chain: Arc<[Resource]>,
     /// The answer: which task, what would allow it, how to ask for it.
     pub problem: Problem,
     /// Why, as the record shows it.
-    pub decision: DecisionEntry,
+    pub decision: Arc<DecisionEntry>,
 }
 
 impl Denial {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, Request};
+use cedar_policy::{Authorizer, Decision, Entities, EntityUid, Request};
+use moka::sync::Cache;
 
 use super::Allowed;
 use super::bucket::{Bucket, Rule, Spot, Why};
-use super::slice::{Held, Prepared, Scene, roles_of, slice};
+use super::slice::{self, Held, Prepared, Scene, roles_of};
 use super::standing::{Standing, is_own};
+use crate::authenticate::Subject;
 use crate::clock::Timestamp;
 use crate::id::PersonId;
 use crate::problem::Kind;
@@ -20,7 +22,7 @@ use crate::vo::{Condition, Directory};
 #[derive(Debug)]
 pub(super) struct Ruling {
     pub(super) refused: Option<(Kind, &'static str)>,
-    pub(super) entry: DecisionEntry,
+    pub(super) entry: Arc<DecisionEntry>,
 }
 
 impl Ruling {
@@ -28,13 +30,13 @@ impl Ruling {
     pub(super) fn of_error(policy_version: i64, error: String) -> Self {
         Self {
             refused: Some((Kind::ConditionNotMet, POLICY_ERROR)),
-            entry: DecisionEntry {
+            entry: Arc::new(DecisionEntry {
                 permit: false,
                 reason: POLICY_ERROR.into(),
                 errors: vec![error],
                 policy_version,
                 ..DecisionEntry::default()
-            },
+            }),
         }
     }
 }
@@ -45,15 +47,23 @@ const POLICY_ERROR: &str = "policy_error";
 pub(super) struct Judge<'a> {
     pub(super) directory: &'a Directory,
     pub(super) standing: &'a Standing<'a>,
+    pub(super) subject: &'a Subject,
     pub(super) bucket: Arc<Bucket>,
     pub(super) prepared: Arc<Prepared>,
-    pub(super) context: Context,
+    pub(super) given: &'a Given,
+    pub(super) vo_active: bool,
     pub(super) now: Timestamp,
 }
 
+/// Permits that were given, to be given again: for a prepared subject (by number) and what she acts on, as it is.
+///
+/// SECURITY: only where no VO's own expression stands in the bucket. Then a decision depends on nothing but the policies
+/// and the subject, which the number stands for, and the resource with its parents, which is the rest of the key: neither
+/// on the time nor on the request.
+pub(super) type Given = Cache<(u64, Arc<[Resource]>), Arc<DecisionEntry>>;
+
 /// What Cedar said.
-#[derive(Clone, Debug)]
-pub(super) struct Answer {
+struct Answer {
     allowed: bool,
     determining: Vec<String>,
     errors: Vec<String>,
@@ -61,19 +71,41 @@ pub(super) struct Answer {
 
 impl Judge<'_> {
     /// Decides the request itself.
-    pub(super) fn rule(&self, place: &Place, chain: &[Resource]) -> Ruling {
+    pub(super) fn rule(&self, place: &Place, chain: &Arc<[Resource]>) -> Ruling {
         // A list is asked of the VO; its items are decided one by one.
         let acts_on = if self.standing.found.task.filter.is_some() {
-            &[]
+            Arc::default()
         } else {
-            chain
+            Arc::clone(chain)
         };
+        let key = self
+            .stays(&acts_on)
+            .then(|| (self.prepared.number, acts_on.clone()));
+        if let Some(entry) = key.as_ref().and_then(|key| self.given.get(key)) {
+            return Ruling { refused: None, entry };
+        }
+        let ruling = self.work_out(place, &acts_on);
+        if let Some(key) = key.filter(|_| ruling.refused.is_none()) {
+            self.given.insert(key, Arc::clone(&ruling.entry));
+        }
+        ruling
+    }
+
+    /// Whether a permit for this can be given again as it is.
+    fn stays(&self, chain: &[Resource]) -> bool {
+        let is_there = |owner: PersonId| self.directory.person(owner).is_some();
+        self.prepared.person.is_some()
+            && !self.bucket.has_expressions
+            && chain.iter().filter_map(|resource| resource.owner).all(is_there)
+    }
+
+    fn work_out(&self, place: &Place, acts_on: &[Resource]) -> Ruling {
         let answer = self.ask(acts_on);
         let refused = (!answer.allowed).then(|| self.blame(&answer, place));
         let reason = refused.map_or("granted", |(_, reason)| reason);
         let would_allow = refused.map_or_else(Vec::new, |(kind, _)| self.would_allow(kind));
         Ruling {
-            entry: DecisionEntry {
+            entry: Arc::new(DecisionEntry {
                 permit: answer.allowed,
                 reason: reason.into(),
                 path: self.path(&answer),
@@ -82,7 +114,7 @@ impl Judge<'_> {
                 errors: answer.errors,
                 policy_version: self.standing.level.version,
                 would_allow,
-            },
+            }),
             refused,
         }
     }
@@ -93,21 +125,14 @@ impl Judge<'_> {
     }
 
     fn ask(&self, chain: &[Resource]) -> Answer {
-        if chain.is_empty() && !self.bucket.has_expressions {
-            return self.prepared.plain.get_or_init(|| self.work_out(chain)).clone();
-        }
-        self.work_out(chain)
-    }
-
-    fn work_out(&self, chain: &[Resource]) -> Answer {
-        match self.slice(chain) {
-            Ok((resource, entities)) => self.evaluate(resource, &entities),
-            Err(error) => Answer {
-                allowed: false,
-                determining: Vec::new(),
-                errors: vec![error],
-            },
-        }
+        let answer = self
+            .slice(chain)
+            .and_then(|(resource, entities)| self.evaluate(resource, &entities));
+        answer.unwrap_or_else(|error| Answer {
+            allowed: false,
+            determining: Vec::new(),
+            errors: vec![error],
+        })
     }
 
     /// The entities of the request, and the one that the task acts on.
@@ -119,31 +144,28 @@ impl Judge<'_> {
             has_expressions: self.bucket.has_expressions,
             now: self.now,
         };
-        slice(&self.prepared, scene, chain)
+        slice::slice(&self.prepared, scene, chain)
     }
 
-    fn evaluate(&self, resource: EntityUid, entities: &Entities) -> Answer {
-        let (principal, action) = (self.prepared.principal.clone(), self.bucket.action.clone());
-        let request = match Request::new(principal, action, resource, self.context.clone(), None) {
-            Ok(request) => request,
-            Err(error) => {
-                return Answer {
-                    allowed: false,
-                    determining: Vec::new(),
-                    errors: vec![error.to_string()],
-                };
-            }
+    fn evaluate(&self, resource: EntityUid, entities: &Entities) -> Result<Answer, String> {
+        let context = if self.bucket.has_expressions {
+            slice::context(self.subject, self.vo_active, self.now)?
+        } else {
+            slice::short_context(self.vo_active)?
         };
+        let (principal, action) = (self.prepared.principal.clone(), self.bucket.action.clone());
+        let request =
+            Request::new(principal, action, resource, context, None).map_err(|error| error.to_string())?;
         let response = Authorizer::new().is_authorized(&request, &self.bucket.policies, entities);
         let errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
         let mut determining: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
         determining.sort_unstable();
-        Answer {
+        Ok(Answer {
             // SECURITY: Cedar skips a policy whose evaluation fails, a `forbid` too; so any error denies.
             allowed: response.decision() == Decision::Allow && errors.is_empty(),
             determining,
             errors,
-        }
+        })
     }
 
     /// Why not: the nearest reason that the subject can do something about.

@@ -5,12 +5,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, RestrictedExpression};
 
 use super::bucket::{Bucket, Rule};
-use super::ruling::Answer;
 use super::schema::{TYPES, declared, uid};
 use crate::authenticate::{Source, Subject, Who};
 use crate::clock::Timestamp;
@@ -30,6 +29,8 @@ pub(super) struct Held {
 /// The subject's part of a slice.
 #[derive(Debug)]
 pub(super) struct Prepared {
+    /// Different for every subject that was ever prepared, so that a permit that is kept for one is never another's.
+    pub(super) number: u64,
     pub(super) principal: EntityUid,
     pub(super) entities: Entities,
     pub(super) held: Vec<Held>,
@@ -37,9 +38,6 @@ pub(super) struct Prepared {
     pub(super) membership: Option<MembershipId>,
     /// When the first of the roles ends by itself.
     pub(super) until: Option<Timestamp>,
-    /// Cedar's answer where the request brings nothing of its own: no resource, and no expression that looks at the
-    /// context. Whatever else it depends on is in [`PreparedKey`].
-    pub(super) plain: OnceLock<Answer>,
 }
 
 /// What is prepared for one subject holds only for this.
@@ -84,6 +82,7 @@ impl Prepared {
         entities.extend(role_entities(directory, bucket, &held));
         let entities = Entities::from_entities(entities, None).map_err(|e| e.to_string())?;
         Ok(Self {
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             principal,
             entities,
             held,
@@ -92,7 +91,6 @@ impl Prepared {
                 .and_then(|person| directory.membership(level.id, person.id))
                 .map(|m| m.id),
             until,
-            plain: OnceLock::new(),
         })
     }
 
@@ -103,6 +101,8 @@ impl Prepared {
             .filter(|held| rule.holders.contains_key(&held.role))
     }
 }
+
+static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// The roles that a person holds at `now` in the VO of the request and at the gateway's level, and when the first ends.
 pub(super) fn roles_of(

@@ -1,8 +1,8 @@
 //! `act`: what happens after the intent is durable. Signs, forwards, reads the answer, writes the outcome and learns who
 //! owns what was made.
 //!
-//! It runs in a task of its own, so that a client that goes away loses neither the outcome nor the ownership: the rest
-//! of the answer is read for at most 1 MiB or 30 seconds. The outcome of whatever changes state is durable before the
+//! It outlives a client that goes away, so that neither the outcome nor the ownership is lost: the rest of the answer is
+//! read for at most 1 MiB or 30 seconds. The outcome of whatever changes state is durable before the
 //! end of the answer reaches the client; that of a read rides on the next batch.
 
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::exchange::Exchange;
 use super::flow::{self, Counted, Part};
+use super::outlive::Outliving;
 use super::pipeline::{Pipeline, Stop};
 use crate::audit::Receipt;
 use crate::authorize::Permit;
@@ -40,7 +41,8 @@ const READ_ON_TIME: Duration = Duration::from_secs(30);
 const FRAMES: usize = 8;
 
 impl Pipeline {
-    /// Does what was permitted, in its own task, and hands back the answer's head as soon as it may be shown.
+    /// Does what was permitted, and hands back the answer's head as soon as it may be shown. What is not done by then
+    /// goes on in a task of its own, and so does all of it when the client goes away.
     pub(super) async fn act(
         self: &Arc<Self>,
         x: &Exchange,
@@ -48,23 +50,24 @@ impl Pipeline {
         (permit, plan, receipt): (Permit, Plan, Receipt),
     ) -> Result<Response<Body>, Stop> {
         let head = x.head.clone();
-        let place = Box::new(permit.place().clone());
+        let permit = Arc::new(permit);
         let (send, answer) = oneshot::channel();
         let act = Act {
             pipeline: self.clone(),
             id: x.id,
             started: self.ids.clock().monotonic(),
-            permit: Arc::new(permit),
+            permit: permit.clone(),
             sent: Arc::default(),
             received: 0,
             signed: None,
         };
-        tokio::spawn(act.run(http::Request::from_parts(head, body), plan, receipt, send));
-        match answer.await {
-            Ok(Ok(response)) => Ok(self.answers.dress(response, x.id, &place)),
-            Ok(Err(problem)) => Ok(self.answers.acted(&x.head, x.id, &place, &problem)),
+        let act = act.run(http::Request::from_parts(head, body), plan, receipt, send);
+        let place = permit.place();
+        match Outliving::new(act).until(answer).await {
+            Ok(Ok(response)) => Ok(self.answers.dress(response, x.id, place)),
+            Ok(Err(problem)) => Ok(self.answers.acted(&x.head, x.id, place, &problem)),
             Err(_) => Err(Stop::Failed(
-                Some(place),
+                Some(Box::new(place.clone())),
                 Problem::new(Kind::Internal, "the request broke off in the gateway"),
             )),
         }

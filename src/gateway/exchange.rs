@@ -1,6 +1,7 @@
 //! One request on its way through the pipeline: its id, its head, and the words for its records.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use http::request::Parts;
@@ -66,7 +67,7 @@ impl Words {
         request: RequestId,
         subject: &Subject,
         place: &Place,
-        (decision, resource): (DecisionEntry, Option<ResourceEntry>),
+        (decision, resource): (Arc<DecisionEntry>, Option<ResourceEntry>),
         delegation: Option<DelegationEntry>,
     ) -> Entry {
         Entry {

@@ -354,8 +354,11 @@ fn builders(bounds: &Bounds, limits: Limits) -> (http1::Builder, http2::Builder<
         .timer(TokioTimer::new())
         // The guard keeps time and counts; hyper's own limits lie just above, and its head timer is off.
         .header_read_timeout(None)
-        .max_headers(limits.headers.saturating_add(8))
         .max_buf_size(limits.header_bytes.saturating_mul(2).max(128 * 1024));
+    // Up to 100 fields hyper keeps on the stack.
+    if limits.headers > 100 {
+        http1.max_headers(limits.headers.saturating_add(8));
+    }
     let mut http2 = http2::Builder::new(TokioExecutor::new());
     let head = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
     http2

@@ -13,6 +13,7 @@ pub mod framing;
 mod guard;
 pub mod hosts;
 pub mod listener;
+mod outlive;
 mod pace;
 mod pipeline;
 mod strangers;

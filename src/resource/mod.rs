@@ -32,7 +32,7 @@ const FRESH: Duration = Duration::from_secs(1);
 const CACHED: u64 = 100_000;
 
 /// Something that tasks act on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Resource {
     /// VO.
     pub vo: VoId,
@@ -80,9 +80,12 @@ pub struct Resources {
     db: Db,
     clock: Arc<dyn Clock>,
     cache: moka::sync::Cache<Key, Arc<Resource>>,
+    unknown: moka::sync::Cache<Key, ()>,
     // INVARIANT: raised after every commit that can make a cached entry wrong. It is part of the cache's keys, and a reader
     // takes it before it asks the store, so an answer from before the commit is never found after it.
     epoch: Arc<AtomicU64>,
+    // The same for what was not known: raised also after every commit that makes something.
+    made: Arc<AtomicU64>,
 }
 
 impl Resources {
@@ -96,7 +99,12 @@ impl Resources {
                 .max_capacity(CACHED)
                 .time_to_live(FRESH)
                 .build(),
+            unknown: moka::sync::Cache::builder()
+                .max_capacity(CACHED)
+                .time_to_live(FRESH)
+                .build(),
             epoch: Arc::default(),
+            made: Arc::default(),
         }
     }
 
@@ -118,7 +126,10 @@ impl Resources {
         let Some(missing) = missing else {
             return Ok(chain);
         };
-        known.extend(scope.keep(store::chain(&self.db, vo, tool, &missing).await?));
+        if !scope.is_unknown(&missing) {
+            known.extend(scope.keep(store::chain(&self.db, vo, tool, &missing).await?));
+            scope.keep_unknown(&start, &known);
+        }
         Ok(scope.walk_to_end(&start, &known))
     }
 
@@ -187,8 +198,10 @@ impl Resources {
         }
         let mut tx = self.db.begin_write().await?;
         let conflicts = self.created_in(&mut tx, request, entries).await?;
-        tx.commit().await?;
-        Ok(conflicts)
+        let committed = tx.commit().await;
+        // Also when the answer to the commit was lost: it may have happened.
+        self.made.fetch_add(1, Ordering::SeqCst);
+        committed.map(|()| conflicts)
     }
 
     /// [`Resources::created`] within the caller's transaction (settling a request whose outcome was unknown).
@@ -236,12 +249,15 @@ impl Resources {
     /// Forgets everything that is cached; for changes that were made past this service (a tool was removed).
     pub fn forget(&self) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.made.fetch_add(1, Ordering::SeqCst);
     }
 
     fn scope<'a>(&'a self, vo: VoId, tool: &'a str) -> Scope<'a> {
         Scope {
             cache: &self.cache,
+            unknown: &self.unknown,
             epoch: self.epoch.load(Ordering::SeqCst),
+            made: self.made.load(Ordering::SeqCst),
             vo,
             tool,
         }
@@ -251,7 +267,9 @@ impl Resources {
 /// The cached resources of one tool, at one epoch.
 struct Scope<'a> {
     cache: &'a moka::sync::Cache<Key, Arc<Resource>>,
+    unknown: &'a moka::sync::Cache<Key, ()>,
     epoch: u64,
+    made: u64,
     vo: VoId,
     tool: &'a str,
 }
@@ -268,7 +286,23 @@ impl Scope<'_> {
         Some(resource)
     }
 
-    /// Puts rows into the cache. What is not known is not cached: it may be made at any moment.
+    fn unknown_key(&self, name: &Name) -> Key {
+        (self.made, self.vo, self.tool.to_owned(), name.clone())
+    }
+
+    /// Whether the store said lately that it does not know this, and nothing was made since.
+    fn is_unknown(&self, name: &Name) -> bool {
+        self.unknown.contains_key(&self.unknown_key(name))
+    }
+
+    /// Remembers where the chain from `start` ends in something unknown.
+    fn keep_unknown(&self, start: &Name, known: &Known) {
+        if let (_, Some(missing)) = walk(start, |name| known.get(name).cloned()) {
+            self.unknown.insert(self.unknown_key(&missing), ());
+        }
+    }
+
+    /// Puts rows into the cache.
     fn keep(&self, rows: Vec<Resource>) -> Known {
         rows.into_iter()
             .map(|resource| {

@@ -99,7 +99,7 @@ impl Operation for Explain {
             .filter(|(record, _)| vo_of(record) == Some(vo))
             .ok_or_else(|| unknown(id))?;
         let mut explanation = explained(api, first, entry, &records).await?;
-        let decision = entry.decision.clone().unwrap_or_default();
+        let decision = entry.decision.as_deref().cloned().unwrap_or_default();
         explanation.path = decision.path;
         explanation.policies = decision.policies;
         explanation.considered = decision.considered;
@@ -141,7 +141,7 @@ pub(super) async fn explained(
     records: &[Record],
 ) -> Result<Explanation, Problem> {
     let people = people(api, std::slice::from_ref(first)).await?;
-    let decision = entry.decision.clone().unwrap_or_default();
+    let decision = entry.decision.as_deref().cloned().unwrap_or_default();
     let refused = match &first.event {
         Event::Refused(refused) => Some((refused.status, refused.problem.clone())),
         _ => None,
