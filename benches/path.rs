@@ -5,7 +5,7 @@
 //! line. Cases take turns in short rounds. The main figure is the processor time of the proxy's process per request,
 //! from `/proc/PID/stat`, work that it puts off until after the round included; the machine's load changes it little.
 //!
-//! Options after `--`: `--rounds N`, `--requests N` (of one round), `--only WORD` (cases whose name has it).
+//! Options after `--`: `--rounds N`, `--requests N` (of one round), `--only WORD` (cases in whose label it stands).
 
 #![allow(
     clippy::print_stdout,
@@ -48,6 +48,12 @@ enum Proxy {
     Gateway,
 }
 
+impl Case {
+    fn label(&self) -> String {
+        format!("{} {} {}", self.protocol.name(), self.clients, self.name)
+    }
+}
+
 /// What one round gave.
 #[derive(Clone, Copy)]
 struct Figures {
@@ -74,7 +80,13 @@ fn main() {
         .expect("a runtime");
     let world = World::start();
     let mut cases = cases(&world);
-    cases.retain(|case| case.proxy == Proxy::Bare || case.name.contains(only.as_str()));
+    let wanted: Vec<_> = cases
+        .iter()
+        .filter(|case| case.label().contains(&only))
+        .map(|case| (case.protocol, case.clients))
+        .collect();
+    let is_base = |case: &Case| case.proxy == Proxy::Bare && wanted.contains(&(case.protocol, case.clients));
+    cases.retain(|case| case.label().contains(&only) || is_base(case));
     let clock = SystemClock::shared();
     let mut figures: Vec<Vec<Figures>> = cases.iter().map(|_| Vec::new()).collect();
     for round in 0..=rounds {
@@ -108,6 +120,7 @@ fn cases(world: &World) -> Vec<Case> {
     };
     // The bare proxy is sent the same request; it looks at nothing.
     let read = ask(Method::GET, "/lab/bench/page", true, StatusCode::OK);
+    let job = ask(Method::GET, "/lab/bench/jobs/7", true, StatusCode::OK);
     let update = ask(Method::PUT, "/lab/bench/page", true, StatusCode::OK);
     let stranger = ask(Method::GET, "/lab/bench/page", false, StatusCode::UNAUTHORIZED);
     let denied = ask(Method::GET, "/lab/bench/closed", true, StatusCode::FORBIDDEN);
@@ -128,6 +141,7 @@ fn cases(world: &World) -> Vec<Case> {
         case("read", Proxy::Gateway, &read);
         case("update", Proxy::Gateway, &update);
         if (protocol, clients) == (Protocol::Http1, 32) {
+            case("read of a resource", Proxy::Gateway, &job);
             case("stranger, 401", Proxy::Gateway, &stranger);
             case("denial, 403", Proxy::Gateway, &denied);
             case("own operation", Proxy::Gateway, &own);
@@ -192,7 +206,7 @@ fn report(cases: &[Case], medians: &[Figures], rounds: usize, requests: usize, m
         let (cpu, rate) = (figures.cpu_us / base.cpu_us, figures.rate / base.rate);
         println!(
             "{:<24}{:>12.1}{cpu:>8.2}{:>12.0}{rate:>8.2}{:>10.0}",
-            format!("{} {} {}", case.protocol.name(), case.clients, case.name),
+            case.label(),
             figures.cpu_us,
             figures.rate,
             figures.p50_us

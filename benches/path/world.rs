@@ -32,6 +32,12 @@ match = ["PUT /page"]
 kind = "update"
 
 [[task]]
+name = "view job"
+match = ["GET /jobs/{job:int}"]
+kind = "read"
+resource = { type = "job", id = "{job}" }
+
+[[task]]
 name = "view closed page"
 match = ["GET /closed"]
 kind = "read"
@@ -142,7 +148,7 @@ impl Setup<'_> {
             self.folder,
             "admin",
             "grant add lab scientist bench",
-            &["view page", "change page"],
+            &["view page", "view job", "change page"],
         );
     }
 

@@ -5,14 +5,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use serde_json::json;
+use sqlx::QueryBuilder;
+use sqlx::Sqlite;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
-use sqlx::{QueryBuilder, Sqlite};
 use tokio::sync::{Notify, OnceCell, watch};
 
 use super::queue::Shared;
@@ -47,12 +48,21 @@ const CREATE: &str = "
     CREATE INDEX IF NOT EXISTS record_time ON record (time);
     PRAGMA user_version = 1;";
 
-const INSERT: &str = "
-    INSERT OR REPLACE INTO record (epoch, seq, segment, place, time, event, request, person, vo, vo_id, tool, task,
-        resource, permit, problem, status, serial, source)
-    SELECT $1, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
-        value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, value->>16
-    FROM json_each($2)";
+/// Rows that go into one statement. Few sizes, so that every statement is worded and prepared once.
+const ROWS: [usize; 4] = [256, 32, 4, 1];
+
+/// The statement for each number of rows.
+static INSERTS: LazyLock<[String; 4]> = LazyLock::new(|| {
+    ROWS.map(|rows| {
+        let row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        format!(
+            "INSERT OR REPLACE INTO record (epoch, seq, segment, place, time, event, request, person, vo, vo_id, tool,
+                task, resource, permit, problem, status, serial, source)
+             VALUES {}",
+            vec![row; rows].join(", ")
+        )
+    })
+});
 
 /// Why a search failed.
 #[derive(Debug, thiserror::Error)]
@@ -492,12 +502,18 @@ fn read(
 }
 
 async fn insert(pool: &SqlitePool, epoch: u64, found: &[Found]) -> Result<(), IndexError> {
-    let rows = serde_json::Value::Array(found.iter().map(row).collect());
-    sqlx::query(INSERT)
-        .bind(signed(epoch))
-        .bind(rows.to_string())
-        .execute(pool)
-        .await?;
+    let mut transaction = pool.begin().await?;
+    let mut left = found;
+    for (rows, sql) in ROWS.into_iter().zip(&*INSERTS) {
+        while let Some((now, later)) = left.split_at_checked(rows) {
+            let statement = now.iter().fold(sqlx::query(sql.as_str()), |statement, found| {
+                bind(statement, epoch, found)
+            });
+            statement.execute(&mut *transaction).await?;
+            left = later;
+        }
+    }
+    transaction.commit().await?;
     Ok(())
 }
 
@@ -517,28 +533,30 @@ struct Facts {
     source: Option<String>,
 }
 
-fn row(found: &Found) -> serde_json::Value {
+type Statement = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
+
+fn bind(statement: Statement, epoch: u64, found: &Found) -> Statement {
     let record = &found.record;
     let facts = facts(&record.event);
-    json!([
-        record.seq,
-        found.segment,
-        found.offset,
-        record.time,
-        record.event.name(),
-        record.event.request().map(|request| request.to_string()),
-        facts.person,
-        facts.vo,
-        facts.vo_id,
-        facts.tool,
-        facts.task,
-        facts.resource,
-        facts.permit.map(i64::from),
-        facts.problem,
-        facts.status,
-        facts.serial,
-        facts.source,
-    ])
+    statement
+        .bind(signed(epoch))
+        .bind(signed(record.seq))
+        .bind(signed(found.segment))
+        .bind(signed(found.offset))
+        .bind(record.time.0)
+        .bind(record.event.name())
+        .bind(record.event.request().map(|request| request.to_string()))
+        .bind(facts.person.map(|person| person.to_string()))
+        .bind(facts.vo)
+        .bind(facts.vo_id)
+        .bind(facts.tool)
+        .bind(facts.task)
+        .bind(facts.resource)
+        .bind(facts.permit)
+        .bind(facts.problem)
+        .bind(facts.status)
+        .bind(facts.serial)
+        .bind(facts.source)
 }
 
 fn facts(event: &Event) -> Facts {

@@ -19,6 +19,11 @@ use crate::record::Event;
 
 /// How long a record that nobody waits for may wait for company.
 const SOON: Duration = Duration::from_millis(20);
+/// How long a record that somebody waits for may wait for the others that asked at the same time as the last ones did.
+///
+/// A sync costs the processor as much as several requests do. Where requests follow each other closely, the writer would
+/// otherwise run for each of them.
+const GATHER: Duration = Duration::from_micros(500);
 /// How often the writer looks around when nothing is written.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -62,8 +67,28 @@ pub(crate) struct Answer {
 struct Queue {
     items: Vec<Item>,
     records: usize,
-    urgent: bool,
+    /// Items that somebody waits for.
+    awaited: usize,
+    /// How many of them the writer takes together, as long as they come soon: as many as it took last time.
+    company: usize,
     stop: bool,
+}
+
+impl Queue {
+    /// Takes everything out. What stays is the wish to stop, and how many came together.
+    fn empty(&mut self) -> Self {
+        let company = if self.awaited > 0 {
+            self.awaited
+        } else {
+            self.company
+        };
+        let left = Self {
+            company,
+            stop: self.stop,
+            ..Self::default()
+        };
+        std::mem::replace(self, left)
+    }
 }
 
 /// What the writer finds when it looks.
@@ -147,13 +172,13 @@ impl Shared {
         if !item.must && queue.records + item.drafts.len() > self.config.queue {
             return Err(AuditError::Full(self.config.queue));
         }
+        queue.awaited += usize::from(urgent);
         let ring = if urgent {
-            !queue.urgent
+            queue.awaited == 1 || queue.awaited == queue.company
         } else {
             queue.items.is_empty()
         };
         queue.records += item.drafts.len();
-        queue.urgent |= urgent;
         queue.items.push(item);
         drop(queue);
         if ring {
@@ -206,7 +231,7 @@ impl Shared {
     pub(crate) fn take(&self) -> Taken {
         let mut queue = held(&self.queue);
         let mut idle = false;
-        while !(queue.urgent || queue.stop || idle) {
+        while !(queue.awaited > 0 || queue.stop || idle) {
             let patience = if queue.items.is_empty() { TICK } else { SOON };
             let (again, timeout) = self
                 .bell
@@ -215,26 +240,29 @@ impl Shared {
             queue = again;
             idle = timeout.timed_out();
         }
-        let stop = queue.stop;
-        let taken = std::mem::take(&mut *queue);
-        queue.stop = stop;
+        // One client alone is never made to wait: then the last company was one.
+        if (1..queue.company).contains(&queue.awaited) {
+            let gathering = |queue: &mut Queue| queue.awaited < queue.company && !queue.stop;
+            (queue, _) = self
+                .bell
+                .wait_timeout_while(queue, GATHER, gathering)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let taken = queue.empty();
         Taken {
             idle: idle && taken.items.is_empty(),
             items: taken.items,
-            stop,
+            stop: taken.stop,
         }
     }
 
     /// Takes what is queued without waiting.
     pub(crate) fn take_now(&self) -> Taken {
-        let mut queue = held(&self.queue);
-        let stop = queue.stop;
-        let taken = std::mem::take(&mut *queue);
-        queue.stop = stop;
+        let taken = held(&self.queue).empty();
         Taken {
             items: taken.items,
             idle: false,
-            stop,
+            stop: taken.stop,
         }
     }
 

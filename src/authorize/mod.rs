@@ -435,7 +435,11 @@ impl Authorize {
                 prepared
             }
         };
-        let context = slice::context(subject, vo_active, now)?;
+        let context = if bucket.has_expressions {
+            slice::context(subject, vo_active, now)?
+        } else {
+            slice::short_context(vo_active)?
+        };
         Ok(ruling::Judge {
             directory,
             standing,

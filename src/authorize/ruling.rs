@@ -52,7 +52,8 @@ pub(super) struct Judge<'a> {
 }
 
 /// What Cedar said.
-struct Answer {
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
     allowed: bool,
     determining: Vec<String>,
     errors: Vec<String>,
@@ -92,6 +93,13 @@ impl Judge<'_> {
     }
 
     fn ask(&self, chain: &[Resource]) -> Answer {
+        if chain.is_empty() && !self.bucket.has_expressions {
+            return self.prepared.plain.get_or_init(|| self.work_out(chain)).clone();
+        }
+        self.work_out(chain)
+    }
+
+    fn work_out(&self, chain: &[Resource]) -> Answer {
         match self.slice(chain) {
             Ok((resource, entities)) => self.evaluate(resource, &entities),
             Err(error) => Answer {

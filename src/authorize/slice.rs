@@ -5,10 +5,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::OnceLock;
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, RestrictedExpression};
 
 use super::bucket::{Bucket, Rule};
+use super::ruling::Answer;
 use super::schema::{TYPES, declared, uid};
 use crate::authenticate::{Source, Subject, Who};
 use crate::clock::Timestamp;
@@ -35,6 +37,9 @@ pub(super) struct Prepared {
     pub(super) membership: Option<MembershipId>,
     /// When the first of the roles ends by itself.
     pub(super) until: Option<Timestamp>,
+    /// Cedar's answer where the request brings nothing of its own: no resource, and no expression that looks at the
+    /// context. Whatever else it depends on is in [`PreparedKey`].
+    pub(super) plain: OnceLock<Answer>,
 }
 
 /// What is prepared for one subject holds only for this.
@@ -87,6 +92,7 @@ impl Prepared {
                 .and_then(|person| directory.membership(level.id, person.id))
                 .map(|m| m.id),
             until,
+            plain: OnceLock::new(),
         })
     }
 
@@ -301,7 +307,16 @@ pub(super) fn is_account(tool: &Tool, kind: &str) -> bool {
     tool.name == crate::vo::OWN_TOOL && kind == "person"
 }
 
-/// The context of a request.
+/// The context of a request that only the shipped policies look at. Reading a time and an address in Cedar costs more
+/// than the decision, and no shipped policy asks for them: one that did would fail, which denies.
+///
+/// # Errors
+/// A sentence when Cedar does not take it.
+pub(super) fn short_context(vo_active: bool) -> Result<Context, String> {
+    Context::from_pairs([("vo_active".into(), flag(vo_active))]).map_err(|e| e.to_string())
+}
+
+/// The context of a request, with all that a VO's own expression may look at.
 ///
 /// # Errors
 /// A sentence when Cedar does not take it.
