@@ -194,6 +194,7 @@ impl World {
         );
         let hosts = Hosts::new(
             [GATEWAY.to_owned()],
+            [8_443, 443],
             directory,
             tools,
             crate::gateway::framing::Limits::default(),

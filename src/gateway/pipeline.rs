@@ -51,6 +51,8 @@ pub(crate) enum Stop {
 pub struct Parts {
     /// The gateway's own host name.
     pub name: String,
+    /// Ports under which clients reach it and the tools' hosts.
+    pub ports: Vec<u16>,
     /// Its origin.
     pub base: String,
     /// Whether answers carry HSTS.
@@ -111,7 +113,13 @@ impl Pipeline {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            hosts: Hosts::new([parts.name], parts.directory.clone(), parts.tools, parts.limits),
+            hosts: Hosts::new(
+                [parts.name],
+                parts.ports,
+                parts.directory.clone(),
+                parts.tools,
+                parts.limits,
+            ),
             answers: Answers::new(parts.base, parts.hsts, parts.pages),
             directory: parts.directory,
             authenticate: parts.authenticate,
@@ -207,6 +215,7 @@ impl Pipeline {
 
     /// Records a stop and turns it into an answer.
     pub(crate) async fn stopped(&self, x: &Exchange, stop: Stop) -> Response<Body> {
+        let rejected = matches!(stop, Stop::Rejected(_));
         let (problem, place) = match stop {
             Stop::Rejected(problem) => {
                 self.audit
@@ -228,7 +237,10 @@ impl Pipeline {
                 (problem, place.map(|place| *place))
             }
         };
-        if problem.kind.status() >= 500 {
+        // What is not served (501) is the client's mistake: refused and counted, no failure of ours.
+        if rejected {
+            tracing::debug!(request.id = %x.id, problem = problem.kind.name(), "request {} was refused: {}", x.id, problem.detail);
+        } else if problem.kind.status() >= 500 {
             tracing::error!(request.id = %x.id, problem = problem.kind.name(), "request {} failed: {}", x.id, problem.detail);
         }
         self.metrics.refusal(problem.kind.name());
