@@ -18,14 +18,14 @@ use super::listener::{ConnectionInfo, Handler};
 use super::strangers::Strangers;
 use crate::alert::Alert;
 use crate::audit::{Audit, Receipt};
-use crate::authenticate::{Authenticate, Subject};
+use crate::authenticate::{Authenticate, Journal, Subject};
 use crate::authorize::{Authorize, Denial, Permit};
 use crate::body::Body;
 use crate::delegate::{Delegate, Plan};
 use crate::forward::{Forward, LocalService};
 use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Entry, Refused, SubjectEntry};
+use crate::record::{Entry, Event, Refused, SubjectEntry};
 use crate::resource::Resources;
 use crate::telemetry::Metrics;
 use crate::tool::{Audience, Place, ToolsHandle};
@@ -182,7 +182,13 @@ impl Pipeline {
     }
 
     async fn subject(&self, x: &Exchange, place: &Place) -> Result<Subject, Stop> {
-        let asked = self.authenticate.subject(&x.head, place, x.source).await;
+        let write = |events: Vec<Event>| self.journal(events).boxed();
+        let journal = Journal {
+            request: x.id,
+            write: &write,
+        };
+        let asked = self.authenticate.subject(&x.head, place, x.source, &journal);
+        let asked = asked.await;
         let subject = asked.map_err(|refusal| {
             let subject = refusal.subject_entry();
             let place = Some(Box::new(place.clone()));
@@ -203,6 +209,18 @@ impl Pipeline {
             })?;
         }
         Ok(subject)
+    }
+
+    /// Takes down which sessions begin and end while somebody is recognised; proxies of what ends are not used again.
+    async fn journal(&self, events: Vec<Event>) -> Result<(), Problem> {
+        for event in &events {
+            if let Event::SessionEnded(ended) = event {
+                let sessions = ended.sessions.iter();
+                sessions.for_each(|session| self.delegate.end_session(*session));
+            }
+        }
+        let written = self.audit.write_all(events).await;
+        written.map(|_| ()).map_err(|error| error.as_problem())
     }
 
     /// Serves one request: runs it, and records every stop before it is answered.
@@ -334,7 +352,7 @@ impl Pipeline {
         tokio::spawn(async move {
             match alert.denied(denied).await {
                 Ok(Some(event)) => {
-                    if let Err(error) = audit.write(crate::record::Event::Alert(event)).await {
+                    if let Err(error) = audit.write(Event::Alert(event)).await {
                         tracing::error!("an alert could not be recorded: {error}");
                     }
                 }
