@@ -53,7 +53,7 @@ use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use crate::tool::{Place, ResourceRef, Task, Tool};
 use crate::vo::{
-    Condition, Directory, DirectoryHandle, OWN_TOOL, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, Vo,
+    Condition, Directory, DirectoryHandle, OWN_TOOL, PersonState, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, Vo,
 };
 
 /// Where owners and parents are looked up.
@@ -451,9 +451,14 @@ impl Authorize {
     }
 
     fn refuse_early(&self, directory: &Directory, kind: Kind, subject: Subject, place: Place) -> Box<Denial> {
+        let active = |person: &crate::vo::Person| {
+            let state = directory.person(person.id).map(|person| person.state);
+            state == Some(PersonState::Active)
+        };
+        let vo_is = kind == Kind::Suspended && subject.as_person().is_none_or(|person| active(person));
         let refusal = Refusal {
             kind,
-            reason: kind.name(),
+            reason: if vo_is { denial::SUSPENDED_VO } else { kind.name() },
             would_allow: &[],
         };
         let problem = denial::problem(&refusal, &subject, &place, &[]);

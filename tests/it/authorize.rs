@@ -359,3 +359,80 @@ fn m9_each_refusal_class_has_its_own_text_and_says_what_to_do_next() {
         );
     }
 }
+
+#[test]
+fn a_suspended_vo_is_shut_at_once_for_its_members_and_opens_again() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    world.segmentation();
+    world.tool("john", "GET", "/jobs", None).expect(200);
+    let shown = world.cli_json("admin", &["vo", "suspend", "imense"]);
+    assert_eq!(shown["state"], "suspended");
+    // The same session, the next request.
+    let refused = world.tool("john", "GET", "/jobs", None).expect(403);
+    assert_eq!(refused.problem(), "suspended");
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        detail.contains("the virtual organisation `imense` is suspended"),
+        "{detail}"
+    );
+    let ran = world.cli("admin", &["role", "create", "imense", "watcher"]);
+    assert_eq!(ran.code, 3, "{}", ran.stdout);
+    // What is not the VO's goes on, and her session lives.
+    world.call("john", "GET", "/api/v1/me", None).expect(200);
+    // Who is not a member learns nothing of it.
+    world
+        .cli("admin", &["vo", "create", "other", "--admin", "admin"])
+        .ok();
+    let ran = world.cli(
+        "admin",
+        &[
+            "user",
+            "add",
+            "other",
+            "paul",
+            "--name",
+            "Paul",
+            "--show-password",
+            "--json",
+        ],
+    );
+    let one_time = ran.ok().json()["one_time_password"].as_str().unwrap().to_owned();
+    world.login("paul", &one_time).ok();
+    for path in ["/imense/segmentation/jobs", "/api/v1/vos/imense"] {
+        let refused = world.call("paul", "GET", path, None).expect(403);
+        assert_eq!(refused.problem(), "not_a_member", "{path}");
+    }
+    let refused = world
+        .call("john", "POST", "/api/v1/vos/imense/resume", None)
+        .expect(403);
+    assert_ne!(refused.problem(), "invalid");
+    let shown = world.cli_json("admin", &["vo", "resume", "imense"]);
+    assert_eq!(shown["state"], "active");
+    world.tool("john", "GET", "/jobs", None).expect(200);
+    let changes: Vec<_> = world
+        .records()
+        .iter()
+        .filter_map(|record| {
+            let change = &record["event"]["change"]["change"];
+            let action = change["action"].as_str().unwrap_or_default();
+            ["vo.suspend", "vo.resume"].contains(&action).then(|| {
+                (
+                    action.to_owned(),
+                    change["before"].clone(),
+                    change["after"].clone(),
+                )
+            })
+        })
+        .collect();
+    let state = |word: &str| serde_json::json!({ "state": word });
+    assert_eq!(
+        changes,
+        [
+            ("vo.suspend".to_owned(), state("active"), state("suspended")),
+            ("vo.resume".to_owned(), state("suspended"), state("active")),
+        ]
+    );
+    let ran = world.cli("admin", &["vo", "suspend", "nowhere"]);
+    assert_ne!(ran.code, 0);
+}
