@@ -10,11 +10,12 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `standing.rs` | what needs no policy: strangers, suspended people, wrong VO, no task |
-//! | `bucket.rs`, `schema.rs`, `condition.rs` | the policies of one task, generated and checked |
+//! | `bucket.rs`, `schema.rs`, `condition.rs`, `attributes.rs` | the policies of one task, generated and checked |
 //! | `slice.rs` | the entities of one request |
 //! | `ruling.rs` | Cedar's answer, and what it means |
 //! | `denial.rs` | the words of a refusal |
 
+mod attributes;
 mod bucket;
 mod condition;
 mod denial;

@@ -436,3 +436,35 @@ fn a_suspended_vo_is_shut_at_once_for_its_members_and_opens_again() {
     let ran = world.cli("admin", &["vo", "suspend", "nowhere"]);
     assert_ne!(ran.code, 0);
 }
+
+#[test]
+fn explain_names_the_owner_to_administrators_and_to_herself_only() {
+    let mut world = World::start();
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("jane", &["scientist"]);
+    world.segmentation();
+    let image = [b"P5\n4 4\n255\n".to_vec(), [10, 10, 200, 200].repeat(4)].concat();
+    let made = world.tool("jane", "POST", "/jobs", Some(&image)).expect(201);
+    let job = made.json()["id"].as_i64().unwrap();
+    let path = format!("/jobs/{job}");
+    let refused = world.tool("john", "GET", &path, None).expect(403).request_id();
+    let own = world.tool("jane", "GET", &path, None).expect(200).request_id();
+    let jane = world.cli_json("jane", &["whoami"])["id"].clone();
+    let explained = |user: &str, id: &str| {
+        let found = world.cli_json(user, &["explain", id]);
+        assert_eq!(found["owner"], jane);
+        let text = world.cli(user, &["explain", id]).ok().stdout;
+        (found["owner_name"]["username"].clone(), text)
+    };
+    let shown = format!("jane (user jane), {}", jane.as_str().unwrap());
+    for (user, id) in [("admin", &refused), ("admin", &own), ("jane", &own)] {
+        let (name, text) = explained(user, id);
+        assert_eq!(name, "jane", "{user}");
+        assert!(text.contains(&shown), "{text}");
+    }
+    let (name, text) = explained("john", &refused);
+    assert_eq!(name, serde_json::Value::Null);
+    assert!(!text.contains("jane"), "{text}");
+}
