@@ -282,9 +282,10 @@ impl Authenticate {
                 .map(|vo| vo.name.clone()),
         );
         context.extend_from_slice(words);
+        let password = password::one_spelling(password);
         self.0
             .blocklist
-            .judge(password, context.iter().map(String::as_str))
+            .judge(password.expose(), context.iter().map(String::as_str))
     }
 
     /// How many password hashes were computed since the start.

@@ -319,6 +319,7 @@ async fn contract(db: &Db) {
     a_cookie_acts_only_for_pages_of_its_own_origin(&World::new(db).await).await;
     a_stale_cookie_is_anonymous_only_where_somebody_could_sign_in(&World::new(db).await).await;
     basic_is_computed_once_a_minute_and_ends_with_a_reset(&World::new(db).await).await;
+    composed_and_decomposed_spellings_sign_in_alike(&World::new(db).await).await;
     a_basic_session_begins_with_a_login_on_record_and_not_without(&World::new(db).await).await;
     sessions_over_the_limit_end_with_a_record(&World::new(db).await).await;
     a_tools_host_gets_a_session_of_its_own(&World::new(db).await).await;
@@ -887,6 +888,35 @@ async fn basic_is_computed_once_a_minute_and_ends_with_a_reset(world: &World) {
     let reset = world.reset().await;
     world.service.forget(&reset.ended.unwrap()).await.unwrap();
     assert_eq!(world.kind(&good, &path).await, Some(Kind::WrongCredential));
+}
+
+async fn composed_and_decomposed_spellings_sign_in_alike(world: &World) {
+    world.settled().await;
+    let (composed, decomposed) = ("caf\u{e9} noir \u{e0} midi", "cafe\u{301} noir a\u{300} midi");
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let subject = world
+        .ask(&bearer(&opened), &own(Audience::AnyPerson))
+        .await
+        .unwrap();
+    world.change(&subject, Some(PHRASE), decomposed).await.unwrap();
+    for spelling in [composed, decomposed] {
+        world.sign_in(spelling, Opening::Token).await;
+        let place = tool_place(Address::Path, true);
+        assert!(world.ask(&basic("john", spelling), &place).await.is_ok());
+    }
+    assert_eq!(
+        world
+            .refused("john", "cafe noir a midi", "192.0.2.1")
+            .await
+            .0
+            .result,
+        "wrong"
+    );
+    let unchanged = world
+        .change(&subject, Some(composed), composed)
+        .await
+        .unwrap_err();
+    assert_eq!(unchanged.kind, Kind::WeakPassword, "the same in another spelling");
 }
 
 async fn a_basic_session_begins_with_a_login_on_record_and_not_without(world: &World) {

@@ -499,3 +499,31 @@ fn an_upgrade_is_refused_and_recorded_and_is_no_failure_of_the_gateway() {
     });
     assert!(counted, "the refusal is not on record");
 }
+
+#[test]
+fn a_fragment_over_http_2_is_in_neither_the_record_nor_what_the_tool_receives() {
+    let world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let tool = PythonTool::start(world.dir.path());
+    wrap(&world, "trusting", &tool.url(), "none");
+    let url = format!("{}/", world.base());
+    let bearer = format!("Authorization: Bearer {}", world.token("john"));
+    for (asked, judged) in [
+        ("/look#fragment", "/look"),
+        ("/look#?secret=1", "/look"),
+        ("/look#/../../other", "/look"),
+        ("/answer/200#/../403", "/answer/200"),
+    ] {
+        let target = format!("/imense/trusting{asked}");
+        let ask = |version| world.curl(&[version, "--request-target", &target, "-H", &bearer, &url]);
+        ask("--http1.1").expect(400);
+        let before = tool.seen().len();
+        let answer = ask("--http2").expect(200);
+        let events = world.events_of(&answer.request_id());
+        let (_, intent) = events.iter().find(|(name, _)| name == "intent").unwrap();
+        assert_eq!(intent["place"]["path"], judged, "{asked}");
+        let seen = tool.seen();
+        assert_eq!(seen.len(), before + 1);
+        assert_eq!(seen[before]["path"], judged, "{asked}");
+    }
+}
