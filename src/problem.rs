@@ -114,7 +114,7 @@ kinds! {
         "The request is larger than this task or this gateway takes.",
         "Send less at once, or ask your VO administrator to raise the task's limit.";
     UnknownHost "unknown_host" 421 "This host is not served here",
-        "The request names a host that is neither the gateway nor one of its tools.",
+        "The request names a host that is neither the gateway nor one of its tools, or a port under which it is not reached.",
         "Check the address; your VO administrator knows the names of the tools.";
     Invalid "invalid" 422 "The request cannot be carried out as it stands",
         "One or more fields have a value that is not accepted.",

@@ -142,6 +142,12 @@ fn transport(section: &mut Table<'_>) -> Transport {
     });
     let folder = section.text("folder").unwrap_or_else(|| "outbox".into());
     let smtp = section.table("smtp").map(smtp);
+    if kind.is_none() && smtp.is_some() && !section.has("transport") {
+        section.flaw(
+            "smtp",
+            "is given, but `alert.transport` is not; accepted: transport = \"smtp\" (by this server) or \"file\"",
+        );
+    }
     match (kind.as_deref(), smtp) {
         (Some("smtp"), None) => {
             section.flaw(
@@ -235,6 +241,19 @@ mod tests {
         );
         let lines: Vec<&str> = flaws.iter().filter_map(|flaw| flaw.split(':').nth(1)).collect();
         assert_eq!(lines, ["2", "3", "4", "6", "7", "8", "9"], "{flaws:#?}");
+    }
+
+    #[test]
+    fn a_server_that_nothing_uses_is_a_flaw() {
+        let server = "[alert.smtp]\nhost = \"mail.example.org\"\n";
+        let (_, flaws) = read(&format!("[alert]\n{server}"));
+        assert_eq!(flaws.len(), 1, "{flaws:?}");
+        assert!(flaws[0].starts_with("countersign.toml:2: `alert.smtp` is given"));
+        assert!(flaws[0].contains("transport = \"smtp\""));
+        for transport in ["smtp", "file"] {
+            let (_, flaws) = read(&format!("[alert]\ntransport = \"{transport}\"\n{server}"));
+            assert_eq!(flaws, Vec::<String>::new());
+        }
     }
 
     #[test]

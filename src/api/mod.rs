@@ -88,6 +88,8 @@ fn entries() -> Vec<Entry> {
         entry::<vo::create::Create>(),
         entry::<vo::list::List>(),
         entry::<vo::show::Show>(),
+        entry::<vo::suspend::Suspend>(),
+        entry::<vo::resume::Resume>(),
         entry::<user::add::Add>(),
         entry::<user::list::List>(),
         entry::<user::find::Find>(),

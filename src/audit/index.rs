@@ -1,19 +1,20 @@
 //! The index over the log: a SQLite file of its own that follows the segments.
 //!
 //! It answers searches and nothing else: no security decision reads it, and it can be deleted at any time. The
-//! records themselves are read from the segments.
+//! records themselves are read from the segments. An outcome names only its request, so its row takes person, place and
+//! resource from the request's intent.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use sqlx::QueryBuilder;
-use sqlx::Sqlite;
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{QueryBuilder, Row, Sqlite};
 use tokio::sync::{Notify, OnceCell, watch};
 
 use super::queue::Shared;
@@ -22,10 +23,10 @@ use super::segment;
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Entry, Event, PlaceEntry, Record};
+use crate::record::{Entry, Event, Record};
 
 /// Version of the table; another one is rebuilt.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// Records that are indexed at once.
 const ROUND: usize = 1_000;
 /// How long new records may wait to be indexed together, unless somebody asks.
@@ -34,6 +35,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 const FRESH: Duration = Duration::from_secs(5);
 /// Most records in one page.
 const PAGE: u32 = 1_000;
+/// Most open requests whose origin is kept in memory; that of the others is looked up in the index.
+const OPEN: usize = 16_384;
+/// Requests that are looked up with one statement.
+const LOOK_UP: usize = 250;
 
 const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS record (
@@ -46,7 +51,7 @@ const CREATE: &str = "
     CREATE INDEX IF NOT EXISTS record_person ON record (person, epoch, seq) WHERE person IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_serial ON record (serial) WHERE serial IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_time ON record (time);
-    PRAGMA user_version = 1;";
+    PRAGMA user_version = 2;";
 
 /// Rows that go into one statement. Few sizes, so that every statement is worded and prepared once.
 const ROWS: [usize; 4] = [256, 32, 4, 1];
@@ -231,6 +236,30 @@ impl Index {
         Ok(records)
     }
 
+    /// The intents of `requests`, as far as the index knows them.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn intents(&self, requests: &[RequestId]) -> Result<BTreeMap<RequestId, Record>, IndexError> {
+        let mut places: Vec<Place> = Vec::new();
+        for requests in requests.chunks(LOOK_UP) {
+            let mut sql = of_requests("SELECT epoch, seq, segment, place", requests);
+            places.extend(
+                sql.build_query_as::<Place>()
+                    .persistent(false)
+                    .fetch_all(self.pool()?)
+                    .await?,
+            );
+        }
+        let records = self.records(places).await?.into_iter();
+        Ok(records
+            .filter_map(|record| match &record.event {
+                Event::Intent(entry) => Some((entry.request, record)),
+                _ => None,
+            })
+            .collect())
+    }
+
     /// Waits until the index has reached the records that are durable now.
     ///
     /// # Errors
@@ -293,6 +322,7 @@ impl Index {
         self.earlier(pool).await?;
         let mut next = self.first_missing(pool).await?;
         let mut reader = None;
+        let mut origins = Origins::default();
         loop {
             self.0.indexed.send_replace(next);
             let limit = *head.borrow_and_update();
@@ -301,7 +331,7 @@ impl Index {
                 let (back, found) = blocking(move || read(reader, &folder, next, limit)).await?;
                 reader = Some(back);
                 next += found.len() as u64;
-                insert(pool, self.0.epoch, &found).await?;
+                insert(pool, self.0.epoch, &found, &mut origins).await?;
                 continue;
             }
             if head.changed().await.is_err() {
@@ -353,6 +383,7 @@ impl Index {
                 .await?;
             let folder = segment::epoch_folder(&self.0.folder, epoch);
             let mut reader = None;
+            let mut origins = Origins::default();
             let mut next = 0;
             while there.is_none() {
                 let folder = folder.clone();
@@ -364,7 +395,7 @@ impl Index {
                 }
                 reader = Some(back);
                 next += found.len() as u64;
-                insert(pool, epoch, &found).await?;
+                insert(pool, epoch, &found, &mut origins).await?;
             }
         }
         Ok(())
@@ -424,6 +455,18 @@ fn select(query: &Query, limit: u32) -> QueryBuilder<Sqlite> {
     }
     sql.push(" ORDER BY epoch DESC, seq DESC LIMIT ")
         .push_bind(i64::from(limit));
+    sql
+}
+
+/// The intents of some requests.
+fn of_requests(columns: &'static str, requests: &[RequestId]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(columns);
+    sql.push(" FROM record WHERE event = 'intent' AND request IN (");
+    let mut ids = sql.separated(", ");
+    for request in requests {
+        ids.push_bind(request.to_string());
+    }
+    sql.push(")");
     sql
 }
 
@@ -501,14 +544,25 @@ fn read(
     Ok((reader, found))
 }
 
-async fn insert(pool: &SqlitePool, epoch: u64, found: &[Found]) -> Result<(), IndexError> {
+async fn insert(
+    pool: &SqlitePool,
+    epoch: u64,
+    found: &[Found],
+    origins: &mut Origins,
+) -> Result<(), IndexError> {
     let mut transaction = pool.begin().await?;
+    let mut facts: Vec<Facts> = found.iter().map(|found| facts(&found.record.event)).collect();
+    origins.complete(&mut transaction, found, &mut facts).await?;
     let mut left = found;
+    let mut facts = facts.into_iter();
     for (rows, sql) in ROWS.into_iter().zip(&*INSERTS) {
         while let Some((now, later)) = left.split_at_checked(rows) {
-            let statement = now.iter().fold(sqlx::query(sql.as_str()), |statement, found| {
-                bind(statement, epoch, found)
-            });
+            let statement = now
+                .iter()
+                .zip(&mut facts)
+                .fold(sqlx::query(sql.as_str()), |statement, (found, facts)| {
+                    bind(statement, epoch, found, facts)
+                });
             statement.execute(&mut *transaction).await?;
             left = later;
         }
@@ -517,15 +571,77 @@ async fn insert(pool: &SqlitePool, epoch: u64, found: &[Found]) -> Result<(), In
     Ok(())
 }
 
+/// Where requests were made that have no outcome yet.
+#[derive(Default)]
+struct Origins(HashMap<RequestId, Origin>);
+
+impl Origins {
+    /// Gives every outcome of a batch the origin of its request.
+    async fn complete(
+        &mut self,
+        connection: &mut SqliteConnection,
+        found: &[Found],
+        facts: &mut [Facts],
+    ) -> Result<(), IndexError> {
+        let mut missing = Vec::new();
+        for (found, facts) in found.iter().zip(facts.iter()) {
+            match &found.record.event {
+                Event::Intent(entry) => drop(self.0.insert(entry.request, facts.origin.clone())),
+                Event::Outcome(outcome) if !self.0.contains_key(&outcome.request) => {
+                    missing.push(outcome.request);
+                }
+                _ => {}
+            }
+        }
+        for requests in missing.chunks(LOOK_UP) {
+            self.look_up(connection, requests).await?;
+        }
+        for (found, facts) in found.iter().zip(facts) {
+            if let Event::Outcome(outcome) = &found.record.event {
+                facts.origin = self.0.remove(&outcome.request).unwrap_or_default();
+            }
+        }
+        if self.0.len() > OPEN {
+            self.0.clear();
+        }
+        Ok(())
+    }
+
+    /// Of requests that began before this index was opened, or that are too many to be kept.
+    async fn look_up(
+        &mut self,
+        connection: &mut SqliteConnection,
+        requests: &[RequestId],
+    ) -> Result<(), IndexError> {
+        let columns = "SELECT request, person, vo, vo_id, tool, task, resource";
+        let rows = of_requests(columns, requests)
+            .build()
+            .persistent(false)
+            .fetch_all(connection)
+            .await?;
+        for row in rows {
+            let text = |column: usize| row.try_get::<Option<String>, _>(column);
+            let Some(request) = text(0)?.and_then(|request| request.parse().ok()) else {
+                continue;
+            };
+            let origin = Origin {
+                person: text(1)?.and_then(|person| person.parse().ok()),
+                vo: text(2)?,
+                vo_id: text(3)?,
+                tool: text(4)?,
+                task: text(5)?,
+                resource: text(6)?,
+            };
+            self.0.insert(request, origin);
+        }
+        Ok(())
+    }
+}
+
 /// What a record is found by.
 #[derive(Default)]
 struct Facts {
-    person: Option<PersonId>,
-    vo: Option<String>,
-    vo_id: Option<String>,
-    tool: Option<String>,
-    task: Option<String>,
-    resource: Option<String>,
+    origin: Origin,
     permit: Option<bool>,
     problem: Option<String>,
     status: Option<u16>,
@@ -533,11 +649,22 @@ struct Facts {
     source: Option<String>,
 }
 
+/// Whom a record concerns, and where.
+#[derive(Clone, Default)]
+struct Origin {
+    person: Option<PersonId>,
+    vo: Option<String>,
+    vo_id: Option<String>,
+    tool: Option<String>,
+    task: Option<String>,
+    resource: Option<String>,
+}
+
 type Statement = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
 
-fn bind(statement: Statement, epoch: u64, found: &Found) -> Statement {
+fn bind(statement: Statement, epoch: u64, found: &Found, facts: Facts) -> Statement {
     let record = &found.record;
-    let facts = facts(&record.event);
+    let origin = facts.origin;
     statement
         .bind(signed(epoch))
         .bind(signed(record.seq))
@@ -546,12 +673,12 @@ fn bind(statement: Statement, epoch: u64, found: &Found) -> Statement {
         .bind(record.time.0)
         .bind(record.event.name())
         .bind(record.event.request().map(|request| request.to_string()))
-        .bind(facts.person.map(|person| person.to_string()))
-        .bind(facts.vo)
-        .bind(facts.vo_id)
-        .bind(facts.tool)
-        .bind(facts.task)
-        .bind(facts.resource)
+        .bind(origin.person.map(|person| person.to_string()))
+        .bind(origin.vo)
+        .bind(origin.vo_id)
+        .bind(origin.tool)
+        .bind(origin.task)
+        .bind(origin.resource)
         .bind(facts.permit)
         .bind(facts.problem)
         .bind(facts.status)
@@ -560,13 +687,14 @@ fn bind(statement: Statement, epoch: u64, found: &Found) -> Statement {
 }
 
 fn facts(event: &Event) -> Facts {
+    let origin = origin(event);
     match event {
-        Event::Intent(entry) => of_entry(entry),
+        Event::Intent(entry) => of_entry(entry, origin),
         Event::Refused(refused) => Facts {
             permit: Some(false),
             problem: Some(refused.problem.clone()),
             status: Some(refused.status),
-            ..of_entry(&refused.entry)
+            ..of_entry(&refused.entry, origin)
         },
         Event::Outcome(outcome) => Facts {
             status: outcome.status,
@@ -580,25 +708,12 @@ fn facts(event: &Event) -> Facts {
             ..Facts::default()
         },
         Event::Login(login) => Facts {
-            person: login.person,
+            origin,
             source: Some(login.source.clone()),
             ..Facts::default()
         },
-        Event::SessionEnded(ended) => Facts {
-            person: Some(ended.person),
-            ..Facts::default()
-        },
-        Event::Change(change) => Facts {
-            person: change.change.person,
-            vo_id: Some(change.change.vo.to_string()),
-            task: Some(change.change.action.clone()),
-            resource: Some(format!("{}/{}", change.change.kind, change.change.target)),
-            ..Facts::default()
-        },
         Event::Mint(mint) => Facts {
-            person: Some(mint.person),
-            vo_id: Some(mint.vo.to_string()),
-            tool: Some(mint.tool.clone()),
+            origin,
             serial: Some(mint.serial.clone()),
             ..Facts::default()
         },
@@ -606,42 +721,16 @@ fn facts(event: &Event) -> Facts {
             serial: trace.found.first().cloned(),
             ..Facts::default()
         },
-        Event::Alert(alert) => Facts {
-            person: Some(alert.person),
-            vo_id: Some(alert.vo.to_string()),
-            tool: alert.tool.clone(),
-            task: Some(alert.task.clone()),
+        _ => Facts {
+            origin,
             ..Facts::default()
         },
-        Event::OwnershipConflict(conflict) => Facts {
-            person: conflict.owner,
-            vo_id: Some(conflict.claimed.vo.to_string()),
-            tool: Some(conflict.claimed.tool.clone()),
-            resource: Some(format!("{}/{}", conflict.claimed.kind, conflict.claimed.id)),
-            ..Facts::default()
-        },
-        _ => Facts::default(),
     }
 }
 
-fn of_entry(entry: &Entry) -> Facts {
-    let PlaceEntry {
-        vo,
-        vo_id,
-        tool,
-        task,
-        ..
-    } = entry.place.clone();
+fn of_entry(entry: &Entry, origin: Origin) -> Facts {
     Facts {
-        person: entry.subject.person,
-        vo,
-        vo_id: vo_id.map(|id| id.to_string()),
-        tool,
-        task,
-        resource: entry
-            .resource
-            .as_ref()
-            .map(|resource| format!("{}/{}", resource.kind, resource.id)),
+        origin,
         permit: entry.decision.as_ref().map(|decision| decision.permit),
         serial: entry
             .delegation
@@ -649,6 +738,62 @@ fn of_entry(entry: &Entry) -> Facts {
             .and_then(|delegation| delegation.serial.clone()),
         source: Some(entry.source.clone()),
         ..Facts::default()
+    }
+}
+
+/// What a record itself says of it; an outcome says nothing ([`Origins`]).
+fn origin(event: &Event) -> Origin {
+    match event {
+        Event::Intent(entry) => origin_of(entry),
+        Event::Refused(refused) => origin_of(&refused.entry),
+        Event::Login(login) => Origin {
+            person: login.person,
+            ..Origin::default()
+        },
+        Event::SessionEnded(ended) => Origin {
+            person: Some(ended.person),
+            ..Origin::default()
+        },
+        Event::Change(change) => Origin {
+            person: change.change.person,
+            vo_id: Some(change.change.vo.to_string()),
+            task: Some(change.change.action.clone()),
+            resource: Some(format!("{}/{}", change.change.kind, change.change.target)),
+            ..Origin::default()
+        },
+        Event::Mint(mint) => Origin {
+            person: Some(mint.person),
+            vo_id: Some(mint.vo.to_string()),
+            tool: Some(mint.tool.clone()),
+            ..Origin::default()
+        },
+        Event::Alert(alert) => Origin {
+            person: Some(alert.person),
+            vo_id: Some(alert.vo.to_string()),
+            tool: alert.tool.clone(),
+            task: Some(alert.task.clone()),
+            ..Origin::default()
+        },
+        Event::OwnershipConflict(conflict) => Origin {
+            person: conflict.owner,
+            vo_id: Some(conflict.claimed.vo.to_string()),
+            tool: Some(conflict.claimed.tool.clone()),
+            resource: Some(format!("{}/{}", conflict.claimed.kind, conflict.claimed.id)),
+            ..Origin::default()
+        },
+        _ => Origin::default(),
+    }
+}
+
+fn origin_of(entry: &Entry) -> Origin {
+    let resource = entry.resource.as_ref();
+    Origin {
+        person: entry.subject.person,
+        vo: entry.place.vo.clone(),
+        vo_id: entry.place.vo_id.map(|id| id.to_string()),
+        tool: entry.place.tool.clone(),
+        task: entry.place.task.clone(),
+        resource: resource.map(|resource| format!("{}/{}", resource.kind, resource.id)),
     }
 }
 

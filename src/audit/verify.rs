@@ -9,7 +9,7 @@
 //! moment is told ([`Earlier::damage`]), anything that was changed later is an error.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 
@@ -42,6 +42,9 @@ pub struct Report {
     pub torn_bytes: u64,
     /// Records that were written but never acknowledged, and do not count.
     pub void: Vec<Void>,
+    /// Whether a gateway was writing to the log meanwhile. What lies beyond its last whole record is then a batch that is
+    /// being written, of which nothing is said.
+    pub live: bool,
 }
 
 /// An epoch that ended.
@@ -114,6 +117,14 @@ pub enum VerifyError {
     /// A checkpoint is not one of this log.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The newest checkpoint, in a file of its own, cannot be read.
+    #[error("`{}` was changed: {source}", path.display())]
+    Newest {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: CheckpointError,
+    },
     /// A checkpoint's root is not what the records give.
     #[error(
         "the first {size} records are not those that were signed: a record between {after} and {size} was changed"
@@ -262,6 +273,8 @@ struct Run<'a> {
     signed: Signed,
     begun: Begun,
     report: Report,
+    /// Records under the newest checkpoint when verification began: all of these were durable before.
+    durable: u64,
 }
 
 /// The folder's own checkpoints, as they were when it was begun to be verified: the gateway may write more meanwhile.
@@ -294,12 +307,15 @@ impl<'a> Run<'a> {
             signed,
             begun: Begun::default(),
             report: Report::default(),
+            durable: 0,
         }
     }
 
     fn epoch(&mut self) -> Result<Report, VerifyError> {
         // What they cover was durable before they were signed, so it is in the segments that are listed next.
-        self.signed.newest = super::read::newest_checkpoint(self.folder);
+        self.report.live = is_written_to(self.folder);
+        self.signed.newest = self.newest()?;
+        self.durable = self.signed.newest.as_ref().map_or(0, |newest| newest.size);
         self.signed.reader = self
             .own_checkpoints()
             .map_err(|source| file_error(self.folder, source))?;
@@ -317,6 +333,22 @@ impl<'a> Run<'a> {
         }
         self.finish()?;
         Ok(std::mem::take(&mut self.report))
+    }
+
+    /// The checkpoint in a file of its own. SECURITY: one that cannot be read is not as good as none: it was changed.
+    fn newest(&self) -> Result<Option<Checkpoint>, VerifyError> {
+        let path = self.folder.join("checkpoint");
+        match std::fs::read(&path) {
+            Ok(note) => {
+                let note = String::from_utf8(note).map_err(|_| CheckpointError::Malformed);
+                let newest = note.and_then(|note| Checkpoint::parse(&note));
+                newest
+                    .map(Some)
+                    .map_err(|source| VerifyError::Newest { path, source })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(file_error(&path, source)),
+        }
     }
 
     fn own_checkpoints(&self) -> io::Result<Option<BufReader<Take<File>>>> {
@@ -393,6 +425,11 @@ impl<'a> Run<'a> {
         last: bool,
     ) -> Result<(), VerifyError> {
         let seq = self.edge.size();
+        if last && seq >= self.durable && (self.report.live || is_written_to(self.folder)) {
+            // A batch that is being written looks like one that broke off, or like one with a hole before it.
+            self.report.live = true;
+            return Ok(());
+        }
         let rest = segment::rest(path, offset).map_err(|source| file_error(path, source))?;
         if last {
             if rest.batch > batch {
@@ -505,6 +542,15 @@ impl<'a> Run<'a> {
             });
         }
         Err(VerifyError::Cut { size, records })
+    }
+}
+
+/// Whether a gateway holds the log.
+fn is_written_to(folder: &Path) -> bool {
+    // Shared, so that two verifications never take each other for a gateway.
+    match File::open(folder.join("lock")).map(|lock| lock.try_lock_shared()) {
+        Ok(Err(TryLockError::WouldBlock)) => true,
+        Ok(_) | Err(_) => false,
     }
 }
 

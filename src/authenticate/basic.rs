@@ -1,25 +1,38 @@
 //! HTTP Basic: the account's password with every request, where a tool allows it. It is verified once and then known
 //! for a minute by a keyed hash that dies with the process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use futures_util::future::BoxFuture;
 use moka::sync::Cache;
 
 use super::subject::{Session, SessionKind, Source};
 use super::{Authenticate, login, store};
-use crate::id::{Random, RandomError, SessionId, random_bytes};
+use crate::id::{Random, RandomError, RequestId, SessionId, random_bytes};
 use crate::problem::{AsProblem, Kind, Problem};
+use crate::record::{Event, Login};
 use crate::secret::Secret;
+use crate::store::StoreError;
 use crate::vo::Person;
-use std::sync::Arc;
 
 const KEPT_AT_MOST: u64 = 10_000;
+
+/// Takes down what begins and ends while somebody is recognised; nothing of it takes effect before it is written.
+pub struct Journal<'a> {
+    /// The request that is recognised.
+    pub request: RequestId,
+    /// Writes events, durable when it returns.
+    pub write: &'a (dyn Fn(Vec<Event>) -> BoxFuture<'a, Result<(), Problem>> + Send + Sync),
+}
 
 /// Passwords that were right a moment ago.
 pub(super) struct Kept {
     key: hmac::Key,
     cache: Cache<[u8; 32], (SessionId, Duration)>,
+    // INVARIANT: held while a Basic session begins, so that a person's first requests at once make one and not several.
+    beginning: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Kept {
@@ -34,6 +47,7 @@ impl Kept {
         Ok(Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, key.expose()),
             cache: Cache::new(KEPT_AT_MOST),
+            beginning: tokio::sync::Mutex::default(),
         })
     }
 
@@ -74,6 +88,7 @@ impl Authenticate {
         username: &str,
         password: &Secret<String>,
         source: Source,
+        journal: &Journal<'_>,
     ) -> Result<Arc<Session>, BasicRefused> {
         let tag = self.0.basic.tag(username, password);
         let mono = self.0.ids.clock().monotonic();
@@ -95,29 +110,34 @@ impl Authenticate {
                 attempted: checked.attempted,
             });
         };
-        let session = self.basic_session(&person, checked.version).await?;
+        let session = self
+            .basic_session(&person, checked.version, source, journal)
+            .await?;
         let until = mono.saturating_add(self.0.config.basic_kept);
         self.0.basic.cache.insert(tag, (session.id, until));
         Ok(session)
     }
 
-    async fn basic_session(&self, person: &Person, version: i64) -> Result<Arc<Session>, Problem> {
-        let alive = |session: &Arc<Session>| session.kind == SessionKind::Basic;
-        if let Some((session, _)) = self
-            .sessions_of(person.id)
-            .into_iter()
-            .find(|(session, _)| alive(session))
-        {
-            // The password was judged against the store a moment ago; a session that outlived a change was ended by it.
+    async fn basic_session(
+        &self,
+        person: &Person,
+        version: i64,
+        source: Source,
+        journal: &Journal<'_>,
+    ) -> Result<Arc<Session>, Problem> {
+        // The password was judged against the store a moment ago; a session that outlived a change was ended by it.
+        if let Some(session) = self.basic_session_of(person) {
             return Ok(session);
         }
+        let _beginning = self.0.basic.beginning.lock().await;
+        if let Some(session) = self.basic_session_of(person) {
+            return Ok(session);
+        }
+        let problem = |error: StoreError| error.as_problem();
         let now = self.now();
+        let id = self.0.ids.next();
         let session = Session {
-            id: self
-                .0
-                .ids
-                .next()
-                .map_err(|_| Problem::new(Kind::Internal, "no random bytes can be had"))?,
+            id: id.map_err(|_| Problem::new(Kind::Internal, "no random bytes can be had"))?,
             person: person.id,
             kind: SessionKind::Basic,
             created: now,
@@ -126,38 +146,59 @@ impl Authenticate {
             acr: login::ACR_PASSWORD.into(),
             must_change: false,
         };
-        let _changing = self.0.changing.lock().await;
-        if let Some((session, _)) = self
-            .sessions_of(person.id)
-            .into_iter()
-            .find(|(session, _)| alive(session))
-        {
-            return Ok(session);
-        }
-        let mut tx = self
-            .0
-            .db
-            .begin_write()
+        let login = Login {
+            request: journal.request,
+            person: Some(person.id),
+            card: Some(person.card),
+            session: Some(session.id),
+            methods: session.methods.clone(),
+            result: "ok".into(),
+            count: self.logins(person.id).await.map_err(problem)?.logins + 1,
+            source: source.network(),
+        };
+        // INVARIANT: the login is on record before its session is worth anything.
+        (journal.write)(vec![Event::Login(login)]).await?;
+        let session = Arc::new(session);
+        if !self
+            .write_basic(&session, person, version)
             .await
-            .map_err(|error| error.as_problem())?;
-        let written = async {
-            // SECURITY: a password that was changed since it was judged begins nothing.
-            if !store::is_unchanged(&mut tx, person.id, version).await? {
-                return Ok(false);
-            }
-            store::insert_session(&mut tx, &session, person.home, None).await?;
-            store::count_login(&mut tx, person.id, person.home, now).await?;
-            tx.commit().await.map(|()| true)
-        }
-        .await
-        .map_err(|error: crate::store::StoreError| error.as_problem())?;
-        if !written {
+            .map_err(problem)?
+        {
             return Err(login::wrong());
         }
-        let session = Arc::new(session);
-        self.0
-            .sessions
-            .insert(super::session::Live::new(Arc::clone(&session), None, now));
+        if let Some(ended) = self.surplus(&session, journal.request) {
+            (journal.write)(vec![Event::SessionEnded(ended.clone())]).await?;
+            self.end(&ended).await.map_err(problem)?;
+        }
         Ok(session)
+    }
+
+    fn basic_session_of(&self, person: &Person) -> Option<Arc<Session>> {
+        let mut alive = self
+            .sessions_of(person.id)
+            .into_iter()
+            .map(|(session, _)| session);
+        alive.find(|session| session.kind == SessionKind::Basic)
+    }
+
+    /// Begins the session; false when the password was changed since it was judged.
+    async fn write_basic(
+        &self,
+        session: &Arc<Session>,
+        person: &Person,
+        version: i64,
+    ) -> Result<bool, StoreError> {
+        let _changing = self.0.changing.lock().await;
+        let mut tx = self.0.db.begin_write().await?;
+        // SECURITY: a password that was changed since it was judged begins nothing.
+        if !store::is_unchanged(&mut tx, person.id, version).await? {
+            return Ok(false);
+        }
+        store::insert_session(&mut tx, session, person.home, None).await?;
+        store::count_login(&mut tx, person.id, person.home, session.created).await?;
+        tx.commit().await?;
+        let live = super::session::Live::new(Arc::clone(session), None, session.created);
+        self.0.sessions.insert(live);
+        Ok(true)
     }
 }

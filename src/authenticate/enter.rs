@@ -160,7 +160,7 @@ impl Authenticate {
             .ok_or_else(refused)?;
         let directory = self.0.directory.load();
         let person = directory.person(parent.person).ok_or_else(refused)?;
-        let prepared = self.prepare_child(&parent, person.home, host)?;
+        let prepared = self.prepare_child(&parent, person.home, host, request)?;
         Ok(Entered {
             login: Login {
                 request,
@@ -182,6 +182,7 @@ impl Authenticate {
         parent: &Arc<Session>,
         home: crate::id::VoId,
         host: &str,
+        request: RequestId,
     ) -> Result<Prepared, Problem> {
         let (token, hash) = fresh(&**self.0.ids.random(), "").map_err(|_| no_random())?;
         let session = Session {
@@ -198,6 +199,7 @@ impl Authenticate {
             must_change: parent.must_change,
         };
         Ok(Prepared {
+            request,
             session,
             home,
             token,

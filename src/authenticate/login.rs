@@ -10,7 +10,7 @@ use super::{Authenticate, AuthenticateError};
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId, SessionId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Hash, Login};
+use crate::record::{Hash, Login, SessionEnded};
 use crate::secret::Secret;
 use crate::store::StoreError;
 use crate::vo::{Person, PersonState};
@@ -57,6 +57,7 @@ pub struct SignedIn {
 /// A session that has not begun: its token is worth nothing until [`Authenticate::begin`].
 #[derive(Debug)]
 pub struct Prepared {
+    pub(super) request: RequestId,
     pub(super) session: Session,
     pub(super) home: VoId,
     pub(super) token: Secret<String>,
@@ -84,6 +85,8 @@ pub struct Opened {
     pub session: Arc<Session>,
     /// Its token: shown once, to the client.
     pub token: Secret<String>,
+    /// The oldest sessions of the same person, which are too many now. Record it, then call [`Authenticate::end`].
+    pub surplus: Option<SessionEnded>,
 }
 
 /// What looking at a name and a password gave.
@@ -179,9 +182,7 @@ impl Authenticate {
             one_time: *one_time,
             rehashed,
         };
-        let prepared = self
-            .prepare(person, asked.opening, *one_time, ground)
-            .map_err(problem)?;
+        let prepared = self.prepare(person, &asked, *one_time, ground).map_err(problem)?;
         login.session = Some(prepared.session.id);
         login.count = self
             .logins(person.id)
@@ -198,17 +199,18 @@ impl Authenticate {
     fn prepare(
         &self,
         person: &Person,
-        opening: Opening,
+        asked: &SignIn<'_>,
         must_change: bool,
         ground: Ground,
     ) -> Result<Prepared, AuthenticateError> {
-        let (kind, lifetime, prefix) = match opening {
+        let (kind, lifetime, prefix) = match asked.opening {
             Opening::Browser => (SessionKind::Browser, self.0.config.browser_lifetime, ""),
             Opening::Token => (SessionKind::Token, self.0.config.token_lifetime, TOKEN_PREFIX),
         };
         let now = self.now();
         let (token, hash) = fresh(&**self.0.ids.random(), prefix)?;
         Ok(Prepared {
+            request: asked.request,
             session: Session {
                 id: self.0.ids.next()?,
                 person: person.id,
@@ -241,15 +243,22 @@ impl Authenticate {
         }
         let session = Arc::new(prepared.session);
         let live = Live::new(Arc::clone(&session), Some(prepared.hash), session.created);
-        let surplus = self.0.sessions.insert(live);
-        if !surplus.is_empty() {
-            self.end_surplus(&surplus)
-                .await
-                .map_err(|error| error.as_problem())?;
-        }
+        self.0.sessions.insert(live);
         Ok(Opened {
+            surplus: self.surplus(&session, prepared.request),
             session,
             token: prepared.token,
+        })
+    }
+
+    /// What has to end because `session` began.
+    pub(super) fn surplus(&self, session: &Session, request: RequestId) -> Option<SessionEnded> {
+        let sessions = self.0.sessions.surplus(session.person, session.id);
+        (!sessions.is_empty()).then(|| SessionEnded {
+            request: Some(request),
+            person: session.person,
+            sessions,
+            reason: "surplus".into(),
         })
     }
 
@@ -284,19 +293,6 @@ impl Authenticate {
         }
         tx.commit().await?;
         Ok(true)
-    }
-
-    async fn end_surplus(&self, surplus: &[SessionId]) -> Result<(), StoreError> {
-        let now = self.now();
-        let mut tx = self.0.db.begin_write().await?;
-        for id in surplus {
-            store::end_session(&mut tx, *id, "surplus", now).await?;
-        }
-        tx.commit().await?;
-        for id in surplus {
-            self.0.sessions.remove(&self.0.sessions.family(*id));
-        }
-        Ok(())
     }
 
     /// Looks at a name and a password: throttle, one computation, the same for everybody.

@@ -10,7 +10,7 @@
 //!
 //! This module never writes to the audit log. What begins, ends or changes is handed to the caller as
 //! [`Login`](crate::record::Login), [`SessionEnded`] or [`Change`](crate::record::Change) **before** it takes effect
-//! ([`Prepared`], [`Authenticate::ending`], `&mut Tx`), so that the record can lead.
+//! ([`Prepared`], [`Authenticate::ending`], [`Journal`], `&mut Tx`), so that the record can lead.
 
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ mod subject;
 mod tests;
 mod throttle;
 
+pub use basic::Journal;
 pub use change::{NewPassword, OneTime, PasswordChange, Reset};
 pub use config::{Config, Cost};
 pub use credential::{
@@ -281,9 +282,10 @@ impl Authenticate {
                 .map(|vo| vo.name.clone()),
         );
         context.extend_from_slice(words);
+        let password = password::one_spelling(password);
         self.0
             .blocklist
-            .judge(password, context.iter().map(String::as_str))
+            .judge(password.expose(), context.iter().map(String::as_str))
     }
 
     /// How many password hashes were computed since the start.

@@ -1,4 +1,6 @@
 //! Argon2id password hashes: one computation per attempt, a bounded number at once, off the async threads.
+//!
+//! What is hashed is the password in one spelling ([`one_spelling`]), whatever keyboard or system it was typed on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, Version};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
+use unicode_normalization::UnicodeNormalization;
 
 use super::config::{Config, Cost};
 use crate::id::{Random, RandomError, random_bytes};
@@ -21,6 +24,25 @@ pub(super) const MAX_BYTES: usize = 1_024;
 const UNAMBIGUOUS: &[u8] = b"abcdefghjkmnpqrstuvwxyzACDEFGHJKLMNPQRTUVWXYZ2346789";
 /// Length of a one-time password: 20 characters of 52 are 114 bits.
 const ONE_TIME_LENGTH: usize = 20;
+
+/// A password in the one spelling of RFC 8265 section 4.2.2 (OpaqueString): every space is the ASCII space, and the
+/// whole is in Unicode normalization form C, so that an accented letter is the same as a letter with its accent after it.
+/// Nothing else is changed: case, width and what looks alike stay apart. (SP 800-63B-4 section 3.1.1.2 names the forms KC
+/// and KD, which take such characters for one another; the RFC keeps them apart.)
+pub(super) fn one_spelling(password: &str) -> Secret<String> {
+    // Room for the longest form from the start, so that no piece of it is left behind by growing.
+    let mut spelt = String::with_capacity(password.len().saturating_mul(3));
+    spelt.extend(password.chars().map(plain_space).nfc());
+    Secret::new(spelt)
+}
+
+/// The ASCII space for any other (general category `Zs`).
+const fn plain_space(c: char) -> char {
+    match c {
+        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => ' ',
+        other => other,
+    }
+}
 
 /// Why no hash was computed.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +128,7 @@ impl Hasher {
     /// # Errors
     /// [`HashError`].
     pub(super) async fn hash(&self, password: &Secret<String>) -> Result<String, HashError> {
-        let (argon2, password) = (self.argon2.clone(), password.clone());
+        let (argon2, password) = (self.argon2.clone(), one_spelling(password.expose()));
         let salt = random_bytes::<16>(&*self.random)?;
         self.in_turn(move || {
             let hash: argon2::password_hash::phc::PasswordHash = argon2
@@ -129,7 +151,7 @@ impl Hasher {
     ) -> Result<Verdict, HashError> {
         let known = stored.is_some();
         let stored = stored.unwrap_or(&self.dummy).to_owned();
-        let (argon2, password, cost) = (self.argon2.clone(), password.clone(), self.cost);
+        let (argon2, password, cost) = (self.argon2.clone(), one_spelling(password.expose()), self.cost);
         self.in_turn(move || {
             let hash = PasswordHash::new(&stored).map_err(|_| HashError::Unusable)?;
             // SECURITY: the crate compares in constant time; `known` keeps the dummy from ever being right.
@@ -260,6 +282,44 @@ mod tests {
         let before = hasher.computed().get();
         assert!(!hasher.verify(&secret("whatever"), None).await.unwrap().right);
         assert_eq!(hasher.computed().get(), before + 1);
+    }
+
+    #[tokio::test]
+    async fn every_spelling_of_the_same_characters_is_the_same_password() {
+        let hasher = hasher(64);
+        let right = async |set: &str, given: &str| {
+            let stored = hasher.hash(&secret(set)).await.unwrap();
+            hasher.verify(&secret(given), Some(&stored)).await.unwrap().right
+        };
+        let (composed, decomposed) = (
+            "caf\u{e9} \u{ac00} \u{c5}ngstr\u{f6}m",
+            "cafe\u{301} \u{1100}\u{1161} A\u{30a}ngstro\u{308}m",
+        );
+        assert!(right(composed, decomposed).await && right(decomposed, composed).await);
+        // The Angstrom sign is the letter; a space of another width is a space.
+        assert!(right("\u{212b}ngstrom", "\u{c5}ngstrom").await);
+        assert!(right("one\u{a0}two\u{3000}three", "one two three").await);
+        for (set, other) in [
+            ("Caf\u{e9}", "caf\u{e9}"),
+            ("\u{ff41}", "a"),
+            ("\u{fb01}", "fi"),
+            ("cafe", "caf\u{e9}"),
+        ] {
+            assert!(!right(set, other).await, "{set} {other}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn one_spelling_of_one_spelling_changes_nothing_and_plain_text_stays(text in "\\PC{0,40}") {
+            let once = one_spelling(&text);
+            let twice = one_spelling(once.expose());
+            proptest::prop_assert_eq!(twice.expose(), once.expose());
+            proptest::prop_assert!(once.expose().len() <= text.len() * 3);
+            if text.is_ascii() {
+                proptest::prop_assert_eq!(once.expose(), &text);
+            }
+        }
     }
 
     #[tokio::test]

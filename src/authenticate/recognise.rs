@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::{Method, header};
 
 use super::Authenticate;
+use super::basic::Journal;
 use super::credential::{self, Credential, CredentialError, Initiator};
 use super::subject::{Session, SessionKind, Source, Subject};
 use crate::problem::{Kind, Problem};
@@ -87,6 +88,7 @@ impl Authenticate {
     /// - The gateway's host takes its browser cookie or a bearer token; a tool's host takes the cookie of exactly that
     ///   host, a bearer token, or HTTP Basic where the tool allows it.
     /// - `Authorization` in one of our schemes goes before a cookie; in a foreign scheme it is not a credential.
+    /// - The first use of HTTP Basic begins a session, which `journal` takes down.
     /// - A cookie that no session has (any more) counts as anonymous where a browser opens a page and on the pages for
     ///   everyone, so that the login page can be reached; elsewhere it is refused.
     ///
@@ -98,6 +100,7 @@ impl Authenticate {
         head: &Parts,
         place: &Place,
         source: Source,
+        journal: &Journal<'_>,
     ) -> Result<Subject, Box<Refusal>> {
         let cookie = match place.address {
             Address::Path => None,
@@ -111,7 +114,8 @@ impl Authenticate {
             None => Subject::anonymous(source),
             Some(Credential::Bearer(token)) => self.bearer(&token, source)?,
             Some(Credential::Basic { username, password }) => {
-                self.by_basic((&username, &password), head, place, source).await?
+                let given = (&*username, &password);
+                self.by_basic(given, head, place, source, journal).await?
             }
             Some(Credential::Cookie(token)) => self.by_cookie(&token, head, place, source)?,
         };
@@ -141,6 +145,7 @@ impl Authenticate {
         head: &Parts,
         place: &Place,
         source: Source,
+        journal: &Journal<'_>,
     ) -> Result<Subject, Box<Refusal>> {
         // SECURITY: never for console or API, and only where the manifest says so.
         let allowed = place.address != Address::Gateway && place.tool.as_ref().is_some_and(|tool| tool.basic);
@@ -162,7 +167,10 @@ impl Authenticate {
                 methods: vec!["pwd".into()],
             })
         };
-        let session = self.basic(username, password, source).await.map_err(refused)?;
+        let session = self
+            .basic(username, password, source, journal)
+            .await
+            .map_err(refused)?;
         self.person_of(session, source)
             .ok_or_else(|| Refusal::stranger(super::login::wrong()))
     }

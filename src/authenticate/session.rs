@@ -124,11 +124,15 @@ impl Sessions {
         now.since(live.seen()) >= limit
     }
 
-    /// Adds a session. Gives the oldest ones of the same person that have to go for it.
-    pub(super) fn insert(&self, live: Live) -> Vec<SessionId> {
+    /// Adds a session.
+    pub(super) fn insert(&self, live: Live) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let (id, person) = (live.session.id, live.session.person);
         table.insert(Arc::new(live));
+    }
+
+    /// The oldest sessions of a person that have to go, with their children, because `id` is one too many.
+    pub(super) fn surplus(&self, person: PersonId, id: SessionId) -> Vec<SessionId> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         let own = table
             .by_person
             .get(&person)
@@ -136,9 +140,22 @@ impl Sessions {
             .unwrap_or_default();
         let surplus = own.len().saturating_sub(self.per_person);
         // Ids sort by the time at which they were made.
-        let mut oldest: Vec<SessionId> = own.iter().copied().filter(|other| *other != id).collect();
+        let parent = table.by_id.get(&id).and_then(|live| match &live.session.kind {
+            SessionKind::Child { parent, .. } => Some(*parent),
+            _ => None,
+        });
+        let stays = |other: &SessionId| *other == id || Some(*other) == parent;
+        let mut oldest: Vec<SessionId> = own.iter().copied().filter(|other| !stays(other)).collect();
         oldest.sort_unstable();
         oldest.truncate(surplus);
+        let children: Vec<SessionId> = oldest
+            .iter()
+            .filter_map(|gone| table.children.get(gone))
+            .flatten()
+            .copied()
+            .filter(|child| !oldest.contains(child))
+            .collect();
+        oldest.extend(children);
         oldest
     }
 
@@ -368,10 +385,29 @@ mod tests {
             ..Config::default()
         };
         let sessions = Sessions::new(&config);
-        assert!(sessions.insert(live(1, 1, SessionKind::Token)).is_empty());
-        assert!(sessions.insert(live(2, 1, SessionKind::Token)).is_empty());
-        assert!(sessions.insert(live(3, 2, SessionKind::Token)).is_empty());
-        assert_eq!(sessions.insert(live(4, 1, SessionKind::Token)), [sid(1)]);
+        let person = PersonId::from(uuid::Uuid::from_u128(1));
+        for n in [1, 2] {
+            sessions.insert(live(n, 1, SessionKind::Token));
+            assert!(sessions.surplus(person, sid(n)).is_empty());
+        }
+        sessions.insert(live(3, 2, SessionKind::Token));
+        sessions.insert(live(4, 1, SessionKind::Token));
+        assert_eq!(sessions.surplus(person, sid(4)), [sid(1)]);
+    }
+
+    #[test]
+    fn what_goes_for_a_new_session_takes_its_children_along_and_is_never_its_parent() {
+        let config = Config {
+            sessions_per_person: 3,
+            ..Config::default()
+        };
+        let sessions = Sessions::new(&config);
+        let person = PersonId::from(uuid::Uuid::from_u128(1));
+        sessions.insert(live(1, 1, SessionKind::Browser));
+        sessions.insert(live(2, 1, SessionKind::Browser));
+        sessions.insert(child(3, 2));
+        sessions.insert(child(4, 1));
+        assert_eq!(sessions.surplus(person, sid(4)), [sid(2), sid(3)]);
     }
 
     #[test]

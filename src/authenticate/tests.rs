@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::request::Parts;
 
 use super::*;
 use crate::clock::{Clock, HandClock};
 use crate::id::{SystemSource, VoId};
-use crate::record::{Hash, Login};
+use crate::record::{Event, Hash, Login};
 use crate::secret::Secret;
 use crate::tool::{Address, Audience, Found, Kind as TaskKind, Place, Target, Task, Tool, ToolTarget};
 use crate::vo::{Directory, Membership, Person, PersonState, Rows, Vo, VoState};
@@ -192,7 +193,23 @@ impl World {
     }
 
     async fn ask(&self, head: &Parts, place: &Place) -> Result<Subject, Box<Refusal>> {
-        self.service.subject(head, place, from("192.0.2.1")).await
+        self.ask_noting(head, place).await.0
+    }
+
+    /// The same, with what is to be recorded.
+    async fn ask_noting(&self, head: &Parts, place: &Place) -> (Result<Subject, Box<Refusal>>, Vec<Event>) {
+        let noted = std::sync::Mutex::new(Vec::new());
+        let write = |events: Vec<Event>| {
+            noted.lock().unwrap().extend(events);
+            std::future::ready(Ok(())).boxed()
+        };
+        let journal = Journal {
+            request: request(),
+            write: &write,
+        };
+        let subject = self.service.subject(head, place, from("192.0.2.1"), &journal);
+        let subject = subject.await;
+        (subject, noted.into_inner().unwrap())
     }
 
     async fn kind(&self, head: &Parts, place: &Place) -> Option<Kind> {
@@ -200,6 +217,14 @@ impl World {
             .await
             .err()
             .map(|refusal| refusal.problem.kind)
+    }
+}
+
+/// Of requests that begin no session.
+fn unrecorded() -> Journal<'static> {
+    Journal {
+        request: request(),
+        write: &|events| panic!("{events:?}"),
     }
 }
 
@@ -294,6 +319,9 @@ async fn contract(db: &Db) {
     a_cookie_acts_only_for_pages_of_its_own_origin(&World::new(db).await).await;
     a_stale_cookie_is_anonymous_only_where_somebody_could_sign_in(&World::new(db).await).await;
     basic_is_computed_once_a_minute_and_ends_with_a_reset(&World::new(db).await).await;
+    composed_and_decomposed_spellings_sign_in_alike(&World::new(db).await).await;
+    a_basic_session_begins_with_a_login_on_record_and_not_without(&World::new(db).await).await;
+    sessions_over_the_limit_end_with_a_record(&World::new(db).await).await;
     a_tools_host_gets_a_session_of_its_own(&World::new(db).await).await;
     a_code_is_good_once_for_one_host_and_browser(&World::new(db).await).await;
     suspension_and_the_end_of_an_account_are_seen_at_once(&World::new(db).await).await;
@@ -558,19 +586,37 @@ async fn sessions_survive_a_restart_and_logout_ends_them(world: &World) {
     let cookie = with_cookie("GET", &opened, &[]);
     let again = world.restarted(world.config.clone()).await;
     let place = own(Audience::AnyPerson);
-    assert!(again.subject(&cookie, &place, Source::Local).await.is_ok());
+    assert!(
+        again
+            .subject(&cookie, &place, Source::Local, &unrecorded())
+            .await
+            .is_ok()
+    );
     let ending = again
         .ending(opened.session.id, "logout", Some(request()))
         .unwrap();
     assert!(
-        again.subject(&cookie, &place, Source::Local).await.is_ok(),
+        again
+            .subject(&cookie, &place, Source::Local, &unrecorded())
+            .await
+            .is_ok(),
         "naming it ends nothing"
     );
     again.end(&ending).await.unwrap();
-    assert!(again.subject(&cookie, &place, Source::Local).await.is_err());
+    assert!(
+        again
+            .subject(&cookie, &place, Source::Local, &unrecorded())
+            .await
+            .is_err()
+    );
     assert!(again.session(opened.session.id).is_none());
     let third = world.restarted(world.config.clone()).await;
-    assert!(third.subject(&cookie, &place, Source::Local).await.is_err());
+    assert!(
+        third
+            .subject(&cookie, &place, Source::Local, &unrecorded())
+            .await
+            .is_err()
+    );
 }
 
 async fn a_session_ended_by_another_node_is_forgotten_at_the_next_refresh(world: &World) {
@@ -581,20 +627,20 @@ async fn a_session_ended_by_another_node_is_forgotten_at_the_next_refresh(world:
     world.service.end(&ending).await.unwrap();
     let place = own(Audience::AnyPerson);
     assert!(
-        node.subject(&bearer(&opened), &place, Source::Local)
+        node.subject(&bearer(&opened), &place, Source::Local, &unrecorded())
             .await
             .is_ok()
     );
     node.refresh().await.unwrap();
     assert!(
-        node.subject(&bearer(&opened), &place, Source::Local)
+        node.subject(&bearer(&opened), &place, Source::Local, &unrecorded())
             .await
             .is_err()
     );
     let elsewhere = world.sign_in(PHRASE, Opening::Token).await;
     node.refresh().await.unwrap();
     assert!(
-        node.subject(&bearer(&elsewhere), &place, Source::Local)
+        node.subject(&bearer(&elsewhere), &place, Source::Local, &unrecorded())
             .await
             .is_ok()
     );
@@ -844,6 +890,90 @@ async fn basic_is_computed_once_a_minute_and_ends_with_a_reset(world: &World) {
     assert_eq!(world.kind(&good, &path).await, Some(Kind::WrongCredential));
 }
 
+async fn composed_and_decomposed_spellings_sign_in_alike(world: &World) {
+    world.settled().await;
+    let (composed, decomposed) = ("caf\u{e9} noir \u{e0} midi", "cafe\u{301} noir a\u{300} midi");
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let subject = world
+        .ask(&bearer(&opened), &own(Audience::AnyPerson))
+        .await
+        .unwrap();
+    world.change(&subject, Some(PHRASE), decomposed).await.unwrap();
+    for spelling in [composed, decomposed] {
+        world.sign_in(spelling, Opening::Token).await;
+        let place = tool_place(Address::Path, true);
+        assert!(world.ask(&basic("john", spelling), &place).await.is_ok());
+    }
+    assert_eq!(
+        world
+            .refused("john", "cafe noir a midi", "192.0.2.1")
+            .await
+            .0
+            .result,
+        "wrong"
+    );
+    let unchanged = world
+        .change(&subject, Some(composed), composed)
+        .await
+        .unwrap_err();
+    assert_eq!(unchanged.kind, Kind::WeakPassword, "the same in another spelling");
+}
+
+async fn a_basic_session_begins_with_a_login_on_record_and_not_without(world: &World) {
+    world.settled().await;
+    let (path, good) = (tool_place(Address::Path, true), basic("john", PHRASE));
+    let write = |_| std::future::ready(Err(Problem::new(Kind::Internal, "the log is full"))).boxed();
+    let journal = Journal {
+        request: request(),
+        write: &write,
+    };
+    let refused = world.service.subject(&good, &path, Source::Local, &journal).await;
+    assert_eq!(refused.unwrap_err().problem.detail, "the log is full");
+    let of = |session: &(Arc<Session>, Timestamp)| session.0.kind == SessionKind::Basic;
+    assert!(!world.service.sessions_of(world.john).iter().any(of));
+    let before = world.service.logins(world.john).await.unwrap().logins;
+    let (subject, noted) = world.ask_noting(&good, &path).await;
+    let id = subject.unwrap().session().unwrap().id;
+    let [Event::Login(login)] = &noted[..] else {
+        panic!("{noted:?}");
+    };
+    assert_eq!(
+        (login.person, login.session, login.result.as_str(), login.count),
+        (Some(world.john), Some(id), "ok", before + 1)
+    );
+    assert!(world.ask_noting(&good, &path).await.1.is_empty(), "once");
+}
+
+async fn sessions_over_the_limit_end_with_a_record(world: &World) {
+    world.settled().await;
+    let limit = world.config.sessions_per_person;
+    while world.service.sessions_of(world.john).len() < limit {
+        assert!(world.sign_in(PHRASE, Opening::Token).await.surplus.is_none());
+    }
+    let oldest = || world.service.sessions_of(world.john)[0].0.id;
+    let goes = oldest();
+    let ended = world.sign_in(PHRASE, Opening::Token).await.surplus.unwrap();
+    assert_eq!(
+        (ended.person, ended.reason.as_str(), &ended.sessions[..]),
+        (world.john, "surplus", &[goes][..])
+    );
+    world.service.end(&ended).await.unwrap();
+    let left: Vec<_> = world.service.sessions_of(world.john);
+    assert_eq!(left.len(), limit);
+    assert!(!left.iter().any(|(session, _)| session.id == goes));
+    let goes = oldest();
+    // The same for a session that Basic begins.
+    let (_, noted) = world
+        .ask_noting(&basic("john", PHRASE), &tool_place(Address::Path, true))
+        .await;
+    let [Event::Login(_), Event::SessionEnded(ended)] = &noted[..] else {
+        panic!("{noted:?}");
+    };
+    assert_eq!(ended.sessions, [goes]);
+    assert!(world.service.session(goes).is_none());
+    assert_eq!(world.service.sessions_of(world.john).len(), limit);
+}
+
 /// Goes the whole way from the tool's host over the gateway and back.
 async fn enter(world: &World, parent: &Opened) -> (Opened, String) {
     let start = world.service.enter_start(TOOL_HOST, "/jobs?x=1").unwrap();
@@ -898,7 +1028,12 @@ async fn a_tools_host_gets_a_session_of_its_own(world: &World) {
         assert_eq!(world.kind(&cookie, elsewhere).await, Some(Kind::WrongCredential));
     }
     let restarted = world.restarted(world.config.clone()).await;
-    assert!(restarted.subject(&cookie, &host, Source::Local).await.is_ok());
+    assert!(
+        restarted
+            .subject(&cookie, &host, Source::Local, &unrecorded())
+            .await
+            .is_ok()
+    );
     let ending = world
         .service
         .ending(parent.session.id, "logout", Some(request()))

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cedar_policy::{EntityUid, Policy, PolicySet, Schema, ValidationMode, Validator, pst};
 
-use super::condition;
 use super::schema::{TYPES, schema, uid};
+use super::{attributes, condition};
 use crate::id::{GrantId, RoleId, ToolId, VoId};
 use crate::record::Hash;
 use crate::tool::{Audience, Task, Tool};
@@ -372,7 +372,8 @@ fn fits(validator: &Validator, policy: &Policy) -> Result<(), String> {
 
 /// Checks a condition for a task: parses it, builds its policy, and validates that against the task's schema.
 pub(super) fn check(spot: Spot<'_>, text: &str) -> Result<(), condition::ConditionError> {
-    condition::expression(text)?;
+    let expression = condition::expression(text)?;
+    attributes::check(spot.tool, spot.task, &expression)?;
     let invalid = condition::ConditionError::Invalid;
     let schema = schema(spot.tool, spot.task).map_err(invalid)?;
     let grant = spot.grant("when");

@@ -44,6 +44,14 @@ pub enum ConditionError {
     /// An expression that does not fit the task's schema.
     #[error("the condition does not fit the task: {0}")]
     Invalid(String),
+    /// An attribute that nothing declares, so that the condition could never hold as it was meant.
+    #[error("the condition does not fit the task: nothing declares `{attribute}` (declared: {declared})")]
+    Undeclared {
+        /// The attribute, with what it is looked for in.
+        attribute: String,
+        /// What there is.
+        declared: String,
+    },
     /// Nested deeper, or of more parts, than the limit.
     #[error(
         "the condition is too complex: at most {DEEPEST} levels of brackets and {MOST_OPERATORS} operators, dots and `if`s"

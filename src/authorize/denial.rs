@@ -5,6 +5,9 @@ use crate::problem::{Kind, Problem};
 use crate::resource::Resource;
 use crate::tool::Place;
 
+/// Finer word for [`Kind::Suspended`]: the VO is, not the person.
+pub(super) const SUSPENDED_VO: &str = "suspended_vo";
+
 /// What a refusal is made of.
 pub(super) struct Refusal<'a> {
     pub(super) kind: Kind,
@@ -68,6 +71,11 @@ fn detail(refusal: &Refusal<'_>, place: &Place, chain: &[Resource]) -> String {
     match refusal.kind {
         Kind::NoCredential => "this address is private, so sign in first".into(),
         Kind::Suspended => match vo {
+            Some(vo) if refusal.reason == SUSPENDED_VO => {
+                format!(
+                    "the virtual organisation `{vo}` is suspended, nothing is allowed in it until it is resumed"
+                )
+            }
             Some(vo) => format!("your account, or the virtual organisation `{vo}`, is suspended"),
             None => "your account, or the gateway, is suspended".into(),
         },

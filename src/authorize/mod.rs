@@ -10,11 +10,12 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `standing.rs` | what needs no policy: strangers, suspended people, wrong VO, no task |
-//! | `bucket.rs`, `schema.rs`, `condition.rs` | the policies of one task, generated and checked |
+//! | `bucket.rs`, `schema.rs`, `condition.rs`, `attributes.rs` | the policies of one task, generated and checked |
 //! | `slice.rs` | the entities of one request |
 //! | `ruling.rs` | Cedar's answer, and what it means |
 //! | `denial.rs` | the words of a refusal |
 
+mod attributes;
 mod bucket;
 mod condition;
 mod denial;
@@ -53,7 +54,7 @@ use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use crate::tool::{Place, ResourceRef, Task, Tool};
 use crate::vo::{
-    Condition, Directory, DirectoryHandle, OWN_TOOL, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, Vo,
+    Condition, Directory, DirectoryHandle, OWN_TOOL, PersonState, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, Vo,
 };
 
 /// Where owners and parents are looked up.
@@ -450,9 +451,14 @@ impl Authorize {
     }
 
     fn refuse_early(&self, directory: &Directory, kind: Kind, subject: Subject, place: Place) -> Box<Denial> {
+        let active = |person: &crate::vo::Person| {
+            let state = directory.person(person.id).map(|person| person.state);
+            state == Some(PersonState::Active)
+        };
+        let vo_is = kind == Kind::Suspended && subject.as_person().is_none_or(|person| active(person));
         let refusal = Refusal {
             kind,
-            reason: kind.name(),
+            reason: if vo_is { denial::SUSPENDED_VO } else { kind.name() },
             would_allow: &[],
         };
         let problem = denial::problem(&refusal, &subject, &place, &[]);

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::tool::{Task, Tool};
 
 /// Names of the attributes that the gateway itself gives a resource; no manifest can set them.
-const RESERVED: &[&str] = &["vo", "kind", "id", "owner", "home", "elsewhere"];
+pub(super) const RESERVED: &[&str] = &["vo", "kind", "id", "owner", "home", "elsewhere"];
 
 /// The parsed names of the entity types.
 pub(super) struct Types {

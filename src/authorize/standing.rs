@@ -60,6 +60,19 @@ fn audience(place: &Place) -> Option<Audience> {
     Some(found.task.audience)
 }
 
+/// SECURITY: that a VO is there and suspended is for its members, and for who holds a role at the gateway's level.
+fn suspended(directory: &Directory, subject: &Subject, level: &Vo) -> Kind {
+    let Who::Person(person) = subject.who() else {
+        return Kind::Suspended;
+    };
+    let mut above = directory.assignments_of_vo(Directory::gateway());
+    if directory.is_member(level.id, person.id) || above.any(|held| held.person == person.id) {
+        Kind::Suspended
+    } else {
+        Kind::NotAMember
+    }
+}
+
 /// Judges everything that needs no policy.
 ///
 /// # Errors
@@ -97,7 +110,7 @@ pub(super) fn standing<'a>(
         return Err(Kind::NotAMember);
     };
     if !is_active(directory, &level) {
-        return Err(Kind::Suspended);
+        return Err(suspended(directory, subject, &level));
     }
     match (&place.tool, &place.found) {
         (Some(tool), Some(found)) => Ok(Standing { level, tool, found }),

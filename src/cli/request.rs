@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{Output, or_dash, words};
+use crate::api::audit::NamedPerson;
 use crate::api::person::me::MeView;
 use crate::api::request::explain::Explanation;
 use crate::api::request::settle::RequestSettle;
@@ -123,10 +124,12 @@ async fn anywhere(client: &Client, id: RequestId) -> Result<Explanation, Failure
 }
 
 fn show(out: Output, found: &Explanation) -> std::io::Result<()> {
-    let person = found
-        .person
-        .as_ref()
-        .map(|person| format!("{} (user {})", person.name, person.username));
+    let named = |person: &NamedPerson| format!("{} (user {})", person.name, person.username);
+    let person = found.person.as_ref().map(named);
+    let owner = match (&found.owner, &found.owner_name) {
+        (Some(id), Some(person)) => Some(format!("{}, {id}", named(person))),
+        (id, _) => id.clone(),
+    };
     out.line(super::output::plain(&found.summary))?;
     if let Some(next) = &found.next {
         out.line(format!("next: {next}"))?;
@@ -141,7 +144,7 @@ fn show(out: Output, found: &Explanation) -> std::io::Result<()> {
         ("Task", or_dash(found.task.as_deref())),
         ("Asked", found.asked.clone()),
         ("Resource", or_dash(found.resource.as_deref())),
-        ("Owner", or_dash(found.owner.as_deref())),
+        ("Owner", or_dash(owner.as_deref())),
         (
             "Decision",
             format!(

@@ -19,6 +19,20 @@ pub(crate) enum Vo {
     Create(Create),
     List(List),
     Show(Show),
+    /// Stops everything in a virtual organisation until it is resumed: its tools, its administration, its roles. Its
+    /// people stay signed in and keep their other virtual organisations. Proxies that tools have already are good until
+    /// they end. For system administrators.
+    ///
+    /// Examples:
+    ///   countersign vo suspend imaging
+    #[command(verbatim_doc_comment)]
+    Suspend(Named),
+    /// Opens a suspended virtual organisation again.
+    ///
+    /// Examples:
+    ///   countersign vo resume imaging
+    #[command(verbatim_doc_comment)]
+    Resume(Named),
     /// The certificate from which proxies are minted.
     #[command(subcommand)]
     Certificate(Certificate),
@@ -93,6 +107,13 @@ pub(crate) struct Show {
     vo: String,
 }
 
+/// One virtual organisation.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// Name of the virtual organisation.
+    vo: String,
+}
+
 /// Runs the command.
 pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
     let client = Client::saved()?;
@@ -128,6 +149,14 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
         Vo::Show(args) => {
             let vo: VoView = client.task("vo.show").at("vo", args.vo).fetch().await?;
             out.show(&vo, show)?;
+        }
+        Vo::Suspend(Named { vo }) => {
+            let vo: VoView = client.task("vo.suspend").at("vo", vo).fetch().await?;
+            out.show(&vo, |out, vo| out.line(format!("{} is suspended", vo.name)))?;
+        }
+        Vo::Resume(Named { vo }) => {
+            let vo: VoView = client.task("vo.resume").at("vo", vo).fetch().await?;
+            out.show(&vo, |out, vo| out.line(format!("{} is open again", vo.name)))?;
         }
         Vo::Certificate(Certificate::Import(args)) => import(&client, &args, out).await?,
         Vo::Certificate(Certificate::List(ListCertificates { vo })) => {

@@ -75,7 +75,7 @@ impl Console {
             request.id,
         )?;
         self.record(vec![Event::Login(entered.login)]).await?;
-        let opened = authenticate.begin(entered.prepared).await?;
+        let opened = self.begin(entered.prepared).await?;
         let response = answer::see_other(&entered.to);
         let response = answer::with_cookie(response, &set_cookie(COOKIE, &opened.token));
         Ok(answer::with_cookie(response, &clear_cookie(NONCE_COOKIE)))

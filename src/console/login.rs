@@ -4,11 +4,11 @@ use http::{Response, StatusCode};
 
 use super::form::Form;
 use super::{Console, answer, local, nobody, note, pages, parameter, wants_page, with_query};
-use crate::authenticate::{COOKIE, Opening, SessionKind, SignIn, clear_cookie, set_cookie};
+use crate::authenticate::{COOKIE, Opened, Opening, Prepared, SessionKind, SignIn, clear_cookie, set_cookie};
 use crate::body::Body;
 use crate::forward::LocalRequest;
 use crate::problem::{AsProblem, Problem};
-use crate::record::Event;
+use crate::record::{Event, SessionEnded};
 use crate::secret::Secret;
 use crate::tool::Address;
 
@@ -61,7 +61,7 @@ impl Console {
         // INVARIANT: the login, right or wrong, is on record before its cookie is worth anything.
         self.record(vec![Event::Login(signed.login)]).await?;
         let opened = match signed.result {
-            Ok(prepared) => self.0.authenticate.begin(prepared).await,
+            Ok(prepared) => self.begin(prepared).await,
             Err(problem) => Err(problem),
         };
         let opened = match opened {
@@ -87,14 +87,7 @@ impl Console {
             _ => session.id,
         };
         if let Some(ended) = authenticate.ending(id, "logout", Some(request.id)) {
-            self.record(vec![Event::SessionEnded(ended.clone())]).await?;
-            for session in &ended.sessions {
-                self.0.delegate.end_session(*session);
-            }
-            authenticate
-                .end(&ended)
-                .await
-                .map_err(|error| error.as_problem())?;
+            self.end(&ended).await?;
         }
         let response = match (wants_page(request.request.headers()), permit.place().address) {
             (false, _) => answer::nothing(),
@@ -104,6 +97,25 @@ impl Console {
             (true, _) => answer::see_other(&address("/", "signed-out")),
         };
         Ok(answer::with_cookie(response, &clear_cookie(COOKIE)))
+    }
+
+    /// Begins a session whose login is on record, and ends what is too many then.
+    pub(super) async fn begin(&self, prepared: Prepared) -> Result<Opened, Problem> {
+        let opened = self.0.authenticate.begin(prepared).await?;
+        if let Some(surplus) = &opened.surplus {
+            self.end(surplus).await?;
+        }
+        Ok(opened)
+    }
+
+    /// Ends sessions: records, then store and memory.
+    async fn end(&self, ended: &SessionEnded) -> Result<(), Problem> {
+        self.record(vec![Event::SessionEnded(ended.clone())]).await?;
+        for session in &ended.sessions {
+            self.0.delegate.end_session(*session);
+        }
+        let ended = self.0.authenticate.end(ended).await;
+        ended.map_err(|error| error.as_problem())
     }
 
     /// Writes events; none of what they say takes effect before this returns.

@@ -10,7 +10,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::audit::{Config as AuditConfig, LogKey};
-use crate::authenticate::{Config as AuthenticateConfig, Cost, Source};
+use crate::authenticate::{Config as AuthenticateConfig, Cost, Journal, Source};
 use crate::clock::{Clock, HandClock, Timestamp};
 use crate::delegate::Config as DelegateConfig;
 use crate::gateway::Hosts;
@@ -194,6 +194,7 @@ impl World {
         );
         let hosts = Hosts::new(
             [GATEWAY.to_owned()],
+            [8_443, 443],
             directory,
             tools,
             crate::gateway::framing::Limits::default(),
@@ -276,7 +277,12 @@ impl World {
             }
             _ => Err(problem),
         };
-        let subject = match self.console.0.authenticate.subject(&head, &place, source).await {
+        let journal = Journal {
+            request: id,
+            write: &|events| panic!("{events:?}"),
+        };
+        let authenticate = &self.console.0.authenticate;
+        let subject = match authenticate.subject(&head, &place, source, &journal).await {
             Ok(subject) => subject,
             Err(refusal) => return sign_in(refusal.problem),
         };

@@ -14,6 +14,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The gateway's own host name, lower case.
     pub name: String,
+    /// Ports under which clients may reach it, beside the port of the listener itself.
+    pub public_ports: Vec<u16>,
     /// The server's certificate chain (PEM), relative to the data folder.
     pub certificate: PathBuf,
     /// Its private key (PEM).
@@ -76,6 +78,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_443),
             name: "gw.localhost".into(),
+            public_ports: vec![443],
             certificate: "tls/server.pem".into(),
             key: "tls/server.key".into(),
             private_ca: true,
@@ -104,6 +107,7 @@ impl Config {
                     host_name,
                 )
                 .unwrap_or(default.name),
+            public_ports: public_ports(&mut table, default.public_ports),
             certificate: table
                 .text("certificate")
                 .map_or(default.certificate, PathBuf::from),
@@ -216,6 +220,17 @@ fn number(table: &mut Table<'_>, name: &str, range: std::ops::RangeInclusive<i64
     usize::try_from(given).unwrap_or(default)
 }
 
+fn public_ports(table: &mut Table<'_>, default: Vec<u16>) -> Vec<u16> {
+    if !table.has("public_ports") {
+        return default;
+    }
+    let given = table.integers("public_ports", 1..=65_535);
+    given
+        .into_iter()
+        .filter_map(|port| u16::try_from(port).ok())
+        .collect()
+}
+
 fn host_name(text: &str) -> Option<String> {
     let authority = Authority::parse(text)?;
     authority.port().is_none().then(|| authority.host().to_owned())
@@ -231,6 +246,22 @@ mod tests {
         let document = Document::parse("t.toml", "[gateway]\n").unwrap();
         assert_eq!(Config::read(document.root().table("gateway")), Config::default());
         assert!(document.problems().is_empty());
+    }
+
+    #[test]
+    fn public_ports_are_443_until_they_are_set() {
+        let read = |text: &str| {
+            let document = Document::parse("t.toml", text).unwrap();
+            let config = Config::read(document.root().table("gateway"));
+            (config.public_ports, document.problems().len())
+        };
+        assert_eq!(read("[gateway]\n"), (vec![443], 0));
+        assert_eq!(
+            read("[gateway]\npublic_ports = [443, 9443]\n"),
+            (vec![443, 9_443], 0)
+        );
+        assert_eq!(read("[gateway]\npublic_ports = []\n"), (vec![], 0));
+        assert_eq!(read("[gateway]\npublic_ports = [0, 65536, 1]\n"), (vec![1], 2));
     }
 
     #[test]

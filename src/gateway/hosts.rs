@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 
-use super::framing::{self, Asked, Limits};
+use super::framing::{self, Asked, Authority, Limits};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::tool::{Address, Place, Target, Tool, Tools, ToolsHandle, VoRef};
 use crate::vo::{Directory, DirectoryHandle, is_name};
@@ -17,10 +17,14 @@ use crate::vo::{Directory, DirectoryHandle, is_name};
 /// First path segment that is the gateway's own on every host.
 pub const OWN_SEGMENT: &str = ".countersign";
 
+/// The port that is meant where none is named (RFC 9110 section 4.2.2).
+const HTTPS: u16 = 443;
+
 /// Knows which hosts there are, and what is where on them.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     gateway: BTreeSet<String>,
+    ports: BTreeSet<u16>,
     own_segments: BTreeSet<String>,
     directory: DirectoryHandle,
     tools: ToolsHandle,
@@ -38,10 +42,11 @@ enum Site<'a> {
 }
 
 impl Hosts {
-    /// A table for the gateway's own host names (without port).
+    /// A table for the gateway's own host names (without port) and the ports under which clients reach all its hosts.
     #[must_use]
     pub fn new(
         gateway: impl IntoIterator<Item = String>,
+        ports: impl IntoIterator<Item = u16>,
         directory: DirectoryHandle,
         tools: ToolsHandle,
         limits: Limits,
@@ -52,6 +57,7 @@ impl Hosts {
                 .into_iter()
                 .map(|host| host.to_ascii_lowercase())
                 .collect(),
+            ports: ports.into_iter().collect(),
             own_segments,
             directory,
             tools,
@@ -65,6 +71,7 @@ impl Hosts {
     /// The [`Problem`] of what is not well framed, or of a host that is not served here.
     pub fn place(&self, head: &Parts) -> Result<Place, Problem> {
         let asked = framing::check(head, &self.limits)?;
+        self.check_port(&asked.authority)?;
         let tools = self.tools.load();
         let mut place = Place {
             address: Address::Gateway,
@@ -97,6 +104,22 @@ impl Hosts {
         }
         self.find(&mut place);
         Ok(place)
+    }
+
+    /// SECURITY: another port is another origin; a request that was meant for it is answered by nobody here (RFC 9110
+    /// section 7.4).
+    fn check_port(&self, authority: &Authority) -> Result<(), Problem> {
+        if self.ports.contains(&authority.port().unwrap_or(HTTPS)) {
+            return Ok(());
+        }
+        let shown = authority.to_string();
+        Err(Problem::new(
+            Kind::UnknownHost,
+            format!(
+                "`{}` names a port under which this gateway is not reached",
+                framing::shown(&shown)
+            ),
+        ))
     }
 
     fn site<'a>(&self, asked: &'a Asked, tools: &'a Tools) -> Result<Site<'a>, Problem> {
@@ -245,6 +268,7 @@ mod tests {
         tools.insert(&vo_ref, Arc::new(jobs));
         Hosts::new(
             ["GW.example.org".to_owned()],
+            [8_443, 443],
             directory,
             ToolsHandle::new(tools),
             Limits::default(),
@@ -353,6 +377,27 @@ mod tests {
     fn an_unknown_host_is_refused() {
         for host in ["other.example.org", "127.0.0.1", "xjobs.gw.example.org"] {
             assert_eq!(place(host, "/").unwrap_err().kind, Kind::UnknownHost);
+        }
+    }
+
+    #[test]
+    fn a_port_under_which_nobody_reaches_the_gateway_is_refused() {
+        for host in [
+            "gw.example.org:80",
+            "gw.example.org:8444",
+            "jobs.gw.example.org:1",
+            "[::1]:99",
+        ] {
+            assert_eq!(place(host, "/").unwrap_err().kind, Kind::UnknownHost, "{host}");
+            let request = http::Request::get(format!("https://{host}/"))
+                .version(http::Version::HTTP_2)
+                .body(())
+                .unwrap();
+            let refused = hosts().place(&request.into_parts().0).unwrap_err();
+            assert_eq!(refused.kind, Kind::UnknownHost, "{host}");
+        }
+        for host in ["gw.example.org", "gw.example.org:443", "jobs.gw.example.org:8443"] {
+            assert!(place(host, "/").is_ok(), "{host}");
         }
     }
 

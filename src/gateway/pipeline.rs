@@ -18,14 +18,14 @@ use super::listener::{ConnectionInfo, Handler};
 use super::strangers::Strangers;
 use crate::alert::Alert;
 use crate::audit::{Audit, Receipt};
-use crate::authenticate::{Authenticate, Subject};
+use crate::authenticate::{Authenticate, Journal, Subject};
 use crate::authorize::{Authorize, Denial, Permit};
 use crate::body::Body;
 use crate::delegate::{Delegate, Plan};
 use crate::forward::{Forward, LocalService};
 use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Entry, Refused, SubjectEntry};
+use crate::record::{Entry, Event, Refused, SubjectEntry};
 use crate::resource::Resources;
 use crate::telemetry::Metrics;
 use crate::tool::{Audience, Place, ToolsHandle};
@@ -51,6 +51,8 @@ pub(crate) enum Stop {
 pub struct Parts {
     /// The gateway's own host name.
     pub name: String,
+    /// Ports under which clients reach it and the tools' hosts.
+    pub ports: Vec<u16>,
     /// Its origin.
     pub base: String,
     /// Whether answers carry HSTS.
@@ -111,7 +113,13 @@ impl Pipeline {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            hosts: Hosts::new([parts.name], parts.directory.clone(), parts.tools, parts.limits),
+            hosts: Hosts::new(
+                [parts.name],
+                parts.ports,
+                parts.directory.clone(),
+                parts.tools,
+                parts.limits,
+            ),
             answers: Answers::new(parts.base, parts.hsts, parts.pages),
             directory: parts.directory,
             authenticate: parts.authenticate,
@@ -174,7 +182,13 @@ impl Pipeline {
     }
 
     async fn subject(&self, x: &Exchange, place: &Place) -> Result<Subject, Stop> {
-        let asked = self.authenticate.subject(&x.head, place, x.source).await;
+        let write = |events: Vec<Event>| self.journal(events).boxed();
+        let journal = Journal {
+            request: x.id,
+            write: &write,
+        };
+        let asked = self.authenticate.subject(&x.head, place, x.source, &journal);
+        let asked = asked.await;
         let subject = asked.map_err(|refusal| {
             let subject = refusal.subject_entry();
             let place = Some(Box::new(place.clone()));
@@ -197,6 +211,18 @@ impl Pipeline {
         Ok(subject)
     }
 
+    /// Takes down which sessions begin and end while somebody is recognised; proxies of what ends are not used again.
+    async fn journal(&self, events: Vec<Event>) -> Result<(), Problem> {
+        for event in &events {
+            if let Event::SessionEnded(ended) = event {
+                let sessions = ended.sessions.iter();
+                sessions.for_each(|session| self.delegate.end_session(*session));
+            }
+        }
+        let written = self.audit.write_all(events).await;
+        written.map(|_| ()).map_err(|error| error.as_problem())
+    }
+
     /// Serves one request: runs it, and records every stop before it is answered.
     pub(crate) async fn serve(self: &Arc<Self>, x: Exchange, body: Body) -> Response<Body> {
         match self.run(&x, body).await {
@@ -207,6 +233,7 @@ impl Pipeline {
 
     /// Records a stop and turns it into an answer.
     pub(crate) async fn stopped(&self, x: &Exchange, stop: Stop) -> Response<Body> {
+        let rejected = matches!(stop, Stop::Rejected(_));
         let (problem, place) = match stop {
             Stop::Rejected(problem) => {
                 self.audit
@@ -228,7 +255,10 @@ impl Pipeline {
                 (problem, place.map(|place| *place))
             }
         };
-        if problem.kind.status() >= 500 {
+        // What is not served (501) is the client's mistake: refused and counted, no failure of ours.
+        if rejected {
+            tracing::debug!(request.id = %x.id, problem = problem.kind.name(), "request {} was refused: {}", x.id, problem.detail);
+        } else if problem.kind.status() >= 500 {
             tracing::error!(request.id = %x.id, problem = problem.kind.name(), "request {} failed: {}", x.id, problem.detail);
         }
         self.metrics.refusal(problem.kind.name());
@@ -322,7 +352,7 @@ impl Pipeline {
         tokio::spawn(async move {
             match alert.denied(denied).await {
                 Ok(Some(event)) => {
-                    if let Err(error) = audit.write(crate::record::Event::Alert(event)).await {
+                    if let Err(error) = audit.write(Event::Alert(event)).await {
                         tracing::error!("an alert could not be recorded: {error}");
                     }
                 }

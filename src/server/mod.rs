@@ -296,6 +296,9 @@ fn pipeline(config: &Config, listening: &Listening, built: &Built) -> anyhow::Re
         .context("keys/records.key cannot be read")?;
     Ok(Pipeline::new(Parts {
         name: config.gateway.name.clone(),
+        ports: std::iter::once(listening.gateway.port())
+            .chain(config.gateway.public_ports.iter().copied())
+            .collect(),
         base: listening.base.clone(),
         hsts: !config.gateway.private_ca,
         limits: config.gateway.limits,

@@ -276,3 +276,43 @@ fn a_sensitive_value_is_hidden_also_when_no_task_names_the_request() {
         "a sensitive value is in the clear"
     );
 }
+
+#[test]
+fn outcomes_are_found_by_vo_person_tool_and_task_and_stay_in_their_vo() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    world.segmentation();
+    let id = world.tool("john", "GET", "/jobs", None).expect(200).request_id();
+    world.cli("admin", &["vo", "create", "other"]).ok();
+    let found = |args: &[&str]| {
+        let mut all = vec!["audit", "search", "--event", "outcome"];
+        all.extend(args);
+        let found = world.cli_json("admin", &all);
+        let records = found["records"].as_array().unwrap().clone();
+        assert!(
+            records
+                .iter()
+                .all(|record| record["event"].get("outcome").is_some())
+        );
+        records
+            .iter()
+            .any(|record| record["event"]["outcome"]["request"] == id.as_str())
+    };
+    until("the outcome of a read", || {
+        found(&["--vo", "imense"]).then_some(())
+    });
+    let of = |more: &[&str]| {
+        let mut args = vec!["--vo", "imense"];
+        args.extend(more);
+        found(&args)
+    };
+    assert!(of(&["--person", "john"]));
+    assert!(of(&["--tool", "segmentation", "--task", "list jobs"]));
+    assert!(!of(&["--person", "admin"]));
+    assert!(!of(&["--task", "submit job"]));
+    assert!(!found(&["--vo", "other"]), "another VO shows it");
+    assert!(
+        !found(&[]),
+        "the gateway's own level shows an outcome of a VO's tool"
+    );
+}

@@ -298,3 +298,57 @@ fn logout_ends_the_session_on_the_server() {
     });
     assert!(ended["event"]["session_ended"]["person"].is_string());
 }
+
+#[test]
+fn a_basic_login_and_sessions_that_are_too_many_are_on_record() {
+    let mut world = World::initialised();
+    let settings = world.data().join("countersign.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    let text = text.replace("[authenticate]\n", "[authenticate]\nsessions_per_person = 2\n");
+    fs::write(&settings, text).unwrap();
+    world.serve();
+    world.admin().person("john", &["scientist"]);
+    let (socket, _) = world.sample_tool();
+    let manifest = world.dir.path().join("mailbox.toml");
+    let text = "[tool]\nname = \"mailbox\"\nupstream = \"mailbox\"\ndelegation = \"none\"\nbasic = true\n\n\
+                [[task]]\nname = \"look\"\nmatch = [\"GET /jobs\"]\nkind = \"read\"\n";
+    fs::write(&manifest, text).unwrap();
+    let url = format!("unix:{}", socket.display());
+    for args in [
+        &["upstream", "allow", "imense", "mailbox", &url][..],
+        &["tool", "add", "imense", manifest.to_str().unwrap()],
+        &["grant", "add", "imense", "scientist", "mailbox", "look"],
+    ] {
+        world.cli("admin", args).ok();
+    }
+    // Her session of the command line is the first, this one the second, that of Basic the third.
+    let second = sign_in(&world, "john", PASSWORD).expect(201).json();
+    let url = format!("{}/imense/mailbox/jobs", world.base());
+    let password = format!("john:{PASSWORD}");
+    let answer = world.curl(&["--user", &password, &url]).expect(200);
+    world.curl(&["--user", &password, &url]).expect(200);
+    world.call("john", "GET", "/api/v1/me", None).expect(401);
+    let events = world.events_of(&answer.request_id());
+    let of = |wanted: &str| {
+        let mut found = events.iter().filter(|(name, _)| name == wanted);
+        let event = found.next().unwrap_or_else(|| panic!("no {wanted}: {events:?}"));
+        assert!(found.next().is_none(), "{events:?}");
+        event.1.clone()
+    };
+    let (login, ended, intent) = (of("login"), of("session_ended"), of("intent"));
+    assert_eq!(
+        (&login["result"], &login["person"]),
+        (&"ok".into(), &intent["subject"]["person"])
+    );
+    assert_eq!(login["session"], intent["subject"]["session"]);
+    assert_eq!(ended["reason"], "surplus");
+    assert_eq!(ended["sessions"].as_array().unwrap().len(), 1);
+    assert_ne!(ended["sessions"][0], second["session"], "the oldest goes");
+    let logins = world.records();
+    let of_basic = |record: &&serde_json::Value| record["event"]["login"]["session"] == login["session"];
+    assert_eq!(
+        logins.iter().filter(of_basic).count(),
+        1,
+        "one session, one login"
+    );
+}

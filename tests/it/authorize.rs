@@ -359,3 +359,112 @@ fn m9_each_refusal_class_has_its_own_text_and_says_what_to_do_next() {
         );
     }
 }
+
+#[test]
+fn a_suspended_vo_is_shut_at_once_for_its_members_and_opens_again() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    world.segmentation();
+    world.tool("john", "GET", "/jobs", None).expect(200);
+    let shown = world.cli_json("admin", &["vo", "suspend", "imense"]);
+    assert_eq!(shown["state"], "suspended");
+    // The same session, the next request.
+    let refused = world.tool("john", "GET", "/jobs", None).expect(403);
+    assert_eq!(refused.problem(), "suspended");
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        detail.contains("the virtual organisation `imense` is suspended"),
+        "{detail}"
+    );
+    let ran = world.cli("admin", &["role", "create", "imense", "watcher"]);
+    assert_eq!(ran.code, 3, "{}", ran.stdout);
+    // What is not the VO's goes on, and her session lives.
+    world.call("john", "GET", "/api/v1/me", None).expect(200);
+    // Who is not a member learns nothing of it.
+    world
+        .cli("admin", &["vo", "create", "other", "--admin", "admin"])
+        .ok();
+    let ran = world.cli(
+        "admin",
+        &[
+            "user",
+            "add",
+            "other",
+            "paul",
+            "--name",
+            "Paul",
+            "--show-password",
+            "--json",
+        ],
+    );
+    let one_time = ran.ok().json()["one_time_password"].as_str().unwrap().to_owned();
+    world.login("paul", &one_time).ok();
+    for path in ["/imense/segmentation/jobs", "/api/v1/vos/imense"] {
+        let refused = world.call("paul", "GET", path, None).expect(403);
+        assert_eq!(refused.problem(), "not_a_member", "{path}");
+    }
+    let refused = world
+        .call("john", "POST", "/api/v1/vos/imense/resume", None)
+        .expect(403);
+    assert_ne!(refused.problem(), "invalid");
+    let shown = world.cli_json("admin", &["vo", "resume", "imense"]);
+    assert_eq!(shown["state"], "active");
+    world.tool("john", "GET", "/jobs", None).expect(200);
+    let changes: Vec<_> = world
+        .records()
+        .iter()
+        .filter_map(|record| {
+            let change = &record["event"]["change"]["change"];
+            let action = change["action"].as_str().unwrap_or_default();
+            ["vo.suspend", "vo.resume"].contains(&action).then(|| {
+                (
+                    action.to_owned(),
+                    change["before"].clone(),
+                    change["after"].clone(),
+                )
+            })
+        })
+        .collect();
+    let state = |word: &str| serde_json::json!({ "state": word });
+    assert_eq!(
+        changes,
+        [
+            ("vo.suspend".to_owned(), state("active"), state("suspended")),
+            ("vo.resume".to_owned(), state("suspended"), state("active")),
+        ]
+    );
+    let ran = world.cli("admin", &["vo", "suspend", "nowhere"]);
+    assert_ne!(ran.code, 0);
+}
+
+#[test]
+fn explain_names_the_owner_to_administrators_and_to_herself_only() {
+    let mut world = World::start();
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("jane", &["scientist"]);
+    world.segmentation();
+    let image = [b"P5\n4 4\n255\n".to_vec(), [10, 10, 200, 200].repeat(4)].concat();
+    let made = world.tool("jane", "POST", "/jobs", Some(&image)).expect(201);
+    let job = made.json()["id"].as_i64().unwrap();
+    let path = format!("/jobs/{job}");
+    let refused = world.tool("john", "GET", &path, None).expect(403).request_id();
+    let own = world.tool("jane", "GET", &path, None).expect(200).request_id();
+    let jane = world.cli_json("jane", &["whoami"])["id"].clone();
+    let explained = |user: &str, id: &str| {
+        let found = world.cli_json(user, &["explain", id]);
+        assert_eq!(found["owner"], jane);
+        let text = world.cli(user, &["explain", id]).ok().stdout;
+        (found["owner_name"]["username"].clone(), text)
+    };
+    let shown = format!("jane (user jane), {}", jane.as_str().unwrap());
+    for (user, id) in [("admin", &refused), ("admin", &own), ("jane", &own)] {
+        let (name, text) = explained(user, id);
+        assert_eq!(name, "jane", "{user}");
+        assert!(text.contains(&shown), "{text}");
+    }
+    let (name, text) = explained("john", &refused);
+    assert_eq!(name, serde_json::Value::Null);
+    assert!(!text.contains("jane"), "{text}");
+}

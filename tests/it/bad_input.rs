@@ -205,6 +205,16 @@ fn bad_grants_roles_and_people_are_refused_with_what_is_accepted() {
             bad(&when("true) || (true"), 1, &["not an expression"]),
             bad(&when("resource.nonsense == 1"), 1, &["does not fit", "nonsense"]),
             bad(
+                &when("resource has ward && resource.ward == \"A3\""),
+                1,
+                &["does not fit", "`resource.ward`", "declared:", "owner"],
+            ),
+            bad(
+                &when("context has colour || resource.owner == principal"),
+                1,
+                &["`context.colour`", "mfa"],
+            ),
+            bad(
                 &[
                     "grant",
                     "add",

@@ -445,3 +445,85 @@ fn what_could_be_read_in_two_ways_is_refused_before_anything_reads_it() {
         assert_eq!(on_record(problem), count, "{problem} on record");
     }
 }
+
+#[test]
+fn a_host_with_a_port_that_is_not_ours_is_refused_over_http_1_and_http_2() {
+    let mut world = World::with_settings("");
+    world.admin();
+    let url = format!("{}/", world.base());
+    let name = world.base().trim_start_matches("https://").to_owned();
+    let (name, port) = name.rsplit_once(':').unwrap();
+    let port: u16 = port.parse().unwrap();
+    let other = if port == 9_443 { 9_444 } else { 9_443 };
+    let ask = |world: &World, version: &str, host: &str| {
+        world.curl(&[version, "-H", &format!("Host: {host}"), &url])
+    };
+    for version in ["--http1.1", "--http2"] {
+        let refused = ask(&world, version, &format!("{name}:{other}")).expect(421);
+        assert_eq!(refused.problem(), "unknown_host", "{version}");
+        for host in [name.to_owned(), format!("{name}:443"), format!("{name}:{port}")] {
+            assert_ne!(ask(&world, version, &host).status, 421, "{version} {host}");
+        }
+    }
+    world.stop();
+    let file = world.data().join("countersign.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace("[gateway]\n", &format!("[gateway]\npublic_ports = [{other}]\n"));
+    fs::write(&file, text).unwrap();
+    world.serve();
+    let url = format!("{}/", world.base());
+    let ask = |host: String| world.curl(&["-H", &format!("Host: {host}"), &url]).status;
+    assert_ne!(ask(format!("{name}:{other}")), 421, "the port that is set");
+    assert_ne!(
+        ask(format!("{name}:{}", world.port())),
+        421,
+        "the listener's own port"
+    );
+    assert_eq!(ask(format!("{name}:443")), 421, "443 is not set any more");
+}
+
+#[test]
+fn an_upgrade_is_refused_and_recorded_and_is_no_failure_of_the_gateway() {
+    let mut world = World::start();
+    let host = world.base().trim_start_matches("https://").to_owned();
+    let bytes =
+        format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\n\r\n");
+    let answer = raw(&world, &bytes).expect(501);
+    assert_eq!(answer.problem(), "not_implemented");
+    world.stop();
+    let log = world.log();
+    assert!(!log.contains("ERROR") && !log.contains("failed"), "{log}");
+    let counted = world.records().iter().any(|record| {
+        let strangers = &record["event"]["strangers"];
+        strangers["problem"] == "not_implemented" && strangers["count"] == 1
+    });
+    assert!(counted, "the refusal is not on record");
+}
+
+#[test]
+fn a_fragment_over_http_2_is_in_neither_the_record_nor_what_the_tool_receives() {
+    let world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let tool = PythonTool::start(world.dir.path());
+    wrap(&world, "trusting", &tool.url(), "none");
+    let url = format!("{}/", world.base());
+    let bearer = format!("Authorization: Bearer {}", world.token("john"));
+    for (asked, judged) in [
+        ("/look#fragment", "/look"),
+        ("/look#?secret=1", "/look"),
+        ("/look#/../../other", "/look"),
+        ("/answer/200#/../403", "/answer/200"),
+    ] {
+        let target = format!("/imense/trusting{asked}");
+        let ask = |version| world.curl(&[version, "--request-target", &target, "-H", &bearer, &url]);
+        ask("--http1.1").expect(400);
+        let before = tool.seen().len();
+        let answer = ask("--http2").expect(200);
+        let events = world.events_of(&answer.request_id());
+        let (_, intent) = events.iter().find(|(name, _)| name == "intent").unwrap();
+        assert_eq!(intent["place"]["path"], judged, "{asked}");
+        let seen = tool.seen();
+        assert_eq!(seen.len(), before + 1);
+        assert_eq!(seen[before]["path"], judged, "{asked}");
+    }
+}

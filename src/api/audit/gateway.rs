@@ -1,12 +1,12 @@
 //! `audit.search_gateway`: the records of the gateway's own level, for system administrators. Those of the VOs belong to
 //! the VOs.
 
-use super::{AuditPage, QUERY, page_of, people, query, vo_of};
+use super::{AuditPage, QUERY, of_vo, page_of, people, query};
 use crate::api::operation::{Call, Nothing, Operation, SYSTEM, task};
 use crate::api::{Api, problem};
 use crate::audit::index::Position;
 use crate::problem::Problem;
-use crate::record::{Event, Record};
+use crate::record::Record;
 use crate::tool::{self, Task};
 
 /// Pages of the index that one search looks at.
@@ -45,9 +45,7 @@ async fn own(api: &Api, call: &Call) -> Result<(Vec<Record>, Option<Position>), 
     for _ in 0..MOST_PAGES {
         let page = api.audit.search().search(&query).await.map_err(problem)?;
         query.before = page.next;
-        // An outcome does not say where its request was made; it is found by its request.
-        let mine = |record: &Record| vo_of(record).is_none() && !matches!(record.event, Event::Outcome(_));
-        found.extend(page.records.into_iter().filter(mine));
+        found.extend(of_vo(api, page.records, None).await?);
         if page.next.is_none() || found.len() >= limit {
             break;
         }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::operation::Call;
 use super::{Api, problem};
 use crate::audit::index::{Position, Query};
-use crate::id::VoId;
+use crate::id::{RequestId, VoId};
 use crate::problem::{Kind, Problem};
 use crate::record::{Event, Hash, Record};
 use crate::vo::Directory;
@@ -120,6 +120,23 @@ pub(super) fn vo_of(record: &Record) -> Option<VoId> {
         _ => None,
     };
     vo.filter(|vo| *vo != Directory::gateway())
+}
+
+/// Those of `records` that belong to `vo`: `None` for the gateway's own level.
+///
+/// SECURITY: the index only finds; the record itself says whose it is, and for an outcome the intent of its request.
+async fn of_vo(api: &Api, records: Vec<Record>, vo: Option<VoId>) -> Result<Vec<Record>, Problem> {
+    let outcome = |record: &Record| match &record.event {
+        Event::Outcome(outcome) => Some(outcome.request),
+        _ => None,
+    };
+    let requests: Vec<RequestId> = records.iter().filter_map(outcome).collect();
+    let intents = api.audit.search().intents(&requests).await.map_err(problem)?;
+    let belongs = |record: &Record| match outcome(record) {
+        Some(request) => intents.get(&request).is_some_and(|intent| vo_of(intent) == vo),
+        None => vo_of(record) == vo,
+    };
+    Ok(records.into_iter().filter(belongs).collect())
 }
 
 /// The people behind the cards that records name.

@@ -1,6 +1,6 @@
 //! `audit.search`: the records of one VO.
 
-use super::{AuditPage, QUERY, page_of, people, query, vo_of};
+use super::{AuditPage, QUERY, of_vo, page_of, people, query};
 use crate::api::operation::{Call, Nothing, Operation, VO, task};
 use crate::api::{Api, problem};
 use crate::audit::index::Query;
@@ -33,9 +33,8 @@ impl Operation for Search {
             vo: Some(vo.to_string()),
             ..query(call)?
         };
-        let mut page = api.audit.search().search(&query).await.map_err(problem)?;
-        // SECURITY: the index only finds; the record itself says whose it is.
-        page.records.retain(|record| vo_of(record) == Some(vo));
-        page_of(&page.records, page.next, people(api, &page.records).await?)
+        let page = api.audit.search().search(&query).await.map_err(problem)?;
+        let records = of_vo(api, page.records, Some(vo)).await?;
+        page_of(&records, page.next, people(api, &records).await?)
     }
 }

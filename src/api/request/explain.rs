@@ -44,6 +44,9 @@ pub struct Explanation {
     /// Id of the owner at the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// Who that is, as her card says now; for administrators, and for what is your own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_name: Option<NamedPerson>,
     /// Whether it was permitted.
     pub permit: bool,
     /// `granted`, or a problem name such as `no_grant`.
@@ -100,6 +103,7 @@ impl Operation for Explain {
             .ok_or_else(|| unknown(id))?;
         let mut explanation = explained(api, first, entry, &records).await?;
         let decision = entry.decision.as_deref().cloned().unwrap_or_default();
+        explanation.owner_name = owner_name(api, entry).await?;
         explanation.path = decision.path;
         explanation.policies = decision.policies;
         explanation.considered = decision.considered;
@@ -146,6 +150,12 @@ pub(super) async fn explained(
         Event::Refused(refused) => Some((refused.status, refused.problem.clone())),
         _ => None,
     };
+    let owner = entry.resource.as_ref().and_then(|resource| resource.owner);
+    // SECURITY: whoever asked learns her own name from it, nobody else's.
+    let owner_name = match owner {
+        Some(owner) if entry.subject.person == Some(owner) => owner_name(api, entry).await?,
+        _ => None,
+    };
     let outcome = records.iter().find_map(|record| match &record.event {
         Event::Outcome(outcome) => Some(&**outcome),
         _ => None,
@@ -172,11 +182,8 @@ pub(super) async fn explained(
             .resource
             .as_ref()
             .map(|resource| format!("{}/{}", resource.kind, resource.id)),
-        owner: entry
-            .resource
-            .as_ref()
-            .and_then(|resource| resource.owner)
-            .map(|owner| owner.to_string()),
+        owner: owner.map(|owner| owner.to_string()),
+        owner_name,
         permit: refused.is_none(),
         reason,
         would_allow: decision.would_allow,
@@ -191,6 +198,19 @@ pub(super) async fn explained(
         }),
         ..Explanation::default()
     })
+}
+
+/// The owner of what the request acted on, by name.
+async fn owner_name(api: &Api, entry: &Entry) -> Result<Option<NamedPerson>, Problem> {
+    let Some(owner) = entry.resource.as_ref().and_then(|resource| resource.owner) else {
+        return Ok(None);
+    };
+    let card = api.vos.card(owner).await.map_err(problem)?;
+    Ok(card.map(|card| NamedPerson {
+        id: owner.to_string(),
+        username: card.username,
+        name: card.fields.name,
+    }))
 }
 
 fn summary(

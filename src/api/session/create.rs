@@ -89,6 +89,9 @@ impl Operation for Create {
             .await
             .map_err(problem)?;
         let opened = api.authenticate.begin(signed_in.result?).await?;
+        if let Some(surplus) = opened.surplus {
+            api.end(surplus).await?;
+        }
         Ok(SessionCreated {
             session: opened.session.id.to_string(),
             token: opened.token,

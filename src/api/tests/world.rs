@@ -207,7 +207,12 @@ impl World {
         let place = self.place(&request);
         let source = Source::Ip("192.0.2.7".parse().unwrap());
         let (head, body) = request.into_parts();
-        let subject = match self.api.authenticate.subject(&head, &place, source).await {
+        let journal = crate::authenticate::Journal {
+            request: self.api.ids.next().unwrap(),
+            write: &|events| panic!("{events:?}"),
+        };
+        let asked = self.api.authenticate.subject(&head, &place, source, &journal);
+        let subject = match asked.await {
             Ok(subject) => subject,
             Err(refusal) => return problem_of(&refusal.problem),
         };

@@ -2,13 +2,17 @@
 
 pub mod create;
 pub mod list;
+pub mod resume;
 pub mod show;
+pub mod suspend;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
+use super::operation::Call;
 use crate::id::PersonId;
+use crate::problem::{Kind, Problem};
 use crate::vo::{Directory, SYSTEM_ADMINISTRATOR, Vo, VoState};
 
 /// A virtual organisation, and what the person who asks is in it.
@@ -41,6 +45,14 @@ fn view(api: &Api, directory: &Directory, vo: &Vo, person: PersonId) -> VoView {
         member: directory.is_member(vo.id, person),
         roles: super::role::names(api, directory, vo.id, person),
     }
+}
+
+/// The VO in the path, after a change.
+fn changed(api: &Api, call: &Call) -> Result<VoView, Problem> {
+    let (directory, person) = (api.directory(), call.person()?.id);
+    let vo = directory.vo(call.vo()?.id);
+    vo.map(|vo| view(api, &directory, vo, person))
+        .ok_or_else(|| Problem::new(Kind::Internal, "the VO is not there"))
 }
 
 /// SECURITY: a VO shows itself to its members and to system administrators, to nobody else.

@@ -220,6 +220,41 @@ fn an_ended_membership_takes_the_roles_with_it() {
 }
 
 #[test]
+fn a_condition_on_an_attribute_that_nothing_declares_is_refused_with_those_that_are() {
+    let world = story();
+    let authorize = world.authorize();
+    let tool = jobs();
+    let check = |text: &str| authorize.check_condition(id(IMENSE), &tool, "monitor job", text);
+    for (text, named) in [
+        ("resource has ward && resource.ward == \"A3\"", "resource.ward"),
+        ("!(resource has hospital) || resource has ward", "resource.ward"),
+        (
+            "if context has colour then true else context.mfa",
+            "context.colour",
+        ),
+        ("resource has owner && resource.owner has ward", "ward"),
+        ("[true, principal has mail].contains(true)", "principal.mail"),
+    ] {
+        let error = check(text).unwrap_err();
+        let ConditionError::Undeclared { attribute, declared } = &error else {
+            panic!("{text}: {error:?}");
+        };
+        assert_eq!(attribute, named, "{text}");
+        assert!(error.to_string().contains(declared.as_str()));
+        if named == "resource.ward" {
+            assert_eq!(declared, "elsewhere, home, hospital, id, kind, owner, vo");
+        }
+    }
+    for text in [
+        "resource has hospital && resource.hospital == \"x\"",
+        "resource has owner && resource.owner.home == principal.home && principal.active",
+        "context has breakGlass && context.breakGlass.reason != \"\"",
+    ] {
+        assert_eq!(check(text), Ok(()), "{text}");
+    }
+}
+
+#[test]
 fn a_suspended_person_or_vo_is_allowed_nothing() {
     let mut world = story();
     world.rows.people[0].state = PersonState::Suspended;
@@ -267,7 +302,7 @@ fn the_core_rules_forbid_by_themselves() {
         let authorize = world.authorize();
         let mut judge = authorize.judge(&directory, &standing, &subject, START).unwrap();
         judge.vo_active = vo_active;
-        let ruling = judge.rule(&place, &Arc::default());
+        let ruling = judge.rule(&place, &std::sync::Arc::default());
         assert_eq!(ruling.refused, Some((Kind::Suspended, "suspended")));
         assert!(ruling.entry.policies[0].starts_with("core/suspended-"));
     }

@@ -120,7 +120,12 @@ fn expected(setting: &Setting, ask: &Ask) -> Result<(), Kind> {
         return Err(Kind::NotAMember);
     }
     if setting.vo_suspended && ask.vo() == Some(IMENSE) && !is(&["upstream.allow"]) {
-        return Err(Kind::Suspended);
+        let stranger_here = ask.signed_in && !is_member(setting, ask) && !setting.system_administrator;
+        return Err(if stranger_here {
+            Kind::NotAMember
+        } else {
+            Kind::Suspended
+        });
     }
     let Some(task) = task else {
         return Err(Kind::NoTask);

@@ -19,7 +19,7 @@ use crate::cli::output::Output;
 ///
 /// Records newer than the newest checkpoint are not signed. Without a checkpoint that was kept elsewhere, whoever holds
 /// the folder could have put an older state back, and with the log key have rebuilt all of it; the report says whether
-/// one was given.
+/// one was given. While a gateway writes to the log, the batch that it is just writing is not judged.
 ///
 /// Examples:
 ///   countersign audit verify --data /srv/countersign
@@ -69,6 +69,8 @@ struct Shown {
     earlier: Vec<Earlier>,
     torn_bytes: u64,
     void_records: u64,
+    /// Whether a gateway was writing to the log meanwhile.
+    live: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -192,6 +194,7 @@ fn shown(report: &Report) -> Shown {
             .collect(),
         torn_bytes: report.torn_bytes,
         void_records: report.void.iter().map(|void| void.records).sum(),
+        live: report.live,
     }
 }
 
@@ -214,6 +217,9 @@ fn print(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> 
             None => format!("{} records, verified", earlier.records),
         };
         out.pairs(&[("Earlier epoch", format!("{}: {found}", earlier.epoch))])?;
+    }
+    if report.live {
+        out.line("Being written to    by a running gateway: what came after the last of these records is not judged.")?;
     }
     if report.torn_bytes > 0 {
         out.pairs(&[(
