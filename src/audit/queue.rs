@@ -69,25 +69,59 @@ struct Queue {
     records: usize,
     /// Items that somebody waits for.
     awaited: usize,
-    /// How many of them the writer takes together, as long as they come soon: as many as it took last time.
-    company: usize,
+    /// How many of them the writer takes together, as long as they come soon.
+    company: Company,
     stop: bool,
 }
 
 impl Queue {
     /// Takes everything out. What stays is the wish to stop, and how many came together.
     fn empty(&mut self) -> Self {
-        let company = if self.awaited > 0 {
-            self.awaited
-        } else {
-            self.company
-        };
         let left = Self {
-            company,
+            company: self.company.after(self.awaited),
             stop: self.stop,
             ..Self::default()
         };
         std::mem::replace(self, left)
+    }
+}
+
+/// How many records that somebody waits for are worth waiting for: as many as came together last time, and now and then
+/// some more, to find out whether more would come. One client alone, or a few, are never made to wait for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Company {
+    last: usize,
+    wanted: usize,
+    /// Batches until more are waited for again.
+    patience: u8,
+}
+
+impl Company {
+    const FEW: usize = 4;
+    const PATIENCE: u8 = 16;
+
+    /// What is wanted after a batch in which `awaited` came together.
+    fn after(self, awaited: usize) -> Self {
+        if awaited == 0 {
+            return self;
+        }
+        let patience = if self.wanted <= self.last {
+            self.patience.saturating_sub(1)
+        } else if awaited >= self.wanted {
+            0
+        } else {
+            Self::PATIENCE
+        };
+        let more = if awaited >= Self::FEW && patience == 0 {
+            awaited.div_ceil(4)
+        } else {
+            0
+        };
+        Self {
+            last: awaited,
+            wanted: awaited + more,
+            patience,
+        }
     }
 }
 
@@ -174,7 +208,7 @@ impl Shared {
         }
         queue.awaited += usize::from(urgent);
         let ring = if urgent {
-            queue.awaited == 1 || queue.awaited == queue.company
+            queue.awaited == 1 || queue.awaited == queue.company.wanted
         } else {
             queue.items.is_empty()
         };
@@ -240,9 +274,8 @@ impl Shared {
             queue = again;
             idle = timeout.timed_out();
         }
-        // One client alone is never made to wait: then the last company was one.
-        if (1..queue.company).contains(&queue.awaited) {
-            let gathering = |queue: &mut Queue| queue.awaited < queue.company && !queue.stop;
+        if (1..queue.company.wanted).contains(&queue.awaited) {
+            let gathering = |queue: &mut Queue| queue.awaited < queue.company.wanted && !queue.stop;
             (queue, _) = self
                 .bell
                 .wait_timeout_while(queue, GATHER, gathering)
@@ -314,5 +347,38 @@ impl Shared {
 
     pub(crate) fn set_space(&self, space: Space) {
         self.space.store(space as u8, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(batches: impl IntoIterator<Item = usize>) -> Company {
+        batches.into_iter().fold(Company::default(), Company::after)
+    }
+
+    #[test]
+    fn few_are_never_made_to_wait_for_others() {
+        for alone in 1..Company::FEW {
+            assert_eq!(after(vec![alone; 100]).wanted, alone);
+        }
+    }
+
+    #[test]
+    fn company_grows_while_more_come_and_is_left_alone_when_they_do_not() {
+        let growing = after([8]);
+        assert_eq!(growing.wanted, 10);
+        assert_eq!(growing.after(10).wanted, 13);
+        let disappointed = growing.after(8);
+        assert_eq!((disappointed.wanted, disappointed.patience), (8, Company::PATIENCE));
+        let later = (0..Company::PATIENCE).fold(disappointed, |company, _| company.after(8));
+        assert_eq!(later.wanted, 10, "asked again after a while");
+    }
+
+    #[test]
+    fn batches_that_nobody_waits_for_change_nothing() {
+        let company = after([8, 10]);
+        assert_eq!(company.after(0), company);
     }
 }
