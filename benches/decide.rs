@@ -15,7 +15,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::authenticate::{Authenticate, Config, Cost, Opening, SignIn, Source, Subject};
+use countersign::authenticate::{Authenticate, Config, Cost, Journal, Opening, SignIn, Source, Subject};
 use countersign::authorize::{Authorize, Chains};
 use countersign::clock::SystemClock;
 use countersign::id::{Ids, PersonId, SystemSource, VoId};
@@ -314,8 +314,12 @@ async fn session(authenticate: &Authenticate, ids: &Ids, password: &Secret<Strin
     };
     let tool = Arc::new(Tool::own(vec![change.clone()]).expect("a tool"));
     let place = place(None, &tool, Arc::new(change), None);
+    let journal = Journal {
+        request: ids.next().expect("an id"),
+        write: &|_| Box::pin(std::future::ready(Ok(()))),
+    };
     authenticate
-        .subject(&head, &place, Source::Local)
+        .subject(&head, &place, Source::Local, &journal)
         .await
         .expect("john")
 }
