@@ -629,6 +629,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "guard_fuzz.rs"]
+mod fuzz;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzz::request_head as fuzz_request_head;
+
 #[cfg(test)]
 #[path = "guard_tests.rs"]
 mod tests;
