@@ -81,6 +81,7 @@ pub(super) const CASES: &[Case] = &[
     ("bare LF", "9112 2.2", "GET <P>/a HTTP/1.1\nHost: <HOST>\n\n", MALFORMED),
     ("one bare LF", "9112 2.2", "GET <P>/a HTTP/1.1\r\nX: a\n<H><A>\r\n", MALFORMED),
     ("LF for the empty line", "9112 2.2", "GET <P>/a HTTP/1.1\r\n<H><A>\n", MALFORMED),
+    ("two CR before LF", "9112 2.2", "GET <P>/a HTTP/1.1\r\n<H><A>X: a\r\r\n\r\n", MALFORMED),
     ("bare CR in a value", "9112 2.2", "GET <P>/a HTTP/1.1\r\n<H><A>X: a\rY: b\r\n\r\n", MALFORMED),
     ("bare CR in the request line", "9112 2.2", "GET <P>/a\r HTTP/1.1\r\n<H><A>\r\n", Refused(400, "bad_target")),
     ("a folded header", "9112 5.2", "GET <P>/a HTTP/1.1\r\n<H><A>X: a\r\n b\r\n\r\n", MALFORMED),

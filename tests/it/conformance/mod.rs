@@ -8,8 +8,8 @@
 mod http1;
 mod http2;
 mod targets;
-mod tool;
-mod wire;
+pub(crate) mod tool;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::fs;

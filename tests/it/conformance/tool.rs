@@ -6,24 +6,24 @@ use std::sync::{Arc, Mutex};
 
 /// A request as the tool got it.
 #[derive(Clone, Debug)]
-pub(super) struct Got {
+pub(crate) struct Got {
     /// The head, without the empty line.
-    pub(super) head: String,
+    pub(crate) head: String,
     /// The body, without what frames it.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// Whether it came to its end.
-    pub(super) whole: bool,
+    pub(crate) whole: bool,
 }
 
 impl Got {
     /// The request line without the version.
-    pub(super) fn line(&self) -> &str {
+    pub(crate) fn line(&self) -> &str {
         let line = self.head.lines().next().unwrap_or_default();
         line.strip_suffix(" HTTP/1.1").unwrap_or(line)
     }
 
     /// All values of a header.
-    pub(super) fn values(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn values(&self, name: &str) -> Vec<&str> {
         self.head
             .lines()
             .skip(1)
@@ -35,13 +35,13 @@ impl Got {
 }
 
 /// A tool on a port of its own; it lives as long as the test's process.
-pub(super) struct Tool {
+pub(crate) struct Tool {
     port: u16,
     got: Arc<Mutex<Vec<Got>>>,
 }
 
 impl Tool {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let got = Arc::new(Mutex::new(Vec::new()));
@@ -55,12 +55,12 @@ impl Tool {
         Self { port, got }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// What reached it since the last call.
-    pub(super) fn take(&self) -> Vec<Got> {
+    pub(crate) fn take(&self) -> Vec<Got> {
         std::mem::take(&mut *self.got.lock().unwrap())
     }
 }

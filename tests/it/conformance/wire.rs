@@ -16,10 +16,10 @@ use crate::world::World;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A TLS connection to the gateway.
-pub(super) type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// Connects with this protocol (ALPN).
-pub(super) fn connect(world: &World, protocol: &str) -> Tls {
+pub(crate) fn connect(world: &World, protocol: &str) -> Tls {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(world.ca()).unwrap())
@@ -39,9 +39,9 @@ pub(super) fn connect(world: &World, protocol: &str) -> Tls {
 }
 
 /// An answer.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 impl std::fmt::Debug for Answer {
@@ -52,20 +52,20 @@ impl std::fmt::Debug for Answer {
 
 impl Answer {
     /// The last part of its problem's type; empty when it is no problem.
-    pub(super) fn problem(&self) -> String {
+    pub(crate) fn problem(&self) -> String {
         problem(&self.body)
     }
 }
 
 /// The last part of a problem document's type.
-pub(super) fn problem(body: &[u8]) -> String {
+pub(crate) fn problem(body: &[u8]) -> String {
     let document: Value = serde_json::from_slice(body).unwrap_or_default();
     let kind = document["type"].as_str().unwrap_or_default();
     kind.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 /// Sends bytes and reads all answers until the connection ends; `None` when it stays open.
-pub(super) fn converse(world: &World, bytes: &[u8]) -> Option<Vec<Answer>> {
+pub(crate) fn converse(world: &World, bytes: &[u8]) -> Option<Vec<Answer>> {
     let mut tls = connect(world, "http/1.1");
     // The gateway may end the connection before it has read everything.
     let _ = tls.write_all(bytes).and_then(|()| tls.flush());
@@ -110,19 +110,19 @@ fn answers(mut bytes: &[u8]) -> Vec<Answer> {
 }
 
 /// The types of frames that are written here (RFC 9113 section 6).
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
-pub(super) const CONTINUATION: u8 = 9;
-pub(super) const END_STREAM: u8 = 1;
-pub(super) const END_HEADERS: u8 = 4;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 /// Most bytes of a frame's payload (the initial `SETTINGS_MAX_FRAME_SIZE`).
 const FRAME: usize = 16_384;
 
 /// What a client begins with, and empty settings.
-pub(super) fn preface() -> Vec<u8> {
+pub(crate) fn preface() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     // No dynamic table, so that answers can be read field by field (RFC 7541 section 4.2).
     bytes.extend(frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]));
@@ -130,7 +130,7 @@ pub(super) fn preface() -> Vec<u8> {
 }
 
 /// One frame.
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut bytes = length[1..].to_vec();
     bytes.extend([kind, flags]);
@@ -140,7 +140,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// The frames of a header block.
-pub(super) fn headers(stream: u32, fields: &[(String, Vec<u8>)], end: bool) -> Vec<u8> {
+pub(crate) fn headers(stream: u32, fields: &[(String, Vec<u8>)], end: bool) -> Vec<u8> {
     let block: Vec<u8> = fields
         .iter()
         .flat_map(|(name, value)| literal(name.as_bytes(), value))
@@ -185,7 +185,7 @@ fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
 
 /// How a stream ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// With an answer.
     Answered(Answer),
     /// RST_STREAM with this error code.
@@ -199,7 +199,7 @@ pub(super) enum Ended {
 }
 
 /// Sends bytes behind a preface and reads until stream 1 has ended.
-pub(super) fn ask(world: &World, bytes: &[u8]) -> Ended {
+pub(crate) fn ask(world: &World, bytes: &[u8]) -> Ended {
     let mut tls = connect(world, "h2");
     let _ = tls
         .write_all(&[&preface()[..], bytes].concat())
