@@ -24,6 +24,8 @@ mod delegate;
 mod dependencies;
 mod documents;
 mod peers;
+mod power;
+mod property;
 mod python;
 mod refusals;
 mod story;
