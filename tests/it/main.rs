@@ -23,6 +23,7 @@ mod conformance;
 mod delegate;
 mod dependencies;
 mod documents;
+mod many;
 mod peers;
 mod power;
 mod property;
