@@ -33,3 +33,5 @@ pub mod console;
 pub mod config;
 pub mod server;
 pub mod cli;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;

@@ -31,6 +31,8 @@ mod checkpoint;
 mod config;
 mod draft;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod index;
 mod keeper;
 mod key;

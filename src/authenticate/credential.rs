@@ -249,6 +249,12 @@ pub(super) fn fresh(random: &dyn Random, prefix: &str) -> Result<(Secret<String>
     Ok((token, hash))
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "credential_fuzz.rs"]
+mod fuzz;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzz::credential as fuzz_credential;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,8 @@ mod address;
 mod config;
 mod connect;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz;
 mod local;
 mod names;
 mod request;
@@ -23,6 +25,8 @@ mod tests;
 pub use address::{OwnListeners, Refused};
 pub use config::Config;
 pub use error::ForwardError;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzz::{answer_headers as fuzz_answer_headers, request_headers as fuzz_request_headers};
 pub use local::{LocalRequest, LocalService};
 pub use names::claims_identity;
 pub use request::{Identity, UnfitHeader, ask_for_whole_list};

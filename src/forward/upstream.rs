@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use moka::sync::Cache;
@@ -150,6 +150,7 @@ impl Forward {
         *head.uri_mut() = uri(&host, &out.target)?;
         *head.method_mut() = out.method;
         *head.headers_mut() = request::headers(out.headers, &context)?;
+        frame_body(&mut head);
         let limit = out.timeout.unwrap_or(self.config.first_byte_timeout);
         let answer = first_byte(pool.request(head), &progress, limit)
             .await?
@@ -294,6 +295,16 @@ fn server_name(name: &str) -> Result<ServerName<'static>, String> {
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     ServerName::try_from(bare.to_owned())
         .map_err(|_| format!("`{name}` is not a name that a certificate can have"))
+}
+
+/// Says how long the body of a `GET` or `HEAD` is when nobody knows: hyper would leave it out without a word.
+fn frame_body(head: &mut Request<Body>) {
+    let seldom = matches!(*head.method(), Method::GET | Method::HEAD);
+    let unknown = !head.body().is_end_stream() && head.body().size_hint().exact().is_none();
+    if seldom && unknown {
+        head.headers_mut()
+            .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 /// The URI whose path and query are exactly the judged target.

@@ -246,8 +246,9 @@ fn malformed(detail: impl Into<String>) -> Problem {
 
 /// Judges a whole head (without the empty line) and says what follows it.
 fn judge(head: &[u8], limits: &Limits) -> Result<State, Problem> {
+    // Exactly one CR goes with each LF; another one before it is a control character in that line.
     let head = head
-        .strip_suffix(b"\r\n")
+        .strip_suffix(b"\n")
         .ok_or_else(|| malformed("the head begins with an empty line"))?;
     let mut lines = head
         .split(|b| *b == b'\n')
@@ -628,6 +629,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "guard_fuzz.rs"]
+mod fuzz;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzz::request_head as fuzz_request_head;
 
 #[cfg(test)]
 #[path = "guard_tests.rs"]

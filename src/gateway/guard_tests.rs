@@ -63,6 +63,9 @@ async fn what_a_parser_would_repair_is_refused_and_ends_the_connection() {
         ("GET / HTTP/1.1\r\nHost: a\n\r\n", Malformed),
         ("GET / HTTP/1.1\r\nHost: a\r\n\n", Malformed),
         ("GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", Malformed),
+        // The fuzzer's: two CR at the end of the last line, of which one was taken for no part of it.
+        ("GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", Malformed),
+        ("GET / HTTP/1.1\r\r\n\r\n", Malformed),
         ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Malformed),
         ("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Malformed),
         ("GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", Malformed),

@@ -21,6 +21,8 @@ mod strangers;
 pub use answer::Pages;
 pub use config::{Config, TooFewFiles, raise_file_limit};
 pub use exchange::Words;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use guard::fuzz_request_head;
 pub use hosts::Hosts;
 pub use listener::{ConnectionInfo, Handler, Listener, Protocol};
 pub use pipeline::{Parts, Pipeline};

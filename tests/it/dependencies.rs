@@ -236,3 +236,27 @@ fn a_licence_expression_is_read_as_spdx_says() {
         assert_eq!(permitted(expression, &allowed), met, "{expression}");
     }
 }
+
+/// The fuzzer is a package of its own; what it tries must be what is shipped.
+#[test]
+fn the_fuzzer_is_built_from_the_same_versions() {
+    let packages = |name: &str| -> Vec<(String, String)> {
+        let lock: Table = read(name).parse().unwrap();
+        let all = lock["package"].as_array().unwrap().iter();
+        all.map(|package| {
+            let text = |key: &str| package[key].as_str().unwrap().to_owned();
+            (text("name"), text("version"))
+        })
+        .collect()
+    };
+    let shipped = packages("Cargo.lock");
+    let others: Vec<(String, String)> = packages("fuzz/Cargo.lock")
+        .into_iter()
+        .filter(|package| !shipped.contains(package))
+        .filter(|(name, _)| !["countersign-fuzz", "libfuzzer-sys", "arbitrary"].contains(&name.as_str()))
+        .collect();
+    assert!(
+        others.is_empty(),
+        "fuzz/Cargo.lock: {others:?} (cp Cargo.lock fuzz/ && cargo metadata --manifest-path fuzz/Cargo.toml)"
+    );
+}

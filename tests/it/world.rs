@@ -207,6 +207,11 @@ impl World {
 
     /// Starts the gateway and waits until it serves.
     pub fn serve(&mut self) {
+        self.serve_with(&[]);
+    }
+
+    /// The same, with more in its environment.
+    pub fn serve_with(&mut self, environment: &[(&str, &str)]) {
         assert!(self.gateway.is_none(), "the gateway runs already");
         let _ = fs::remove_file(self.data().join("listeners.json"));
         let log = fs::OpenOptions::new()
@@ -218,6 +223,7 @@ impl World {
             .args(["serve", "--data"])
             .arg(self.data())
             .env("COUNTERSIGN_CONFIG", self.dir.path())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

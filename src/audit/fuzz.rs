@@ -1,0 +1,264 @@
+//! The fuzz targets of the log's files (see `crate::fuzz`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a target ends at the first thing that is not as it claims"
+)]
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use super::segment::{self, Batch, FRAME, HEADER, Header};
+use super::tree::{self, Edge};
+use super::{Checkpoint, Config, LogKey, recover, verify};
+use crate::clock::Timestamp;
+use crate::id::{Random, RandomError};
+use crate::record::{Event, Hash, Record};
+
+const ORIGIN: &str = "gw.example.org/log";
+
+#[derive(Debug)]
+struct Same(u8);
+
+impl Random for Same {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        bytes.fill(self.0);
+        Ok(())
+    }
+}
+
+/// A log of six records in three batches, all of which a checkpoint signs.
+struct Fixture {
+    key: LogKey,
+    segment: Vec<u8>,
+    note: String,
+    records: Vec<Vec<u8>>,
+}
+
+static LOG: LazyLock<Fixture> = LazyLock::new(|| {
+    let key = LogKey::generate(&Same(7)).unwrap();
+    let header = Header {
+        epoch: 1,
+        index: 0,
+        time: Timestamp::from_secs(1_795_262_400),
+        origin: Hash::of(ORIGIN.as_bytes()),
+        edge: Edge::default(),
+    };
+    let (mut segment, mut records, mut edge) = (header.encode(), Vec::new(), Edge::default());
+    for number in 1..=3 {
+        let mut batch = Batch::default();
+        batch.begin(&[]);
+        for _ in 0..2 {
+            let seq = records.len() as u64;
+            let record = Record {
+                v: crate::record::VERSION,
+                seq,
+                time: Timestamp::from_secs(1_795_262_400),
+                mono: 0,
+                salt: "00".repeat(16),
+                cut: None,
+                event: Event::Stop {
+                    reason: format!("the {seq}th"),
+                },
+            };
+            let bytes = serde_json::to_vec(&record).unwrap();
+            edge.push(tree::leaf(&bytes));
+            batch.add(number, |to| to.extend_from_slice(&bytes));
+            records.push(bytes);
+        }
+        segment.extend_from_slice(batch.end(number));
+    }
+    let note = Checkpoint::sign(&key, ORIGIN, 1, 6, edge.root()).unwrap().note;
+    Fixture {
+        key,
+        segment,
+        note,
+        records,
+    }
+});
+
+thread_local! {
+    static FOLDER: RefCell<tempfile::TempDir> = RefCell::new(tempfile::tempdir().unwrap());
+}
+
+/// The log with `change` made to its segment, in a folder of this thread.
+fn with_log<T>(change: impl FnOnce(&mut Vec<u8>), ask: impl FnOnce(&Path) -> T) -> T {
+    FOLDER.with(|folder| {
+        let folder = folder.borrow().path().join("log");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let mut bytes = LOG.segment.clone();
+        change(&mut bytes);
+        fs::write(segment::path(&folder, 0), bytes).unwrap();
+        fs::write(folder.join("checkpoint"), &LOG.note).unwrap();
+        fs::write(folder.join("checkpoints"), format!("{}\n", LOG.note)).unwrap();
+        ask(&folder)
+    })
+}
+
+/// Bytes of a segment: as a header, as a frame, as what a crash left behind the records, and as changes of the records.
+///
+/// What is read is what was written. Whatever stands behind the records, recovery finds at least those that were
+/// acknowledged; and when one of these was changed, neither recovery nor the verifier says that all is well.
+pub(crate) fn segment(data: &[u8]) {
+    header(data);
+    frame(data);
+    torn(data);
+    changed(data);
+}
+
+fn header(data: &[u8]) {
+    let mut block = data.to_vec();
+    block.resize(HEADER - 4, 0);
+    let crc = crc32fast::hash(&block);
+    block.extend_from_slice(&crc.to_le_bytes());
+    if let Some(header) = Header::decode(&block) {
+        assert_eq!(Header::decode(&header.encode()), Some(header));
+    }
+    assert_eq!(Header::decode(&block[1..]), None);
+}
+
+fn frame(data: &[u8]) {
+    if let Some((frame, record)) = segment::decode(data) {
+        assert_eq!(frame.length, record.len());
+        let mut batch = Batch::default();
+        batch.begin(&[]);
+        batch.add(frame.batch, |to| to.extend_from_slice(record));
+        let last = batch.end(frame.batch).to_vec();
+        let (again, same) = segment::decode(&last).unwrap();
+        assert_eq!(
+            (again.batch, again.length, same),
+            (frame.batch, frame.length, record)
+        );
+        assert!(!frame.last || data[..FRAME + frame.length] == last);
+    }
+    if !data.is_empty() && data.len() <= segment::LONGEST {
+        let mut batch = Batch::default();
+        batch.begin(&[]);
+        batch.add(9, |to| to.extend_from_slice(data));
+        let bytes = batch.end(9).to_vec();
+        let (frame, record) = segment::decode(&bytes).expect("written, but not read");
+        assert_eq!((frame.batch, frame.last, record), (9, true, data));
+        if let Some(seq) = segment::position(data) {
+            assert!(data.starts_with(format!("{{\"v\":1,\"seq\":{seq}").as_bytes()) || data[13] == b'0');
+        }
+    }
+}
+
+fn torn(data: &[u8]) {
+    let key = LOG.key.public(ORIGIN);
+    with_log(
+        |bytes| bytes.extend_from_slice(data),
+        |folder| {
+            let config = Config {
+                folder: folder.to_owned(),
+                ..Config::default()
+            };
+            if let Ok(found) = recover::recover(&config, &key) {
+                assert!(
+                    found.records >= 6 && found.epoch == 1 || !found.damage.is_empty(),
+                    "{found:?}"
+                );
+                // Nothing but a whole frame of a later batch shows that something acknowledged is missing.
+                assert!(found.damage.is_empty() || data.len() > FRAME, "{found:?}");
+            }
+        },
+    );
+}
+
+/// Each three bytes of `data`: where (in the records) and with what.
+fn changed(data: &[u8]) {
+    let key = LOG.key.public(ORIGIN);
+    let change = |bytes: &mut Vec<u8>| {
+        let length = bytes.len() - HEADER;
+        for edit in data.chunks_exact(3).take(64) {
+            let at = usize::from(u16::from_le_bytes([edit[0], edit[1]])) % length;
+            bytes[HEADER + at] ^= edit[2];
+        }
+    };
+    let mut bytes = LOG.segment.clone();
+    change(&mut bytes);
+    let same = bytes == LOG.segment;
+    with_log(change, |folder| {
+        let verified = verify::verify(folder, &key, None, |_| {});
+        assert_eq!(verified.is_ok(), same || intact(&bytes), "{verified:?}");
+        let config = Config {
+            folder: folder.to_owned(),
+            ..Config::default()
+        };
+        if let Ok(found) = recover::recover(&config, &key) {
+            assert_eq!(found.damage.is_empty(), same || intact(&bytes), "{found:?}");
+        }
+    });
+}
+
+/// Whether all records stand there as they were written (a frame's own numbers may differ where nothing hangs on them).
+fn intact(bytes: &[u8]) -> bool {
+    let mut rest = &bytes[HEADER..];
+    for record in &LOG.records {
+        match segment::decode(rest) {
+            Some((_, found)) if found == record => rest = &rest[FRAME + record.len()..],
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Bytes as a record.
+///
+/// What is read and written again reads the same, and is shown as one line.
+pub(crate) fn record(data: &[u8]) {
+    let Ok(record) = serde_json::from_slice::<Record>(data) else {
+        return;
+    };
+    let bytes = serde_json::to_vec(&record).unwrap();
+    let again: Record = serde_json::from_slice(&bytes).expect("written, but not read");
+    assert_eq!(again, record);
+    assert_eq!(segment::position(&bytes), (record.v == 1).then_some(record.seq));
+    let line = super::render::line(&record);
+    assert!(
+        !line.contains(['\n', '\r']) && !line.chars().any(char::is_control),
+        "{line:?}"
+    );
+}
+
+/// Bytes as a checkpoint, and as a file of them.
+///
+/// What is read stands in the text, and another implementation reads the same; and the key vouches only for what it
+/// signed.
+pub(crate) fn checkpoint(data: &[u8]) {
+    let mut file = data;
+    let mut count = 0;
+    while let Ok(Some(note)) = super::checkpoint::next_note(&mut file) {
+        assert!(note.ends_with('\n') && note.len() <= data.len());
+        count += note.len();
+    }
+    assert!(count <= data.len());
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(read) = Checkpoint::parse(text) else { return };
+    assert_eq!(read.note, text);
+    let begins = format!(
+        "{}\n{}\n{}",
+        read.origin,
+        read.size,
+        data_encoding::BASE64.encode(&read.root.0)
+    );
+    assert!(text.starts_with(&begins), "{text:?}");
+    assert!(read.origin.ends_with(&format!("/{}", read.epoch)));
+    if read.check(&LOG.key.public(ORIGIN)).is_ok() {
+        let signed = |note: &str| note.rsplit_once("\n\n").map(|(text, _)| text.to_owned());
+        assert_eq!(signed(text), signed(&LOG.note), "vouched for, but never signed");
+        let body = format!("{}\n", signed(text).unwrap());
+        let other = tlog_tiles::Checkpoint::from_bytes(body.as_bytes()).expect("signed, but no checkpoint");
+        assert_eq!(
+            (other.origin(), other.size(), other.hash().0),
+            (read.origin.as_str(), read.size, read.root.0)
+        );
+    }
+}
