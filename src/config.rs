@@ -115,7 +115,7 @@ impl Config {
                 }),
             forward: forward::Config::read(root.table("forward")),
             alert: alert::Config::read(&mut root),
-            telemetry: telemetry::Config::read(&mut root),
+            telemetry: telemetry::Config::read(&mut root).below(data),
             data: data.to_owned(),
             hash: crate::record::Hash::of(text.as_bytes()),
         };

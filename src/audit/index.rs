@@ -21,10 +21,10 @@ use super::segment;
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Entry, Event, PlaceEntry, Record};
+use crate::record::{Entry, Event, PlaceEntry, Record, TraceId};
 
 /// Version of the table; another one is rebuilt.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// Records that are indexed at once.
 const ROUND: usize = 1_000;
 /// How long new records may wait to be indexed together, unless somebody asks.
@@ -38,20 +38,21 @@ const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS record (
         epoch INTEGER NOT NULL, seq INTEGER NOT NULL, segment INTEGER NOT NULL, place INTEGER NOT NULL,
         time INTEGER NOT NULL, event TEXT NOT NULL, request TEXT, person TEXT, vo TEXT, vo_id TEXT, tool TEXT, task TEXT,
-        resource TEXT, permit INTEGER, problem TEXT, status INTEGER, serial TEXT, source TEXT,
+        resource TEXT, permit INTEGER, problem TEXT, status INTEGER, serial TEXT, source TEXT, trace TEXT,
         PRIMARY KEY (epoch, seq)
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS record_request ON record (request) WHERE request IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_person ON record (person, epoch, seq) WHERE person IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_serial ON record (serial) WHERE serial IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS record_trace ON record (trace) WHERE trace IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_time ON record (time);
-    PRAGMA user_version = 1;";
+    PRAGMA user_version = 2;";
 
 const INSERT: &str = "
     INSERT OR REPLACE INTO record (epoch, seq, segment, place, time, event, request, person, vo, vo_id, tool, task,
-        resource, permit, problem, status, serial, source)
+        resource, permit, problem, status, serial, source, trace)
     SELECT $1, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
-        value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, value->>16
+        value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, value->>16, value->>17
     FROM json_each($2)";
 
 /// Why a search failed.
@@ -103,6 +104,8 @@ pub struct Query {
     pub request: Option<RequestId>,
     /// Serial of the credential, in decimal.
     pub serial: Option<String>,
+    /// The trace; a request whose record names none is its own.
+    pub trace: Option<TraceId>,
     /// Not before.
     pub from: Option<Timestamp>,
     /// Before.
@@ -397,6 +400,14 @@ fn select(query: &Query, limit: u32) -> QueryBuilder<Sqlite> {
             .push_bind(vo.clone())
             .push(")");
     }
+    if let Some(trace) = query.trace {
+        // All records of a request are found, though only the first of them names its trace.
+        sql.push(" AND request IN (SELECT request FROM record WHERE trace = ")
+            .push_bind(trace.to_string())
+            .push(" UNION ALL SELECT ")
+            .push_bind(RequestId::from(uuid::Uuid::from_bytes(trace.0)).to_string())
+            .push(")");
+    }
     if let Some(permit) = query.permit {
         sql.push(" AND permit = ").push_bind(permit);
     }
@@ -515,6 +526,7 @@ struct Facts {
     status: Option<u16>,
     serial: Option<String>,
     source: Option<String>,
+    trace: Option<TraceId>,
 }
 
 fn row(found: &Found) -> serde_json::Value {
@@ -538,6 +550,7 @@ fn row(found: &Found) -> serde_json::Value {
         facts.status,
         facts.serial,
         facts.source,
+        facts.trace,
     ])
 }
 
@@ -630,6 +643,7 @@ fn of_entry(entry: &Entry) -> Facts {
             .as_ref()
             .and_then(|delegation| delegation.serial.clone()),
         source: Some(entry.source.clone()),
+        trace: entry.trace,
         ..Facts::default()
     }
 }

@@ -7,6 +7,7 @@
 mod act;
 mod answer;
 mod config;
+mod counts;
 mod exchange;
 mod flow;
 pub mod framing;
@@ -19,6 +20,7 @@ mod strangers;
 
 pub use answer::Pages;
 pub use config::{Config, TooFewFiles, raise_file_limit};
+pub use counts::{Counts, Open};
 pub use exchange::Words;
 pub use hosts::Hosts;
 pub use listener::{ConnectionInfo, Handler, Listener, Protocol};
