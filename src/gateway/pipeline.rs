@@ -392,8 +392,9 @@ impl Handler for Door {
 
 impl Stop {
     /// What monitoring calls it.
-    const fn decision(&self) -> Decision {
+    fn decision(&self) -> Decision {
         match self {
+            Self::Denied(denial) if denial.problem.kind.status() == 401 => Decision::Challenge,
             Self::Rejected(_) => Decision::Reject,
             Self::Challenge(..) => Decision::Challenge,
             Self::Denied(_) | Self::Unplanned(..) => Decision::Deny,
