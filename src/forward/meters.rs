@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connect::{ConnectError, Stream};
@@ -14,7 +15,11 @@ use crate::id::UpstreamId;
 
 /// The connections of every upstream that was ever connected to.
 #[derive(Debug, Default)]
-pub struct Meters(Mutex<HashMap<UpstreamId, Arc<Meter>>>);
+pub struct Meters {
+    known: ArcSwap<HashMap<UpstreamId, Arc<Meter>>>,
+    /// INVARIANT: held while the map is copied, so that no two meters are made for one upstream.
+    adding: Mutex<()>,
+}
 
 /// The connections to one upstream.
 #[derive(Debug, Default)]
@@ -29,15 +34,21 @@ pub struct Meter {
 impl Meters {
     /// The meter of one upstream.
     pub(super) fn of(&self, upstream: UpstreamId) -> Arc<Meter> {
-        let mut meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        meters.entry(upstream).or_default().clone()
+        if let Some(meter) = self.known.load().get(&upstream) {
+            return meter.clone();
+        }
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = HashMap::clone(&self.known.load());
+        let meter = known.entry(upstream).or_default().clone();
+        self.known.store(Arc::new(known));
+        meter
     }
 
     /// All meters.
     #[must_use]
     pub fn all(&self) -> Vec<(UpstreamId, Arc<Meter>)> {
-        let meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        meters.iter().map(|(id, meter)| (*id, meter.clone())).collect()
+        let known = self.known.load();
+        known.iter().map(|(id, meter)| (*id, meter.clone())).collect()
     }
 }
 

@@ -30,7 +30,7 @@ const BATCH: usize = 256;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long the collector may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the rest may take when the gateway stops.
+/// How long what is under way and the rest may take when the gateway stops.
 const LAST: Duration = Duration::from_secs(2);
 
 /// Where finished requests are handed over. Cheap to clone.
@@ -74,13 +74,14 @@ impl Exporter {
             endpoint,
             service: service.to_owned(),
             metrics: metrics.clone(),
+            stop,
             failing: false,
         };
         let exporter = Self(Arc::new(Queue {
             requests,
             metrics: metrics.clone(),
         }));
-        Ok(Some((exporter, sender.run(queued, stop))))
+        Ok(Some((exporter, sender.run(queued))))
     }
 
     /// Hands a finished request over. Never waits: when the queue is full, its spans are dropped and counted.
@@ -103,12 +104,14 @@ struct Sender {
     endpoint: Uri,
     service: String,
     metrics: Metrics,
+    stop: CancellationToken,
     /// Said once, not for each message.
     failing: bool,
 }
 
 impl Sender {
-    async fn run(mut self, mut queued: mpsc::Receiver<Facts>, stop: CancellationToken) {
+    async fn run(mut self, mut queued: mpsc::Receiver<Facts>) {
+        let stop = self.stop.clone();
         let mut batch = Vec::new();
         loop {
             tokio::select! {
@@ -130,23 +133,28 @@ impl Sender {
                     },
                 }
             }
-            self.send(&mut batch, PATIENCE).await;
+            self.send(&mut batch).await;
         }
         while let Ok(next) = queued.try_recv() {
             batch.push(next);
         }
         if !batch.is_empty() {
-            self.send(&mut batch, LAST).await;
+            self.send(&mut batch).await;
         }
     }
 
-    async fn send(&mut self, batch: &mut Vec<Facts>, patience: Duration) {
+    async fn send(&mut self, batch: &mut Vec<Facts>) {
         let (message, spans) = otlp::request(&self.service, batch);
         batch.clear();
-        let done = match tokio::time::timeout(patience, self.post(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(reason)) => Err(reason),
-            Err(_) => Err("no answer in time".to_owned()),
+        let late = async {
+            tokio::select! {
+                () = tokio::time::sleep(PATIENCE) => {}
+                () = async { self.stop.cancelled().await; tokio::time::sleep(LAST).await } => {}
+            }
+        };
+        let done = tokio::select! {
+            done = self.post(message) => done,
+            () = late => Err("no answer in time".to_owned()),
         };
         match done {
             Ok(()) => {
