@@ -140,6 +140,7 @@ async fn writer(audit: Audit, ids: Ids, stop: Arc<AtomicBool>) -> Vec<u128> {
 fn entry(ids: &Ids) -> Result<Entry, countersign::id::RandomError> {
     Ok(Entry {
         request: ids.next()?,
+        trace: None,
         subject: SubjectEntry {
             kind: "person".into(),
             person: Some(ids.next()?),

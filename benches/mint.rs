@@ -120,6 +120,7 @@ async fn receipt(ids: &Ids, folder: &std::path::Path) -> Receipt {
     let opened = Audit::open(config, key, "bench/log", ids.clone()).expect("a log");
     let entry = Entry {
         request: ids.next().expect("an id"),
+        trace: None,
         subject: SubjectEntry::default(),
         place: PlaceEntry::default(),
         parameters: BTreeMap::new(),

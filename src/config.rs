@@ -115,7 +115,7 @@ impl Config {
                 }),
             forward: forward::Config::read(root.table("forward")),
             alert: alert::Config::read(&mut root),
-            telemetry: telemetry::Config::read(&mut root),
+            telemetry: telemetry::Config::read(&mut root).below(data),
             data: data.to_owned(),
             hash: crate::record::Hash::of(text.as_bytes()),
         };
@@ -322,7 +322,19 @@ mod tests {
         assert_eq!(shown.authenticate, authenticate::Config::default());
         assert_eq!(shown.forward, forward::Config::default());
         assert_eq!(shown.delegate, delegate::Config::default());
-        assert_eq!(shown.telemetry, telemetry::Config::default());
+        assert_eq!(plain.telemetry, telemetry::Config::default());
+        let telemetry::Config {
+            filter,
+            format,
+            traces,
+        } = shown.telemetry;
+        assert_eq!((filter, format), (plain.telemetry.filter, plain.telemetry.format));
+        let example = (traces.one_in, traces.queue);
+        assert_eq!(
+            example,
+            (plain.telemetry.traces.one_in, plain.telemetry.traces.queue)
+        );
+        assert!(traces.endpoint.is_some() && traces.trust.len() == 1);
         assert_eq!(plain.alert, alert::Config::default());
         assert_eq!(
             alert::Config {

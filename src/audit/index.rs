@@ -23,10 +23,10 @@ use super::segment;
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Entry, Event, Record};
+use crate::record::{Entry, Event, Record, TraceId};
 
 /// Version of the table; another one is rebuilt.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 /// Records that are indexed at once.
 const ROUND: usize = 1_000;
 /// How long new records may wait to be indexed together, unless somebody asks.
@@ -44,14 +44,15 @@ const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS record (
         epoch INTEGER NOT NULL, seq INTEGER NOT NULL, segment INTEGER NOT NULL, place INTEGER NOT NULL,
         time INTEGER NOT NULL, event TEXT NOT NULL, request TEXT, person TEXT, vo TEXT, vo_id TEXT, tool TEXT, task TEXT,
-        resource TEXT, permit INTEGER, problem TEXT, status INTEGER, serial TEXT, source TEXT,
+        resource TEXT, permit INTEGER, problem TEXT, status INTEGER, serial TEXT, source TEXT, trace TEXT,
         PRIMARY KEY (epoch, seq)
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS record_request ON record (request) WHERE request IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_person ON record (person, epoch, seq) WHERE person IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_serial ON record (serial) WHERE serial IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS record_trace ON record (trace) WHERE trace IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_time ON record (time);
-    PRAGMA user_version = 2;";
+    PRAGMA user_version = 3;";
 
 /// Rows that go into one statement. Few sizes, so that every statement is worded and prepared once.
 const ROWS: [usize; 4] = [256, 32, 4, 1];
@@ -59,10 +60,10 @@ const ROWS: [usize; 4] = [256, 32, 4, 1];
 /// The statement for each number of rows.
 static INSERTS: LazyLock<[String; 4]> = LazyLock::new(|| {
     ROWS.map(|rows| {
-        let row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         format!(
             "INSERT OR REPLACE INTO record (epoch, seq, segment, place, time, event, request, person, vo, vo_id, tool,
-                task, resource, permit, problem, status, serial, source)
+                task, resource, permit, problem, status, serial, source, trace)
              VALUES {}",
             vec![row; rows].join(", ")
         )
@@ -118,6 +119,8 @@ pub struct Query {
     pub request: Option<RequestId>,
     /// Serial of the credential, in decimal.
     pub serial: Option<String>,
+    /// The trace; a request whose record names none is its own.
+    pub trace: Option<TraceId>,
     /// Not before.
     pub from: Option<Timestamp>,
     /// Before.
@@ -438,6 +441,14 @@ fn select(query: &Query, limit: u32) -> QueryBuilder<Sqlite> {
             .push_bind(vo.clone())
             .push(")");
     }
+    if let Some(trace) = query.trace {
+        // All records of a request are found, though only the first of them names its trace.
+        sql.push(" AND request IN (SELECT request FROM record WHERE trace = ")
+            .push_bind(trace.to_string())
+            .push(" UNION ALL SELECT ")
+            .push_bind(RequestId::from(uuid::Uuid::from_bytes(trace.0)).to_string())
+            .push(")");
+    }
     if let Some(permit) = query.permit {
         sql.push(" AND permit = ").push_bind(permit);
     }
@@ -647,6 +658,7 @@ struct Facts {
     status: Option<u16>,
     serial: Option<String>,
     source: Option<String>,
+    trace: Option<TraceId>,
 }
 
 /// Whom a record concerns, and where.
@@ -684,6 +696,7 @@ fn bind(statement: Statement, epoch: u64, found: &Found, facts: Facts) -> Statem
         .bind(facts.status)
         .bind(facts.serial)
         .bind(facts.source)
+        .bind(facts.trace.map(|trace| trace.to_string()))
 }
 
 fn facts(event: &Event) -> Facts {
@@ -737,6 +750,7 @@ fn of_entry(entry: &Entry, origin: Origin) -> Facts {
             .as_ref()
             .and_then(|delegation| delegation.serial.clone()),
         source: Some(entry.source.clone()),
+        trace: entry.trace,
         ..Facts::default()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -271,6 +272,9 @@ impl Keeper {
         }
         replace(&folder.join("checkpoint"), checkpoint.note.as_bytes())?;
         self.shared.newest.store(Some(Arc::new(checkpoint)));
+        let now = self.shared.ids.clock().monotonic().as_micros();
+        let signed = &self.shared.meters.signed;
+        signed.store(i64::try_from(now).unwrap_or(i64::MAX), Ordering::Relaxed);
         Ok(())
     }
 

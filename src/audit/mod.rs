@@ -56,11 +56,15 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clock::Timestamp;
 use crate::id::{Ids, RequestId};
 use crate::record::{Ending, Entry, EpochBegun, Event, Hash, Outcome, Record, Recovery, Refused};
+use crate::telemetry::family;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::Config;
@@ -81,6 +85,27 @@ pub enum Space {
     Low,
     /// Less than [`Config::stop_free_bytes`]: every request is refused.
     Stopped,
+}
+
+/// How the log does, for monitoring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vitals {
+    /// Durable records of this epoch.
+    pub records: u64,
+    /// Records that wait.
+    pub queued: usize,
+    /// How long the oldest of them has waited.
+    pub queue_age: Duration,
+    /// Permitted requests without an outcome.
+    pub open: usize,
+    /// Durable records that no checkpoint covers.
+    pub unsigned: u64,
+    /// Time since the newest checkpoint was signed.
+    pub checkpoint_age: Duration,
+    /// Durable records that searches do not find yet.
+    pub index_lag: u64,
+    /// When the newest record was taken.
+    pub newest_record: Timestamp,
 }
 
 /// The open log. Cheap to clone; the last clone ends the writer, [`Audit::close`] ends it in order.
@@ -143,6 +168,10 @@ impl Audit {
 
         let shared = Arc::new(Shared::new(config, ids, found.epoch, found.newest.take()));
         held(&shared.open).extend(found.open.keys().copied());
+        shared
+            .meters
+            .newest_record
+            .store(found.latest.0, Ordering::Relaxed);
         let checkpoint_size = shared.newest.load().as_ref().map_or(0, |newest| newest.size);
         let keeper = Arc::new(keeper::Keeper::new(shared.clone(), key, origin.to_owned()));
         keeper.adopt_spares().map_err(file_error)?;
@@ -327,6 +356,33 @@ impl Audit {
             || late
             || shared.refusing.load(Ordering::Acquire)
             || shared.space() == Space::Stopped)
+    }
+
+    /// What monitoring is told of the log.
+    #[must_use]
+    pub fn vitals(&self) -> Vitals {
+        let shared = &self.0.shared;
+        let now = shared.ids.clock().monotonic();
+        let (queued, since) = shared.waiting();
+        let signed = u64::try_from(shared.meters.signed.load(Ordering::Relaxed)).unwrap_or(0);
+        let covered = shared.newest.load().as_ref().map_or(0, |newest| newest.size);
+        Vitals {
+            records: self.size(),
+            queued,
+            queue_age: since.map_or(Duration::ZERO, |since| now.saturating_sub(since)),
+            open: held(&shared.open).len(),
+            unsigned: self.size().saturating_sub(covered),
+            checkpoint_age: now.saturating_sub(Duration::from_micros(signed)),
+            index_lag: self.0.index.lag(),
+            newest_record: Timestamp(shared.meters.newest_record.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Registers `audit_batch_records` and `audit_sync_seconds`.
+    pub fn register(&self, registry: &mut Registry) {
+        let meters = &self.0.shared.meters;
+        family::register(registry, "audit_batch_records", meters.batches.clone());
+        family::register(registry, "audit_sync_seconds", meters.syncs.clone());
     }
 
     /// How much room the log has.

@@ -1,7 +1,7 @@
 //! What the tasks of the gateway and the log's threads share: the queue of records, and the state of the log.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::{AuditError, Config, Receipt, Space};
 use crate::clock::Timestamp;
 use crate::id::{Ids, RequestId};
 use crate::record::Event;
+use crate::telemetry::Histogram;
 
 /// How long a record that nobody waits for may wait for company.
 const SOON: Duration = Duration::from_millis(20);
@@ -71,6 +72,8 @@ struct Queue {
     awaited: usize,
     /// How many of them the writer takes together, as long as they come soon.
     company: Company,
+    /// When the first of them came, on the monotonic clock.
+    since: Option<Duration>,
     stop: bool,
 }
 
@@ -163,6 +166,21 @@ pub(crate) struct Shared {
     pub(crate) head: watch::Sender<u64>,
     pub(crate) newest: ArcSwapOption<Checkpoint>,
     pub(crate) strangers: Mutex<Strangers>,
+    /// What monitoring is told.
+    pub(crate) meters: Meters,
+}
+
+/// What monitoring is told of the writer's and the keeper's work.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    /// Records in each batch.
+    pub(crate) batches: Histogram,
+    /// Time of each write with its sync.
+    pub(crate) syncs: Histogram,
+    /// When the newest record was taken, in microseconds since 1970; 0 before the first.
+    pub(crate) newest_record: AtomicI64,
+    /// When the newest checkpoint was signed, on the monotonic clock, in microseconds.
+    pub(crate) signed: AtomicI64,
 }
 
 /// Locks `mutex`; a panic elsewhere does not stop the log.
@@ -188,7 +206,19 @@ impl Shared {
             head: watch::Sender::new(0),
             newest: ArcSwapOption::new(newest.map(Arc::new)),
             strangers: Mutex::default(),
+            meters: Meters {
+                batches: Histogram::numbers(),
+                syncs: Histogram::times(),
+                newest_record: AtomicI64::new(0),
+                signed: AtomicI64::new(0),
+            },
         }
+    }
+
+    /// How many records wait, and since when the oldest of them (on the monotonic clock).
+    pub(crate) fn waiting(&self) -> (usize, Option<Duration>) {
+        let queue = held(&self.queue);
+        (queue.records, queue.since)
     }
 
     /// Queues `item`. With `urgent` the writer takes it at once, else within 20 ms.
@@ -212,6 +242,9 @@ impl Shared {
         } else {
             queue.items.is_empty()
         };
+        if queue.items.is_empty() {
+            queue.since = Some(self.ids.clock().monotonic());
+        }
         queue.records += item.drafts.len();
         queue.items.push(item);
         drop(queue);

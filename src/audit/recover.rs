@@ -15,6 +15,7 @@ use super::segment::{self, Frames, Header};
 use super::tree::{self, Edge};
 use super::writer::sync_folder;
 use super::{AuditError, Config};
+use crate::clock::Timestamp;
 use crate::id::RequestId;
 use crate::record::{Entry, EpochBegun, Event, FileAside, Hash, Record};
 
@@ -35,6 +36,8 @@ pub(crate) struct Found {
     pub(crate) open: HashMap<RequestId, Option<Entry>>,
     /// Records of the end of the log that the store may have missed, in order.
     pub(crate) recent: Vec<Record>,
+    /// The latest time of a record that was read.
+    pub(crate) latest: Timestamp,
     /// Bytes of a broken-off write.
     pub(crate) torn_bytes: u64,
     /// What is missing that was acknowledged.
@@ -227,6 +230,7 @@ impl Scan<'_> {
 
     fn take(&mut self, record: Record, leading: bool) {
         self.found.clean = matches!(record.event, Event::Stop { .. });
+        self.found.latest = self.found.latest.max(record.time);
         self.acted |= match &record.event {
             Event::LogOpen { .. } => false,
             Event::Recovery(recovery) => !recovery.damage.is_empty(),

@@ -21,6 +21,7 @@ pub(super) fn ids() -> Ids {
 pub(super) fn entry(ids: &Ids) -> Entry {
     Entry {
         request: ids.next().unwrap(),
+        trace: None,
         subject: SubjectEntry {
             kind: "person".into(),
             person: Some(ids.next().unwrap()),

@@ -178,6 +178,10 @@ impl Writer {
         };
         let clock = self.shared.ids.clock();
         let (time, mono) = (clock.now(), micros(clock.monotonic()));
+        self.shared
+            .meters
+            .newest_record
+            .fetch_max(time.0, Ordering::Relaxed);
         while let Some(item) = waiting.pop_front() {
             if !composed.items.is_empty() && !segment.fits(self.batch.len(), &item) {
                 waiting.push_front(item);
@@ -205,6 +209,8 @@ impl Writer {
             return Err((composed.items, io::Error::other("no segment")));
         };
         let bytes = self.batch.end(segment.batch);
+        let (clock, meters) = (self.shared.ids.clock(), &self.shared.meters);
+        let begun = clock.monotonic();
         let written = segment
             .file
             .write_all_at(bytes, segment.offset)
@@ -212,6 +218,8 @@ impl Writer {
         if let Err(error) = written {
             return Err((composed.items, error));
         }
+        meters.syncs.observe(clock.monotonic().saturating_sub(begun));
+        meters.batches.count(composed.edge.size() - self.acked.size());
         segment.offset += bytes.len() as u64;
         segment.batch += 1;
         self.acked = composed.edge;
@@ -447,6 +455,12 @@ impl Writer {
             self.checkpoint_time = mono;
             self.sign();
             self.look_at_file();
+        }
+        if idle && self.segment.is_some() {
+            // Nobody writes now: whether a record would be taken shows before somebody needs it.
+            if let Err(error) = self.probe() {
+                self.fail(Vec::new(), VecDeque::new(), &error);
+            }
         }
     }
 

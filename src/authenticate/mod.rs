@@ -298,11 +298,7 @@ impl Authenticate {
 
     /// Registers `password_hashes_total`.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "password_hashes",
-            "Password hashes computed, one for every attempt to sign in with a password",
-            self.password_hashes().clone(),
-        );
+        crate::telemetry::family::register(registry, "password_hashes", self.password_hashes().clone());
     }
 
     /// How many sessions there are.

@@ -76,6 +76,16 @@ impl Keys {
         }
     }
 
+    /// Whether something is sealed here of which nothing opens.
+    pub(super) fn are_closed(&self) -> bool {
+        let opening = self.facts.len() + self.public.len();
+        let opened = self.issuers.len() + usize::from(self.assertion.is_some());
+        match self.sealed {
+            true => opening + self.statics.len() > 0,
+            false => opening > 0 && opened == 0,
+        }
+    }
+
     pub(super) fn jwks(&self) -> Value {
         json!({ "keys": self.public })
     }

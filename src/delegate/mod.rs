@@ -35,6 +35,7 @@ use crate::clock::Timestamp;
 use crate::id::{Ids, SessionId};
 use crate::record::{Event, Mint, SignedEntry};
 use crate::store::{Db, StoreError};
+use crate::telemetry::Metrics;
 use crate::trust::seal::SealingKey;
 
 pub use config::Config;
@@ -60,6 +61,7 @@ pub struct Delegate {
     origin: String,
     keys: ArcSwap<Keys>,
     proxies: Proxies,
+    metrics: Metrics,
 }
 
 impl std::fmt::Debug for Delegate {
@@ -82,7 +84,15 @@ impl Delegate {
             origin,
             keys: ArcSwap::from_pointee(Keys::default()),
             proxies,
+            metrics: Metrics::new(),
         }
+    }
+
+    /// The same, counting in `metrics`.
+    #[must_use]
+    pub fn counting(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     /// Reads VO certificates, static credentials and assertion keys anew. To be called at the start and after every
@@ -94,6 +104,12 @@ impl Delegate {
         let keys = Keys::load(&self.db, self.sealing.as_ref()).await?;
         self.keys.store(Arc::new(keys));
         Ok(())
+    }
+
+    /// Whether something rests here that needs the sealing key, and the key is not there or opens none of it.
+    #[must_use]
+    pub fn needs_key(&self) -> bool {
+        self.keys.load().are_closed()
     }
 
     /// Whether a sealing key is there.
@@ -202,9 +218,13 @@ impl Delegate {
                     stamp,
                     record,
                 } = *minting;
-                let now = self.ids.clock().now();
+                let (now, begun) = (self.ids.clock().now(), self.ids.clock().monotonic());
+                let way = stamp.way.as_str();
                 let proxy = chosen.sign(durable)?;
-                self.minted(proxy, ticket, stamp, &record, now).await
+                let minted = self.minted(proxy, ticket, stamp, &record, now).await?;
+                let time = self.ids.clock().monotonic().saturating_sub(begun);
+                self.metrics.mint(way, time);
+                Ok(minted)
             }
         }
     }

@@ -319,6 +319,7 @@ async fn the_key_signs_with_the_receipt_of_its_own_request_and_the_mint_record_i
     let receipt = async |plan: &Plan| {
         let entry = Entry {
             request: plan.request(),
+            trace: None,
             subject: SubjectEntry::default(),
             place: PlaceEntry::default(),
             parameters: std::collections::BTreeMap::new(),

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::address::{self, OwnListeners};
+use super::meters::Meter;
 use crate::vo::{Upstream, UpstreamAddress};
 
 /// How TLS is spoken to an upstream.
@@ -34,6 +35,7 @@ pub(super) struct Connector {
     pub tls: Option<Tls>,
     pub own: Arc<ArcSwap<OwnListeners>>,
     pub timeout: Duration,
+    pub meter: Arc<Meter>,
 }
 
 /// Why there is no connection.
@@ -57,10 +59,13 @@ impl tower::Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            match tokio::time::timeout(this.timeout, this.connect()).await {
-                Ok(stream) => stream.map(TokioIo::new),
-                Err(_) => Err(ConnectError::Failed("no connection in time".into())),
-            }
+            let connecting = async {
+                match tokio::time::timeout(this.timeout, this.connect()).await {
+                    Ok(stream) => stream,
+                    Err(_) => Err(ConnectError::Failed("no connection in time".into())),
+                }
+            };
+            this.meter.clone().counted(connecting).await.map(TokioIo::new)
         })
     }
 }
@@ -134,11 +139,11 @@ fn failed(error: &io::Error) -> ConnectError {
     ConnectError::Failed(error.to_string())
 }
 
-trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// A connection to a tool, whatever its kind.
-pub(super) struct Stream(Box<dyn Transport>);
+pub(super) struct Stream(pub(super) Box<dyn Transport>);
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {

@@ -14,6 +14,7 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 mod local;
+mod meters;
 mod names;
 mod request;
 mod response;
@@ -28,6 +29,7 @@ pub use error::ForwardError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzz::{answer_headers as fuzz_answer_headers, request_headers as fuzz_request_headers};
 pub use local::{LocalRequest, LocalService};
+pub use meters::{Busy, Meter, Meters};
 pub use names::claims_identity;
 pub use request::{Identity, UnfitHeader, ask_for_whole_list};
 pub use response::{Limits, REQUEST_ID, UnfitAnswer};

@@ -63,6 +63,7 @@ fn outgoing(upstream: Arc<Upstream>, target: &str) -> Outgoing {
         address: Address::Path,
         public_host: "gw.example.org".into(),
         client: Source::Ip("192.0.2.1".parse().unwrap()),
+        trace: crate::telemetry::Trace::own(identity().request),
         timeout: None,
     }
 }

@@ -22,6 +22,7 @@ use super::address::OwnListeners;
 use super::config::Config;
 use super::connect::{ConnectError, Connector, Tls};
 use super::error::ForwardError;
+use super::meters::{Busy, Meters};
 use super::request::{self, Identity};
 use super::response::{self, UnfitAnswer};
 use super::traffic::{Moving, Progress};
@@ -29,6 +30,7 @@ use crate::authenticate::Source;
 use crate::body::Body;
 use crate::delegate::Credential;
 use crate::id::UpstreamId;
+use crate::telemetry::Trace;
 use crate::tool::{Address, Tool};
 use crate::vo::{Upstream, UpstreamAddress};
 
@@ -56,6 +58,8 @@ pub struct Outgoing {
     pub public_host: String,
     /// Where the request came from.
     pub client: Source,
+    /// The trace that the tool's own goes on.
+    pub trace: Trace,
     /// Time to the first byte of the answer, where the task says one.
     pub timeout: Option<Duration>,
 }
@@ -85,6 +89,7 @@ pub struct Forward {
     config: Config,
     pools: Cache<PoolKey, Pool>,
     own: Arc<ArcSwap<OwnListeners>>,
+    meters: Arc<Meters>,
     system_roots: OnceLock<Arc<RootCertStore>>,
 }
 
@@ -108,6 +113,7 @@ impl Forward {
             config,
             pools,
             own: Arc::default(),
+            meters: Arc::default(),
             system_roots: OnceLock::new(),
         }
     }
@@ -115,6 +121,18 @@ impl Forward {
     /// Says which listeners are the gateway's own; no upstream may be one of them.
     pub fn set_own_listeners(&self, own: OwnListeners) {
         self.own.store(Arc::new(own));
+    }
+
+    /// Connections to upstreams, counted.
+    #[must_use]
+    pub fn meters(&self) -> Arc<Meters> {
+        self.meters.clone()
+    }
+
+    /// Counts a request to `upstream` for as long as the guard is kept: until its answer has gone.
+    #[must_use]
+    pub fn busy(&self, upstream: &Upstream) -> Busy {
+        self.meters.of(upstream.id).busy()
     }
 
     /// Closes the idle connections that were made with a proxy that has ended.
@@ -151,6 +169,7 @@ impl Forward {
         *head.method_mut() = out.method;
         *head.headers_mut() = request::headers(out.headers, &context)?;
         frame_body(&mut head);
+        out.trace.write(head.headers_mut());
         let limit = out.timeout.unwrap_or(self.config.first_byte_timeout);
         let answer = first_byte(pool.request(head), &progress, limit)
             .await?
@@ -226,6 +245,7 @@ impl Forward {
             tls,
             own: self.own.clone(),
             timeout: self.config.connect_timeout,
+            meter: self.meters.of(upstream.id),
         };
         // INVARIANT: a request is never sent twice.
         Ok(Client::builder(TokioExecutor::new())

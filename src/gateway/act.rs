@@ -15,7 +15,7 @@ use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use tokio::sync::{mpsc, oneshot};
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, named};
 use super::flow::{self, Counted, Part};
 use super::outlive::Outliving;
 use super::pipeline::{Pipeline, Stop};
@@ -27,6 +27,7 @@ use crate::forward::{self, ForwardError, Identity, LocalRequest, Outgoing};
 use crate::id::RequestId;
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{CreatedEntry, DeletedEntry, Ending, Event, Outcome, SignedEntry};
+use crate::telemetry::{Stage, Trace};
 use crate::tool::{self, Task, Tool, ToolTarget, Whose};
 
 /// Answers up to this size are read whole before the head is sent on.
@@ -55,11 +56,13 @@ impl Pipeline {
         let act = Act {
             pipeline: self.clone(),
             id: x.id,
+            trace: x.trace.clone(),
             started: self.ids.clock().monotonic(),
             permit: permit.clone(),
             sent: Arc::default(),
             received: 0,
             signed: None,
+            busy: None,
         };
         let act = act.run(http::Request::from_parts(head, body), plan, receipt, send);
         let place = permit.place();
@@ -81,11 +84,14 @@ type Answer = oneshot::Sender<Result<Response<Body>, Problem>>;
 struct Act {
     pipeline: Arc<Pipeline>,
     id: RequestId,
+    trace: Trace,
     started: Duration,
     permit: Arc<Permit>,
     sent: Arc<AtomicU64>,
     received: u64,
     signed: Option<SignedEntry>,
+    /// The connection that it needs, for monitoring.
+    busy: Option<forward::Busy>,
 }
 
 /// How a request ended, before it is written down.
@@ -162,7 +168,8 @@ impl Act {
                     .await;
             }
         };
-        match self.pipeline.forward.send(outgoing).await {
+        let answer_head = self.sent(outgoing, &permit).await;
+        match answer_head {
             Ok(response) => self.answered(response, &task, receipt, answer).await,
             Err(error) => {
                 let problem = too_large(&error).unwrap_or_else(|| error.as_problem());
@@ -178,6 +185,20 @@ impl Act {
                 self.fail(end, problem, receipt, answer).await;
             }
         }
+    }
+
+    /// Sends the request, and counts how long the tool took and how it failed.
+    async fn sent(&mut self, outgoing: Outgoing, permit: &Permit) -> Result<Response<Body>, ForwardError> {
+        let (metrics, at) = (&self.pipeline.metrics, named(Some(permit.place())));
+        let mut lap = metrics.lap(&**self.pipeline.ids.clock(), &self.trace);
+        self.busy = Some(self.pipeline.forward.busy(&outgoing.upstream));
+        let answer = self.pipeline.forward.send(outgoing).await;
+        let took = lap.mark(Stage::Act);
+        match &answer {
+            Ok(_) => metrics.tool_answered(at, took),
+            Err(error) => metrics.tool_failed(at, error.word()),
+        }
+        answer
     }
 
     /// The request as the tool will see it.
@@ -229,6 +250,7 @@ impl Act {
             address: place.address,
             public_host: self.pipeline.answers.public_host(place),
             client: permit.subject().source(),
+            trace: self.trace.clone(),
             timeout: task.timeout,
         })
     }
@@ -256,10 +278,15 @@ impl Act {
             id: self.id,
             base: self.pipeline.answers.base().to_owned(),
         };
+        let mut lap = self
+            .pipeline
+            .metrics
+            .lap(&**self.pipeline.ids.clock(), &self.trace);
         let response = match tower::ServiceExt::oneshot(service, call).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
+        lap.mark(Stage::Act);
         let (head, body) = response.into_parts();
         let Ok(whole) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
             let problem = Problem::new(Kind::Internal, "the operation broke off");

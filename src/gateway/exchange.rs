@@ -11,6 +11,7 @@ use crate::body::hex;
 use crate::id::RequestId;
 use crate::record::{DecisionEntry, DelegationEntry, Entry, PlaceEntry, ResourceEntry, SubjectEntry};
 use crate::secret::Secret;
+use crate::telemetry::{Trace, Where};
 use crate::tool::Place;
 
 /// A request whose framing and target are canonical.
@@ -21,6 +22,8 @@ pub(crate) struct Exchange {
     pub(crate) head: Parts,
     /// Where it came from.
     pub(crate) source: Source,
+    /// The trace that it belongs to.
+    pub(crate) trace: Trace,
 }
 
 /// How much of a path a record shows, in characters.
@@ -44,13 +47,14 @@ impl Words {
     /// The common part of intents and refusals.
     pub(crate) fn entry(
         &self,
-        request: RequestId,
+        (request, trace): (RequestId, &Trace),
         subject: SubjectEntry,
         place: Option<&Place>,
         source: Source,
     ) -> Entry {
         Entry {
             request,
+            trace: trace.recorded(),
             subject,
             place: place.map(place_entry).unwrap_or_default(),
             parameters: place.map(|place| self.parameters(place)).unwrap_or_default(),
@@ -64,7 +68,7 @@ impl Words {
     /// The entry of a decided request.
     pub(crate) fn decided(
         &self,
-        request: RequestId,
+        request: (RequestId, &Trace),
         subject: &Subject,
         place: &Place,
         (decision, resource): (Arc<DecisionEntry>, Option<ResourceEntry>),
@@ -96,6 +100,18 @@ impl Words {
             parameters.insert(name.clone(), shown);
         }
         parameters
+    }
+}
+
+/// A place in names of what exists, for metrics and traces.
+pub(crate) fn named(place: Option<&Place>) -> Where<'_> {
+    let Some(place) = place else {
+        return Where::default();
+    };
+    Where {
+        vo: place.vo.as_ref().map(|vo| vo.name.as_str()),
+        tool: place.tool.as_ref().map(|tool| tool.name.as_str()),
+        task: place.found.as_ref().map(|found| found.task.name.as_str()),
     }
 }
 

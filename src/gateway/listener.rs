@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::Bounds;
+use super::counts::{Counts, Open};
 use super::framing::{Authority, Limits, Refused};
 use super::guard::{Guard, Verdict};
 use super::pace::{Asked, Pace, Taken};
@@ -91,6 +92,7 @@ pub struct Listener {
     places: Arc<Semaphore>,
     sources: Arc<Sources>,
     requesters: Arc<Sources>,
+    counts: Arc<Counts>,
 }
 
 impl std::fmt::Debug for Listener {
@@ -121,7 +123,14 @@ impl Listener {
             sources: Sources::new(bounds.connections_per_source),
             requesters: Sources::new(bounds.requests_per_source),
             bounds: Arc::new(bounds),
+            counts: Arc::default(),
         })
+    }
+
+    /// What is counted of its connections.
+    #[must_use]
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
     }
 
     /// Serves all of `sockets` until `stop`; then takes no more connections, lets requests under way finish within the
@@ -178,12 +187,15 @@ impl Listener {
     /// Takes a connection in, if there is a place for it; else closes it at once.
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, lives: &Lives) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
+            self.counts.refuse_full();
             return;
         };
         let Some(from) = self.sources.admit(peer.ip()) else {
+            self.counts.refuse_source();
             return;
         };
         let held = Held {
+            _open: Open::count(&self.counts),
             _place: place,
             _from: from,
         };
@@ -385,6 +397,7 @@ struct Lives {
 
 /// What a connection holds while it is open.
 struct Held {
+    _open: Open,
     _place: OwnedSemaphorePermit,
     _from: FromSource,
 }

@@ -7,6 +7,7 @@
 mod act;
 mod answer;
 mod config;
+mod counts;
 mod exchange;
 mod flow;
 pub mod framing;
@@ -20,6 +21,7 @@ mod strangers;
 
 pub use answer::Pages;
 pub use config::{Config, TooFewFiles, raise_file_limit};
+pub use counts::{Counts, Open};
 pub use exchange::Words;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use guard::fuzz_request_head;

@@ -11,14 +11,14 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 
 use super::answer::{Answers, Pages};
-use super::exchange::{Exchange, Words};
+use super::exchange::{Exchange, Words, named};
 use super::framing::Limits;
 use super::hosts::{self, Hosts};
 use super::listener::{ConnectionInfo, Handler};
 use super::strangers::Strangers;
 use crate::alert::Alert;
 use crate::audit::{Audit, Receipt};
-use crate::authenticate::{Authenticate, Journal, Subject};
+use crate::authenticate::{Authenticate, Journal, Source, Subject};
 use crate::authorize::{Authorize, Denial, Permit};
 use crate::body::Body;
 use crate::delegate::{Delegate, Plan};
@@ -27,7 +27,7 @@ use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Entry, Event, Refused, SubjectEntry};
 use crate::resource::Resources;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Decision, Metrics, Stage, Trace, Tracing};
 use crate::tool::{Audience, Place, ToolsHandle};
 use crate::vo::{DirectoryHandle, OWN_TOOL};
 
@@ -83,6 +83,8 @@ pub struct Parts {
     pub alert: Alert,
     /// What is counted.
     pub metrics: Metrics,
+    /// Whose trace a request belongs to.
+    pub tracing: Tracing,
     /// How records are worded.
     pub words: Words,
     /// Ids, time and random bytes.
@@ -102,6 +104,7 @@ pub struct Pipeline {
     pub(crate) resources: Resources,
     pub(crate) alert: Alert,
     pub(crate) metrics: Metrics,
+    pub(crate) tracing: Tracing,
     pub(crate) answers: Answers,
     pub(crate) words: Words,
     pub(crate) ids: Ids,
@@ -131,6 +134,7 @@ impl Pipeline {
             resources: parts.resources,
             alert: parts.alert,
             metrics: parts.metrics,
+            tracing: parts.tracing,
             words: parts.words,
             ids: parts.ids,
             strangers: Strangers::new(),
@@ -145,9 +149,13 @@ impl Pipeline {
 
     /// Runs one request. Nothing reaches a tool before the record that permits it is durable.
     async fn run(self: &Arc<Self>, x: &Exchange, body: Body) -> Result<Response<Body>, Stop> {
-        let place = self.hosts.place(&x.head).map_err(Stop::Rejected)?; // host, VO, tool, and the task if one matches
-        let subject = self.subject(x, &place).await?; // who asks; no credential = anonymous
-        let admitted = self.admit(x.id, subject, place).await?; // may they, with what, and the intent is durable
+        let mut lap = self.metrics.lap(&**self.ids.clock(), &x.trace);
+        let place = self.hosts.place(&x.head); // host, VO, tool, and the task if one matches
+        lap.mark(Stage::Place);
+        let place = place.map_err(Stop::Rejected)?;
+        let subject = self.subject(x, &place).await; // who asks; no credential = anonymous
+        lap.mark(Stage::Subject);
+        let admitted = self.admit(x.id, &x.trace, subject?, place).await?; // may they, with what, and the intent is durable
         self.act(x, body, admitted).await // own task: sign, forward, outcome, ownership
     }
 
@@ -155,20 +163,22 @@ impl Pipeline {
     pub(crate) async fn admit(
         &self,
         id: RequestId,
+        trace: &Trace,
         subject: Subject,
         place: Place,
     ) -> Result<(Permit, Plan, Receipt), Stop> {
-        let permit = self
-            .authorize
-            .decide(subject, place)
-            .await
-            .map_err(Stop::denied)?; // "no task" is a denial too
+        let mut lap = self.metrics.lap(&**self.ids.clock(), trace);
+        let permit = self.authorize.decide(subject, place).await;
+        lap.mark(Stage::Decide);
+        let permit = permit.map_err(Stop::denied)?; // "no task" is a denial too
         let entry = |delegation| {
             let reasons = (permit.decision().clone(), permit.resource_entry());
             self.words
-                .decided(id, permit.subject(), permit.place(), reasons, delegation)
+                .decided((id, trace), permit.subject(), permit.place(), reasons, delegation)
         };
-        let plan = self.delegate.plan(id, &permit).map_err(|error| {
+        let plan = self.delegate.plan(id, &permit);
+        lap.mark(Stage::Plan);
+        let plan = plan.map_err(|error| {
             let place = Box::new(permit.place().clone());
             Stop::Unplanned(Box::new(entry(None)), place, error.as_problem())
         })?; // nothing signed yet
@@ -176,8 +186,12 @@ impl Pipeline {
         let receipt = self
             .audit
             .intent(entry, plan.events()) // written down before anything happens
-            .await
-            .map_err(|error| Stop::failed(&permit, &error))?;
+            .await;
+        lap.mark(Stage::Intent);
+        let receipt = receipt.map_err(|error| Stop::failed(&permit, &error))?;
+        let at = named(Some(permit.place()));
+        self.metrics.decided(at, Decision::Permit);
+        trace.decided(at, Decision::Permit);
         Ok((permit, plan, receipt))
     }
 
@@ -234,6 +248,7 @@ impl Pipeline {
     /// Records a stop and turns it into an answer.
     pub(crate) async fn stopped(&self, x: &Exchange, stop: Stop) -> Response<Body> {
         let rejected = matches!(stop, Stop::Rejected(_));
+        let decision = stop.decision();
         let (problem, place) = match stop {
             Stop::Rejected(problem) => {
                 self.audit
@@ -262,6 +277,8 @@ impl Pipeline {
             tracing::error!(request.id = %x.id, problem = problem.kind.name(), "request {} failed: {}", x.id, problem.detail);
         }
         self.metrics.refusal(problem.kind.name());
+        self.metrics.decided(named(place.as_ref()), decision);
+        x.trace.decided(named(place.as_ref()), decision);
         self.answers.problem(&x.head, x.id, place.as_ref(), &problem)
     }
 
@@ -280,7 +297,9 @@ impl Pipeline {
                 .stranger(problem.kind.name(), &x.source.network(), x.id);
             return (problem, place);
         }
-        let entry = self.words.entry(x.id, subject, place.as_ref(), x.source);
+        let entry = self
+            .words
+            .entry((x.id, &x.trace), subject, place.as_ref(), x.source);
         (self.record_refusal(entry, problem).await, place)
     }
 
@@ -306,7 +325,7 @@ impl Pipeline {
         }
         let entry = self
             .words
-            .decided(x.id, &subject, &place, (decision, resource), None);
+            .decided((x.id, &x.trace), &subject, &place, (decision, resource), None);
         let answered = self.record_refusal(entry, problem).await;
         if answered.kind.status() == 403 {
             self.count_denial(x.id, &subject, &place);
@@ -348,10 +367,11 @@ impl Pipeline {
             request,
             at: self.ids.clock().now(),
         };
-        let (alert, audit) = (self.alert.clone(), self.audit.clone());
+        let (alert, audit, metrics) = (self.alert.clone(), self.audit.clone(), self.metrics.clone());
         tokio::spawn(async move {
             match alert.denied(denied).await {
                 Ok(Some(event)) => {
+                    metrics.alert();
                     if let Err(error) = audit.write(Event::Alert(event)).await {
                         tracing::error!("an alert could not be recorded: {error}");
                     }
@@ -379,17 +399,21 @@ impl Handler for Door {
                 return pipeline.answers.unnamed();
             };
             let (head, body) = request.into_parts();
-            let response = pipeline
-                .serve(
-                    Exchange {
-                        id,
-                        head,
-                        source: connection.source,
-                    },
-                    body,
-                )
-                .await;
-            pipeline.metrics.request(None, response.status().as_u16());
+            let from = match connection.source {
+                Source::Ip(ip) => Some(ip),
+                Source::Local => None,
+            };
+            let trace = pipeline.tracing.begin(id, (&head.method, &head.headers), from);
+            let exchange = Exchange {
+                id,
+                head,
+                source: connection.source,
+                trace: trace.clone(),
+            };
+            let response = pipeline.serve(exchange, body).await;
+            let status = response.status().as_u16();
+            pipeline.metrics.answered(status);
+            trace.answered(status);
             response
         }
         .boxed()
@@ -397,6 +421,18 @@ impl Handler for Door {
 }
 
 impl Stop {
+    /// What monitoring calls it.
+    fn decision(&self) -> Decision {
+        match self {
+            Self::Denied(denial) if denial.problem.kind.status() == 401 => Decision::Challenge,
+            Self::Rejected(_) => Decision::Reject,
+            Self::Challenge(..) => Decision::Challenge,
+            Self::Denied(_) | Self::Unplanned(..) => Decision::Deny,
+            Self::Throttled(..) => Decision::Throttle,
+            Self::Failed(..) => Decision::Fail,
+        }
+    }
+
     fn denied(denial: Box<Denial>) -> Self {
         if denial.problem.kind.status() >= 500 {
             Self::Failed(Some(Box::new(denial.place)), denial.problem)

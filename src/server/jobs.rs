@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Built;
+use crate::clock::Timestamp;
 use crate::record::Event;
 
 /// How often mails are looked for.
@@ -15,6 +16,11 @@ const MAIL: Duration = Duration::from_millis(200);
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often the health of the log is looked at.
 const HEALTH: Duration = Duration::from_millis(100);
+
+/// How far the clock may be behind the newest record.
+const BEHIND: Duration = Duration::from_secs(5);
+/// How far the wall clock may run away from the monotonic one.
+const OFF: Duration = Duration::from_secs(30);
 
 /// Starts all jobs.
 pub(super) fn start(tasks: &mut JoinSet<()>, built: &Built, stop: &CancellationToken) {
@@ -62,8 +68,24 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Built, stop: &CancellationT
     }));
 
     let (audit, health, db) = (built.audit.clone(), built.health.clone(), built.db.clone());
+    let (delegate, clock) = (built.delegate.clone(), built.ids.clock().clone());
+    let begun = (clock.now(), clock.monotonic());
     tasks.spawn(every(HEALTH, stop.clone(), move || {
         let (audit, health, db) = (audit.clone(), health.clone(), db.clone());
+        let time = wrong_time(
+            begun,
+            (clock.now(), clock.monotonic()),
+            audit.vitals().newest_record,
+        );
+        match time {
+            None => health.up("clock"),
+            Some(why) => health.down("clock", why),
+        }
+        if delegate.needs_key() {
+            health.down("sealing_key", "the sealing key is not there, or opens nothing");
+        } else {
+            health.up("sealing_key");
+        }
         async move {
             if audit.accepting() {
                 health.up("audit");
@@ -78,6 +100,20 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Built, stop: &CancellationT
     }));
 }
 
+/// Why the wall clock cannot be right: it is behind the newest record, or drifted away from the monotonic clock.
+fn wrong_time(
+    begun: (Timestamp, Duration),
+    now: (Timestamp, Duration),
+    newest_record: Timestamp,
+) -> Option<&'static str> {
+    if now.0.plus(BEHIND) < newest_record {
+        return Some("the clock is behind the log's newest record");
+    }
+    let should_be = begun.0.plus(now.1.saturating_sub(begun.1));
+    let off = now.0.since(should_be).max(should_be.since(now.0));
+    (off > OFF).then_some("the clock was stepped by more than 30 seconds")
+}
+
 /// Runs `job` on its beat until the server stops; a run that takes longer than the beat delays the next one.
 async fn every<F: Future<Output = ()>>(beat: Duration, stop: CancellationToken, job: impl Fn() -> F) {
     let mut ticks = tokio::time::interval(beat);
@@ -87,5 +123,24 @@ async fn every<F: Future<Output = ()>>(beat: Duration, stop: CancellationToken, 
             () = stop.cancelled() => return,
             _ = ticks.tick() => job().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_cannot_be_right_is_seen() {
+        let at = |secs: i64| Timestamp::from_secs(1_000 + secs);
+        let mono = Duration::from_secs;
+        let begun = (at(0), mono(50));
+        let wrong = |wall, clock, newest| wrong_time(begun, (at(wall), mono(clock)), at(newest)).is_some();
+        assert!(!wrong(100, 150, 99));
+        assert!(!wrong(100, 150, 105), "five seconds are borne");
+        assert!(wrong(100, 150, 106));
+        assert!(!wrong(130, 150, 0) && !wrong(70, 150, 0));
+        assert!(wrong(131, 150, 0), "stepped forward");
+        assert!(wrong(69, 150, 0), "stepped back");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The only place that knows all concrete types. Tests about time start the same [`Server`] with a clock that they move.
 
+mod gauges;
 mod jobs;
 mod operations;
 mod recovery;
@@ -25,29 +26,34 @@ use crate::authenticate::Authenticate;
 use crate::authorize::Authorize;
 use crate::config::{self, Config};
 use crate::delegate::Delegate;
-use crate::forward::{Forward, LocalService, OwnListeners};
+use crate::forward::{Forward, LocalService, Meters, OwnListeners};
 use crate::gateway::{self, Listener, Parts, Pipeline, Words};
 use crate::id::Ids;
 use crate::record::{Event, Start};
 use crate::resource::Resources;
 use crate::secret;
 use crate::store::Db;
-use crate::telemetry::{Health, Metrics};
+use crate::telemetry::{self, Exporter, Health, Metrics, Tracing};
 use crate::tool::{Tool, ToolStore};
 use crate::trust::seal::SealingKey;
 use crate::trust::tls::{self, Identity};
 use crate::vo::{DirectoryHandle, Vos};
 use crate::{api, console};
+use gauges::Gauges;
 
 /// Parts whose health decides whether the node is ready.
-const PARTS: &[&str] = &["audit", "store"];
+const PARTS: &[&str] = &["audit", "clock", "lifecycle", "sealing_key", "store"];
 
 /// A running gateway.
 pub struct Server {
     audit: Audit,
     db: Db,
+    health: Health,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    /// Ends what watches the gateway and tells of it: last, so that a drain can be seen.
+    watch: CancellationToken,
+    watching: JoinSet<()>,
     listening: Listening,
     file: PathBuf,
 }
@@ -95,6 +101,7 @@ impl Server {
             &config.data.join(&config.gateway.certificate),
             &config.data.join(&config.gateway.key),
         )?;
+        let certificate_end = identity.not_after();
         let tls = tls::server_config(identity, &[b"h2", b"http/1.1"])?;
         let socket = bind(config.gateway.listen).await?;
         let operations = bind(config.operations).await?;
@@ -115,19 +122,31 @@ impl Server {
             .await
             .context("the log does not take a record")?;
 
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        let pipeline = pipeline(&config, &listening, &built)?;
+        let (stop, watch) = (CancellationToken::new(), CancellationToken::new());
+        let (mut tasks, mut watching) = (JoinSet::new(), JoinSet::new());
+        let traces = &config.telemetry.traces;
+        let exporter = match Exporter::start(traces, &listening.base, &built.metrics, watch.clone())? {
+            Some((exporter, sender)) => {
+                watching.spawn(sender);
+                Some(exporter)
+            }
+            None => None,
+        };
+        let tracing = Tracing::new(traces, exporter, built.ids.clock().clone());
+        let (pipeline, meters) = pipeline(&config, &listening, &built, tracing)?;
         let tls = Arc::new(ArcSwap::new(tls));
         let listener = Listener::new(tls, Pipeline::door(&pipeline), bounds, config.gateway.limits);
+        let now = built.ids.clock().now();
+        built.metrics.loaded(now);
+        built.metrics.gauges().started.set(telemetry::whole(now.secs()));
+        if let Some(end) = certificate_end {
+            built.metrics.certificate(end);
+        }
+        let gauges = Gauges::new(&built, meters, listener.counts());
         tasks.spawn(listener.serve(vec![socket], stop.clone()));
-        tasks.spawn(operations::serve(
-            operations,
-            built.metrics.clone(),
-            built.health.clone(),
-            stop.clone(),
-        ));
+        watching.spawn(operations::serve(operations, Arc::new(gauges), watch.clone()));
         jobs::start(&mut tasks, &built, &stop);
+        built.health.up("lifecycle");
 
         let file = config.data.join("listeners.json");
         let part = file.with_extension("part");
@@ -137,8 +156,11 @@ impl Server {
         Ok(Self {
             audit: built.audit,
             db: built.db,
+            health: built.health,
             stop,
             tasks,
+            watch,
+            watching,
             listening,
             file,
         })
@@ -153,6 +175,7 @@ impl Server {
     /// Stops in order: no new requests, those under way end, the log is closed with a signed checkpoint.
     pub async fn stop(mut self, reason: &str) {
         let _ = fs::remove_file(&self.file);
+        self.health.down("lifecycle", "stopping");
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
@@ -161,6 +184,8 @@ impl Server {
         }
         self.audit.close(reason).await;
         self.db.close().await;
+        self.watch.cancel();
+        while self.watching.join_next().await.is_some() {}
     }
 }
 
@@ -210,7 +235,8 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         sealing_key(&config.sealing_key),
         ids.clone(),
         base.to_owned(),
-    );
+    )
+    .counting(metrics.clone());
     delegate.load().await?;
 
     let key = LogKey::load(&config.data.join("keys/log.key"))?;
@@ -220,6 +246,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         &config::log_origin(&config.gateway.name),
         ids.clone(),
     )?;
+    metrics.register(|registry| opened.audit.register(registry));
     let alert = Alert::new(
         config.alert.clone(),
         db.clone(),
@@ -256,7 +283,12 @@ fn sealing_key(path: &Path) -> Option<SealingKey> {
 }
 
 /// The pipeline with everything that a request passes.
-fn pipeline(config: &Config, listening: &Listening, built: &Built) -> anyhow::Result<Arc<Pipeline>> {
+fn pipeline(
+    config: &Config,
+    listening: &Listening,
+    built: &Built,
+    tracing: Tracing,
+) -> anyhow::Result<(Arc<Pipeline>, Arc<Meters>)> {
     let clock = built.ids.clock().clone();
     let authorize = Authorize::new(
         built.vos.handle(),
@@ -265,6 +297,7 @@ fn pipeline(config: &Config, listening: &Listening, built: &Built) -> anyhow::Re
         built.metrics.clone(),
     );
     let forward = Forward::new(config.forward.clone());
+    let meters = forward.meters();
     forward.set_own_listeners(OwnListeners {
         addresses: vec![listening.gateway, listening.operations],
         sockets: Vec::new(),
@@ -294,7 +327,7 @@ fn pipeline(config: &Config, listening: &Listening, built: &Built) -> anyhow::Re
         HashMap::from([(api::SERVICE, api), (console::SERVICE, pages.service())]);
     let records = secret::read_text(&config.data.join("keys/records.key"))
         .context("keys/records.key cannot be read")?;
-    Ok(Pipeline::new(Parts {
+    let pipeline = Pipeline::new(Parts {
         name: config.gateway.name.clone(),
         ports: std::iter::once(listening.gateway.port())
             .chain(config.gateway.public_ports.iter().copied())
@@ -314,8 +347,10 @@ fn pipeline(config: &Config, listening: &Listening, built: &Built) -> anyhow::Re
         resources: built.resources.clone(),
         alert: built.alert.clone(),
         metrics: built.metrics.clone(),
+        tracing,
         words: Words::from_hex(records.expose())
             .context("keys/records.key must hold 64 hexadecimal digits")?,
         ids: built.ids.clone(),
-    }))
+    });
+    Ok((pipeline, meters))
 }

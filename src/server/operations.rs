@@ -2,6 +2,7 @@
 //! is served there.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request, Response, header};
@@ -11,16 +12,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::gauges::Gauges;
 use crate::body::{self, Body};
-use crate::telemetry::{self, Health, Metrics};
+use crate::gateway::Open;
+use crate::telemetry;
 
 /// A head must come within this time.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// A connection may live this long.
 const LIFE: Duration = Duration::from_secs(60);
 
+/// Most connections at once: monitoring needs few, and whoever reaches this listener must not exhaust the gateway.
+const MOST: u64 = 64;
+
 /// Serves until told to stop.
-pub(super) async fn serve(listener: TcpListener, metrics: Metrics, health: Health, stop: CancellationToken) {
+pub(super) async fn serve(listener: TcpListener, gauges: Arc<Gauges>, stop: CancellationToken) {
     loop {
         let stream = tokio::select! {
             () = stop.cancelled() => return,
@@ -32,10 +38,16 @@ pub(super) async fn serve(listener: TcpListener, metrics: Metrics, health: Healt
                 }
             },
         };
-        let (metrics, health) = (metrics.clone(), health.clone());
+        if gauges.operations.open() >= MOST {
+            gauges.operations.refuse_full();
+            continue;
+        }
+        let open = Open::count(&gauges.operations);
+        let gauges = gauges.clone();
         tokio::spawn(async move {
+            let _open = open;
             let service = service_fn(move |request| {
-                let answer = answer(&request, &metrics, &health);
+                let answer = answer(&request, &gauges);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let connection = http1::Builder::new()
@@ -47,13 +59,19 @@ pub(super) async fn serve(listener: TcpListener, metrics: Metrics, health: Healt
     }
 }
 
-fn answer(request: &Request<hyper::body::Incoming>, metrics: &Metrics, health: &Health) -> Response<Body> {
+fn answer(request: &Request<hyper::body::Incoming>, gauges: &Gauges) -> Response<Body> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = Response::new(body::empty());
         *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
         return response;
     }
-    let page = telemetry::operations(request.uri().path(), metrics, health);
+    let path = request.uri().path();
+    if path == "/metrics" {
+        gauges.refresh();
+    }
+    let accept = request.headers().get(header::ACCEPT);
+    let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let page = telemetry::operations(path, accept, &gauges.metrics, &gauges.health);
     let mut response = Response::new(body::full(page.body));
     *response.status_mut() =
         http::StatusCode::from_u16(page.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);

@@ -29,6 +29,13 @@ impl Health {
         self.set(part, Err(why.into()));
     }
 
+    /// All parts, each with whether it is up.
+    #[must_use]
+    pub fn parts(&self) -> Vec<(&'static str, bool)> {
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        parts.iter().map(|(part, state)| (*part, state.is_ok())).collect()
+    }
+
     /// Whether every part is up.
     #[must_use]
     pub fn is_ready(&self) -> bool {

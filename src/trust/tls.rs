@@ -111,6 +111,13 @@ impl Identity {
         }
     }
 
+    /// When the server's own certificate ends, if it can be read.
+    #[must_use]
+    pub fn not_after(&self) -> Option<Timestamp> {
+        let (_, leaf) = X509Certificate::from_der(self.chain.first()?).ok()?;
+        Some(Timestamp::from_secs(leaf.validity().not_after.timestamp()))
+    }
+
     /// The certificates, the server's own first.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {

@@ -24,6 +24,7 @@ mod delegate;
 mod dependencies;
 mod documents;
 mod many;
+mod monitoring;
 mod peers;
 mod power;
 mod property;

@@ -19,8 +19,8 @@ use crate::vo::Directory;
 
 /// Parameters of a search.
 const QUERY: &[&str] = &[
-    "person", "tool", "task", "resource", "permit", "event", "request", "serial", "from", "to", "before",
-    "limit",
+    "person", "tool", "task", "resource", "permit", "event", "request", "serial", "trace", "from", "to",
+    "before", "limit",
 ];
 
 /// Records, newest first, with the names of those they speak of.
@@ -59,6 +59,7 @@ fn query(call: &Call) -> Result<Query, Problem> {
         event: text("event")?,
         request: call.query_as("request", "an id")?,
         serial: text("serial")?,
+        trace: call.query_as("trace", "32 hexadecimal digits")?,
         from: call.moment("from")?,
         to: call.moment("to")?,
         before: call.query("before")?.map(QueryPosition::parse).transpose()?,

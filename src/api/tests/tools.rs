@@ -174,6 +174,7 @@ async fn lost(world: &World, person: PersonId, ending: Ending) -> RequestId {
     let id: RequestId = world.api.ids.next().unwrap();
     let entry = Entry {
         request: id,
+        trace: None,
         subject: SubjectEntry {
             kind: "person".into(),
             person: Some(person),

@@ -266,6 +266,7 @@ fn entry_of(id: RequestId, permit: &crate::authorize::Permit) -> LogEntry {
     let place = permit.place();
     LogEntry {
         request: id,
+        trace: None,
         subject: permit.subject().entry(),
         place: crate::record::PlaceEntry {
             via: place.address.as_str().into(),

@@ -13,7 +13,7 @@ use crate::cli::input::moment;
 use crate::cli::output::Output;
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId};
-use crate::record::Record;
+use crate::record::{Record, TraceId};
 
 /// Most records that one page of the API holds.
 const PAGE: u64 = 200;
@@ -55,6 +55,9 @@ pub(crate) struct Search {
     /// Of the proxy with this serial.
     #[arg(long)]
     serial: Option<String>,
+    /// Of this trace (W3C Trace Context), as the tools and the collector of traces know it.
+    #[arg(long, value_name = "ID")]
+    trace: Option<TraceId>,
     /// From this moment on (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<Timestamp>,
@@ -107,6 +110,7 @@ pub(super) async fn newest(client: &Client, vo: Option<String>, limit: u64) -> R
         decision: None,
         event: None,
         serial: None,
+        trace: None,
         since: None,
         until: None,
         limit,
@@ -140,6 +144,7 @@ async fn search(client: &Client, args: &Search) -> Result<Found, Failure> {
             )
             .maybe("event", args.event.as_ref())
             .maybe("serial", args.serial.as_ref())
+            .maybe("trace", args.trace.map(|trace| trace.to_string()))
             .maybe("from", args.since.map(|since| since.to_string()))
             .maybe("to", args.until.map(|until| until.to_string()))
             .maybe("before", before.as_ref())

@@ -63,6 +63,29 @@ fn the_page_of_problems_is_what_the_program_answers() {
 }
 
 #[test]
+fn the_page_of_metrics_is_the_table_of_families() {
+    let mut page = String::from(
+        "# Metrics\n\nGenerated from `src/telemetry/family.rs`. `/metrics` of the operations listener shows these families: in OpenMetrics 1.0 to\n\
+         whoever accepts `application/openmetrics-text`, else in Prometheus' older text format. No label holds a person, a resource or\n\
+         anything that a client chooses: `vo`, `tool`, `task` and `upstream` are names that administrators gave, and `none` where a request\n\
+         names nothing that exists; every other label has a fixed list of values. A family without a sample yet is left out. How to\n\
+         use them: [monitor it](../guides/monitor-it.md).\n\n| Name | Kind | Labels | Is |\n| --- | --- | --- | --- |\n",
+    );
+    for family in countersign::telemetry::family::FAMILIES {
+        let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {}. |",
+            family.full_name(),
+            family.kind.as_str(),
+            labels.join(" "),
+            family.help
+        );
+    }
+    keep("metrics.md", &page);
+}
+
+#[test]
 fn the_page_of_settings_is_what_init_writes() {
     let template = fs::read_to_string(root().join("src/config/countersign.toml")).unwrap();
     let mut page = String::from(
@@ -164,10 +187,9 @@ fn the_page_of_records_is_what_can_be_written() {
         }
     }
     let _ = write!(page, "\n## Parts\n");
-    for part in types
-        .iter()
-        .filter(|part| !told.contains(&part.name) && part.name != "Hash")
-    {
+    for part in types.iter().filter(|part| {
+        !told.contains(&part.name) && !["Hash", "TraceId", "NotTraceId"].contains(&part.name.as_str())
+    }) {
         let _ = write!(page, "\n### {}\n\n{}\n\n", part_name(&part.name), part.docs);
         fields(&mut page, part);
     }
@@ -327,6 +349,7 @@ fn words(kind: &str) -> String {
         "bool" => "true or false".into(),
         "String" => "text".into(),
         "Hash" => "hash".into(),
+        "TraceId" => "32 hexadecimal digits".into(),
         "Timestamp" => "time".into(),
         "serde_json::Value" => "any JSON".into(),
         "BTreeMap<String, String>" => "names and texts".into(),
