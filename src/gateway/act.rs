@@ -59,7 +59,8 @@ impl Pipeline {
             received: 0,
             signed: None,
         };
-        tokio::spawn(act.run(http::Request::from_parts(head, body), plan, receipt, send));
+        self.acts
+            .spawn(act.run(http::Request::from_parts(head, body), plan, receipt, send));
         match answer.await {
             Ok(Ok(response)) => Ok(self.answers.dress(response, x.id, &place)),
             Ok(Err(problem)) => Ok(self.answers.acted(&x.head, x.id, &place, &problem)),

@@ -5,21 +5,29 @@
 //! record that permits it is durable.
 
 mod act;
+mod acts;
 mod answer;
 mod config;
 mod exchange;
 mod flow;
+mod forwarded;
+mod frames;
 pub mod framing;
 mod guard;
 pub mod hosts;
 pub mod listener;
+pub mod networks;
 mod pace;
 mod pipeline;
+mod proxy;
+mod sources;
 mod strangers;
 
+pub use acts::Acts;
 pub use answer::Pages;
-pub use config::{Config, TooFewFiles, raise_file_limit};
+pub use config::{Balancers, Bounds, Config, TooFewFiles, raise_file_limit};
 pub use exchange::Words;
+pub use forwarded::ForwardedHeader;
 pub use hosts::Hosts;
-pub use listener::{ConnectionInfo, Handler, Listener, Protocol};
+pub use listener::{ConnectionInfo, Front, Handler, Listener, Protocol};
 pub use pipeline::{Parts, Pipeline};

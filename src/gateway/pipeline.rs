@@ -10,15 +10,16 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 
+use super::acts::Acts;
 use super::answer::{Answers, Pages};
 use super::exchange::{Exchange, Words};
-use super::framing::Limits;
+use super::framing::{Limits, Refused as Unserved};
 use super::hosts::{self, Hosts};
 use super::listener::{ConnectionInfo, Handler};
 use super::strangers::Strangers;
 use crate::alert::Alert;
 use crate::audit::{Audit, Receipt};
-use crate::authenticate::{Authenticate, Subject};
+use crate::authenticate::{Authenticate, Source, Subject};
 use crate::authorize::{Authorize, Denial, Permit};
 use crate::body::Body;
 use crate::delegate::{Delegate, Plan};
@@ -70,7 +71,7 @@ pub struct Parts {
     /// Written down.
     pub audit: Audit,
     /// Sent on.
-    pub forward: Forward,
+    pub forward: Arc<Forward>,
     /// The services inside the gateway, by name.
     pub locals: HashMap<&'static str, LocalService>,
     /// What people see instead of documents.
@@ -85,6 +86,10 @@ pub struct Parts {
     pub words: Words,
     /// Ids, time and random bytes.
     pub ids: Ids,
+    /// What goes on after an intent.
+    pub acts: Acts,
+    /// How many acts may go on at once; more requests are answered with 503.
+    pub most_acts: usize,
 }
 
 /// The path of a request.
@@ -95,7 +100,7 @@ pub struct Pipeline {
     pub(crate) authorize: Authorize,
     pub(crate) delegate: Arc<Delegate>,
     pub(crate) audit: Audit,
-    pub(crate) forward: Forward,
+    pub(crate) forward: Arc<Forward>,
     pub(crate) locals: HashMap<&'static str, LocalService>,
     pub(crate) resources: Resources,
     pub(crate) alert: Alert,
@@ -103,6 +108,8 @@ pub struct Pipeline {
     pub(crate) answers: Answers,
     pub(crate) words: Words,
     pub(crate) ids: Ids,
+    pub(super) acts: Acts,
+    most_acts: usize,
     strangers: Strangers,
 }
 
@@ -125,6 +132,8 @@ impl Pipeline {
             metrics: parts.metrics,
             words: parts.words,
             ids: parts.ids,
+            acts: parts.acts,
+            most_acts: parts.most_acts,
             strangers: Strangers::new(),
         })
     }
@@ -348,7 +357,12 @@ impl Handler for Door {
                 // Without random bytes there is no id, no salt and no record: nothing can be served.
                 return pipeline.answers.unnamed();
             };
-            let (head, body) = request.into_parts();
+            let (mut head, body) = request.into_parts();
+            // What clients left behind goes on for a while, and has a bound too.
+            if pipeline.acts.len() >= pipeline.most_acts && head.extensions.get::<Unserved>().is_none() {
+                let busy = Problem::new(Kind::Busy, "too many requests are under way").retry_after(1);
+                head.extensions.insert(Unserved(busy));
+            }
             let response = pipeline
                 .serve(
                     Exchange {
@@ -363,6 +377,14 @@ impl Handler for Door {
             response
         }
         .boxed()
+    }
+
+    fn shed(&self, source: Source) {
+        let pipeline = &self.0;
+        pipeline.metrics.refusal(Kind::Busy.name());
+        if let Ok(id) = pipeline.ids.next::<RequestId>() {
+            pipeline.audit.stranger(Kind::Busy.name(), &source.network(), id);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Built;
+use super::{Built, notify};
 use crate::record::Event;
 
 /// How often mails are looked for.
@@ -76,6 +76,13 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Built, stop: &CancellationT
             }
         }
     }));
+}
+
+/// Tells the service manager that the gateway is alive, where it wants to know.
+pub(super) fn start_watchdog(tasks: &mut JoinSet<()>, gone: &CancellationToken) {
+    if let Some(beat) = notify::watchdog() {
+        tasks.spawn(every(beat, gone.clone(), || async { notify::alive() }));
+    }
 }
 
 /// Runs `job` on its beat until the server stops; a run that takes longer than the beat delays the next one.
