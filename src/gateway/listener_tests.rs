@@ -934,11 +934,8 @@ enum Slow {
     Http2Head,
 }
 
-/// What stays of a slow client.
-enum Left {
-    Plain(TcpStream),
-    Tls(Box<Client>),
-}
+/// What stays of a slow client: its connection.
+type Left = Box<dyn std::any::Any + Send>;
 
 impl Server {
     async fn slow(&self, kind: Slow) -> Left {
@@ -948,7 +945,7 @@ impl Server {
         let mut stream = socket.connect(self.address).await.unwrap();
         if matches!(kind, Slow::Handshake) {
             stream.write_all(&[TLS_HANDSHAKE, 3, 1]).await.unwrap();
-            return Left::Plain(stream);
+            return Box::new(stream);
         }
         let alpn = if matches!(kind, Slow::Http2Head) {
             b"h2".as_slice()
@@ -968,7 +965,7 @@ impl Server {
         };
         client.write_all(&begun).await.unwrap();
         client.flush().await.unwrap();
-        Left::Tls(Box::new(client))
+        Box::new(client)
     }
 }
 

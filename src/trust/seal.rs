@@ -358,6 +358,9 @@ mod tests {
             SealingKey::load(&path)
         };
         assert!(put(BASE64.encode(&[7; 32]).as_bytes(), 0o600).is_ok());
+        // Only where the file is root's: a service manager handed it over.
+        let handed_over = put(BASE64.encode(&[7; 32]).as_bytes(), 0o440);
+        assert_eq!(handed_over.is_ok(), rustix::process::geteuid().is_root());
         for (text, mode, says) in [
             (b"abc".as_slice(), 0o600, "64 hexadecimal digits"),
             (&[0xff; 64], 0o600, "64 hexadecimal digits"),

@@ -207,6 +207,11 @@ impl World {
 
     /// Starts the gateway and waits until it serves.
     pub fn serve(&mut self) {
+        self.serve_with(&[]);
+    }
+
+    /// The same, with more in its environment.
+    pub fn serve_with(&mut self, environment: &[(&str, &str)]) {
         assert!(self.gateway.is_none(), "the gateway runs already");
         let _ = fs::remove_file(self.data().join("listeners.json"));
         let log = fs::OpenOptions::new()
@@ -218,6 +223,7 @@ impl World {
             .args(["serve", "--data"])
             .arg(self.data())
             .env("COUNTERSIGN_CONFIG", self.dir.path())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -283,17 +289,23 @@ impl World {
         child.wait().unwrap();
     }
 
+    /// Sends the gateway a signal (`TERM`, `HUP`).
+    pub fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        kill.args([&format!("-{name}"), &self.pid().to_string()]);
+        assert!(kill.status().unwrap().success());
+    }
+
+    /// Waits for the gateway's end; its exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        let mut child = self.gateway.take().unwrap();
+        until("the gateway to stop", || child.try_wait().unwrap()).code()
+    }
+
     /// Ends the gateway in order (SIGTERM) and waits for it.
     pub fn stop(&mut self) {
-        let mut child = self.gateway.take().unwrap();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &child.id().to_string()])
-                .status()
-                .unwrap()
-                .success()
-        );
-        until("the gateway to stop", || child.try_wait().unwrap());
+        self.signal("TERM");
+        self.ended();
     }
 
     /// A person's own settings folder.
