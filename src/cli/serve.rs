@@ -54,6 +54,11 @@ pub(super) async fn run(args: Serve, out: Output) -> Result<(), Failure> {
     }
     become_owner(&data)?;
     telemetry::start(&config.telemetry)?;
+    if rustix::process::geteuid().is_root() {
+        tracing::info!(
+            "this gateway runs as root: give the data folder to an account of its own, and it becomes that"
+        );
+    }
     harden();
     // A write past a file-size limit must come back as an error that refuses the request, not end the process.
     let _file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;

@@ -63,6 +63,9 @@ struct Snapshot {
     ends: i64,
 }
 
+/// Settings that need a restart, and tools that are out of service.
+type Named = (Vec<String>, Vec<String>);
+
 /// What tells that certificate or key were replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Marks([Option<(i64, i64, u64, u64)>; 2]);
@@ -134,7 +137,7 @@ impl Reloading {
         notify::reloading();
         let by = if request.is_some() { "request" } else { "signal" };
         let result = match self.prepare().await {
-            Ok((snapshot, broken)) => self.take(listener, snapshot, request, broken).await,
+            Ok((snapshot, named)) => self.take(listener, snapshot, request, named).await,
             Err(flaws) => Err(self.failed(by, request, flaws).await),
         };
         self.counts.count(by, result.is_ok());
@@ -142,8 +145,9 @@ impl Reloading {
         result
     }
 
-    /// Reads and checks everything. What the store holds is the truth at any time, so it is taken up first.
-    async fn prepare(&self) -> Result<(Snapshot, Vec<String>), Vec<String>> {
+    /// Reads and checks everything. What the store holds is the truth at any time, so it is taken up first. Names the
+    /// settings that need a restart, and the tools that are out of service.
+    async fn prepare(&self) -> Result<(Snapshot, Named), Vec<String>> {
         let one = |error: &dyn std::fmt::Display| vec![error.to_string()];
         let data = self.started.data.clone();
         let read = tokio::task::spawn_blocking(move || Config::load(&data));
@@ -173,6 +177,7 @@ impl Reloading {
         let Some(shown) = shown.filter(|_| flaws.is_empty()) else {
             return Err(flaws);
         };
+        let restart = config.needs_restart(&self.started);
         let config = self.effective(config);
         // Connections to tools are kept when nothing about them has changed.
         let forward = match config.forward == self.now.config.forward {
@@ -183,7 +188,7 @@ impl Reloading {
             .fixed
             .pipeline(&config, &self.listening, &self.built, forward.clone());
         snapshot((config, forward, pipeline), self.files, marks, shown)
-            .map(|snapshot| (snapshot, broken))
+            .map(|snapshot| (snapshot, (restart, broken)))
             .map_err(|error| one(&error))
     }
 
@@ -200,9 +205,8 @@ impl Reloading {
         listener: &Listener,
         snapshot: Snapshot,
         request: Option<RequestId>,
-        broken: Vec<String>,
+        (restart, broken): Named,
     ) -> Result<GatewayReloaded, Problem> {
-        let restart = snapshot.holding.config.needs_restart(&self.started);
         let told = GatewayReloaded {
             before: self.now.config.hash.to_string(),
             after: snapshot.holding.config.hash.to_string(),

@@ -315,7 +315,11 @@ fn a_bad_reload_changes_nothing_and_says_every_flaw() {
     set(&world, "streams = 7");
     let file = world.data().join("countersign.toml");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replacen("listen = \"127.0.0.1:0\"", "listen = \"127.0.0.1:1\"", 1)).unwrap();
+    fs::write(
+        &file,
+        text.replacen("listen = \"127.0.0.1:0\"", "listen = \"127.0.0.1:1\"", 1),
+    )
+    .unwrap();
     let told = world.cli_json("admin", &["reload"]);
     assert_eq!(told["restart"], serde_json::json!(["gateway.listen"]));
     assert_eq!(world.cli("jane", &["whoami"]).code, 0);
@@ -611,4 +615,23 @@ fn a_trusted_proxys_word_is_what_records_say() {
         .find(|(name, _)| name == "intent")
         .unwrap();
     assert_eq!(intent["source"], "192.0.2.0/24");
+}
+
+#[test]
+fn what_is_shed_is_on_record() {
+    let mut world = with_gateway("connections_per_source = 1");
+    let config = trusting(&roots(world.ca()), b"http/1.1");
+    let ask = |client: &mut Client| client.ask(&world, "GET /.countersign/jwks.json", "");
+    let mut first = Client::connect(&world, &config).unwrap();
+    assert!(ask(&mut first).unwrap().0.starts_with("http/1.1 200 "));
+    assert!(Client::connect(&world, &config).is_err());
+    assert!(ask(&mut first).unwrap().0.starts_with("http/1.1 200 "));
+    drop(first);
+    world.stop();
+    let strangers = events(&world, "strangers");
+    let shed = strangers.iter().find(|event| event["problem"] == "busy").unwrap();
+    assert_eq!(
+        (&shed["count"], &shed["source"]),
+        (&Value::from(1), &Value::from("127.0.0.0/24"))
+    );
 }
