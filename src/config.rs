@@ -3,6 +3,7 @@
 //! [`Config::load`] reads it and reports every flaw at once. [`template`] writes the commented file that `init` leaves
 //! behind, with every default shown; a test reads it back and compares.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
@@ -50,6 +51,18 @@ pub struct Config {
     pub telemetry: telemetry::Config,
     /// SHA-256 of the file, for the log's `start` record.
     pub hash: crate::record::Hash,
+    /// Every key of the file as it stands there, to tell what has changed.
+    keys: BTreeMap<String, String>,
+}
+
+/// Whether a running gateway takes up a change of this key.
+fn is_reloadable(key: &str) -> bool {
+    let (section, name) = key.split_once('.').unwrap_or((key, ""));
+    match section {
+        "gateway" => !matches!(name, "listen" | "name"),
+        "forward" => true,
+        _ => false,
+    }
 }
 
 impl Config {
@@ -118,9 +131,40 @@ impl Config {
             telemetry: telemetry::Config::read(&mut root).below(data),
             data: data.to_owned(),
             hash: crate::record::Hash::of(text.as_bytes()),
+            keys: keys(text),
         };
         root.end();
         document.finish(config)
+    }
+
+    /// Keys that differ from those which the gateway was `started` with, and take effect at the next start only.
+    #[must_use]
+    pub fn needs_restart(&self, started: &Self) -> Vec<String> {
+        let both = self.keys.keys().chain(started.keys.keys());
+        let differing: BTreeSet<&String> = both
+            .filter(|key| !is_reloadable(key) && self.keys.get(*key) != started.keys.get(*key))
+            .filter(|key| !self.means_the_same(started, key))
+            .collect();
+        differing.into_iter().cloned().collect()
+    }
+
+    /// Whether the section of `key` says the same, although it is written in another way.
+    fn means_the_same(&self, other: &Self, key: &str) -> bool {
+        match key.split('.').next().unwrap_or_default() {
+            "gateway" => {
+                let fixed = |config: &Self| (config.gateway.listen, config.gateway.name.clone());
+                fixed(self) == fixed(other)
+            }
+            "operations" => self.operations == other.operations,
+            "sealing" => self.sealing_key == other.sealing_key,
+            "store" => self.store == other.store,
+            "audit" => self.audit == other.audit,
+            "authenticate" => self.authenticate == other.authenticate,
+            "delegation" => self.delegate == other.delegate,
+            "alert" => self.alert == other.alert,
+            "telemetry" => self.telemetry == other.telemetry,
+            _ => false,
+        }
     }
 
     /// What to know about these settings before serving with them, a line each.
@@ -181,6 +225,27 @@ impl StoreConfig {
             .map_err(|error| StoreError::Open(format!("`{}` cannot be read: {error}", file.display())))?;
         Db::postgres(url.expose()).await
     }
+}
+
+/// Every key with its value, as written; tables by their path.
+fn keys(text: &str) -> BTreeMap<String, String> {
+    fn walk(path: &str, table: &toml::Table, keys: &mut BTreeMap<String, String>) {
+        for (name, value) in table {
+            let path = match path {
+                "" => name.clone(),
+                path => format!("{path}.{name}"),
+            };
+            match value {
+                toml::Value::Table(table) => walk(&path, table, keys),
+                value => drop(keys.insert(path, value.to_string())),
+            }
+        }
+    }
+    let mut keys = BTreeMap::new();
+    if let Ok(table) = text.parse::<toml::Table>() {
+        walk("", &table, &mut keys);
+    }
+    keys
 }
 
 fn default_operations() -> SocketAddr {
@@ -350,6 +415,28 @@ mod tests {
             },
             plain.audit
         );
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named_and_nothing_else() {
+        let read = |text: &str| Config::parse(Path::new("/data"), "countersign.toml", text).unwrap();
+        let started = read("[gateway]\nlisten = \"127.0.0.1:1\"\n[audit]\nqueue = 8192\n");
+        let other = read(
+            "[gateway]\nlisten = \"127.0.0.1:2\"\nstreams = 7\n[authenticate]\nargon2_passes = 2\n\
+             browser_idle = \"1h\"\n[forward]\npool_size = 3\n[alert]\nthreshold = 9\n",
+        );
+        assert_eq!(
+            other.needs_restart(&started),
+            [
+                "alert.threshold",
+                "authenticate.argon2_passes",
+                "authenticate.browser_idle",
+                "gateway.listen"
+            ]
+        );
+        assert!(started.needs_restart(&started).is_empty());
+        let same = read("[gateway]\nlisten = \"127.0.0.1:1\"\n[authenticate]\nargon2_passes = 2\n");
+        assert!(same.needs_restart(&started).is_empty());
     }
 
     #[test]

@@ -180,6 +180,8 @@ pub enum Event {
         /// Why, as the operator or the system gave it.
         reason: String,
     },
+    /// A reload that found a flaw; nothing has changed. One that succeeds is a change, `gateway.reload`.
+    ReloadFailed(ReloadFailed),
     /// What recovery found and did when the log was opened.
     Recovery(Recovery),
     /// The log goes on in a new epoch: what was put aside, file by file.
@@ -635,6 +637,23 @@ pub struct Start {
     pub epoch: u64,
 }
 
+/// Settings or certificates that were not taken up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadFailed {
+    /// The request that asked, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+    /// `signal`, `request`, or `certificate` for a renewal that was found.
+    pub by: String,
+    /// SHA-256 of the settings file that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Hash>,
+    /// Number of flaws.
+    pub count: usize,
+    /// The first 50 of them.
+    pub flaws: Vec<String>,
+}
+
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
@@ -687,6 +706,7 @@ impl Event {
             Self::Outcome(outcome) => Some(outcome.request),
             Self::Login(login) => Some(login.request),
             Self::SessionEnded(ended) => ended.request,
+            Self::ReloadFailed(failed) => failed.request,
             Self::Change(change) => Some(change.request),
             Self::Mint(mint) => Some(mint.request),
             Self::Trace(trace) => Some(trace.request),
@@ -718,6 +738,7 @@ impl Event {
             Self::OwnershipConflict(_) => "ownership_conflict",
             Self::Start(_) => "start",
             Self::Stop { .. } => "stop",
+            Self::ReloadFailed(_) => "reload_failed",
             Self::Recovery(_) => "recovery",
             Self::Epoch(_) => "epoch",
             Self::LogOpen { .. } => "log_open",

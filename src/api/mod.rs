@@ -12,6 +12,7 @@
 pub mod alert;
 pub mod audit;
 pub mod certificate;
+pub mod gateway;
 pub mod grant;
 mod openapi;
 mod operation;
@@ -80,6 +81,8 @@ pub struct Api {
     pub alert: Alert,
     /// VO certificates, static credentials, traces.
     pub delegate: Arc<Delegate>,
+    /// Asks the server to read its settings anew.
+    pub reload: gateway::Reload,
 }
 
 /// All operations; the order is that of the reference.
@@ -126,6 +129,7 @@ fn entries() -> Vec<Entry> {
         entry::<audit::search::Search>(),
         entry::<audit::gateway::SearchGateway>(),
         entry::<alert::list::List>(),
+        entry::<gateway::reload::Run>(),
         entry::<session::create::Create>(),
         entry::<session::list::List>(),
         entry::<session::end::End>(),

@@ -115,6 +115,7 @@ fn details(event: &Event) -> Vec<String> {
         }
         Event::Start(start) => vec![format!("version {} epoch {}", start.version, start.epoch)],
         Event::Stop { reason } => vec![reason.clone()],
+        Event::ReloadFailed(failed) => vec![format!("by {}, {} flaws", failed.by, failed.count)],
         Event::Recovery(recovery) => {
             let mut words = vec![format!(
                 "{} records, {} bytes torn, {} open",

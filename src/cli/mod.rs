@@ -17,6 +17,7 @@ mod operation;
 mod output;
 mod profile;
 mod quickstart;
+mod reload;
 mod request;
 mod resource;
 mod role;
@@ -65,6 +66,7 @@ enum Command {
     Quickstart(quickstart::Quickstart),
     Init(init::Init),
     Serve(serve::Serve),
+    Reload(reload::Reload),
     Login(session::Login),
     Logout(session::Logout),
     Whoami(session::Whoami),
@@ -204,6 +206,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Quickstart(args) => quickstart::run(args).await,
         Command::Init(args) => init::run(args, out).await,
         Command::Serve(args) => serve::run(args, out).await,
+        Command::Reload(args) => reload::run(args, out).await,
         Command::Login(args) => session::login(args, out).await,
         Command::Logout(session::Logout {}) => session::logout(out).await,
         Command::Whoami(session::Whoami {}) => session::whoami(out).await,

@@ -1,6 +1,9 @@
 //! `countersign serve`: runs a gateway until it is told to stop.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use clap::Args;
@@ -17,7 +20,9 @@ use crate::telemetry;
 /// Runs the gateway of a data folder.
 ///
 /// It stops in order on SIGTERM or Ctrl-C: no new connections, requests under way end, the audit log is closed with a
-/// signed checkpoint.
+/// signed checkpoint. A second signal ends it at once. On SIGHUP it reads its settings anew (`countersign reload`).
+///
+/// Started as root, it becomes the account that owns the data folder.
 ///
 /// Examples:
 ///   countersign serve --data /srv/countersign
@@ -47,18 +52,77 @@ pub(super) async fn run(args: Serve, out: Output) -> Result<(), Failure> {
             ))
         })?);
     }
+    become_owner(&data)?;
     telemetry::start(&config.telemetry)?;
+    if rustix::process::geteuid().is_root() {
+        tracing::info!(
+            "this gateway runs as root: give the data folder to an account of its own, and it becomes that"
+        );
+    }
+    harden();
     // A write past a file-size limit must come back as an error that refuses the request, not end the process.
     let _file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
     let server = Server::start(config, ids)
         .await
         .map_err(|error| Failure::failed(format!("{error:#}")))?;
     out.line(format!("serving {}", server.listening().base))?;
+    let reason = loop {
+        tokio::select! {
+            _ = hang_up.recv() => server.reload(),
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+        }
+    };
     tokio::select! {
-        _ = terminate.recv() => server.stop("SIGTERM").await,
-        _ = tokio::signal::ctrl_c() => server.stop("SIGINT").await,
+        () = server.stop(reason) => Ok(()),
+        _ = terminate.recv() => Err(ended_at_once()),
+        _ = interrupt.recv() => Err(ended_at_once()),
     }
-    Ok(())
+}
+
+/// Started as root for a data folder of another account, starts anew as that account, with its group alone.
+///
+/// # Errors
+/// When it cannot: it never goes on as root by mistake.
+fn become_owner(data: &Path) -> Result<(), Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = std::fs::metadata(data)?;
+    if owner.uid() == 0 {
+        return Ok(());
+    }
+    // SECURITY: the program itself and its arguments, again; the system's `exec` also drops root's further groups.
+    let error = Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .uid(owner.uid())
+        .gid(owner.gid())
+        .exec();
+    Err(Failure::failed(format!(
+        "cannot become the owner of `{}` (account {}): {error}",
+        data.display(),
+        owner.uid()
+    )))
+}
+
+fn ended_at_once() -> Failure {
+    Failure::failed("ended at once by a second signal: what was open is settled at the next start")
+}
+
+/// Leaves no copy of this process's memory anywhere: keys, passwords and sessions are in it.
+fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // SECURITY: no core file, and no debugger or profiler of the same account (root still may).
+    let done =
+        setrlimit(Resource::Core, none).and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if let Err(error) = done {
+        tracing::warn!("core dumps could not be switched off: {error}");
+    }
 }

@@ -118,6 +118,13 @@ impl Forward {
         }
     }
 
+    /// The same sender, whose connections are counted in `meters`: a reload goes on counting.
+    #[must_use]
+    pub fn counted_in(mut self, meters: Arc<Meters>) -> Self {
+        self.meters = meters;
+        self
+    }
+
     /// Says which listeners are the gateway's own; no upstream may be one of them.
     pub fn set_own_listeners(&self, own: OwnListeners) {
         self.own.store(Arc::new(own));

@@ -66,7 +66,7 @@ impl Pipeline {
         };
         let act = act.run(http::Request::from_parts(head, body), plan, receipt, send);
         let place = permit.place();
-        match Outliving::new(act).until(answer).await {
+        match Outliving::new(act, &self.acts).until(answer).await {
             Ok(Ok(response)) => Ok(self.answers.dress(response, x.id, place)),
             Ok(Err(problem)) => Ok(self.answers.acted(&x.head, x.id, place, &problem)),
             Err(_) => Err(Stop::Failed(

@@ -4,7 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderMap;
+
+use super::forwarded::ForwardedHeader;
 use super::framing::{Authority, Limits};
+use super::networks::Networks;
 use crate::settings::Table;
 
 /// Where and within which bounds the gateway listens.
@@ -20,12 +24,56 @@ pub struct Config {
     pub certificate: PathBuf,
     /// Its private key (PEM).
     pub key: PathBuf,
+    /// How often certificate and key are looked at for a renewal.
+    pub certificate_check: Duration,
     /// Whether the certificate is from the private CA of first use; no HSTS while it is.
     pub private_ca: bool,
+    /// What stands in front of the gateway.
+    pub balancers: Balancers,
     /// Times and numbers of connections.
     pub bounds: Bounds,
     /// Sizes of request heads.
     pub limits: Limits,
+}
+
+/// What stands in front of the gateway and may say where a client is. Nothing, by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balancers {
+    /// Who begins every connection with a PROXY protocol head (version 2). It must, and nobody else may.
+    pub proxy_protocol: Networks,
+    /// Whose `Forwarded` or `X-Forwarded-For` is believed.
+    pub trusted_proxies: Networks,
+    /// Which of the two.
+    pub forwarded_header: ForwardedHeader,
+}
+
+impl Balancers {
+    fn read(table: &mut Table<'_>) -> Self {
+        Self {
+            proxy_protocol: Networks::read(table, "proxy_protocol"),
+            trusted_proxies: Networks::read(table, "trusted_proxies"),
+            forwarded_header: table
+                .parsed(
+                    "forwarded_header",
+                    "x-forwarded-for, forwarded",
+                    ForwardedHeader::parse,
+                )
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Whether connections from `ip` are those of many clients.
+    pub(super) fn speaks_for_many(&self, ip: IpAddr) -> bool {
+        self.proxy_protocol.contains(ip) || self.trusted_proxies.contains(ip)
+    }
+
+    /// Where a request on a connection from `peer` comes from.
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        match self.trusted_proxies.contains(peer) {
+            true => self.forwarded_header.client(headers, peer, &self.trusted_proxies),
+            false => peer,
+        }
+    }
 }
 
 /// Times and numbers of connections.
@@ -49,6 +97,8 @@ pub struct Bounds {
     pub connections: usize,
     /// Connections at once from one address (IPv4) or /64 (IPv6).
     pub connections_per_source: usize,
+    /// Requests at once; more are answered with 503.
+    pub requests: usize,
     /// Requests at once from one address (IPv4) or /64 (IPv6), over all its connections; more are answered with 503.
     pub requests_per_source: usize,
     /// Requests at once on one HTTP/2 connection.
@@ -67,6 +117,7 @@ impl Default for Bounds {
             drain: Duration::from_secs(30),
             connections: 20_000,
             connections_per_source: 256,
+            requests: 10_000,
             requests_per_source: 1_024,
             streams: 128,
         }
@@ -81,7 +132,9 @@ impl Default for Config {
             public_ports: vec![443],
             certificate: "tls/server.pem".into(),
             key: "tls/server.key".into(),
+            certificate_check: Duration::from_secs(60),
             private_ca: true,
+            balancers: Balancers::default(),
             bounds: Bounds::default(),
             limits: Limits::default(),
         }
@@ -112,7 +165,13 @@ impl Config {
                 .text("certificate")
                 .map_or(default.certificate, PathBuf::from),
             key: table.text("key").map_or(default.key, PathBuf::from),
+            certificate_check: table.duration(
+                "certificate_check",
+                Duration::from_secs(1)..=Duration::from_secs(86_400),
+                default.certificate_check,
+            ),
             private_ca: table.boolean("private_ca", default.private_ca),
+            balancers: Balancers::read(&mut table),
             bounds: Bounds::read(&mut table),
             limits: read_limits(&mut table),
         };
@@ -196,6 +255,7 @@ impl Bounds {
                 1..=1_000_000,
                 default.connections_per_source,
             ),
+            requests: number(table, "requests", 1..=1_000_000, default.requests),
             requests_per_source: number(
                 table,
                 "requests_per_source",
@@ -272,6 +332,18 @@ mod tests {
         let _ = Config::read(root.table("gateway"));
         let lines: Vec<usize> = document.problems().iter().map(|flaw| flaw.line).collect();
         assert_eq!(lines, [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn who_speaks_for_clients_is_said_by_range() {
+        let text = "[gateway]\nproxy_protocol = [\"10.0.0.1/8\"]\ntrusted_proxies = [\"10.0.0.0/8\", \"x\"]\n\
+                    forwarded_header = \"via\"\n";
+        let document = Document::parse("t.toml", text).unwrap();
+        let mut root = document.root();
+        let config = Config::read(root.table("gateway"));
+        let lines: Vec<usize> = document.problems().iter().map(|flaw| flaw.line).collect();
+        assert_eq!(lines, [2, 3, 4]);
+        assert!(config.balancers.speaks_for_many("10.1.2.3".parse().unwrap()));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(crate) struct Exchange {
 const PATH_IN_RECORD: usize = 512;
 
 /// Turns places, subjects and decisions into the words of `record.rs`.
+#[derive(Clone)]
 pub struct Words {
     sensitive: hmac::Key,
 }

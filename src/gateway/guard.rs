@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::config::Bounds;
+use super::frames::Frames;
 use super::framing::{Length, Limits, check_lengths, shown};
 use crate::problem::{Kind, Problem};
 
@@ -357,6 +358,8 @@ const fn is_token(byte: u8) -> bool {
 pub(super) struct Guard<S> {
     inner: S,
     framer: Option<Framer>,
+    /// Over HTTP/2.
+    frames: Option<Frames>,
     bounds: Arc<Bounds>,
     /// Came, but may not pass yet.
     held: BytesMut,
@@ -377,15 +380,17 @@ impl<S> Guard<S> {
     pub(super) fn http1(inner: S, bounds: Arc<Bounds>, limits: Limits, verdict: Arc<Verdict>) -> Self {
         Self {
             framer: Some(Framer::new(limits, verdict)),
+            frames: None,
             ..Self::http2(inner, bounds)
         }
     }
 
-    /// A connection that speaks HTTP/2: its frames are judged by the parser alone.
+    /// A connection that speaks HTTP/2: its frames are judged by the parser, and counted here.
     pub(super) fn http2(inner: S, bounds: Arc<Bounds>) -> Self {
         Self {
             inner,
             framer: None,
+            frames: Some(Frames::new()),
             bounds,
             held: BytesMut::new(),
             out: Bytes::new(),
@@ -422,14 +427,16 @@ impl<S> Guard<S> {
 
     /// Nothing came: is that for too long?
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(framer) = &self.framer else {
-            return Poll::Pending;
+        let in_body = self.framer.as_ref().is_some_and(Framer::in_body);
+        let in_head = match &self.frames {
+            Some(frames) => frames.is_awaiting(),
+            None => !self.held.is_empty(),
         };
-        let limit = match (framer.in_body(), self.held.is_empty()) {
+        let limit = match (in_body, in_head) {
             (true, _) => self.bounds.body_timeout,
-            (false, false) => self.bounds.header_timeout,
+            (false, true) => self.bounds.header_timeout,
             // Between two requests; the listener ends idle connections.
-            (false, true) => {
+            (false, false) => {
                 self.reading = None;
                 return Poll::Pending;
             }
@@ -470,6 +477,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         if came.is_empty() {
             self.ended = true;
             return Poll::Ready(Ok(true));
+        }
+        if let Some(frames) = &mut self.frames {
+            // What is awaited now began after that moment.
+            if frames.advance(came, Instant::now()).map_err(io::Error::other)? {
+                self.reading = None;
+            }
         }
         let Some(framer) = &mut self.framer else {
             return Poll::Ready(Ok(true));
@@ -536,6 +549,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         Poll::Ready(())
     }
 
+    /// Whoever gets data may ask for the state of the way.
+    fn sent(&mut self, poll: &Poll<io::Result<usize>>) {
+        if let (Poll::Ready(Ok(bytes)), Some(frames)) = (poll, &mut self.frames) {
+            frames.moved(*bytes);
+        }
+    }
+
     fn written<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
             self.writing = None;
@@ -590,6 +610,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let poll = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        this.sent(&poll);
         this.written(cx, poll)
     }
 
@@ -600,6 +621,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let poll = Pin::new(&mut this.inner).poll_write_vectored(cx, bytes);
+        this.sent(&poll);
         this.written(cx, poll)
     }
 

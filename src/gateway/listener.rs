@@ -1,12 +1,10 @@
 //! The HTTPS listener: connections counted and bounded, TLS, and one HTTP/1.1 or one HTTP/2 connection by ALPN alone.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,18 +18,19 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::config::Bounds;
+use super::config::{Balancers, Bounds};
 use super::counts::{Counts, Open};
 use super::framing::{Authority, Limits, Refused};
 use super::guard::{Guard, Verdict};
 use super::pace::{Asked, Pace, Taken};
+use super::proxy;
+use super::sources::{FromSource, Place, Places, Sources};
 use crate::authenticate::Source;
 use crate::body::Body;
 use crate::problem::{Kind, Problem};
@@ -59,6 +58,11 @@ pub trait Handler: Send + Sync + 'static {
         request: Request<Body>,
         connection: &'a ConnectionInfo,
     ) -> BoxFuture<'a, Response<Body>>;
+
+    /// A connection was closed unheard, since too many are open: in all, or from its source.
+    fn shed(&self, source: Source) {
+        let _ = source;
+    }
 }
 
 /// What a request's connection is.
@@ -81,16 +85,52 @@ pub enum Protocol {
     Http2,
 }
 
-/// Everything that connections share.
-pub struct Listener {
-    tls: Arc<ArcSwap<rustls::ServerConfig>>,
+/// What is served with: connections take what holds when they begin, requests on them the handler of the moment.
+pub struct Front {
+    /// Certificate, key, protocols.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Who answers.
+    pub handler: Arc<dyn Handler>,
+    /// Times and numbers.
+    pub bounds: Bounds,
+    /// Sizes of request heads.
+    pub limits: Limits,
+    /// What stands in front of the gateway.
+    pub balancers: Balancers,
+}
+
+/// A [`Front`], made ready.
+struct Face {
+    tls: Arc<rustls::ServerConfig>,
     handler: Arc<dyn Handler>,
     bounds: Arc<Bounds>,
     limits: Limits,
+    balancers: Balancers,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
-    places: Arc<Semaphore>,
+}
+
+impl Face {
+    fn new(front: Front) -> Arc<Self> {
+        let (http1, http2) = builders(&front.bounds, front.limits);
+        Arc::new(Self {
+            tls: front.tls,
+            handler: front.handler,
+            bounds: Arc::new(front.bounds),
+            limits: front.limits,
+            balancers: front.balancers,
+            http1,
+            http2,
+        })
+    }
+}
+
+/// Everything that connections share.
+pub struct Listener {
+    face: ArcSwap<Face>,
+    places: Arc<Places>,
     sources: Arc<Sources>,
+    requests: Arc<Places>,
     requesters: Arc<Sources>,
     counts: Arc<Counts>,
 }
@@ -98,31 +138,21 @@ pub struct Listener {
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Listener")
-            .field("bounds", &self.bounds)
+            .field("bounds", &self.face.load().bounds)
             .finish_non_exhaustive()
     }
 }
 
 impl Listener {
-    /// A listener that serves with the TLS configuration of the moment a connection begins.
+    /// A listener that serves with `front`.
     #[must_use]
-    pub fn new(
-        tls: Arc<ArcSwap<rustls::ServerConfig>>,
-        handler: Arc<dyn Handler>,
-        bounds: Bounds,
-        limits: Limits,
-    ) -> Arc<Self> {
-        let (http1, http2) = builders(&bounds, limits);
+    pub fn new(front: Front) -> Arc<Self> {
         Arc::new(Self {
-            tls,
-            handler,
-            http1,
-            http2,
-            limits,
-            places: Arc::new(Semaphore::new(bounds.connections)),
-            sources: Sources::new(bounds.connections_per_source),
-            requesters: Sources::new(bounds.requests_per_source),
-            bounds: Arc::new(bounds),
+            face: ArcSwap::new(Face::new(front)),
+            places: Arc::default(),
+            sources: Arc::default(),
+            requests: Arc::default(),
+            requesters: Arc::default(),
             counts: Arc::default(),
         })
     }
@@ -131,6 +161,24 @@ impl Listener {
     #[must_use]
     pub fn counts(&self) -> Arc<Counts> {
         self.counts.clone()
+    }
+
+    /// Serves with `front` from here on. Connections that are open stay, with the times and sizes that they began with;
+    /// requests under way end as they began.
+    pub fn swap(&self, front: Front) {
+        self.face.store(Face::new(front));
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.places.taken()
+    }
+
+    /// How long requests under way may go on when it stops.
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        self.face.load().bounds.drain
     }
 
     /// Serves all of `sockets` until `stop`; then takes no more connections, lets requests under way finish within the
@@ -154,7 +202,7 @@ impl Listener {
             let _ = task.await;
         }
         connections.close();
-        if tokio::time::timeout(self.bounds.drain, connections.wait())
+        if tokio::time::timeout(self.drain(), connections.wait())
             .await
             .is_err()
         {
@@ -186,25 +234,21 @@ impl Listener {
 
     /// Takes a connection in, if there is a place for it; else closes it at once.
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, lives: &Lives) {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        let face = self.face.load_full();
+        let Some(place) = self.places.take(face.bounds.connections) else {
             self.counts.refuse_full();
-            return;
+            return face.handler.shed(Source::Ip(peer.ip().to_canonical()));
         };
-        let Some(from) = self.sources.admit(peer.ip()) else {
+        let Some(held) = self.hold(&face, place, peer.ip()) else {
             self.counts.refuse_source();
-            return;
-        };
-        let held = Held {
-            _open: Open::count(&self.counts),
-            _place: place,
-            _from: from,
+            return face.handler.shed(Source::Ip(peer.ip().to_canonical()));
         };
         let (this, abandon, stop) = (self.clone(), lives.abandon.clone(), lives.stop.clone());
         lives.connections.spawn(async move {
-            let _held = held;
+            let mut held = held;
             tokio::select! {
                 () = abandon.cancelled() => {}
-                served = this.connection(stream, peer, stop) => {
+                served = this.connection(stream, peer.ip(), &face, &mut held, stop) => {
                     if let Err(error) = served {
                         tracing::debug!("a connection ended: {error}");
                     }
@@ -213,30 +257,59 @@ impl Listener {
         });
     }
 
+    /// What a connection from `ip` holds. What stands in front of the gateway speaks for many, so it has no share.
+    fn hold(&self, face: &Face, place: Place, ip: IpAddr) -> Option<Held> {
+        let from = match face.balancers.speaks_for_many(ip) {
+            true => None,
+            false => Some(self.sources.admit(ip, face.bounds.connections_per_source)?),
+        };
+        Some(Held {
+            _open: Open::count(&self.counts),
+            _place: place,
+            from,
+        })
+    }
+
     async fn connection(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
+        self: &Arc<Self>,
+        mut stream: TcpStream,
+        peer: IpAddr,
+        face: &Arc<Face>,
+        held: &mut Held,
         stop: CancellationToken,
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let handshake = async {
+            // SECURITY: only who is trusted may say where a connection comes from, and then must; from anybody else a
+            // balancer's head is no TLS, and ends the connection.
+            let client = match face.balancers.proxy_protocol.contains(peer) {
+                false => peer,
+                true => proxy::read(&mut stream)
+                    .await
+                    .map_err(io::Error::other)?
+                    .unwrap_or(peer),
+            };
+            if client != peer && !face.balancers.trusted_proxies.contains(client) {
+                let share = self.sources.admit(client, face.bounds.connections_per_source);
+                held.from = Some(share.ok_or_else(|| {
+                    face.handler.shed(Source::Ip(client.to_canonical()));
+                    io::Error::other("this address has too many connections")
+                })?);
+            }
             let mut first = [0];
             stream.peek(&mut first).await?;
             if first != [TLS_HANDSHAKE] {
                 answer_plain(stream).await?;
                 return Ok(None);
             }
-            TlsAcceptor::from(self.tls.load_full())
-                .accept(stream)
-                .await
-                .map(Some)
+            let tls = TlsAcceptor::from(face.tls.clone()).accept(stream).await?;
+            Ok::<_, io::Error>(Some((tls, client.to_canonical())))
         };
         let shaken = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            shaken = tokio::time::timeout(self.bounds.handshake_timeout, handshake) => shaken,
+            shaken = tokio::time::timeout(face.bounds.handshake_timeout, handshake) => shaken,
         };
-        let Some(tls) = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? else {
+        let Some((tls, client)) = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? else {
             return Ok(());
         };
         let session = tls.get_ref().1;
@@ -245,61 +318,68 @@ impl Listener {
             _ => Protocol::Http1,
         };
         let info = ConnectionInfo {
-            source: Source::Ip(peer.ip().to_canonical()),
+            source: Source::Ip(client),
             protocol,
             server_name: session.server_name().map(str::to_owned),
         };
         match protocol {
-            Protocol::Http1 => self.serve_http1(tls, info, peer.ip(), stop).await,
-            Protocol::Http2 => self.serve_http2(tls, info, peer.ip(), stop).await,
+            Protocol::Http1 => self.serve_http1(tls, info, client, face, stop).await,
+            Protocol::Http2 => self.serve_http2(tls, info, client, face, stop).await,
         }
     }
 
     async fn serve_http1(
-        &self,
+        self: &Arc<Self>,
         tls: TlsStream<TcpStream>,
         info: ConnectionInfo,
         peer: IpAddr,
+        face: &Arc<Face>,
         stop: CancellationToken,
     ) -> io::Result<()> {
         let verdict = Arc::new(Verdict::default());
         let io = TokioIo::new(Guard::http1(
             tls,
-            self.bounds.clone(),
-            self.limits,
+            face.bounds.clone(),
+            face.limits,
             verdict.clone(),
         ));
-        let served = Arc::new(self.served(info, peer, Some(verdict)));
+        let served = Arc::new(self.served(info, peer, face, Some(verdict)));
         let service = service_fn({
             let served = served.clone();
             move |request| served.clone().handle(request)
         });
-        let connection = self.http1.serve_connection(io, service);
-        self.live(connection, &served, stop).await
+        let connection = face.http1.serve_connection(io, service);
+        live(connection, &served, stop).await
     }
 
     async fn serve_http2(
-        &self,
+        self: &Arc<Self>,
         tls: TlsStream<TcpStream>,
         info: ConnectionInfo,
         peer: IpAddr,
+        face: &Arc<Face>,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let io = TokioIo::new(Guard::http2(tls, self.bounds.clone()));
-        let served = Arc::new(self.served(info, peer, None));
+        let io = TokioIo::new(Guard::http2(tls, face.bounds.clone()));
+        let served = Arc::new(self.served(info, peer, face, None));
         let service = service_fn({
             let served = served.clone();
             move |request| served.clone().handle(request)
         });
-        let connection = self.http2.serve_connection(io, service);
-        self.live(connection, &served, stop).await
+        let connection = face.http2.serve_connection(io, service);
+        live(connection, &served, stop).await
     }
 
-    fn served(&self, info: ConnectionInfo, peer: IpAddr, verdict: Option<Arc<Verdict>>) -> Served {
+    fn served(
+        self: &Arc<Self>,
+        info: ConnectionInfo,
+        peer: IpAddr,
+        face: &Arc<Face>,
+        verdict: Option<Arc<Verdict>>,
+    ) -> Served {
         Served {
-            handler: self.handler.clone(),
-            bounds: self.bounds.clone(),
-            requesters: self.requesters.clone(),
+            listener: self.clone(),
+            bounds: face.bounds.clone(),
             peer,
             // Over HTTP/1.1 the guard sees an answer that is not taken; over HTTP/2 only its body's reader does.
             pace: (info.protocol == Protocol::Http2).then(Arc::default),
@@ -309,43 +389,46 @@ impl Listener {
             under_way: AtomicUsize::new(0),
         }
     }
+}
 
-    /// Runs a connection until it ends, the gateway stops, it has had no request for too long, or it takes nothing of an
-    /// answer.
-    async fn live<C>(&self, connection: C, served: &Served, stop: CancellationToken) -> io::Result<()>
-    where
-        C: GracefulConnection<Error = hyper::Error>,
-    {
-        let mut connection = pin!(connection);
-        let mut seen = served.requests();
-        let mut busy = Instant::now();
-        let look = match &served.pace {
-            Some(_) => self.bounds.idle_timeout.min(self.bounds.write_timeout),
-            None => self.bounds.idle_timeout,
-        };
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => return ended.map_err(io::Error::other),
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    return connection.await.map_err(io::Error::other);
-                }
-                () = tokio::time::sleep(look) => {}
+/// Runs a connection until it ends, the gateway stops, it has had no request for too long, or it takes nothing of an
+/// answer.
+async fn live<C>(connection: C, served: &Served, stop: CancellationToken) -> io::Result<()>
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
+    let bounds = &served.bounds;
+    let mut connection = pin!(connection);
+    let mut seen = served.requests();
+    let mut busy = Instant::now();
+    let look = match &served.pace {
+        Some(_) => bounds.idle_timeout.min(bounds.write_timeout),
+        None => bounds.idle_timeout,
+    };
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => return ended.map_err(io::Error::other),
+            () = stop.cancelled(), if !stopping => {
+                // The answer under way is the last one (`Connection: close`, GOAWAY); times are kept until its end.
+                connection.as_mut().graceful_shutdown();
+                stopping = true;
             }
-            if let Some(pace) = &served.pace
-                && pace.is_stuck(self.bounds.write_timeout)
-            {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the client takes nothing of an answer",
-                ));
-            }
-            let now = served.requests();
-            if served.under_way() > 0 || now != seen {
-                (seen, busy) = (now, Instant::now());
-            } else if busy.elapsed() >= self.bounds.idle_timeout {
-                return goodbye(connection).await;
-            }
+            () = tokio::time::sleep(look) => {}
+        }
+        if let Some(pace) = &served.pace
+            && pace.is_stuck(bounds.write_timeout)
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the client takes nothing of an answer",
+            ));
+        }
+        let now = served.requests();
+        if served.under_way() > 0 || now != seen {
+            (seen, busy) = (now, Instant::now());
+        } else if busy.elapsed() >= bounds.idle_timeout {
+            return goodbye(connection).await;
         }
     }
 }
@@ -398,15 +481,14 @@ struct Lives {
 /// What a connection holds while it is open.
 struct Held {
     _open: Open,
-    _place: OwnedSemaphorePermit,
-    _from: FromSource,
+    _place: Place,
+    from: Option<FromSource>,
 }
 
 /// The requests of one connection.
 struct Served {
-    handler: Arc<dyn Handler>,
+    listener: Arc<Listener>,
     bounds: Arc<Bounds>,
-    requesters: Arc<Sources>,
     peer: IpAddr,
     pace: Option<Arc<Pace>>,
     info: ConnectionInfo,
@@ -430,19 +512,27 @@ impl Served {
     ) -> Result<Response<Body>, std::convert::Infallible> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let mut request = request.map(|body| Asked::new(body, self.bounds.clone()).boxed_unsync());
-        let from = self.requesters.admit(self.peer);
+        let face = self.listener.face.load_full();
+        let client = face.balancers.client(self.peer, request.headers());
         let flawed = self
             .verdict
             .as_deref()
             .and_then(|verdict| verdict.problem(number))
             .cloned();
-        let busy = || Problem::new(Kind::Busy, "this address has too many requests under way");
-        // SECURITY: one address cannot fill the gateway with requests that it never finishes.
-        if let Some(problem) = flawed.or_else(|| from.is_none().then(busy)) {
+        let way = UnderWay::begin(self.clone(), &face.bounds, client);
+        // SECURITY: one address cannot fill the gateway with requests that it never finishes, nor can all of them.
+        if let Some(problem) = flawed.or_else(|| way.shed()) {
             request.extensions_mut().insert(Refused(problem));
         }
-        let way = UnderWay::begin(self.clone(), from);
-        let response = self.handler.handle(request, &self.info).await;
+        let response = if client == self.peer {
+            face.handler.handle(request, &self.info).await
+        } else {
+            let info = ConnectionInfo {
+                source: Source::Ip(client),
+                ..self.info.clone()
+            };
+            face.handler.handle(request, &info).await
+        };
         // The request is under way until its answer's body has gone.
         Ok(response.map(|body| Taken::new(body, self.pace.as_ref(), number, way).boxed_unsync()))
     }
@@ -451,73 +541,35 @@ impl Served {
 /// Counts a request for as long as it lives.
 struct UnderWay {
     served: Arc<Served>,
-    _from: Option<FromSource>,
+    place: Option<Place>,
+    from: Option<FromSource>,
 }
 
 impl UnderWay {
-    fn begin(served: Arc<Served>, from: Option<FromSource>) -> Self {
+    fn begin(served: Arc<Served>, bounds: &Bounds, client: IpAddr) -> Self {
         served.under_way.fetch_add(1, Ordering::Relaxed);
-        Self { served, _from: from }
+        let listener = &served.listener;
+        Self {
+            place: listener.requests.take(bounds.requests),
+            from: listener.requesters.admit(client, bounds.requests_per_source),
+            served,
+        }
+    }
+
+    /// Why it is not served, when too many are under way.
+    fn shed(&self) -> Option<Problem> {
+        let detail = match (&self.place, &self.from) {
+            (Some(_), Some(_)) => return None,
+            (None, _) => "too many requests are under way",
+            (_, None) => "this address has too many requests under way",
+        };
+        Some(Problem::new(Kind::Busy, detail).retry_after(1))
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.served.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// How many connections, or requests, each source has open.
-struct Sources {
-    most: usize,
-    open: Mutex<HashMap<IpAddr, usize>>,
-}
-
-impl Sources {
-    fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self {
-            most,
-            open: Mutex::default(),
-        })
-    }
-
-    fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<FromSource> {
-        let source = network(ip);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(source).or_insert(0);
-        if *count >= self.most {
-            return None;
-        }
-        *count += 1;
-        Some(FromSource {
-            sources: self.clone(),
-            source,
-        })
-    }
-}
-
-/// The address (IPv4) or /64 (IPv6) that a person usually has to herself.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & (u128::MAX << 64)).into()),
-        v4 => v4,
-    }
-}
-
-struct FromSource {
-    sources: Arc<Sources>,
-    source: IpAddr,
-}
-
-impl Drop for FromSource {
-    fn drop(&mut self) {
-        let mut open = self.sources.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut entry) = open.entry(self.source) {
-            *entry.get_mut() = entry.get().saturating_sub(1);
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
     }
 }
 

@@ -14,6 +14,7 @@ struct Echo {
     limits: Limits,
     entered: Notify,
     leave: Notify,
+    shed: AtomicUsize,
 }
 
 impl Handler for Echo {
@@ -36,6 +37,18 @@ impl Handler for Echo {
                 self.entered.notify_one();
                 self.leave.notified().await;
             }
+            if asked.target.path() == "/source" {
+                return Response::new(body::full(format!("{:?}", connection.source)));
+            }
+            if asked.target.path() == "/endless" {
+                let piece = || {
+                    Ok::<_, crate::body::BoxError>(http_body::Frame::data(bytes::Bytes::from_static(
+                        &[0; 16 * 1024],
+                    )))
+                };
+                let pieces = futures_util::stream::repeat_with(piece);
+                return Response::new(http_body_util::StreamBody::new(pieces).boxed_unsync());
+            }
             if asked.target.path() == "/unread" {
                 return Response::new(body::full("not read"));
             }
@@ -49,6 +62,10 @@ impl Handler for Echo {
             Response::new(body::full(text))
         })
     }
+
+    fn shed(&self, _: Source) {
+        self.shed.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 struct Server {
@@ -58,9 +75,15 @@ struct Server {
     echo: Arc<Echo>,
     stop: CancellationToken,
     served: tokio::task::JoinHandle<()>,
+    listener: Arc<Listener>,
+    tls: Arc<rustls::ServerConfig>,
 }
 
 async fn start(bounds: Bounds) -> Server {
+    start_behind(bounds, Balancers::default()).await
+}
+
+async fn start_behind(bounds: Bounds, balancers: Balancers) -> Server {
     let certified = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     let ca = certified.cert.der().clone();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
@@ -79,17 +102,21 @@ async fn start(bounds: Bounds) -> Server {
         limits,
         entered: Notify::new(),
         leave: Notify::new(),
+        shed: AtomicUsize::new(0),
     });
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let listener = Listener::new(
-        Arc::new(ArcSwap::from_pointee(config)),
-        echo.clone(),
+    let tls = Arc::new(config);
+    let front = Front {
+        tls: tls.clone(),
+        handler: echo.clone(),
         bounds,
         limits,
-    );
-    let served = tokio::spawn(listener.serve(vec![socket], stop.clone()));
+        balancers,
+    };
+    let listener = Listener::new(front);
+    let served = tokio::spawn(listener.clone().serve(vec![socket], stop.clone()));
     Server {
         address,
         ca,
@@ -97,6 +124,8 @@ async fn start(bounds: Bounds) -> Server {
         echo,
         stop,
         served,
+        listener,
+        tls,
     }
 }
 
@@ -104,6 +133,11 @@ type Client = tokio_rustls::client::TlsStream<TcpStream>;
 
 impl Server {
     async fn connect(&self, alpn: &[&[u8]]) -> io::Result<Client> {
+        let stream = TcpStream::connect(self.address).await?;
+        self.shake(stream, alpn).await
+    }
+
+    async fn shake(&self, stream: TcpStream, alpn: &[&[u8]]) -> io::Result<Client> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.ca.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -113,7 +147,6 @@ impl Server {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        let stream = TcpStream::connect(self.address).await?;
         let name = ServerName::try_from("localhost").unwrap();
         tokio_rustls::TlsConnector::from(Arc::new(config))
             .connect(name, stream)
@@ -578,4 +611,413 @@ async fn the_drain_time_ends_what_does_not_finish() {
     server.stop.cancel();
     server.served.await.unwrap();
     assert_eq!(read_all(&mut client).await, "");
+}
+
+/// HTTP/2 bytes that no client library sends.
+mod raw_http2 {
+    use super::*;
+
+    pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// `:method GET`, `:scheme https`, `:path` and `:authority`, without indexing (RFC 7541).
+    pub(super) fn get(path: &str) -> Vec<u8> {
+        let literal =
+            |index: u8, text: &str| [&[index, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+        [vec![0x82, 0x87], literal(0x04, path), literal(0x01, "localhost")].concat()
+    }
+
+    pub(super) async fn begin(server: &Server) -> Client {
+        let mut client = server.connect(&[b"h2"]).await.unwrap();
+        client.write_all(PREFACE).await.unwrap();
+        client
+    }
+
+    /// Writes `bytes` again and again until the server ends the connection; how often that was.
+    pub(super) async fn flood(mut client: Client, mut next: impl FnMut(u32) -> Vec<u8>) -> u32 {
+        let (mut reading, mut writing) = tokio::io::split(&mut client);
+        let drain = async {
+            let mut sink = vec![0; 64 * 1024];
+            while reading.read(&mut sink).await.is_ok_and(|read| read > 0) {}
+        };
+        let mut sent = 0;
+        let send = async {
+            for number in 0..1_000_000 {
+                if writing.write_all(&next(number)).await.is_err() || writing.flush().await.is_err() {
+                    break;
+                }
+                sent = number;
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = drain => {}
+            () = send => {}
+        }
+        sent
+    }
+}
+
+#[tokio::test]
+async fn floods_of_frames_end_their_connection_and_nobody_elses() {
+    use raw_http2::{begin, flood, frame, get};
+    let server = start(Bounds::default()).await;
+    type Next = Box<dyn FnMut(u32) -> Vec<u8>>;
+    let floods: [(&str, Next); 6] = [
+        ("ping", Box::new(|_| frame(6, 0, 0, &[0; 8]).repeat(10))),
+        ("settings", Box::new(|_| frame(4, 0, 0, &[]).repeat(10))),
+        (
+            "priority",
+            Box::new(|_| frame(2, 0, 1, &[0, 0, 0, 3, 0]).repeat(10)),
+        ),
+        (
+            "rapid reset (CVE-2023-44487)",
+            Box::new(|number| {
+                let stream = number * 2 + 1;
+                [
+                    frame(1, 0x5, stream, &get("/unread")),
+                    frame(3, 0, stream, &[0, 0, 0, 8]),
+                ]
+                .concat()
+            }),
+        ),
+        (
+            "continuation (CVE-2024-27316)",
+            Box::new(|number| match number {
+                0 => frame(1, 0x1, 1, &get("/unread")),
+                _ => frame(9, 0, 1, &[0x00, 0x01, b'x', 0x01, b'y']),
+            }),
+        ),
+        (
+            "empty continuation",
+            Box::new(|number| match number {
+                0 => frame(1, 0x1, 1, &get("/unread")),
+                _ => frame(9, 0, 1, &[]),
+            }),
+        ),
+    ];
+    for (name, next) in floods {
+        let sent = flood(begin(&server).await, next).await;
+        assert!(sent < 100_000, "{name}: {sent}");
+        let told = server.curl(&["--http2", &server.url("/x")]).await;
+        assert!(told.ends_with("|200|2"), "{name}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn one_http2_connection_has_only_so_many_requests_under_way() {
+    use raw_http2::{begin, frame, get};
+    let server = start(Bounds {
+        streams: 3,
+        ..Bounds::default()
+    })
+    .await;
+    let mut client = begin(&server).await;
+    for number in 0..4 {
+        client
+            .write_all(&frame(1, 0x5, number * 2 + 1, &get("/wait")))
+            .await
+            .unwrap();
+    }
+    // The fourth is refused with a reset (REFUSED_STREAM), and never reaches the handler.
+    let mut seen = Vec::new();
+    let refused = frame(3, 0, 7, &[0, 0, 0, 7]);
+    while !seen.windows(refused.len()).any(|bytes| bytes == refused) {
+        assert!(client.read_buf(&mut seen).await.unwrap() > 0, "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_sources_together_have_only_so_many_requests_under_way() {
+    let server = start(Bounds {
+        requests: 1,
+        ..Bounds::default()
+    })
+    .await;
+    let (mut first, _one) = http2_client(&server, 65_535).await;
+    let (mut second, _two) = http2_client(&server, 65_535).await;
+    let waiting = tokio::spawn(first.send_request(asks("GET", "/wait", body::empty())));
+    server.echo.entered.notified().await;
+    let answer = second
+        .send_request(asks("GET", "/unread", body::empty()))
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 503);
+    server.echo.leave.notify_one();
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn connections_that_find_no_place_are_told_of() {
+    let server = start(Bounds {
+        connections: 1,
+        ..Bounds::default()
+    })
+    .await;
+    let _first = server.connect(&[b"http/1.1"]).await.unwrap();
+    assert!(server.connect(&[b"http/1.1"]).await.is_err());
+    assert_eq!(server.echo.shed.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn what_is_swapped_serves_new_requests_on_open_connections() {
+    let server = start(Bounds::default()).await;
+    let mut client = server.connect(&[b"http/1.1"]).await.unwrap();
+    let ask = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.write_all(ask).await.unwrap();
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("Http1 a /x") {
+        assert!(client.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    // From here on there is one place, which this connection has, and no room for a request.
+    server.listener.swap(Front {
+        tls: server.tls.clone(),
+        handler: server.echo.clone(),
+        bounds: Bounds {
+            connections: 1,
+            requests: 0,
+            ..Bounds::default()
+        },
+        limits: Limits::default(),
+        balancers: Balancers::default(),
+    });
+    client
+        .write_all(b"GET /y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_all(&mut client).await.starts_with("HTTP/1.1 503 "));
+}
+
+fn v2_head(ip: [u8; 4]) -> Vec<u8> {
+    let addresses = [&ip[..], &[127, 0, 0, 1, 0, 9, 0, 9]].concat();
+    [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".as_slice(), &addresses].concat()
+}
+
+fn networks(text: &str) -> crate::gateway::networks::Networks {
+    [crate::gateway::networks::Network::parse(text).unwrap()]
+        .into_iter()
+        .collect()
+}
+
+impl Server {
+    /// Sends `first` before the handshake, then asks for `/source`, with further header lines.
+    async fn source(&self, first: &[u8], lines: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.write_all(first).await?;
+        let mut client = self.shake(stream, &[b"http/1.1"]).await?;
+        let ask = format!("GET /source HTTP/1.1\r\nHost: a\r\n{lines}Connection: close\r\n\r\n");
+        client.write_all(ask.as_bytes()).await?;
+        let text = read_all(&mut client).await;
+        Ok(text.rsplit("\r\n").next().unwrap_or_default().to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_balancer_must_say_where_a_connection_comes_from_and_nobody_else_may() {
+    let behind = Balancers {
+        proxy_protocol: networks("127.0.0.0/8"),
+        ..Balancers::default()
+    };
+    let server = start_behind(Bounds::default(), behind).await;
+    assert_eq!(
+        server.source(&v2_head([192, 0, 2, 9]), "").await.unwrap(),
+        "Ip(192.0.2.9)"
+    );
+    let health = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    assert_eq!(server.source(health, "").await.unwrap(), "Ip(127.0.0.1)");
+    assert!(server.source(b"", "").await.is_err());
+    // What a client says in a header is nobody's word.
+    let lines = "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n";
+    assert_eq!(
+        server.source(&v2_head([192, 0, 2, 9]), lines).await.unwrap(),
+        "Ip(192.0.2.9)"
+    );
+    let open = start(Bounds::default()).await;
+    assert!(open.source(&v2_head([192, 0, 2, 9]), "").await.is_err());
+    assert_eq!(open.source(b"", lines).await.unwrap(), "Ip(127.0.0.1)");
+}
+
+#[tokio::test]
+async fn a_share_is_that_of_the_client_behind_a_balancer_not_of_the_balancer() {
+    let behind = Balancers {
+        proxy_protocol: networks("127.0.0.1"),
+        ..Balancers::default()
+    };
+    let bounds = Bounds {
+        connections_per_source: 1,
+        ..Bounds::default()
+    };
+    let server = start_behind(bounds, behind).await;
+    let open = async |ip| {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(&v2_head(ip)).await.unwrap();
+        server.shake(stream, &[b"http/1.1"]).await
+    };
+    let first = open([192, 0, 2, 1]).await.unwrap();
+    let _other = open([192, 0, 2, 2]).await.unwrap();
+    assert!(open([192, 0, 2, 1]).await.is_err());
+    drop(first);
+    while open([192, 0, 2, 1]).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_balancer_that_says_half_of_it_is_not_waited_for() {
+    let behind = Balancers {
+        proxy_protocol: networks("127.0.0.1"),
+        ..Balancers::default()
+    };
+    let bounds = Bounds {
+        handshake_timeout: Duration::from_millis(20),
+        ..Bounds::default()
+    };
+    let server = start_behind(bounds, behind).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(&v2_head([192, 0, 2, 9])[..20]).await.unwrap();
+    assert_eq!(read_all(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_says_where_each_request_comes_from() {
+    let behind = Balancers {
+        trusted_proxies: networks("127.0.0.0/8"),
+        ..Balancers::default()
+    };
+    let server = start_behind(Bounds::default(), behind).await;
+    for (lines, expected) in [
+        ("X-Forwarded-For: 6.6.6.6, 192.0.2.9\r\n", "Ip(192.0.2.9)"),
+        (
+            "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.9, 127.0.0.9\r\n",
+            "Ip(192.0.2.9)",
+        ),
+        ("Forwarded: for=6.6.6.6\r\n", "Ip(127.0.0.1)"),
+        ("", "Ip(127.0.0.1)"),
+    ] {
+        assert_eq!(server.source(b"", lines).await.unwrap(), expected, "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn an_http2_connection_is_told_to_go_and_what_it_asked_for_finishes() {
+    let server = start(Bounds::default()).await;
+    let (mut send, drive) = http2_client(&server, 65_535).await;
+    let waiting = tokio::spawn(send.send_request(asks("GET", "/wait", body::empty())));
+    server.echo.entered.notified().await;
+    server.stop.cancel();
+    // GOAWAY has come when the client takes no more requests.
+    while send
+        .send_request(asks("GET", "/unread", body::empty()))
+        .await
+        .is_ok()
+    {
+        tokio::task::yield_now().await;
+    }
+    server.echo.leave.notify_one();
+    let answer = waiting.await.unwrap().unwrap();
+    assert!(answer.into_body().collect().await.is_ok());
+    drive.await.unwrap().unwrap();
+    server.served.await.unwrap();
+}
+
+/// Clients that begin something and do not go on, each kind in its own way.
+#[derive(Clone, Copy, Debug)]
+enum Slow {
+    Handshake,
+    Head,
+    Body,
+    Read,
+    Http2Head,
+}
+
+/// What stays of a slow client: its connection.
+type Left = Box<dyn std::any::Any + Send>;
+
+impl Server {
+    async fn slow(&self, kind: Slow) -> Left {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        // A small window, so that an answer that is not read is held back soon.
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let mut stream = socket.connect(self.address).await.unwrap();
+        if matches!(kind, Slow::Handshake) {
+            stream.write_all(&[TLS_HANDSHAKE, 3, 1]).await.unwrap();
+            return Box::new(stream);
+        }
+        let alpn = if matches!(kind, Slow::Http2Head) {
+            b"h2".as_slice()
+        } else {
+            b"http/1.1"
+        };
+        let mut client = self.shake(stream, &[alpn]).await.unwrap();
+        let begun = match kind {
+            Slow::Handshake | Slow::Head => b"GET / HTTP/1.1\r\nHost: a\r\nX-".to_vec(),
+            Slow::Body => b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\na".to_vec(),
+            Slow::Read => b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            Slow::Http2Head => [
+                raw_http2::PREFACE,
+                &raw_http2::frame(1, 0x1, 1, &raw_http2::get("/")),
+            ]
+            .concat(),
+        };
+        client.write_all(&begun).await.unwrap();
+        client.flush().await.unwrap();
+        Box::new(client)
+    }
+}
+
+/// Five kinds at once, 1,000 of each with `COUNTERSIGN_LONG`, else 100: a client like any other is answered while they
+/// hang, and their bounds end them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_clients_of_every_kind_starve_nobody_and_are_gone_at_their_bounds() {
+    let _ = crate::gateway::raise_file_limit();
+    let (each, bound) = match std::env::var_os("COUNTERSIGN_LONG") {
+        Some(_) => (1_000, Duration::from_secs(30)),
+        None => (100, Duration::from_secs(15)),
+    };
+    let kinds = [
+        Slow::Handshake,
+        Slow::Head,
+        Slow::Body,
+        Slow::Read,
+        Slow::Http2Head,
+    ];
+    let server = Arc::new(
+        start(Bounds {
+            handshake_timeout: bound,
+            header_timeout: bound,
+            body_timeout: bound,
+            write_timeout: bound,
+            connections_per_source: 20_000,
+            requests_per_source: 20_000,
+            ..Bounds::default()
+        })
+        .await,
+    );
+    let mut opening = tokio::task::JoinSet::new();
+    for kind in kinds {
+        let server = server.clone();
+        opening.spawn(async move {
+            let mut left = Vec::new();
+            for _ in 0..each {
+                left.push(server.slow(kind).await);
+            }
+            left
+        });
+    }
+    let left: Vec<Left> = opening.join_all().await.into_iter().flatten().collect();
+    for protocol in ["--http1.1", "--http2"] {
+        let told = server.curl(&[protocol, &server.url("/x")]).await;
+        assert!(told.contains("/x Ok(0)|200|"), "{told}");
+    }
+    // They hung while the others were answered, and then they are gone, whether they look or not.
+    let hanging = server.listener.connections();
+    assert!(hanging > each, "{hanging}");
+    while server.listener.connections() > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(left);
 }

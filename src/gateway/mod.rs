@@ -5,26 +5,34 @@
 //! record that permits it is durable.
 
 mod act;
+mod acts;
 mod answer;
 mod config;
 mod counts;
 mod exchange;
 mod flow;
+mod forwarded;
+mod frames;
 pub mod framing;
 mod guard;
 pub mod hosts;
 pub mod listener;
+pub mod networks;
 mod outlive;
 mod pace;
 mod pipeline;
+mod proxy;
+mod sources;
 mod strangers;
 
+pub use acts::Acts;
 pub use answer::Pages;
-pub use config::{Config, TooFewFiles, raise_file_limit};
+pub use config::{Balancers, Bounds, Config, TooFewFiles, raise_file_limit};
 pub use counts::{Counts, Open};
 pub use exchange::Words;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use guard::fuzz_request_head;
+pub use forwarded::ForwardedHeader;
 pub use hosts::Hosts;
-pub use listener::{ConnectionInfo, Handler, Listener, Protocol};
+pub use listener::{ConnectionInfo, Front, Handler, Listener, Protocol};
 pub use pipeline::{Parts, Pipeline};

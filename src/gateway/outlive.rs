@@ -6,31 +6,38 @@ use std::pin::Pin;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
+
+use super::acts::{Acts, Going};
 
 /// Work that is done by the task that waits for its first result, and goes on in a task of its own when that result is
 /// there or nobody waits any more.
 ///
 /// Most requests end with their first result, and need no second task then.
-pub(super) struct Outliving(Option<BoxFuture<'static, ()>>);
+pub(super) struct Outliving {
+    work: Option<BoxFuture<'static, ()>>,
+    going: Going,
+}
 
 impl Outliving {
-    pub(super) fn new(work: impl Future<Output = ()> + Send + 'static) -> Self {
+    /// Counted among `acts` from now on, until it has ended.
+    pub(super) fn new(work: impl Future<Output = ()> + Send + 'static, acts: &Acts) -> Self {
         // A panic ends the work alone: whoever waits sees that the result was never sent.
-        Self(Some(AssertUnwindSafe(work).catch_unwind().map(|_| ()).boxed()))
+        let work = AssertUnwindSafe(work).catch_unwind().map(|_| ()).boxed();
+        Self {
+            work: Some(work),
+            going: acts.begin(),
+        }
     }
 
     /// Works until `result` comes, or cannot come any more.
     pub(super) async fn until<T>(mut self, mut result: oneshot::Receiver<T>) -> Result<T, RecvError> {
         poll_fn(|cx| {
-            if self
-                .0
-                .as_mut()
+            if self.work.as_mut()
                 .is_some_and(|work| work.as_mut().poll(cx).is_ready())
             {
-                self.0 = None;
+                self.work = None;
             }
             Pin::new(&mut result).poll(cx)
         })
@@ -40,9 +47,8 @@ impl Outliving {
 
 impl Drop for Outliving {
     fn drop(&mut self) {
-        // Without a runtime the process is ending, and the log's recovery says the rest.
-        if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn(work);
+        if let Some(work) = self.work.take() {
+            self.going.go_on(work);
         }
     }
 }
@@ -64,11 +70,14 @@ mod tests {
         let (last, ended) = oneshot::channel();
         let go_on = Arc::new(Notify::new());
         let told = go_on.clone();
-        let work = Outliving::new(async move {
-            let _ = first.send(7);
-            told.notified().await;
-            let _ = last.send(());
-        });
+        let work = Outliving::new(
+            async move {
+                let _ = first.send(7);
+                told.notified().await;
+                let _ = last.send(());
+            },
+            &Acts::default(),
+        );
         (work, result, go_on, ended)
     }
 
@@ -100,10 +109,13 @@ mod tests {
     async fn a_panic_is_a_result_that_never_comes() {
         let (_sender, result) = oneshot::channel::<u8>();
         let (sender, never) = oneshot::channel::<u8>();
-        let work = Outliving::new(async move {
-            let _held = sender;
-            panic!("on purpose");
-        });
+        let work = Outliving::new(
+            async move {
+                let _held = sender;
+                panic!("on purpose");
+            },
+            &Acts::default(),
+        );
         assert!(work.until(never).await.is_err());
         drop(result);
     }

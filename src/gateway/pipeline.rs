@@ -10,9 +10,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 
+use super::acts::Acts;
 use super::answer::{Answers, Pages};
 use super::exchange::{Exchange, Words, named};
-use super::framing::Limits;
+use super::framing::{Limits, Refused as Unserved};
 use super::hosts::{self, Hosts};
 use super::listener::{ConnectionInfo, Handler};
 use super::strangers::Strangers;
@@ -72,7 +73,7 @@ pub struct Parts {
     /// Written down.
     pub audit: Audit,
     /// Sent on.
-    pub forward: Forward,
+    pub forward: Arc<Forward>,
     /// The services inside the gateway, by name.
     pub locals: HashMap<&'static str, LocalService>,
     /// What people see instead of documents.
@@ -84,11 +85,15 @@ pub struct Parts {
     /// What is counted.
     pub metrics: Metrics,
     /// Whose trace a request belongs to.
-    pub tracing: Tracing,
+    pub tracing: Arc<Tracing>,
     /// How records are worded.
     pub words: Words,
     /// Ids, time and random bytes.
     pub ids: Ids,
+    /// What goes on after an intent.
+    pub acts: Acts,
+    /// How many acts may go on at once; more requests are answered with 503.
+    pub most_acts: usize,
 }
 
 /// The path of a request.
@@ -99,15 +104,17 @@ pub struct Pipeline {
     pub(crate) authorize: Authorize,
     pub(crate) delegate: Arc<Delegate>,
     pub(crate) audit: Audit,
-    pub(crate) forward: Forward,
+    pub(crate) forward: Arc<Forward>,
     pub(crate) locals: HashMap<&'static str, LocalService>,
     pub(crate) resources: Resources,
     pub(crate) alert: Alert,
     pub(crate) metrics: Metrics,
-    pub(crate) tracing: Tracing,
+    pub(crate) tracing: Arc<Tracing>,
     pub(crate) answers: Answers,
     pub(crate) words: Words,
     pub(crate) ids: Ids,
+    pub(super) acts: Acts,
+    most_acts: usize,
     strangers: Strangers,
 }
 
@@ -137,6 +144,8 @@ impl Pipeline {
             tracing: parts.tracing,
             words: parts.words,
             ids: parts.ids,
+            acts: parts.acts,
+            most_acts: parts.most_acts,
             strangers: Strangers::new(),
         })
     }
@@ -398,7 +407,12 @@ impl Handler for Door {
                 // Without random bytes there is no id, no salt and no record: nothing can be served.
                 return pipeline.answers.unnamed();
             };
-            let (head, body) = request.into_parts();
+            let (mut head, body) = request.into_parts();
+            // What clients left behind goes on for a while, and has a bound too.
+            if pipeline.acts.len() >= pipeline.most_acts && head.extensions.get::<Unserved>().is_none() {
+                let busy = Problem::new(Kind::Busy, "too many requests are under way").retry_after(1);
+                head.extensions.insert(Unserved(busy));
+            }
             let from = match connection.source {
                 Source::Ip(ip) => Some(ip),
                 Source::Local => None,
@@ -417,6 +431,14 @@ impl Handler for Door {
             response
         }
         .boxed()
+    }
+
+    fn shed(&self, source: Source) {
+        let pipeline = &self.0;
+        pipeline.metrics.refusal(Kind::Busy.name());
+        if let Ok(id) = pipeline.ids.next::<RequestId>() {
+            pipeline.audit.stranger(Kind::Busy.name(), &source.network(), id);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Built;
+use super::{Built, notify};
 use crate::clock::Timestamp;
 use crate::record::Event;
 
@@ -112,6 +112,13 @@ fn wrong_time(
     let should_be = begun.0.plus(now.1.saturating_sub(begun.1));
     let off = now.0.since(should_be).max(should_be.since(now.0));
     (off > OFF).then_some("the clock was stepped by more than 30 seconds")
+}
+
+/// Tells the service manager that the gateway is alive, where it wants to know.
+pub(super) fn start_watchdog(tasks: &mut JoinSet<()>, gone: &CancellationToken) {
+    if let Some(beat) = notify::watchdog() {
+        tasks.spawn(every(beat, gone.clone(), || async { notify::alive() }));
+    }
 }
 
 /// Runs `job` on its beat until the server stops; a run that takes longer than the beat delays the next one.

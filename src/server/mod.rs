@@ -4,8 +4,10 @@
 
 mod gauges;
 mod jobs;
+mod notify;
 mod operations;
 mod recovery;
+mod reload;
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,9 +15,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +29,7 @@ use crate::authorize::Authorize;
 use crate::config::{self, Config};
 use crate::delegate::Delegate;
 use crate::forward::{Forward, LocalService, Meters, OwnListeners};
-use crate::gateway::{self, Listener, Parts, Pipeline, Words};
+use crate::gateway::{self, Acts, Listener, Parts, Pipeline, Words};
 use crate::id::Ids;
 use crate::record::{Event, Start};
 use crate::resource::Resources;
@@ -36,26 +38,45 @@ use crate::store::Db;
 use crate::telemetry::{self, Exporter, Health, Metrics, Tracing};
 use crate::tool::{Tool, ToolStore};
 use crate::trust::seal::SealingKey;
-use crate::trust::tls::{self, Identity};
 use crate::vo::{DirectoryHandle, Vos};
 use crate::{api, console};
 use gauges::Gauges;
 
+use api::gateway::Reload;
+use reload::Reloading;
+
 /// Parts whose health decides whether the node is ready.
 const PARTS: &[&str] = &["audit", "clock", "lifecycle", "sealing_key", "store"];
+/// How long a request whose answer has gone may take to write its outcome when the gateway stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A running gateway.
 pub struct Server {
     audit: Audit,
     db: Db,
     health: Health,
+    acts: Acts,
+    reload: Reload,
+    listener: Arc<Listener>,
     stop: CancellationToken,
+    /// Ends what answers until the very end: health, metrics, signs of life.
+    gone: CancellationToken,
     tasks: JoinSet<()>,
-    /// Ends what watches the gateway and tells of it: last, so that a drain can be seen.
-    watch: CancellationToken,
-    watching: JoinSet<()>,
+    last: JoinSet<()>,
     listening: Listening,
     file: PathBuf,
+}
+
+/// Parts that a reload keeps.
+struct Fixed {
+    authorize: Authorize,
+    locals: HashMap<&'static str, LocalService>,
+    pages: Arc<console::Console>,
+    words: Words,
+    acts: Acts,
+    own: OwnListeners,
+    meters: Arc<Meters>,
+    tracing: Arc<Tracing>,
 }
 
 /// Where a gateway listens.
@@ -92,17 +113,7 @@ impl Server {
     /// then what needs a sealed key is refused.
     pub async fn start(config: Config, ids: Ids) -> anyhow::Result<Self> {
         close_folder(&config.data)?;
-        let bounds = config
-            .gateway
-            .bounds
-            .clone()
-            .within(gateway::raise_file_limit())?;
-        let identity = Identity::load(
-            &config.data.join(&config.gateway.certificate),
-            &config.data.join(&config.gateway.key),
-        )?;
-        let certificate_end = identity.not_after();
-        let tls = tls::server_config(identity, &[b"h2", b"http/1.1"])?;
+        let files = gateway::raise_file_limit();
         let socket = bind(config.gateway.listen).await?;
         let operations = bind(config.operations).await?;
         let listening = Listening {
@@ -110,10 +121,28 @@ impl Server {
             gateway: socket.local_addr()?,
             operations: operations.local_addr()?,
         };
-        let built = build(&config, &listening.base, ids).await?;
+        let built = Arc::new(build(&config, &listening.base, ids).await?);
+        let (reload, asked) = Reload::channel();
+        let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
+        let (mut tasks, mut last) = (JoinSet::new(), JoinSet::new());
+        let traces = &config.telemetry.traces;
+        let exporter = match Exporter::start(traces, &listening.base, &built.metrics, gone.clone())? {
+            Some((exporter, sender)) => {
+                last.spawn(sender);
+                Some(exporter)
+            }
+            None => None,
+        };
+        let tracing = Arc::new(Tracing::new(traces, exporter, built.ids.clock().clone()));
+        let fixed = Fixed::new(&config, &listening, &built, &reload, tracing)?;
+        let meters = fixed.meters.clone();
+        let acts = fixed.acts.clone();
+        let hash = config.hash;
+        let (reloading, listener) =
+            Reloading::first(built.clone(), fixed, listening.clone(), config.clone(), files)?;
         let started = Start {
             version: env!("CARGO_PKG_VERSION").into(),
-            config: config.hash,
+            config: hash,
             epoch: built.audit.checkpoint().map_or(0, |checkpoint| checkpoint.epoch),
         };
         built
@@ -122,30 +151,14 @@ impl Server {
             .await
             .context("the log does not take a record")?;
 
-        let (stop, watch) = (CancellationToken::new(), CancellationToken::new());
-        let (mut tasks, mut watching) = (JoinSet::new(), JoinSet::new());
-        let traces = &config.telemetry.traces;
-        let exporter = match Exporter::start(traces, &listening.base, &built.metrics, watch.clone())? {
-            Some((exporter, sender)) => {
-                watching.spawn(sender);
-                Some(exporter)
-            }
-            None => None,
-        };
-        let tracing = Tracing::new(traces, exporter, built.ids.clock().clone());
-        let (pipeline, meters) = pipeline(&config, &listening, &built, tracing)?;
-        let tls = Arc::new(ArcSwap::new(tls));
-        let listener = Listener::new(tls, Pipeline::door(&pipeline), bounds, config.gateway.limits);
-        let now = built.ids.clock().now();
-        built.metrics.loaded(now);
-        built.metrics.gauges().started.set(telemetry::whole(now.secs()));
-        if let Some(end) = certificate_end {
-            built.metrics.certificate(end);
-        }
+        let started = built.ids.clock().now().secs();
+        built.metrics.gauges().started.set(telemetry::whole(started));
         let gauges = Gauges::new(&built, meters, listener.counts());
-        tasks.spawn(listener.serve(vec![socket], stop.clone()));
-        watching.spawn(operations::serve(operations, Arc::new(gauges), watch.clone()));
+        tasks.spawn(listener.clone().serve(vec![socket], stop.clone()));
+        tasks.spawn(reloading.run(listener.clone(), asked, stop.clone()));
+        last.spawn(operations::serve(operations, Arc::new(gauges), gone.clone()));
         jobs::start(&mut tasks, &built, &stop);
+        jobs::start_watchdog(&mut last, &gone);
         built.health.up("lifecycle");
 
         let file = config.data.join("listeners.json");
@@ -153,14 +166,18 @@ impl Server {
         fs::write(&part, serde_json::to_vec_pretty(&listening)?)?;
         fs::rename(&part, &file)?;
         tracing::info!("serving {} on {}", listening.base, listening.gateway);
+        notify::ready(&listening.base);
         Ok(Self {
-            audit: built.audit,
-            db: built.db,
-            health: built.health,
+            audit: built.audit.clone(),
+            db: built.db.clone(),
+            health: built.health.clone(),
+            acts,
+            reload,
+            listener,
             stop,
+            gone,
             tasks,
-            watch,
-            watching,
+            last,
             listening,
             file,
         })
@@ -172,20 +189,42 @@ impl Server {
         &self.listening
     }
 
-    /// Stops in order: no new requests, those under way end, the log is closed with a signed checkpoint.
+    /// Begins a reload, without waiting for it: what comes of it is logged and recorded.
+    pub fn reload(&self) {
+        drop(self.reload.begin(None));
+    }
+
+    /// Stops in order: no new connections, requests under way end within the drain time or are cut, each with its
+    /// outcome; then the log is closed with a signed checkpoint.
     pub async fn stop(mut self, reason: &str) {
+        let begun = Instant::now();
+        notify::stopping();
         let _ = fs::remove_file(&self.file);
         self.health.down("lifecycle", "stopping");
         self.stop.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!("a part of the gateway ended badly: {error}");
-            }
+        finish(&mut self.tasks).await;
+        // What clients left behind had the same time; one that has just answered writes its outcome.
+        let left = self
+            .listener
+            .drain()
+            .saturating_sub(begun.elapsed())
+            .max(LAST_WORDS);
+        let cut = self.acts.finish(left).await;
+        if cut > 0 {
+            tracing::warn!("{cut} requests were cut off after the drain time");
         }
         self.audit.close(reason).await;
         self.db.close().await;
-        self.watch.cancel();
-        while self.watching.join_next().await.is_some() {}
+        self.gone.cancel();
+        finish(&mut self.last).await;
+    }
+}
+
+async fn finish(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!("a part of the gateway ended badly: {error}");
+        }
     }
 }
 
@@ -282,75 +321,100 @@ fn sealing_key(path: &Path) -> Option<SealingKey> {
     }
 }
 
-/// The pipeline with everything that a request passes.
-fn pipeline(
-    config: &Config,
-    listening: &Listening,
-    built: &Built,
-    tracing: Tracing,
-) -> anyhow::Result<(Arc<Pipeline>, Arc<Meters>)> {
-    let clock = built.ids.clock().clone();
-    let authorize = Authorize::new(
-        built.vos.handle(),
-        Arc::new(built.resources.clone()),
-        clock,
-        built.metrics.clone(),
-    );
-    let forward = Forward::new(config.forward.clone());
-    let meters = forward.meters();
-    forward.set_own_listeners(OwnListeners {
-        addresses: vec![listening.gateway, listening.operations],
-        sockets: Vec::new(),
-    });
-    let api = api::service(Arc::new(api::Api {
-        db: built.db.clone(),
-        vos: built.vos.clone(),
-        audit: built.audit.clone(),
-        ids: built.ids.clone(),
-        tools: built.tools.clone(),
-        authenticate: built.authenticate.clone(),
-        authorize: authorize.clone(),
-        delegate: built.delegate.clone(),
-        resources: built.resources.clone(),
-        alert: built.alert.clone(),
-    }));
-    let pages = console::Console::new(
-        built.authenticate.clone(),
-        authorize.clone(),
-        built.audit.clone(),
-        built.tools.handle(),
-        built.vos.clone(),
-        built.delegate.clone(),
-        built.ids.clone(),
-    );
-    let locals: HashMap<&'static str, LocalService> =
-        HashMap::from([(api::SERVICE, api), (console::SERVICE, pages.service())]);
-    let records = secret::read_text(&config.data.join("keys/records.key"))
-        .context("keys/records.key cannot be read")?;
-    let pipeline = Pipeline::new(Parts {
-        name: config.gateway.name.clone(),
-        ports: std::iter::once(listening.gateway.port())
-            .chain(config.gateway.public_ports.iter().copied())
-            .collect(),
-        base: listening.base.clone(),
-        hsts: !config.gateway.private_ca,
-        limits: config.gateway.limits,
-        directory: built.vos.handle(),
-        tools: built.tools.handle(),
-        authenticate: built.authenticate.clone(),
-        authorize,
-        delegate: built.delegate.clone(),
-        audit: built.audit.clone(),
-        forward,
-        locals,
-        pages: Arc::new(pages),
-        resources: built.resources.clone(),
-        alert: built.alert.clone(),
-        metrics: built.metrics.clone(),
-        tracing,
-        words: Words::from_hex(records.expose())
-            .context("keys/records.key must hold 64 hexadecimal digits")?,
-        ids: built.ids.clone(),
-    });
-    Ok((pipeline, meters))
+impl Fixed {
+    fn new(
+        config: &Config,
+        listening: &Listening,
+        built: &Built,
+        reload: &Reload,
+        tracing: Arc<Tracing>,
+    ) -> anyhow::Result<Self> {
+        let authorize = Authorize::new(
+            built.vos.handle(),
+            Arc::new(built.resources.clone()),
+            built.ids.clock().clone(),
+            built.metrics.clone(),
+        );
+        let api = api::service(Arc::new(api::Api {
+            db: built.db.clone(),
+            vos: built.vos.clone(),
+            audit: built.audit.clone(),
+            ids: built.ids.clone(),
+            tools: built.tools.clone(),
+            authenticate: built.authenticate.clone(),
+            authorize: authorize.clone(),
+            delegate: built.delegate.clone(),
+            resources: built.resources.clone(),
+            alert: built.alert.clone(),
+            reload: reload.clone(),
+        }));
+        let pages = console::Console::new(
+            built.authenticate.clone(),
+            authorize.clone(),
+            built.audit.clone(),
+            built.tools.handle(),
+            built.vos.clone(),
+            built.delegate.clone(),
+            built.ids.clone(),
+        );
+        let records = secret::read_text(&config.data.join("keys/records.key"))
+            .context("keys/records.key cannot be read")?;
+        Ok(Self {
+            authorize,
+            locals: HashMap::from([(api::SERVICE, api), (console::SERVICE, pages.service())]),
+            pages: Arc::new(pages),
+            words: Words::from_hex(records.expose())
+                .context("keys/records.key must hold 64 hexadecimal digits")?,
+            acts: Acts::default(),
+            meters: Arc::default(),
+            tracing,
+            own: OwnListeners {
+                addresses: vec![listening.gateway, listening.operations],
+                sockets: Vec::new(),
+            },
+        })
+    }
+
+    /// Connections to tools by these settings.
+    fn forward(&self, config: &Config) -> Arc<Forward> {
+        let forward = Forward::new(config.forward.clone()).counted_in(self.meters.clone());
+        forward.set_own_listeners(self.own.clone());
+        Arc::new(forward)
+    }
+
+    /// The pipeline with everything that a request passes.
+    fn pipeline(
+        &self,
+        config: &Config,
+        listening: &Listening,
+        built: &Built,
+        forward: Arc<Forward>,
+    ) -> Arc<Pipeline> {
+        Pipeline::new(Parts {
+            name: config.gateway.name.clone(),
+            ports: std::iter::once(listening.gateway.port())
+                .chain(config.gateway.public_ports.iter().copied())
+                .collect(),
+            base: listening.base.clone(),
+            hsts: !config.gateway.private_ca,
+            limits: config.gateway.limits,
+            directory: built.vos.handle(),
+            tools: built.tools.handle(),
+            authenticate: built.authenticate.clone(),
+            authorize: self.authorize.clone(),
+            delegate: built.delegate.clone(),
+            audit: built.audit.clone(),
+            forward,
+            locals: self.locals.clone(),
+            pages: self.pages.clone(),
+            resources: built.resources.clone(),
+            alert: built.alert.clone(),
+            metrics: built.metrics.clone(),
+            tracing: self.tracing.clone(),
+            words: self.words.clone(),
+            ids: built.ids.clone(),
+            acts: self.acts.clone(),
+            most_acts: config.gateway.bounds.requests,
+        })
+    }
 }

@@ -137,7 +137,7 @@ impl SealingKey {
         Some(Self { bytes, aead, id })
     }
 
-    /// Reads a key from a file of mode 0600 (or 0400) that holds 64 hexadecimal digits or base64 of 32 bytes.
+    /// Reads a key from a file of mode 0600 (or 0400; 0440 where it is root's) that holds 64 hexadecimal digits or base64 of 32 bytes.
     ///
     /// # Errors
     /// [`SealError::File`], [`SealError::Mode`], [`SealError::Form`], each naming the file.
@@ -150,7 +150,10 @@ impl SealingKey {
         let file = File::open(path).map_err(failed)?;
         let about = file.metadata().map_err(failed)?;
         // SECURITY: the open file is judged, not its name, which could be swapped in between.
-        if about.mode() & 0o077 != 0 {
+        // A service manager that hands a key over keeps it as root's and lets one account in by an access list, whose
+        // mask stands where the group's bits are.
+        let handed_over = about.uid() == 0 && about.mode() & 0o7777 == 0o440;
+        if about.mode() & 0o077 != 0 && !handed_over {
             return Err(SealError::Mode {
                 path: path.to_owned(),
                 mode: about.mode() & 0o7777,
@@ -355,6 +358,9 @@ mod tests {
             SealingKey::load(&path)
         };
         assert!(put(BASE64.encode(&[7; 32]).as_bytes(), 0o600).is_ok());
+        // Only where the file is root's: a service manager handed it over.
+        let handed_over = put(BASE64.encode(&[7; 32]).as_bytes(), 0o440);
+        assert_eq!(handed_over.is_ok(), rustix::process::geteuid().is_root());
         for (text, mode, says) in [
             (b"abc".as_slice(), 0o600, "64 hexadecimal digits"),
             (&[0xff; 64], 0o600, "64 hexadecimal digits"),

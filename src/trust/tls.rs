@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
+use rustls::server::ProducesTickets;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -111,9 +112,9 @@ impl Identity {
         }
     }
 
-    /// When the server's own certificate ends, if it can be read.
+    /// When the server's own certificate ends; `None` when it cannot be read.
     #[must_use]
-    pub fn not_after(&self) -> Option<Timestamp> {
+    pub fn ends(&self) -> Option<Timestamp> {
         let (_, leaf) = X509Certificate::from_der(self.chain.first()?).ok()?;
         Some(Timestamp::from_secs(leaf.validity().not_after.timestamp()))
     }
@@ -125,11 +126,45 @@ impl Identity {
     }
 }
 
-/// A listener's configuration: TLS 1.3 and 1.2, no client certificates, the protocols of `alpn` (`h2`, `http/1.1`).
+/// What lets a client that comes back skip the long handshake. The keys live in memory alone and are replaced every six
+/// hours; the last ones are accepted for as long again.
+#[derive(Clone)]
+pub struct Tickets(Arc<dyn ProducesTickets>);
+
+impl Tickets {
+    /// New keys.
+    ///
+    /// # Errors
+    /// [`TlsError::Provider`] without random bytes.
+    pub fn new() -> Result<Self, TlsError> {
+        aws_lc_rs::Ticketer::new().map(Self).map_err(TlsError::Provider)
+    }
+}
+
+impl std::fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tickets(..)")
+    }
+}
+
+/// A listener's configuration with tickets of its own; see [`server_config_with`].
+///
+/// # Errors
+/// As [`server_config_with`].
+pub fn server_config(identity: Identity, alpn: &[&[u8]]) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+    server_config_with(identity, alpn, &Tickets::new()?)
+}
+
+/// A listener's configuration: TLS 1.3 and 1.2, no client certificates, the protocols of `alpn` (`h2`, `http/1.1`), and
+/// tickets that outlive this configuration. The first key exchange offered is X25519MLKEM768.
 ///
 /// # Errors
 /// [`TlsError::Refused`] when certificate and key do not fit each other.
-pub fn server_config(identity: Identity, alpn: &[&[u8]]) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+pub fn server_config_with(
+    identity: Identity,
+    alpn: &[&[u8]],
+    tickets: &Tickets,
+) -> Result<Arc<rustls::ServerConfig>, TlsError> {
     let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(TlsError::Provider)?
@@ -137,6 +172,7 @@ pub fn server_config(identity: Identity, alpn: &[&[u8]]) -> Result<Arc<rustls::S
         .with_single_cert(identity.chain, identity.key)
         .map_err(TlsError::Refused)?;
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.ticketer = tickets.0.clone();
     Ok(Arc::new(config))
 }
 
@@ -155,6 +191,89 @@ mod tests {
         let identity = Identity::read(("server.pem", EC.0), ("server.key", EC.1)).unwrap();
         let config = server_config(identity, &[b"h2", b"http/1.1"]).unwrap();
         assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+    }
+
+    /// One handshake in memory between a listener's configuration and a client's.
+    fn shake(
+        server: &Arc<rustls::ServerConfig>,
+        client: &Arc<rustls::ClientConfig>,
+    ) -> (rustls::ServerConnection, rustls::ClientConnection) {
+        let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
+        let mut near = rustls::ClientConnection::new(client.clone(), name).unwrap();
+        let mut far = rustls::ServerConnection::new(server.clone()).unwrap();
+        while near.is_handshaking() || far.is_handshaking() || far.wants_write() {
+            let (mut up, mut down) = (Vec::new(), Vec::new());
+            while near.wants_write() {
+                near.write_tls(&mut up).unwrap();
+            }
+            let mut up = up.as_slice();
+            while !up.is_empty() {
+                far.read_tls(&mut up).unwrap();
+                far.process_new_packets().unwrap();
+            }
+            while far.wants_write() {
+                far.write_tls(&mut down).unwrap();
+            }
+            let mut down = down.as_slice();
+            while !down.is_empty() {
+                near.read_tls(&mut down).unwrap();
+                near.process_new_packets().unwrap();
+            }
+        }
+        (far, near)
+    }
+
+    fn self_signed(tickets: &Tickets) -> (Arc<rustls::ServerConfig>, CertificateDer<'static>) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let key = made.signing_key.serialize_pem();
+        let identity = Identity::read(("server.pem", &made.cert.pem()), ("server.key", &key)).unwrap();
+        let config = server_config_with(identity, &[b"http/1.1"], tickets).unwrap();
+        (config, made.cert.der().clone())
+    }
+
+    fn client(roots: &[&CertificateDer<'static>]) -> Arc<rustls::ClientConfig> {
+        let mut store = rustls::RootCertStore::empty();
+        for root in roots {
+            store.add((*root).clone()).unwrap();
+        }
+        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+
+    #[test]
+    fn the_key_exchange_is_safe_from_what_is_recorded_today() {
+        let (server, root) = self_signed(&Tickets::new().unwrap());
+        let (far, near) = shake(&server, &client(&[&root]));
+        for group in [
+            far.negotiated_key_exchange_group(),
+            near.negotiated_key_exchange_group(),
+        ] {
+            assert_eq!(group.unwrap().name(), rustls::NamedGroup::X25519MLKEM768);
+        }
+    }
+
+    #[test]
+    fn tickets_are_good_across_a_renewal_with_the_same_keys_and_worth_nothing_with_others() {
+        let tickets = Tickets::new().unwrap();
+        let ((first, one), (second, two)) = (self_signed(&tickets), self_signed(&tickets));
+        let client = client(&[&one, &two]);
+        let kind = |server: &Arc<rustls::ServerConfig>| shake(server, &client).1.handshake_kind();
+        assert_eq!(kind(&first), Some(rustls::HandshakeKind::Full));
+        assert_eq!(kind(&second), Some(rustls::HandshakeKind::Resumed));
+        let (stranger, _) = self_signed(&Tickets::new().unwrap());
+        let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
+        let mut near = rustls::ClientConnection::new(client.clone(), name).unwrap();
+        let mut far = rustls::ServerConnection::new(stranger).unwrap();
+        let mut hello = Vec::new();
+        near.write_tls(&mut hello).unwrap();
+        far.read_tls(&mut hello.as_slice()).unwrap();
+        far.process_new_packets().unwrap();
+        assert_ne!(far.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod dependencies;
 mod documents;
 mod many;
 mod monitoring;
+mod life;
 mod peers;
 mod power;
 mod property;

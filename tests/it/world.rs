@@ -289,17 +289,23 @@ impl World {
         child.wait().unwrap();
     }
 
+    /// Sends the gateway a signal (`TERM`, `HUP`).
+    pub fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        kill.args([&format!("-{name}"), &self.pid().to_string()]);
+        assert!(kill.status().unwrap().success());
+    }
+
+    /// Waits for the gateway's end; its exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        let mut child = self.gateway.take().unwrap();
+        until("the gateway to stop", || child.try_wait().unwrap()).code()
+    }
+
     /// Ends the gateway in order (SIGTERM) and waits for it.
     pub fn stop(&mut self) {
-        let mut child = self.gateway.take().unwrap();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &child.id().to_string()])
-                .status()
-                .unwrap()
-                .success()
-        );
-        until("the gateway to stop", || child.try_wait().unwrap());
+        self.signal("TERM");
+        self.ended();
     }
 
     /// A person's own settings folder.

@@ -68,6 +68,7 @@ impl World {
         let own = Arc::new(Tool::own(tasks()).unwrap());
         let resources = Resources::new(db.clone(), clock.clone());
         let api = Arc::new(Api {
+            reload: gateway::Reload::channel().0,
             authenticate: Authenticate::open(db.clone(), handle.clone(), ids.clone(), cheap)
                 .await
                 .unwrap(),

@@ -91,7 +91,9 @@ fn the_page_of_settings_is_what_init_writes() {
     let mut page = String::from(
         "# Settings\n\nGenerated from the file that `countersign init` writes, `countersign.toml` in the data folder. Times are seconds,\n\
          or a number with `ms`, `s`, `m`, `h` or `d`; relative paths are below the data folder. Unknown keys are errors.\n\
-         `countersign serve --data DIR --check-config` names every error at once; a change takes effect at the next start.\n",
+         `countersign serve --data DIR --check-config` names every error at once; `countersign reload` takes a change up:\n\
+         all of `[forward]`, and of `[gateway]` all but `listen` and `name`; it names those\n\
+         that take effect at the next start.\n",
     );
     // The head of the file is said above; sections begin with their name.
     let body = &template[template.find("\n[").unwrap()..];

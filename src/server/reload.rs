@@ -1,0 +1,405 @@
+//! Reload: everything new is read and checked before anything changes, then swapped as a whole.
+//!
+//! Requests keep what they began with, connections stay open. A reload that finds a flaw changes nothing, says every
+//! flaw, and is on record; one that succeeds is a `change` with the hashes of before and after, durable before the swap.
+//! What cannot change in a running gateway is named.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Built, Fixed, Listening, notify};
+use crate::api::gateway::ReloadAsked;
+use crate::api::gateway::reload::GatewayReloaded;
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::forward::Forward;
+use crate::gateway::{Front, Listener, Pipeline};
+use crate::id::RequestId;
+use crate::problem::{AsProblem, Kind, Problem};
+use crate::record::{Change, ChangeEvent, Event, Hash, ReloadFailed};
+use crate::trust::tls::{self, Identity, Tickets, TlsError};
+use crate::vo::Directory;
+
+/// What clients may choose from, best first.
+const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
+/// Flaws that a record names.
+const FLAWS_RECORDED: usize = 50;
+
+/// Reloads, one after the other.
+pub(super) struct Reloading {
+    built: Arc<Built>,
+    fixed: Fixed,
+    listening: Listening,
+    /// Open files that are allowed.
+    files: u64,
+    tickets: Tickets,
+    /// What holds until the next start, whatever the file says meanwhile.
+    started: Config,
+    now: Holding,
+}
+
+/// What holds until the next reload.
+struct Holding {
+    config: Config,
+    forward: Arc<Forward>,
+    pipeline: Arc<Pipeline>,
+    certificate: Hash,
+    files: Marks,
+}
+
+/// A whole new state, checked.
+struct Snapshot {
+    front: Front,
+    holding: Holding,
+    ends: Option<Timestamp>,
+}
+
+/// Settings that need a restart, and tools that are out of service.
+type Named = (Vec<String>, Vec<String>);
+
+/// What tells that certificate or key were replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Marks([Option<(i64, i64, u64, u64)>; 2]);
+
+impl Reloading {
+    /// The first state, from which a listener can be made.
+    pub(super) fn first(
+        built: Arc<Built>,
+        fixed: Fixed,
+        listening: Listening,
+        config: Config,
+        files: u64,
+    ) -> anyhow::Result<(Self, Arc<Listener>)> {
+        let forward = fixed.forward(&config);
+        let tickets = Tickets::new()?;
+        let marks = Marks::of(&config);
+        let shown = Shown::read(&config, &tickets, None)?;
+        let pipeline = fixed.pipeline(&config, &listening, &built, forward.clone());
+        let snapshot = snapshot((config.clone(), forward, pipeline), files, marks, shown)?;
+        built.metrics.loaded(built.ids.clock().now());
+        if let Some(end) = snapshot.ends {
+            built.metrics.certificate(end);
+        }
+        let reloading = Self {
+            built,
+            fixed,
+            listening,
+            files,
+            tickets,
+            started: config,
+            now: snapshot.holding,
+        };
+        Ok((reloading, Listener::new(snapshot.front)))
+    }
+
+    /// Hears what is asked, and looks at the certificate, until the server stops.
+    pub(super) async fn run(
+        mut self,
+        listener: Arc<Listener>,
+        mut asked: mpsc::Receiver<ReloadAsked>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(ask) = asked.recv() => {
+                    let answer = self.reload(&listener, ask.request).await;
+                    let _ = ask.answer.send(answer);
+                }
+                () = tokio::time::sleep(self.now.config.gateway.certificate_check) => {
+                    self.look(&listener).await;
+                }
+            }
+        }
+    }
+
+    fn count(&self, done: bool) {
+        self.built.metrics.reload(done, self.built.ids.clock().now());
+    }
+
+    /// One reload.
+    async fn reload(
+        &mut self,
+        listener: &Listener,
+        request: Option<RequestId>,
+    ) -> Result<GatewayReloaded, Problem> {
+        notify::reloading();
+        let by = if request.is_some() { "request" } else { "signal" };
+        let result = match self.prepare().await {
+            Ok((snapshot, named)) => self.take(listener, snapshot, request, named).await,
+            Err(flaws) => Err(self.failed(by, request, flaws).await),
+        };
+        self.count(result.is_ok());
+        notify::ready(&self.listening.base);
+        result
+    }
+
+    /// Reads and checks everything. What the store holds is the truth at any time, so it is taken up first. Names the
+    /// settings that need a restart, and the tools that are out of service.
+    async fn prepare(&self) -> Result<(Snapshot, Named), Vec<String>> {
+        let one = |error: &dyn std::fmt::Display| vec![error.to_string()];
+        let data = self.started.data.clone();
+        let read = tokio::task::spawn_blocking(move || Config::load(&data));
+        let config = read
+            .await
+            .map_err(|error| one(&error))?
+            .map_err(|flaws| flaws.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let mut flaws = Vec::new();
+        let marks = Marks::of(&config);
+        let shown = Shown::read(&config, &self.tickets, Some(self.built.ids.clock().now()))
+            .map_err(|error| flaws.push(error.to_string()))
+            .ok();
+        if let Err(error) = config.gateway.bounds.clone().within(self.files) {
+            flaws.push(error.to_string());
+        }
+        let mut broken = Vec::new();
+        match self.built.vos.load().await {
+            Ok(()) => match self.built.tools.load().await {
+                Ok(found) => broken.extend(found.into_iter().map(|tool| {
+                    tracing::error!("the tool `{}` is out of service: {}", tool.name, tool.flaws);
+                    tool.name
+                })),
+                Err(error) => flaws.push(error.to_string()),
+            },
+            Err(error) => flaws.push(error.to_string()),
+        }
+        let Some(shown) = shown.filter(|_| flaws.is_empty()) else {
+            return Err(flaws);
+        };
+        let restart = config.needs_restart(&self.started);
+        let config = self.effective(config);
+        // Connections to tools are kept when nothing about them has changed.
+        let forward = match config.forward == self.now.config.forward {
+            true => self.now.forward.clone(),
+            false => self.fixed.forward(&config),
+        };
+        let pipeline = self
+            .fixed
+            .pipeline(&config, &self.listening, &self.built, forward.clone());
+        snapshot((config, forward, pipeline), self.files, marks, shown)
+            .map(|snapshot| (snapshot, (restart, broken)))
+            .map_err(|error| one(&error))
+    }
+
+    /// New settings with what holds until the next start.
+    fn effective(&self, mut config: Config) -> Config {
+        config.gateway.listen = self.started.gateway.listen;
+        config.gateway.name.clone_from(&self.started.gateway.name);
+        config
+    }
+
+    /// Writes the change down, then swaps.
+    async fn take(
+        &mut self,
+        listener: &Listener,
+        snapshot: Snapshot,
+        request: Option<RequestId>,
+        (restart, broken): Named,
+    ) -> Result<GatewayReloaded, Problem> {
+        let told = GatewayReloaded {
+            before: self.now.config.hash.to_string(),
+            after: snapshot.holding.config.hash.to_string(),
+            certificate: snapshot.holding.certificate.to_string(),
+            restart,
+            broken,
+        };
+        let change = Change {
+            action: "gateway.reload".into(),
+            kind: "gateway".into(),
+            target: self.started.gateway.name.clone(),
+            vo: Directory::gateway(),
+            person: None,
+            before: Some(state(&self.now)),
+            after: Some(state(&snapshot.holding)),
+        };
+        self.record(request, change).await?;
+        for key in &told.restart {
+            tracing::warn!("`{key}` has changed and takes effect at the next start");
+        }
+        self.swap(listener, snapshot);
+        tracing::info!("settings {} were taken up", told.after);
+        Ok(told)
+    }
+
+    fn swap(&mut self, listener: &Listener, snapshot: Snapshot) {
+        if let Some(end) = snapshot.ends {
+            self.built.metrics.certificate(end);
+        }
+        listener.swap(snapshot.front);
+        self.now = snapshot.holding;
+    }
+
+    /// The change, durable; with the mark by which recovery knows that a request's change was applied.
+    async fn record(&self, request: Option<RequestId>, change: Change) -> Result<(), Problem> {
+        let id = match request {
+            Some(id) => id,
+            None => self
+                .built
+                .ids
+                .next()
+                .map_err(|_| Problem::new(Kind::Internal, "there are no random bytes"))?,
+        };
+        let event = Event::Change(Box::new(ChangeEvent { request: id, change }));
+        let failed = |error: crate::store::StoreError| error.as_problem();
+        let tx = match request {
+            Some(_) => {
+                let mut tx = self.built.db.begin_write().await.map_err(failed)?;
+                tx.applied(id, self.built.ids.clock().now())
+                    .await
+                    .map_err(failed)?;
+                Some(tx)
+            }
+            None => None,
+        };
+        self.built
+            .audit
+            .write(event)
+            .await
+            .map_err(|error| error.as_problem())?;
+        match tx {
+            Some(tx) => tx.commit().await.map_err(failed),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing has changed; says why, here and in the log.
+    async fn failed(&self, by: &str, request: Option<RequestId>, flaws: Vec<String>) -> Problem {
+        for flaw in &flaws {
+            tracing::error!("nothing was reloaded: {flaw}");
+        }
+        let tried = fs::read(self.started.data.join(crate::config::FILE)).ok();
+        let event = Event::ReloadFailed(ReloadFailed {
+            request,
+            by: by.to_owned(),
+            settings: tried.map(|bytes| Hash::of(&bytes)),
+            count: flaws.len(),
+            flaws: flaws.iter().take(FLAWS_RECORDED).cloned().collect(),
+        });
+        if let Err(error) = self.built.audit.write(event).await {
+            tracing::error!("the failed reload cannot be recorded: {error}");
+        }
+        Problem::new(Kind::Invalid, "nothing was reloaded").with("errors", flaws)
+    }
+
+    /// Takes up a renewed certificate. A pair that does not fit, or is not valid now, leaves the old one in place.
+    async fn look(&mut self, listener: &Listener) {
+        let marks = Marks::of(&self.now.config);
+        if marks == self.now.files {
+            return;
+        }
+        // Whatever comes of it, these files were looked at: a flaw is said once, not every minute.
+        self.now.files = marks;
+        let now = self.built.ids.clock().now();
+        let snapshot = Shown::read(&self.now.config, &self.tickets, Some(now))
+            .map_err(anyhow::Error::from)
+            .and_then(|shown| {
+                let same = (
+                    self.now.config.clone(),
+                    self.now.forward.clone(),
+                    self.now.pipeline.clone(),
+                );
+                snapshot(same, self.files, marks, shown)
+            });
+        let snapshot = match snapshot {
+            Ok(snapshot) if snapshot.holding.certificate == self.now.certificate => return,
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                self.failed("certificate", None, vec![format!("{error:#}")]).await;
+                return self.count(false);
+            }
+        };
+        let change = Change {
+            action: "gateway.renew_certificate".into(),
+            kind: "gateway".into(),
+            target: self.started.gateway.name.clone(),
+            vo: Directory::gateway(),
+            person: None,
+            before: Some(state(&self.now)),
+            after: Some(state(&snapshot.holding)),
+        };
+        match self.record(None, change).await {
+            Ok(()) => {
+                tracing::info!(
+                    "the certificate {} is shown from now on",
+                    snapshot.holding.certificate
+                );
+                self.swap(listener, snapshot);
+                self.count(true);
+            }
+            Err(problem) => {
+                // Tried again at the next look.
+                self.now.files = Marks::default();
+                tracing::error!("a renewed certificate waits for the log: {}", problem.detail);
+            }
+        }
+    }
+}
+
+fn state(holding: &Holding) -> serde_json::Value {
+    serde_json::json!({ "settings": holding.config.hash, "certificate": holding.certificate })
+}
+
+/// What clients are shown, put together from certificate and key.
+struct Shown {
+    tls: Arc<rustls::ServerConfig>,
+    certificate: Hash,
+    ends: Option<Timestamp>,
+}
+
+impl Shown {
+    /// Reads both files; with `now`, the certificate must be valid then.
+    fn read(config: &Config, tickets: &Tickets, now: Option<Timestamp>) -> Result<Self, TlsError> {
+        let file = |path: &Path| config.data.join(path);
+        let identity = Identity::load(&file(&config.gateway.certificate), &file(&config.gateway.key))?;
+        if let Some(now) = now {
+            identity.check_validity(now)?;
+        }
+        let leaf = identity.chain().first().map(|der| Hash::of(der));
+        Ok(Self {
+            certificate: leaf.unwrap_or_default(),
+            ends: identity.ends(),
+            tls: tls::server_config_with(identity, PROTOCOLS, tickets)?,
+        })
+    }
+}
+
+fn snapshot(
+    (config, forward, pipeline): (Config, Arc<Forward>, Arc<Pipeline>),
+    files: u64,
+    marks: Marks,
+    shown: Shown,
+) -> anyhow::Result<Snapshot> {
+    Ok(Snapshot {
+        front: Front {
+            tls: shown.tls,
+            handler: Pipeline::door(&pipeline),
+            bounds: config.gateway.bounds.clone().within(files)?,
+            limits: config.gateway.limits,
+            balancers: config.gateway.balancers.clone(),
+        },
+        holding: Holding {
+            config,
+            forward,
+            pipeline,
+            certificate: shown.certificate,
+            files: marks,
+        },
+        ends: shown.ends,
+    })
+}
+
+impl Marks {
+    fn of(config: &Config) -> Self {
+        let mark = |path: &Path| {
+            let about = fs::metadata(config.data.join(path)).ok()?;
+            Some((about.mtime(), about.mtime_nsec(), about.size(), about.ino()))
+        };
+        Self([mark(&config.gateway.certificate), mark(&config.gateway.key)])
+    }
+}
+
