@@ -82,7 +82,14 @@ static LOG: LazyLock<Fixture> = LazyLock::new(|| {
 });
 
 thread_local! {
-    static FOLDER: RefCell<tempfile::TempDir> = RefCell::new(tempfile::tempdir().unwrap());
+    static FOLDER: RefCell<tempfile::TempDir> = RefCell::new(folder());
+}
+
+/// In memory where there is such a place: recovery syncs, and a disk would make it a few inputs a second.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
 }
 
 /// The log with `change` made to its segment, in a folder of this thread.

@@ -36,11 +36,11 @@ mod throttle;
 pub use basic::Journal;
 pub use change::{NewPassword, OneTime, PasswordChange, Reset};
 pub use config::{Config, Cost};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use credential::fuzz_credential;
 pub use credential::{
     COOKIE, CredentialError, NONCE_COOKIE, TOKEN_PREFIX, clear_cookie, is_navigation, nonce, set_cookie,
 };
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use credential::fuzz_credential;
 pub use enter::{EnterStart, Entered, is_local_path, percent};
 pub use login::{Opened, Opening, Prepared, SignIn, SignedIn};
 pub use password::HashError;

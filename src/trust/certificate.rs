@@ -456,7 +456,8 @@ fn validity(certificate: &X509Certificate<'_>) -> (Timestamp, Timestamp) {
 
 fn parse<'a>(name: &str, position: usize, der: &'a [u8]) -> Result<X509Certificate<'a>, Flaw> {
     match X509Certificate::from_der(der) {
-        Ok((&[], certificate)) => Ok(certificate),
+        // The parser does not look at the class of the outer tag; other readers refuse what is no SEQUENCE (X.690).
+        Ok((&[], certificate)) if der.first() == Some(&0x30) => Ok(certificate),
         _ => Err(Flaw::Unreadable {
             file: name.to_owned(),
             position,
