@@ -7,14 +7,17 @@
 mod act;
 mod answer;
 mod config;
+mod cors;
 mod exchange;
 mod flow;
 pub mod framing;
 mod guard;
 pub mod hosts;
+mod judged;
 pub mod listener;
 mod pace;
 mod pipeline;
+mod resolve;
 mod strangers;
 
 pub use answer::Pages;

@@ -1,4 +1,5 @@
-//! The path of a request, top to bottom: place, subject, decide, plan, intent, act, outcome.
+//! The path of a request, top to bottom: place, subject, (the body that names the task, a parent that is not known,) decide,
+//! plan, intent, act, outcome.
 //!
 //! Everything served goes through [`Pipeline::run`] as a task, the login page, console and API included, so nothing is
 //! served unaudited. [`Pipeline::admit`] is the part that protocols other than HTTP use.
@@ -14,7 +15,9 @@ use super::answer::{Answers, Pages};
 use super::exchange::{Exchange, Words};
 use super::framing::Limits;
 use super::hosts::{self, Hosts};
+use super::judged::Judging;
 use super::listener::{ConnectionInfo, Handler};
+use super::resolve::LookUps;
 use super::strangers::Strangers;
 use crate::alert::Alert;
 use crate::audit::{Audit, Receipt};
@@ -41,6 +44,8 @@ pub(crate) enum Stop {
     Denied(Box<Denial>),
     /// 503: permitted, but it cannot be given authority. A refusal of a person like any other.
     Unplanned(Box<Entry>, Box<Place>, Problem),
+    /// 400, 413: a body that was to name the task cannot be read in one way.
+    Unfit(Box<SubjectEntry>, Option<Box<Place>>, Problem),
     /// 429: slowed down.
     Throttled(Box<SubjectEntry>, Option<Box<Place>>, Problem),
     /// 5xx: something failed.
@@ -103,7 +108,9 @@ pub struct Pipeline {
     pub(crate) answers: Answers,
     pub(crate) words: Words,
     pub(crate) ids: Ids,
-    strangers: Strangers,
+    pub(super) strangers: Strangers,
+    pub(super) judging: Judging,
+    pub(super) look_ups: LookUps,
 }
 
 impl Pipeline {
@@ -126,6 +133,8 @@ impl Pipeline {
             words: parts.words,
             ids: parts.ids,
             strangers: Strangers::new(),
+            judging: Judging::default(),
+            look_ups: LookUps::default(),
         })
     }
 
@@ -138,7 +147,12 @@ impl Pipeline {
     /// Runs one request. Nothing reaches a tool before the record that permits it is durable.
     async fn run(self: &Arc<Self>, x: &Exchange, body: Body) -> Result<Response<Body>, Stop> {
         let place = self.hosts.place(&x.head).map_err(Stop::Rejected)?; // host, VO, tool, and the task if one matches
+        if let Some(answer) = self.preflight(x, &place) {
+            return Ok(answer); // a browser asks whether a page may ask: nothing of the request itself
+        }
         let subject = self.subject(x, &place).await?; // who asks; no credential = anonymous
+        let (place, body) = self.judged(x, &subject, place, body).await?; // where the body names the task: read, for members
+        self.learn_parent(x.id, &subject, &place).await?; // where a parent is not known: asked by a service, on the record
         let admitted = self.admit(x.id, subject, place).await?; // may they, with what, and the intent is durable
         self.act(x, body, admitted).await // own task: sign, forward, outcome, ownership
     }
@@ -213,7 +227,9 @@ impl Pipeline {
                     .stranger(problem.kind.name(), &x.source.network(), x.id);
                 (problem, None)
             }
-            Stop::Challenge(subject, place, problem) | Stop::Throttled(subject, place, problem) => {
+            Stop::Challenge(subject, place, problem)
+            | Stop::Unfit(subject, place, problem)
+            | Stop::Throttled(subject, place, problem) => {
                 self.refuse_subject(x, *subject, place.map(|place| *place), problem)
                     .await
             }
@@ -270,7 +286,7 @@ impl Pipeline {
             return (problem, Some(place));
         }
         if problem.kind == Kind::NoTask
-            && let Some(flaw) = hosts::flaw(&place)
+            && let Some(flaw) = hosts::flaw(&place, &x.head)
         {
             problem.detail = flaw.detail; // a known person may hear which part of the query fits no task
         }
@@ -285,7 +301,7 @@ impl Pipeline {
     }
 
     /// Writes a refusal; when that fails, the answer is that the log cannot be written.
-    async fn record_refusal(&self, entry: Entry, problem: Problem) -> Problem {
+    pub(super) async fn record_refusal(&self, entry: Entry, problem: Problem) -> Problem {
         let refused = Refused {
             entry,
             status: problem.kind.status(),
