@@ -21,6 +21,7 @@ mod cli;
 mod delegate;
 mod dependencies;
 mod documents;
+mod manifest;
 mod peers;
 mod python;
 mod refusals;

@@ -1,6 +1,6 @@
 //! Runs the cases that stand beside the shipped policies.
 
-use super::world::{AHE, IMENSE, JANE, JOHN, World, id, jane, jobs, own, place, stranger};
+use super::world::{AHE, IMENSE, JANE, JOHN, World, id, jane, jobs, own, place, service, stranger};
 use crate::settings::{Document, Table};
 use crate::vo::{PersonState, SYSTEM_ADMINISTRATOR, VoState};
 
