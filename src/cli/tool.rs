@@ -298,10 +298,11 @@ fn show(out: Output, tool: &ToolView) -> io::Result<()> {
             task.kind.clone(),
             resource,
             words(&task.matches),
+            words(&task.demands),
         ]
     };
     out.table(
-        &["TASK", "KIND", "ON", "REQUESTS"],
+        &["TASK", "KIND", "ON", "REQUESTS", "WITH"],
         &tool.tasks.iter().map(row).collect::<Vec<_>>(),
     )
 }

@@ -198,7 +198,10 @@ fn own_cookie(value: &HeaderValue) -> Option<HeaderValue> {
     let pair = parts.next()?;
     let name = pair.split(|byte| *byte == b'=').next()?;
     // A browser sends a nameless cookie as its bare value, which could read like one of ours.
-    if name.len() == pair.len() || name.trim_ascii().is_empty() || names::is_our_cookie(&String::from_utf8_lossy(name)) {
+    if name.len() == pair.len()
+        || name.trim_ascii().is_empty()
+        || names::is_our_cookie(&String::from_utf8_lossy(name))
+    {
         return None;
     }
     let attribute = |part: &&[u8]| {
@@ -230,7 +233,9 @@ fn refreshed(text: &str, context: &Context<'_>) -> Option<String> {
     let (seconds, rest) = text.split_at(at);
     let rest = rest.get(1..)?.trim();
     let bare = match rest.get(..3) {
-        Some(url) if url.eq_ignore_ascii_case("url") => rest.get(3..)?.trim_start().strip_prefix('=')?.trim_start(),
+        Some(url) if url.eq_ignore_ascii_case("url") => {
+            rest.get(3..)?.trim_start().strip_prefix('=')?.trim_start()
+        }
         _ => rest,
     };
     let bare = bare.trim_matches(['"', '\'']);
@@ -433,7 +438,10 @@ mod tests {
         ];
         let headers = cleaned(Address::ToolHost, &answer).unwrap();
         let kept: Vec<&HeaderValue> = headers.get_all("set-cookie").iter().collect();
-        assert_eq!(kept, ["sid=1; Path=/; HttpOnly", "wide=1", "wide=1; Secure", "list=1; a"]);
+        assert_eq!(
+            kept,
+            ["sid=1; Path=/; HttpOnly", "wide=1", "wide=1; Secure", "list=1; a"]
+        );
         assert!(
             !cleaned(Address::Path, &answer)
                 .unwrap()
@@ -479,25 +487,43 @@ mod tests {
             ("refresh", "0;URL='//ce.internal:8080/b'"),
             ("refresh", "30"),
             ("refresh", "1, /c"),
-            ("link", "<http://ce.internal:8080/a>; rel=\"next\", </b?x=1>; rel=prev"),
+            (
+                "link",
+                "<http://ce.internal:8080/a>; rel=\"next\", </b?x=1>; rel=prev",
+            ),
             ("link", "<https://elsewhere.example/>; rel=help"),
             ("link", "<http://ce.internal:8080/cut; rel=next"),
             ("content-location", "http://ce.internal:8080/d"),
         ];
         let of = |address, name: &str| -> Vec<String> {
             let headers = cleaned(address, &answer).unwrap();
-            headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+            headers
+                .get_all(name)
+                .iter()
+                .map(|value| value.to_str().unwrap().to_owned())
+                .collect()
         };
         let base = format!("https://{PUBLIC}");
         assert_eq!(
             of(Address::ToolHost, "refresh"),
-            [format!("5; url={base}/a"), format!("0; url={base}/b"), "30".into(), "1; url=/c".into()]
+            [
+                format!("5; url={base}/a"),
+                format!("0; url={base}/b"),
+                "30".into(),
+                "1; url=/c".into()
+            ]
         );
         assert_eq!(
             of(Address::ToolHost, "link"),
-            [format!("<{base}/a>; rel=\"next\", </b?x=1>; rel=prev"), "<https://elsewhere.example/>; rel=help".into()]
+            [
+                format!("<{base}/a>; rel=\"next\", </b?x=1>; rel=prev"),
+                "<https://elsewhere.example/>; rel=help".into()
+            ]
         );
-        assert_eq!(of(Address::Path, "content-location"), [format!("{base}/imense/jobs/d")]);
+        assert_eq!(
+            of(Address::Path, "content-location"),
+            [format!("{base}/imense/jobs/d")]
+        );
         assert_eq!(of(Address::Path, "refresh")[3], "1; url=/imense/jobs/c");
         assert!(of(Address::Path, "link")[0].contains("</imense/jobs/b?x=1>; rel=prev"));
     }
@@ -549,7 +575,10 @@ mod tests {
         };
         let headers = cleaned(Address::ToolHost, &answer("https://viewer.example.org")).unwrap();
         assert!(headers.contains_key("access-control-allow-headers"));
-        assert!(!headers.contains_key("access-control-allow-credentials"), "cookies never travel this way");
+        assert!(
+            !headers.contains_key("access-control-allow-credentials"),
+            "cookies never travel this way"
+        );
         let headers = cleaned(Address::ToolHost, &answer("https://evil.example")).unwrap();
         assert!(!headers.contains_key("access-control-allow-headers"));
     }

@@ -88,14 +88,17 @@ fn preflight(head: &Parts, place: &Place) -> Option<HeaderMap> {
 
 /// Lets a page of a listed origin read the answer, a refusal as well.
 pub(super) fn allow(head: &Parts, place: &Place, response: &mut Response<Body>) {
-    let Some(origin) = listed(head, place) else {
+    if place.tool.as_ref().is_none_or(|tool| tool.origins.is_empty()) {
         return;
-    };
+    }
     let headers = response.headers_mut();
-    headers
-        .entry(ACCESS_CONTROL_ALLOW_ORIGIN)
-        .or_insert_with(|| origin.clone());
+    // A cache must not hand the answer for one origin to another.
     headers.append(VARY, HeaderValue::from_static("Origin"));
+    if let Some(origin) = listed(head, place) {
+        headers
+            .entry(ACCESS_CONTROL_ALLOW_ORIGIN)
+            .or_insert_with(|| origin.clone());
+    }
 }
 
 #[cfg(test)]
@@ -185,6 +188,12 @@ mod tests {
             &place(),
             &mut response,
         );
+        assert_eq!(response.headers()[VARY], "Origin");
+        assert!(!response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+        let mut unlisted = place();
+        unlisted.tool = Some(Arc::new(Tool::own(Vec::new()).unwrap()));
+        let mut response = Response::new(body::empty());
+        allow(&asked("GET", &[ORIGIN]), &unlisted, &mut response);
         assert!(response.headers().is_empty());
     }
 }

@@ -73,6 +73,33 @@ impl Demands {
         })
     }
 
+    /// In words for an administrator.
+    pub(super) fn shown(&self) -> Vec<String> {
+        let mut words: Vec<String> = self
+            .query
+            .iter()
+            .map(|(name, value)| format!("?{name}={value}"))
+            .collect();
+        words.extend(self.headers.iter().map(|header| match &header.value {
+            HeaderValueRule::Fixed(value) => format!("{}: {value}", header.name),
+            HeaderValueRule::Bound { name, .. } => format!("{}: {{{name}}}", header.name),
+        }));
+        if let Some(body) = &self.body {
+            let operation = body
+                .operation
+                .iter()
+                .map(|(namespace, local)| format!(" {{{namespace}}}{local}"));
+            let equals = body.equals.iter().map(|(at, text)| format!(" {at}={text}"));
+            let taken = body
+                .take
+                .iter()
+                .map(|taken| format!(" {}={{{}}}", taken.at, taken.name));
+            let parts: String = operation.chain(equals).chain(taken).collect();
+            words.push(format!("{} body{parts}", body.language.as_str()));
+        }
+        words
+    }
+
     /// Whether no request shows both.
     pub(super) fn excludes(&self, other: &Self) -> bool {
         let query = self

@@ -232,6 +232,18 @@ impl Tool {
 }
 
 impl Task {
+    /// What a request must show besides method and path, in words for an administrator.
+    #[must_use]
+    pub fn shown(&self) -> Vec<String> {
+        let mut words = self.demands.shown();
+        words.extend(self.within.iter().map(|wider| format!("within {wider}")));
+        let parent = self.resolve.iter();
+        words.extend(
+            parent.map(|resolve| format!("parent {} by {}", resolve.kind, resolve.task.matches.concat())),
+        );
+        words
+    }
+
     /// The types of resource that it acts on, makes, lists or names as parents.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         let made = self.creates.iter().flat_map(|made| {

@@ -81,7 +81,9 @@ pub enum FindError {
         accepted: String,
     },
     /// A parameter that the task names stands there twice.
-    #[error("the query parameter `{name}` stands there twice; the task `{task}` takes it once")]
+    #[error(
+        "the query parameter `{name}` stands there twice, or in another spelling; the task `{task}` takes it once"
+    )]
     Repeated {
         /// The task.
         task: String,
@@ -113,11 +115,8 @@ pub enum FindError {
         at: String,
     },
     /// Nothing in query, headers or body tells which task it is.
-    #[error("method and path could be one of {tasks} tasks, and query, headers and body are of none of them")]
-    Unfit {
-        /// How many there are.
-        tasks: usize,
-    },
+    #[error("tasks name this method and path, and query, headers and body are of none of them")]
+    Unfit,
     /// The body cannot be read in one way.
     #[error(transparent)]
     Content(#[from] ContentError),
@@ -226,7 +225,6 @@ impl Tool {
         }
         check_query(&candidates, asked.target)?;
         check_headers(&candidates, asked.headers)?;
-        let all = candidates.len();
         candidates.retain(|(_, task)| shows(task, asked));
         let rules: Vec<&BodyRule> = candidates
             .iter()
@@ -267,7 +265,7 @@ impl Tool {
             }
         });
         let Some((leaf, task)) = narrowest else {
-            return Err(FindError::Unfit { tasks: all });
+            return Err(FindError::Unfit);
         };
         let mut parameters = leaf.parameters(segments);
         take_query(task, asked.target, &mut parameters)?;
@@ -492,19 +490,28 @@ type Candidate<'a> = (&'a Leaf, &'a Arc<Task>);
 
 /// Refuses what no task may be asked with: a parameter that changes the method, and two values where one tells tasks apart.
 fn check_query(candidates: &[Candidate<'_>], target: &Target) -> Result<(), FindError> {
-    for (at, (name, _)) in target.query().iter().enumerate() {
+    for (name, _) in target.query() {
         // SECURITY: a tool that obeys one of these would do something else than what was judged.
         if is_method_override(name) {
             return Err(FindError::MethodOverride { name: name.clone() });
         }
-        let tells = |(_, task): &&Candidate<'_>| task.demands.query.iter().any(|(known, _)| known == name);
-        if let Some((_, task)) = candidates.iter().find(tells)
-            && target.query().iter().skip(at + 1).any(|(other, _)| other == name)
-        {
-            return Err(FindError::Repeated {
-                task: task.name.clone(),
-                name: name.clone(),
-            });
+    }
+    for (_, task) in candidates {
+        for (known, _) in &task.demands.query {
+            // SECURITY: `Action` and `action[]` are `action` for some frameworks.
+            let folded = folded_name(known);
+            let mut twins = target
+                .query()
+                .iter()
+                .filter(|(name, _)| folded_name(name) == folded);
+            if let (Some((name, _)), second) = (twins.next(), twins.next())
+                && (name != known || second.is_some())
+            {
+                return Err(FindError::Repeated {
+                    task: task.name.clone(),
+                    name: known.clone(),
+                });
+            }
         }
     }
     Ok(())

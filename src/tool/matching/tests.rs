@@ -339,7 +339,9 @@ fn the_narrower_task_is_meant_and_a_refusal_of_it_is_never_the_wider_one() {
          [[task]]\nname = \"keys\"\nmatch = \"GET /admin/keys\"\nkind = \"read\"\nwithin = \"admin\"\n\
          [[task]]\nname = \"change\"\nmatch = \"POST /set\"\nkind = \"update\"\n\
          [[task]]\nname = \"wipe\"\nmatch = \"POST /set\"\nkind = \"delete\"\nwithin = \"change\"\n\
-         body = { kind = \"json\", equals = { \"/op\" = \"wipe\" } }\n",
+         body = { kind = \"json\", equals = { \"/op\" = \"wipe\" } }\n\
+         [[task]]\nname = \"cgi\"\nmatch = \"PUT /cgi\"\nkind = \"read\"\nquery = \"any\"\n\
+         [[task]]\nname = \"drop\"\nmatch = \"PUT /cgi\"\nkind = \"delete\"\nquery = [\"action=drop\"]\nwithin = \"cgi\"\n",
     );
     let ask = |line: &str| whole(&tool, line, &[], "").map(|found| found.unwrap_or_default());
     assert_eq!(ask("GET /a/b?x=1").unwrap(), "read path=a/b");
@@ -522,6 +524,39 @@ proptest! {
             };
             prop_assert_eq!(fast.as_deref(), slow.first().copied());
         }
+    }
+
+    #[test]
+    fn a_template_that_covers_another_matches_all_that_it_matches(a in template(), b in template(), requests in proptest::collection::vec(request(), 1..24)) {
+        let (wide, narrow) = (Template::parse(&a).unwrap(), Template::parse(&b).unwrap());
+        for (method, path) in requests {
+            let target = Target::parse(&path).unwrap();
+            if wide.covers(&narrow) && matches_slowly(&b, &method, target.segments()) {
+                prop_assert!(matches_slowly(&a, &method, target.segments()), "{a} does not match {method} {path}, {b} does");
+            }
+        }
+        prop_assert!(wide.covers(&wide));
+        if wide.covers(&narrow) {
+            prop_assert!(wide.overlap(&narrow).is_some());
+        }
+    }
+
+    #[test]
+    fn of_nested_tasks_the_narrowest_is_found_whatever_their_order(
+        order in Just(vec![0_usize, 1, 2, 3]).prop_shuffle(),
+        path in "(/(a|b|7)){1,4}",
+    ) {
+        // From the widest to the narrowest.
+        let chain = ["GET /{r:rest}", "GET /a/{r:rest}", "GET /a/b/{x}", "GET /a/b/7"];
+        let tasks = order.iter().map(|at| Task {
+            within: at.checked_sub(1).map(|wider| wider.to_string()),
+            ..task(&at.to_string(), &[chain[*at]])
+        });
+        let tool = Tool::own(tasks.collect()).unwrap();
+        let target = Target::parse(&path).unwrap();
+        let narrowest = (0..4).rev().find(|at| matches_slowly(chain[*at], "GET", target.segments()));
+        let found = tool.try_request(&format!("GET {path}")).unwrap();
+        prop_assert_eq!(found.map(|found| found.task.name.clone()), narrowest.map(|at| at.to_string()));
     }
 
     #[test]
