@@ -36,6 +36,14 @@ impl Default for Judging {
 }
 
 impl Judging {
+    fn places(&self, count: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.0.clone().try_acquire_many_owned(count).map_err(|_| {
+            let detail = "more bodies are being judged than the gateway holds at once";
+            Problem::new(Kind::Busy, detail).retry_after(1)
+        })
+    }
+
     /// Reads a body of at most `limit` bytes, and gives it with its place in memory.
     async fn read(&self, mut body: Body, limit: u64) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
         let too_large = || {
@@ -44,25 +52,22 @@ impl Judging {
             );
             Problem::new(Kind::TooLarge, detail)
         };
-        let hint = body.size_hint();
-        if hint.lower() > limit {
+        if body.size_hint().lower() > limit {
             return Err(too_large());
         }
-        let most = hint.upper().map_or(limit, |upper| upper.min(limit));
-        let places = u32::try_from(most.div_ceil(1024)).unwrap_or(u32::MAX);
-        let Ok(permit) = self.0.clone().try_acquire_many_owned(places) else {
-            let detail = "more bodies are being judged than the gateway holds at once";
-            return Err(Problem::new(Kind::Busy, detail).retry_after(1));
-        };
         let mut whole = BytesMut::new();
+        let mut permit = self.places(0)?;
         while let Some(frame) = body.frame().await {
             let frame = frame
                 .map_err(|_| Problem::new(Kind::Malformed, "the request's body broke off before its end"))?;
             // Trailers were judged by nobody, so they end here.
             if let Ok(data) = frame.into_data() {
-                if (whole.len() + data.len()) as u64 > most {
+                if (whole.len() + data.len()) as u64 > limit {
                     return Err(too_large());
                 }
+                // A slow client holds what came of its body, and not what it may still send.
+                let taken = (whole.len() + data.len()).div_ceil(1024) - whole.len().div_ceil(1024);
+                permit.merge(self.places(taken)?);
                 whole.extend_from_slice(&data);
             }
         }

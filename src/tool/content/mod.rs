@@ -149,7 +149,12 @@ impl<'a> Content<'a> {
         headers: &HeaderMap,
         bytes: &'a [u8],
     ) -> Result<Option<Self>, ContentError> {
-        if bytes.is_empty() && !headers.contains_key(http::header::CONTENT_TYPE) {
+        let media = Media::of(headers);
+        // Nothing says nothing, in whatever type; but an empty form is a form.
+        let form = media
+            .as_ref()
+            .is_some_and(|media| media.language() == Language::Form);
+        if bytes.is_empty() && !form {
             return Ok(None);
         }
         let limit = rules.iter().map(|rule| rule.limit).max().unwrap_or(0);
@@ -160,7 +165,7 @@ impl<'a> Content<'a> {
         if headers.contains_key(CONTENT_ENCODING) {
             return Err(ContentError::Encoded);
         }
-        let media = Media::of(headers).filter(|media| {
+        let media = media.filter(|media| {
             let language = media.language();
             rules.iter().any(|rule| rule.language == language)
         });

@@ -92,7 +92,7 @@ fn a_json_body_says_its_task_and_its_parameters_in_one_way() {
         r#"{"action":"start","job":{"id":7},"queue":"a\nb"}"#,
         r#"{"action":"start","#,
         "\u{feff}{}",
-        "",
+        " ",
     ] {
         assert!(of(text).is_err(), "{text}");
     }
@@ -149,7 +149,15 @@ fn a_body_is_read_only_as_what_it_says_it_is() {
     let large = format!("\"{}\"", "a".repeat(200));
     assert_eq!(read(&json, JSON, &large), Err(ContentError::TooLarge(200)));
     assert!(Content::read(&[&json], &typed(""), b"").unwrap().is_none());
-    assert!(Content::read(&[&json], &typed(JSON), b"").is_err());
+    assert!(Content::read(&[&json], &typed(JSON), b"").unwrap().is_none());
+    assert!(
+        Content::read(&[&json], &typed(FORM), b"").is_err(),
+        "no task here takes a form"
+    );
+    assert_eq!(
+        read(&rule(Language::Form), FORM, ""),
+        Ok((true, Some(Vec::new())))
+    );
     let form = rule(Language::Form);
     let error = Content::read(&[&json, &form], &typed("text/xml"), b"<a/>").unwrap_err();
     assert_eq!(
