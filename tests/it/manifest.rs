@@ -149,6 +149,37 @@ fn the_body_that_was_judged_is_the_body_that_is_sent_and_nothing_else_reaches_th
         .map(|one| one["body"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(seen, [cancel.as_str(), order, form], "the same bytes");
+    // What reached the tool is, read once more, the task and the parameters that the records name.
+    let manifest = countersign::tool::Manifest::parse("grid.toml", SOAP)
+        .unwrap()
+        .tool;
+    for request in tool.seen() {
+        let mut headers = http::HeaderMap::new();
+        for header in request["headers"].as_array().unwrap() {
+            let (name, value) = (header[0].as_str().unwrap(), header[1].as_str().unwrap());
+            headers.append(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        let line = format!(
+            "{} {}",
+            request["method"].as_str().unwrap(),
+            request["path"].as_str().unwrap()
+        );
+        let found = manifest.try_whole(&line, &headers, request["body"].as_str().unwrap().as_bytes());
+        let found = found.unwrap().expect("a task");
+        let id = headers["x-countersign-request-id"].to_str().unwrap();
+        let events = world.events_of(id);
+        let (_, entry) = events.iter().find(|(name, _)| name == "intent").unwrap();
+        assert_eq!(entry["place"]["task"], found.task.name, "{line}");
+        assert_eq!(headers["x-countersign-task"], found.task.name);
+        for (name, value) in &found.parameters {
+            let hidden = found.task.sensitive.contains(name);
+            assert!(hidden || entry["parameters"][name] == *value, "{name} of {line}");
+        }
+        assert_eq!(
+            entry["parameters"].as_object().unwrap().len(),
+            found.parameters.len()
+        );
+    }
 
     let submit = envelope("<j:submit/>");
     let both = envelope("<j:cancel><id>7</id><note>n</note></j:cancel><j:submit/>");
