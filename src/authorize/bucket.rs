@@ -296,6 +296,11 @@ fn policies(spot: Spot<'_>, rules: &[Rule], list: Option<&EntityUid>) -> (Polici
         let id = spot.policy_id(shape);
         keep(id.clone(), generate(spot, shape, &id, None, None));
     }
+    // SECURITY: only the gateway's own service looks parents up; no grant can name such a task.
+    if spot.tool.is_look_up(&spot.task.name) {
+        let id = spot.policy_id("look-up");
+        keep(id.clone(), generate(spot, "look-up", &id, None, None));
+    }
     for rule in rules {
         let (shape, when) = match &rule.why {
             Why::Shipped | Why::Granted(Condition::Always) => ("always", None),

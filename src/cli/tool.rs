@@ -51,6 +51,7 @@ pub(crate) struct Add {
 ///   countersign tool try imaging segmentation.toml
 ///   countersign tool try imaging segmentation.toml --request 'GET /jobs/7'
 ///   countersign tool try imaging segmentation --request 'DELETE /jobs/7' --as john
+///   countersign tool try imaging grid.toml --request 'POST /ws' --header 'Content-Type: text/xml' --body submit.xml
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Try {
@@ -62,6 +63,12 @@ pub(crate) struct Try {
     /// The request: method and path, with its query.
     #[arg(long, value_name = "REQUEST")]
     request: Option<String>,
+    /// A header of the request; may be given several times.
+    #[arg(long = "header", value_name = "NAME: VALUE", requires = "request")]
+    headers: Vec<String>,
+    /// File with its body (- for standard input), for tasks that are told by their body.
+    #[arg(long, value_name = "FILE", requires = "request")]
+    body: Option<PathBuf>,
     /// User name of a member who would make it.
     #[arg(long = "as", value_name = "USER", requires = "request")]
     person: Option<String>,
@@ -242,6 +249,8 @@ async fn try_request(client: &Client, args: Try, out: Output) -> Result<(), Fail
     let path = Path::new(&args.tool);
     let mut body = ToolTry {
         request: args.request,
+        headers: args.headers,
+        content: args.body.as_deref().map(text_file).transpose()?,
         person: args.person,
         ..ToolTry::default()
     };
@@ -289,10 +298,11 @@ fn show(out: Output, tool: &ToolView) -> io::Result<()> {
             task.kind.clone(),
             resource,
             words(&task.matches),
+            words(&task.demands),
         ]
     };
     out.table(
-        &["TASK", "KIND", "ON", "REQUESTS"],
+        &["TASK", "KIND", "ON", "REQUESTS", "WITH"],
         &tool.tasks.iter().map(row).collect::<Vec<_>>(),
     )
 }
@@ -312,6 +322,7 @@ fn show_tried(out: Output, asked: &str, tried: &ToolTried) -> io::Result<()> {
     let mut pairs = vec![
         ("Request", asked.to_owned()),
         ("Task", task.clone()),
+        ("Within", or_dash(tried.within.as_deref())),
         ("Parameters", words(&parameters)),
         ("Resource", or_dash(tried.resource.as_deref())),
         ("Owner", or_dash(tried.owner.as_deref())),

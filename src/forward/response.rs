@@ -1,6 +1,8 @@
 //! The head of a tool's answer as the client gets it.
 
-use http::header::{CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CONTENT_LOCATION, CONTENT_SECURITY_POLICY, LINK, LOCATION, REFRESH, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::names;
@@ -12,6 +14,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-countersign-reques
 
 /// Headers by which one tool could act on a whole host, on a browser's memory, or ask for the gateway's credentials.
 const NEVER: &[&str] = &[
+    "access-control-allow-credentials",
     "alt-svc",
     "clear-site-data",
     "public-key-pins",
@@ -84,9 +87,10 @@ pub(super) fn clean(headers: &mut HeaderMap, context: &Context<'_>) -> Result<()
     names::drop_hop_by_hop(headers);
     drop_dangerous(headers, context);
     keep_cookies(headers, context);
-    for name in [LOCATION, http::header::CONTENT_LOCATION] {
-        rewrite(headers, &name, context)?;
-    }
+    rewrite(headers, &LOCATION, "Location", context)?;
+    rewrite(headers, &CONTENT_LOCATION, "Content-Location", context)?;
+    rewrite_within(headers, &REFRESH, |text| refreshed(text, context));
+    rewrite_within(headers, &LINK, |text| linked(text, context));
     if context.address == Address::Path {
         // SECURITY: the path form shares the gateway's origin; nothing a tool sends there may run in it. Appended,
         // since policies only add up (CSP level 3, section 8.1).
@@ -182,37 +186,89 @@ fn keep_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
         return;
     }
     for value in values {
-        if is_own_cookie(&value) {
+        if let Some(value) = own_cookie(&value) {
             headers.append(SET_COOKIE, value);
         }
     }
 }
 
-/// Whether a cookie is the tool's own: it has a name, not one of ours, and stays on the tool's host.
-fn is_own_cookie(value: &HeaderValue) -> bool {
-    let text = String::from_utf8_lossy(value.as_bytes());
-    let mut parts = text.split(';');
-    let Some((name, _)) = parts.next().and_then(|pair| pair.split_once('=')) else {
-        return false;
-    };
+/// A cookie as the tool's own: it has a name, not one of ours, and without `Domain` it stays on the tool's host.
+fn own_cookie(value: &HeaderValue) -> Option<HeaderValue> {
+    let mut parts = value.as_bytes().split(|byte| *byte == b';');
+    let pair = parts.next()?;
+    let name = pair.split(|byte| *byte == b'=').next()?;
     // A browser sends a nameless cookie as its bare value, which could read like one of ours.
-    !name.trim().is_empty()
-        && !names::is_our_cookie(name)
-        && parts.all(|attribute| {
-            let name = attribute.split('=').next().unwrap_or_default().trim();
-            !name.eq_ignore_ascii_case("domain")
-        })
+    if name.len() == pair.len()
+        || name.trim_ascii().is_empty()
+        || names::is_our_cookie(&String::from_utf8_lossy(name))
+    {
+        return None;
+    }
+    let attribute = |part: &&[u8]| {
+        let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
+        !name.trim_ascii().eq_ignore_ascii_case(b"domain")
+    };
+    let kept: Vec<&[u8]> = std::iter::once(pair).chain(parts.filter(attribute)).collect();
+    HeaderValue::from_bytes(&kept.join(&b';')).ok()
 }
 
-fn rewrite(headers: &mut HeaderMap, name: &HeaderName, context: &Context<'_>) -> Result<(), UnfitAnswer> {
+/// Rewrites a header that holds references among other things. One that cannot be read is dropped: it must not name the
+/// upstream.
+fn rewrite_within(headers: &mut HeaderMap, name: &HeaderName, rewrite: impl Fn(&str) -> Option<String>) {
+    let values: Vec<HeaderValue> = headers.get_all(name).iter().cloned().collect();
+    headers.remove(name);
+    for value in values {
+        let rewritten = value.to_str().ok().and_then(&rewrite);
+        if let Some(value) = rewritten.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            headers.append(name.clone(), value);
+        }
+    }
+}
+
+/// `Refresh: 5; url=REFERENCE` (HTML section 4.2.5.3, which takes quotes and no `url=` as well).
+fn refreshed(text: &str, context: &Context<'_>) -> Option<String> {
+    let Some(at) = text.find([';', ',']) else {
+        return Some(text.to_owned());
+    };
+    let (seconds, rest) = text.split_at(at);
+    let rest = rest.get(1..)?.trim();
+    let bare = match rest.get(..3) {
+        Some(url) if url.eq_ignore_ascii_case("url") => {
+            rest.get(3..)?.trim_start().strip_prefix('=')?.trim_start()
+        }
+        _ => rest,
+    };
+    let bare = bare.trim_matches(['"', '\'']);
+    let reference = public(bare, context).unwrap_or_else(|| bare.to_owned());
+    Some(format!("{seconds}; url={reference}"))
+}
+
+/// `Link: <REFERENCE>; rel=next, <...>` (RFC 8288 section 3).
+fn linked(text: &str, context: &Context<'_>) -> Option<String> {
+    let mut rewritten = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('<') {
+        let (reference, after) = after.split_once('>')?;
+        rewritten.push_str(before);
+        rewritten.push('<');
+        rewritten.push_str(&public(reference.trim(), context).unwrap_or_else(|| reference.to_owned()));
+        rewritten.push('>');
+        rest = after;
+    }
+    rewritten.push_str(rest);
+    Some(rewritten)
+}
+
+fn rewrite(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    shown: &'static str,
+    context: &Context<'_>,
+) -> Result<(), UnfitAnswer> {
     let mut values = headers.get_all(name).iter();
     let Some(first) = values.next() else { return Ok(()) };
     if values.next().is_some() {
-        return Err(UnfitAnswer::Twice(if *name == LOCATION {
-            "Location"
-        } else {
-            "Content-Location"
-        }));
+        return Err(UnfitAnswer::Twice(shown));
     }
     if let Ok(text) = first.to_str()
         && let Some(rewritten) = public(text, context)
@@ -373,7 +429,8 @@ mod tests {
         let answer = [
             ("set-cookie", "sid=1; Path=/; HttpOnly"),
             ("set-cookie", "wide=1; Domain=example.org"),
-            ("set-cookie", "wide=1; domain"),
+            ("set-cookie", "wide=1; domain; Secure"),
+            ("set-cookie", "list=1; a; DOMAIN =gw.example.org ;Domain=."),
             ("set-cookie", "__Host-countersign=stolen; Path=/; Secure"),
             ("set-cookie", " __host-Countersign-nonce=x"),
             ("set-cookie", "=__Host-countersign=nameless"),
@@ -381,7 +438,10 @@ mod tests {
         ];
         let headers = cleaned(Address::ToolHost, &answer).unwrap();
         let kept: Vec<&HeaderValue> = headers.get_all("set-cookie").iter().collect();
-        assert_eq!(kept, ["sid=1; Path=/; HttpOnly"]);
+        assert_eq!(
+            kept,
+            ["sid=1; Path=/; HttpOnly", "wide=1", "wide=1; Secure", "list=1; a"]
+        );
         assert!(
             !cleaned(Address::Path, &answer)
                 .unwrap()
@@ -421,15 +481,104 @@ mod tests {
     }
 
     #[test]
+    fn references_within_other_headers_come_back_to_the_tools_own_address() {
+        let answer = [
+            ("refresh", "5; url=http://ce.internal:8080/a"),
+            ("refresh", "0;URL='//ce.internal:8080/b'"),
+            ("refresh", "30"),
+            ("refresh", "1, /c"),
+            (
+                "link",
+                "<http://ce.internal:8080/a>; rel=\"next\", </b?x=1>; rel=prev",
+            ),
+            ("link", "<https://elsewhere.example/>; rel=help"),
+            ("link", "<http://ce.internal:8080/cut; rel=next"),
+            ("content-location", "http://ce.internal:8080/d"),
+        ];
+        let of = |address, name: &str| -> Vec<String> {
+            let headers = cleaned(address, &answer).unwrap();
+            headers
+                .get_all(name)
+                .iter()
+                .map(|value| value.to_str().unwrap().to_owned())
+                .collect()
+        };
+        let base = format!("https://{PUBLIC}");
+        assert_eq!(
+            of(Address::ToolHost, "refresh"),
+            [
+                format!("5; url={base}/a"),
+                format!("0; url={base}/b"),
+                "30".into(),
+                "1; url=/c".into()
+            ]
+        );
+        assert_eq!(
+            of(Address::ToolHost, "link"),
+            [
+                format!("<{base}/a>; rel=\"next\", </b?x=1>; rel=prev"),
+                "<https://elsewhere.example/>; rel=help".into()
+            ]
+        );
+        assert_eq!(
+            of(Address::Path, "content-location"),
+            [format!("{base}/imense/jobs/d")]
+        );
+        assert_eq!(of(Address::Path, "refresh")[3], "1; url=/imense/jobs/c");
+        assert!(of(Address::Path, "link")[0].contains("</imense/jobs/b?x=1>; rel=prev"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_that_is_rewritten_still_names_the_upstream(
+            before in "[ -~]{0,12}", path in "(/[a-z]{0,4}){0,2}", after in "[ -~]{0,12}",
+        ) {
+            let reference = format!("http://ce.internal:8080{path}");
+            for (name, text) in [
+                ("location", reference.clone()),
+                ("refresh", format!("1; url={reference}")),
+                ("link", format!("<{reference}>; rel=x")),
+            ] {
+                let headers = cleaned(Address::ToolHost, &[(name, &text)]).unwrap();
+                proptest::prop_assert!(!headers[name].to_str().unwrap().contains("ce.internal"));
+            }
+            // Whatever else stands there is read or dropped, never a panic.
+            let _ = cleaned(Address::Path, &[("refresh", &format!("{before};{after}")), ("link", &format!("{before}<{after}"))]);
+        }
+
+        #[test]
+        fn a_cookie_that_passes_is_the_tools_and_stays_on_its_host(
+            name in "(__Host-|__Secure-|__HOST-)?(countersign|Countersign-x|sid)",
+            attributes in proptest::collection::vec("(;[ ]?(Domain|domain |DOMAIN)(=[a-z.]{0,8})?|; Path=/|;Secure| ?; ?[a-z]{0,5})", 0..6),
+        ) {
+            let text = format!("{name}=1{}", attributes.concat());
+            let headers = cleaned(Address::ToolHost, &[("set-cookie", &text)]).unwrap();
+            match headers.get("set-cookie") {
+                None => proptest::prop_assert!(name.to_lowercase().contains("countersign")),
+                Some(value) => {
+                    let value = value.to_str().unwrap().to_lowercase();
+                    proptest::prop_assert!(!value.contains("domain") && !value.contains("countersign"));
+                    proptest::prop_assert_eq!(value.contains("path=/"), text.contains("Path=/"));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_listed_origin_keeps_its_cors_headers() {
         let answer = |origin| {
             [
                 ("access-control-allow-origin", origin),
                 ("access-control-allow-headers", "x-a"),
+                ("access-control-allow-credentials", "true"),
             ]
         };
         let headers = cleaned(Address::ToolHost, &answer("https://viewer.example.org")).unwrap();
         assert!(headers.contains_key("access-control-allow-headers"));
+        assert!(
+            !headers.contains_key("access-control-allow-credentials"),
+            "cookies never travel this way"
+        );
         let headers = cleaned(Address::ToolHost, &answer("https://evil.example")).unwrap();
         assert!(!headers.contains_key("access-control-allow-headers"));
     }

@@ -15,6 +15,7 @@ use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use tokio::sync::{mpsc, oneshot};
 
+use super::cors;
 use super::exchange::{Exchange, named};
 use super::flow::{self, Counted, Part};
 use super::outlive::Outliving;
@@ -67,7 +68,10 @@ impl Pipeline {
         let act = act.run(http::Request::from_parts(head, body), plan, receipt, send);
         let place = permit.place();
         match Outliving::new(act, &self.acts).until(answer).await {
-            Ok(Ok(response)) => Ok(self.answers.dress(response, x.id, place)),
+            Ok(Ok(mut response)) => {
+                cors::allow(&x.head, place, &mut response);
+                Ok(self.answers.dress(response, x.id, place))
+            }
             Ok(Err(problem)) => Ok(self.answers.acted(&x.head, x.id, place, &problem)),
             Err(_) => Err(Stop::Failed(
                 Some(Box::new(place.clone())),
@@ -419,10 +423,16 @@ impl Act {
         let (whole, _) = flow::collect(body, rule.limit).await?;
         self.received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
         let list = rule.read(&whole).map_err(|error| error.as_problem())?;
+        let tool = self.permit.place().tool.as_ref();
+        let ids: Vec<String> = list
+            .ids()
+            .iter()
+            .map(|id| tool.map_or_else(|| id.clone(), |tool| tool.id_of(id)))
+            .collect();
         let keep = self
             .pipeline
             .authorize
-            .visible(&self.permit, &rule.kind, list.ids())
+            .visible(&self.permit, &rule.kind, &ids)
             .await?;
         let narrowed = list.keep(&keep).map_err(|error| error.as_problem())?;
         for name in [
@@ -506,12 +516,12 @@ impl Act {
             vo: vo.id,
             tool: by.name.clone(),
             kind: made.kind,
-            id: made.id,
+            id: by.id_of(&made.id),
             owner: match made.owner {
                 Whose::Subject => person,
                 Whose::Nobody => None,
             },
-            parent: made.parent,
+            parent: made.parent.map(|(kind, id)| (kind, by.id_of(&id))),
             attributes: made.attributes,
         };
         Ok(made.into_iter().map(entry).collect())

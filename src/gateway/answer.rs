@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
+use super::cors;
 use crate::body::{self, Body};
 use crate::forward::REQUEST_ID;
 use crate::id::RequestId;
@@ -73,7 +74,10 @@ impl Answers {
             self.challenge(&mut response, place);
         }
         match place {
-            Some(place) => self.dress(response, request, place),
+            Some(place) => {
+                cors::allow(head, place, &mut response);
+                self.dress(response, request, place)
+            }
             None => self.mark(response, request),
         }
     }
@@ -93,7 +97,9 @@ impl Answers {
         place: &Place,
         problem: &Problem,
     ) -> Response<Body> {
-        self.dress(self.document(head, request, problem), request, place)
+        let mut response = self.document(head, request, problem);
+        cors::allow(head, place, &mut response);
+        self.dress(response, request, place)
     }
 
     fn document(&self, head: &Parts, request: RequestId, problem: &Problem) -> Response<Body> {

@@ -11,7 +11,10 @@ use http::request::Parts;
 
 use super::framing::{self, Asked, Authority, Limits};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::tool::{Address, Place, Target, Tool, Tools, ToolsHandle, VoRef};
+use crate::tool::{
+    Address, Asked as Question, FindError, Lookup, Place, Target, TargetError, Tool, Tools, ToolsHandle,
+    VoRef,
+};
 use crate::vo::{Directory, DirectoryHandle, is_name};
 
 /// First path segment that is the gateway's own on every host.
@@ -102,7 +105,15 @@ impl Hosts {
                 place.tool = place.vo.as_ref().and_then(|vo| tools.get(vo.id, tool)).cloned();
             }
         }
-        self.find(&mut place);
+        // SECURITY: where no template writes out path parameters, none pass: tools take them off the path, or do not.
+        let parameters = place
+            .tool
+            .as_ref()
+            .is_some_and(|tool| tool.takes_path_parameters());
+        if let Some(at) = asked.target.path_parameter().filter(|_| !parameters) {
+            return Err(TargetError::PathParameter { at }.as_problem());
+        }
+        self.find(&mut place, head);
         Ok(place)
     }
 
@@ -153,10 +164,11 @@ impl Hosts {
     }
 
     /// The task, and for the gateway's own tasks the VO that they name.
-    fn find(&self, place: &mut Place) {
-        let Some(tool) = &place.tool else { return };
+    fn find(&self, place: &mut Place, head: &Parts) {
         // A query that the task does not take is a denial for a stranger; `flaw` tells those who may know.
-        place.found = tool.find(&place.method, &place.target).ok().flatten();
+        if let Some(Ok(Lookup::Task(found))) = ask(place, head, None) {
+            place.found = Some(*found);
+        }
         let vo = place
             .found
             .as_ref()
@@ -182,14 +194,52 @@ impl Hosts {
     }
 }
 
-/// Why a path that a task names has no task here: its query. For people who are known; a stranger must not learn which
-/// tasks exist, so [`Hosts::place`] does not say it.
+/// Asks the tool of a place which task the request is.
+fn ask(place: &Place, head: &Parts, body: Option<&[u8]>) -> Option<Result<Lookup, FindError>> {
+    let tool = place.tool.as_ref()?;
+    Some(tool.find(&Question {
+        method: &place.method,
+        target: &place.target,
+        headers: &head.headers,
+        body,
+    }))
+}
+
+/// How many bytes of the body are to be read before anyone can say which task it is; `None` where the head says it.
 #[must_use]
-pub fn flaw(place: &Place) -> Option<Problem> {
-    let tool = place.tool.as_ref().filter(|_| place.found.is_none())?;
-    tool.find(&place.method, &place.target)
-        .err()
-        .map(|error| error.as_problem())
+pub(super) fn judged_body(place: &Place, head: &Parts) -> Option<u64> {
+    let lookup = place.found.is_none().then(|| ask(place, head, None)).flatten();
+    match lookup {
+        Some(Ok(Lookup::Body(limit))) => Some(limit),
+        _ => None,
+    }
+}
+
+/// Names the task by the body that was read.
+///
+/// # Errors
+/// The [`Problem`] of a body that cannot be read in one way. A body that is of no task is no error: then there is none.
+pub(super) fn judge_body(place: &mut Place, head: &Parts, body: &[u8]) -> Result<(), Problem> {
+    match ask(place, head, Some(body)) {
+        Some(Ok(Lookup::Task(found))) => place.found = Some(*found),
+        Some(Err(error @ FindError::Content(_))) => return Err(error.as_problem()),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Why a path that a task names has no task here: its query, a header, its body. For people who are known; a stranger must
+/// not learn which tasks exist, so [`Hosts::place`] does not say it.
+#[must_use]
+pub fn flaw(place: &Place, head: &Parts) -> Option<Problem> {
+    match place.found.is_none().then(|| ask(place, head, None)).flatten()? {
+        Err(error) => Some(error.as_problem()),
+        Ok(Lookup::Body(_)) => Some(Problem::new(
+            Kind::Malformed,
+            "the body decides which task this is, and it is of none of them, or a parameter of its task is missing",
+        )),
+        Ok(_) => None,
+    }
 }
 
 fn flawless(detail: &str) -> Problem {
@@ -226,6 +276,9 @@ mod tests {
             filter: None,
             deletes: false,
             query: Some(vec!["full".into()]),
+            demands: crate::tool::Demands::default(),
+            within: None,
+            resolve: None,
             sensitive: Vec::new(),
             strict: false,
             max_body: None,
@@ -403,8 +456,22 @@ mod tests {
 
     #[test]
     fn a_query_that_the_task_does_not_take_is_told_only_to_those_who_may_know() {
-        let place = place("gw.example.org", "/imense/jobs/jobs/7?secret=1").unwrap();
+        let path = "/imense/jobs/jobs/7?secret=1";
+        let place = place("gw.example.org", path).unwrap();
         assert!(place.found.is_none());
-        assert_eq!(flaw(&place).unwrap().kind, Kind::Malformed);
+        let (head, ()) = http::Request::get(path).body(()).unwrap().into_parts();
+        assert_eq!(flaw(&place, &head).unwrap().kind, Kind::Malformed);
+    }
+
+    #[test]
+    fn path_parameters_pass_only_where_a_template_writes_them_out() {
+        for (host, path) in [
+            ("jobs.gw.example.org", "/jobs/7;v=1"),
+            ("gw.example.org", "/imense/jobs/jobs/7;v=1"),
+            ("gw.example.org", "/imense;v=1/jobs/jobs/7"),
+            ("gw.example.org", "/;v=1"),
+        ] {
+            assert_eq!(place(host, path).unwrap_err().kind, Kind::BadTarget, "{path}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The path of a request, top to bottom: place, subject, decide, plan, intent, act, outcome.
+//! The path of a request, top to bottom: place, subject, (the body that names the task, a parent that is not known,) decide,
+//! plan, intent, act, outcome.
 //!
 //! Everything served goes through [`Pipeline::run`] as a task, the login page, console and API included, so nothing is
 //! served unaudited. [`Pipeline::admit`] is the part that protocols other than HTTP use.
@@ -15,7 +16,9 @@ use super::answer::{Answers, Pages};
 use super::exchange::{Exchange, Words, named};
 use super::framing::{Limits, Refused as Unserved};
 use super::hosts::{self, Hosts};
+use super::judged::Judging;
 use super::listener::{ConnectionInfo, Handler};
+use super::resolve::LookUps;
 use super::strangers::Strangers;
 use crate::alert::Alert;
 use crate::audit::{Audit, Receipt};
@@ -42,6 +45,8 @@ pub(crate) enum Stop {
     Denied(Box<Denial>),
     /// 503: permitted, but it cannot be given authority. A refusal of a person like any other.
     Unplanned(Box<Entry>, Box<Place>, Problem),
+    /// 400, 413: a body that was to name the task cannot be read in one way.
+    Unfit(Box<SubjectEntry>, Option<Box<Place>>, Problem),
     /// 429: slowed down.
     Throttled(Box<SubjectEntry>, Option<Box<Place>>, Problem),
     /// 5xx: something failed.
@@ -115,7 +120,9 @@ pub struct Pipeline {
     pub(crate) ids: Ids,
     pub(super) acts: Acts,
     most_acts: usize,
-    strangers: Strangers,
+    pub(super) strangers: Strangers,
+    pub(super) judging: Judging,
+    pub(super) look_ups: LookUps,
 }
 
 impl Pipeline {
@@ -147,6 +154,8 @@ impl Pipeline {
             acts: parts.acts,
             most_acts: parts.most_acts,
             strangers: Strangers::new(),
+            judging: Judging::default(),
+            look_ups: LookUps::default(),
         })
     }
 
@@ -162,9 +171,15 @@ impl Pipeline {
         let place = self.hosts.place(&x.head); // host, VO, tool, and the task if one matches
         lap.mark(Stage::Place);
         let place = place.map_err(Stop::Rejected)?;
+        if let Some(answer) = self.preflight(x, &place) {
+            return Ok(answer); // a browser asks whether a page may ask: nothing of the request itself
+        }
         let subject = self.subject(x, &place).await; // who asks; no credential = anonymous
         lap.mark(Stage::Subject);
-        let admitted = self.admit(x.id, &x.trace, subject?, place).await?; // may they, with what, and the intent is durable
+        let subject = subject?;
+        let (place, body) = self.judged(x, &subject, place, body).await?; // where the body names the task: read, for members
+        self.learn_parent(x.id, &subject, &place).await?; // where a parent is not known: asked by a service, on the record
+        let admitted = self.admit(x.id, &x.trace, subject, place).await?; // may they, with what, and the intent is durable
         self.act(x, body, admitted).await // own task: sign, forward, outcome, ownership
     }
 
@@ -264,7 +279,9 @@ impl Pipeline {
                     .stranger(problem.kind.name(), &x.source.network(), x.id);
                 (problem, None)
             }
-            Stop::Challenge(subject, place, problem) | Stop::Throttled(subject, place, problem) => {
+            Stop::Challenge(subject, place, problem)
+            | Stop::Unfit(subject, place, problem)
+            | Stop::Throttled(subject, place, problem) => {
                 self.refuse_subject(x, *subject, place.map(|place| *place), problem)
                     .await
             }
@@ -328,7 +345,7 @@ impl Pipeline {
             return (problem, Some(place));
         }
         if problem.kind == Kind::NoTask
-            && let Some(flaw) = hosts::flaw(&place)
+            && let Some(flaw) = hosts::flaw(&place, &x.head)
         {
             problem.detail = flaw.detail; // a known person may hear which part of the query fits no task
         }
@@ -343,7 +360,7 @@ impl Pipeline {
     }
 
     /// Writes a refusal; when that fails, the answer is that the log cannot be written.
-    async fn record_refusal(&self, entry: Entry, problem: Problem) -> Problem {
+    pub(super) async fn record_refusal(&self, entry: Entry, problem: Problem) -> Problem {
         let refused = Refused {
             entry,
             status: problem.kind.status(),
@@ -447,7 +464,7 @@ impl Stop {
     fn decision(&self) -> Decision {
         match self {
             Self::Denied(denial) if denial.problem.kind.status() == 401 => Decision::Challenge,
-            Self::Rejected(_) => Decision::Reject,
+            Self::Rejected(_) | Self::Unfit(..) => Decision::Reject,
             Self::Challenge(..) => Decision::Challenge,
             Self::Denied(_) | Self::Unplanned(..) => Decision::Deny,
             Self::Throttled(..) => Decision::Throttle,

@@ -97,9 +97,11 @@ impl Import {
             };
             let fields = COLUMNS.map(field);
             let mut wrong = |message: String| errors.push(row_error(line, message));
-            let Some(row) = row(line, fields, &kinds, &person, &mut wrong) else {
+            let Some(mut row) = row(line, fields, &kinds, &person, &mut wrong) else {
                 continue;
             };
+            row.id = tool.id_of(&row.id);
+            row.parent = row.parent.map(|(kind, id)| (kind, tool.id_of(&id)));
             if let Some(first) = seen.insert((row.kind.clone(), row.id.clone()), line) {
                 wrong(format!(
                     "the {} `{}` stands in line {first} already",

@@ -28,6 +28,10 @@ pub use import::{Import, ImportError, RowError};
 pub const MAX_PARENTS: usize = 8;
 /// How long a cached owner is believed.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long a parent that was looked up is believed.
+const BELIEVED: Duration = Duration::from_secs(60);
+/// How many of them are kept at most.
+const LEARNED: u64 = 20_000;
 /// How many resources are cached at most.
 const CACHED: u64 = 100_000;
 
@@ -81,6 +85,8 @@ pub struct Resources {
     clock: Arc<dyn Clock>,
     cache: moka::sync::Cache<Key, Arc<Resource>>,
     unknown: moka::sync::Cache<Key, ()>,
+    /// Parents that a service was told by the tool.
+    learned: moka::sync::Cache<Key, Name>,
     // INVARIANT: raised after every commit that can make a cached entry wrong. It is part of the cache's keys, and a reader
     // takes it before it asks the store, so an answer from before the commit is never found after it.
     epoch: Arc<AtomicU64>,
@@ -103,17 +109,53 @@ impl Resources {
                 .max_capacity(CACHED)
                 .time_to_live(FRESH)
                 .build(),
+            learned: moka::sync::Cache::builder()
+                .max_capacity(LEARNED)
+                .time_to_live(BELIEVED)
+                .build(),
             epoch: Arc::default(),
             made: Arc::default(),
         }
     }
 
     /// A resource, then its parents, nearest first, at most [`MAX_PARENTS`]. What is not known has generation 0 and no
-    /// owner, and ends the chain.
+    /// owner, and ends the chain; the parent of a first one that has none in the store may have been learned
+    /// ([`Resources::learn`]).
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn chain(
+        &self,
+        vo: VoId,
+        tool: &str,
+        resource: &ResourceRef,
+    ) -> Result<Vec<Resource>, StoreError> {
+        let key = self
+            .scope(vo, tool)
+            .key(&(resource.kind.clone(), resource.id.clone()));
+        let mut chain = self.stored_chain(vo, tool, resource).await?;
+        let Some(first) = chain.first_mut().filter(|first| first.parent.is_none()) else {
+            return Ok(chain);
+        };
+        if let Some((kind, id)) = self.learned.get(&key) {
+            first.parent = Some((kind.clone(), id.clone()));
+            let above = self.stored_chain(vo, tool, &ResourceRef { kind, id }).await?;
+            chain.extend(above.into_iter().take(MAX_PARENTS));
+        }
+        Ok(chain)
+    }
+
+    /// Believes for a minute, in memory only, that a resource has this parent (type and id). It gives no owner and no
+    /// attribute to either, and a parent in the store goes before it.
+    pub fn learn(&self, vo: VoId, tool: &str, resource: &ResourceRef, parent: (String, String)) {
+        let name = (resource.kind.clone(), resource.id.clone());
+        // What is its own parent would be a cycle.
+        if name != parent {
+            self.learned.insert(self.scope(vo, tool).key(&name), parent);
+        }
+    }
+
+    async fn stored_chain(
         &self,
         vo: VoId,
         tool: &str,

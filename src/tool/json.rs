@@ -1,4 +1,4 @@
-//! A tool's JSON answer, read strictly and left as it stands: numbers, order and spelling of what is passed on are the
+//! JSON of answers and judged requests, read strictly and left as it stands: numbers, order and spelling of what is passed on are the
 //! tool's own bytes.
 //!
 //! The text is checked once ([RFC 8259] grammar, UTF-8, no name twice in an object, bounded depth); after that a
@@ -11,6 +11,10 @@ use std::fmt;
 use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+/// A name that some program could take for the one that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Twin;
 
 /// One value within a checked text.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +75,32 @@ impl<'a> Json<'a> {
             };
         }
         Some(value)
+    }
+
+    /// The value that a pointer names, where no object on the way has a name that some program could take for the one that
+    /// is asked for.
+    ///
+    /// # Errors
+    /// [`Twin`]: `Job` beside, or instead of, `job`. Several JSON libraries match names without regard to case.
+    pub(super) fn only(self, pointer: &str) -> Result<Option<Self>, Twin> {
+        let mut value = self;
+        for token in pointer.split('/').skip(1) {
+            let token = token.replace("~1", "/").replace("~0", "~");
+            if value.first_byte() == Some(b'{') {
+                let folded = token.to_lowercase();
+                for name in value.children().filter_map(|(name, _)| name?.string()) {
+                    if name != token && name.to_lowercase() == folded {
+                        return Err(Twin);
+                    }
+                }
+            }
+            let step = format!("/{}", token.replace('~', "~0").replace('/', "~1"));
+            match value.at(&step) {
+                Some(found) => value = found,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(value))
     }
 
     /// The elements, when it is an array.
@@ -319,6 +349,27 @@ mod tests {
         let error = Json::parse(b"{\"password of John\":1,\"password of John\":2}").unwrap_err();
         assert_eq!(error, "a name stands in one object twice at line 1 column 43");
         assert!(!Json::parse(b"[secret]").unwrap_err().contains("secret"));
+    }
+
+    #[test]
+    fn a_name_that_some_program_takes_for_the_judged_one_is_a_twin() {
+        let only = |text: &str| {
+            Json::parse(text.as_bytes())
+                .unwrap()
+                .only("/job/id")
+                .map(|v| v.map(Json::raw).map(str::to_owned))
+        };
+        assert_eq!(only(r#"{"job":{"id":7,"name":1},"Id":2}"#), Ok(Some("7".into())));
+        assert_eq!(only(r#"{"job":{"name":1}}"#), Ok(None));
+        assert_eq!(only(r#"{"job":[{"id":1}]}"#), Ok(None));
+        for twin in [
+            r#"{"job":{"id":7,"ID":8}}"#,
+            r#"{"job":{"Id":8}}"#,
+            r#"{"job":{"id":7},"Job":{"id":8}}"#,
+            r#"{"JO\u0042":{"id":8}}"#,
+        ] {
+            assert_eq!(only(twin), Err(Twin), "{twin}");
+        }
     }
 
     #[test]

@@ -238,6 +238,9 @@ pub struct Place {
 }
 
 mod answer;
+mod content;
+mod demand;
+mod header;
 mod json;
 mod manifest;
 mod matching;
@@ -247,9 +250,12 @@ mod target;
 mod task;
 mod template;
 
-pub use answer::{AnswerError, Created, Listed, created, needs_body};
+pub use answer::{AnswerError, Created, Listed, created, looked_up, needs_body};
+pub use content::{BodyRule, ContentError, JUDGED, Language, MOST_JUDGED, Taken};
+pub use demand::{Demands, HeaderDemand, HeaderValueRule, LOOK_UP_TIME, Piece, Resolve};
 pub use manifest::Manifest;
-pub use matching::{FindError, MAX_ID, RouteError, Routes, TryError, is_id};
+pub use header::{HOP_BY_HOP, is_claim, is_hop_by_hop, is_ours};
+pub use matching::{Asked, FindError, Lookup, MAX_ID, RouteError, Routes, TryError, is_id};
 pub use snapshot::{Tools, ToolsHandle};
 pub use store::{BrokenTool, ToolError, ToolStore};
 pub use target::{MAX_TARGET, Target, TargetError};

@@ -1,8 +1,9 @@
 //! The one canonical form of a request's target: decided once, authorised and forwarded as the same bytes.
 //!
 //! A spelling that two programs could read differently is refused, never repaired: dot segments, empty segments, encoded
-//! separators, needless or lower-case percent-encoding, double encoding, path parameters (`;`), control characters, and
-//! whatever is not UTF-8 once decoded. What is left has one meaning, and it is sent as it came.
+//! separators, needless or lower-case percent-encoding, double encoding, control characters, and whatever is not UTF-8
+//! once decoded. What is left has one meaning, and it is sent as it came. Path parameters (`;`) are read, but only a
+//! template that writes them out matches them, and a tool without such a template refuses them ([`TargetError::PathParameter`]).
 //!
 //! ```
 //! use countersign::tool::Target;
@@ -90,6 +91,14 @@ pub enum TargetError {
         /// Where.
         at: usize,
     },
+    /// `;` in the path, where no template asks for it.
+    #[error(
+        "byte {at} of the target is `;`, which begins a path parameter; accepted only where a task writes it out"
+    )]
+    PathParameter {
+        /// Where.
+        at: usize,
+    },
     /// A query, or a part of it, without a name.
     #[error("the query parameter at byte {at} of the target has no name; leave the lone `?`, `&` or `=` out")]
     EmptyPair {
@@ -135,6 +144,12 @@ impl Target {
     #[must_use]
     pub fn segments(&self) -> &[String] {
         &self.segments
+    }
+
+    /// Where the first path parameter (`;`) begins, in bytes; `None` when there is none.
+    #[must_use]
+    pub fn path_parameter(&self) -> Option<usize> {
+        self.path().find(';')
     }
 
     /// The decoded query pairs, in order.
@@ -217,9 +232,13 @@ fn segments(path: &str) -> Result<Vec<String>, TargetError> {
             return Err(TargetError::EmptySegment { at });
         }
         let segment = decoded(part, at, Part::Path)?;
-        // Some programs take spaces off the ends of a name before they look at it.
-        if matches!(segment.trim_matches(' '), "." | "..") {
+        // Some programs take path parameters off a name, and spaces off its ends, before they look at it.
+        let bare = segment.split(';').next().unwrap_or_default().trim_matches(' ');
+        if matches!(bare, "." | "..") {
             return Err(TargetError::DotSegment { at });
+        }
+        if bare.is_empty() && segment.contains(';') {
+            return Err(TargetError::EmptySegment { at });
         }
         segments.push(segment);
         at += part.len() + 1;
@@ -352,14 +371,15 @@ const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Whether `byte` may stand unencoded: `pchar` of RFC 3986 section 3.3 without `;` (path parameters, and a separator of
-/// queries for some programs); in a query also `/`, `?` and what browsers leave as it is.
+/// Whether `byte` may stand unencoded: `pchar` of RFC 3986 section 3.3; not `;` in a query (a separator for some programs),
+/// there also `/`, `?` and what browsers leave as it is.
 const fn has_place(byte: u8, part: Part) -> bool {
     is_unreserved(byte)
         || matches!(
             byte,
             b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'
         )
+        || (matches!(part, Part::Path) && byte == b';')
         || (matches!(part, Part::Query)
             && matches!(byte, b'/' | b'?' | b'[' | b']' | b'{' | b'}' | b'|' | b'^' | b'`'))
 }
@@ -430,9 +450,13 @@ mod tests {
             "/a%zz",
             "/a%+1",
             "/a%u002e",
-            "/jobs;x=1/7",
             "/jobs/;",
+            "/;x/jobs",
+            "/jobs/%20;x",
             "/jobs/..;/x",
+            "/jobs/..;a=b;c/x",
+            "/jobs/.;/x",
+            "/jobs/..%20;/x",
             "/jobs/%3Bx",
             "/jobs/..%20",
             "/jobs/%20.",
@@ -483,6 +507,7 @@ mod tests {
             ("/my%20scan.pgm", vec!["my scan.pgm"], vec![]),
             ("/caf%C3%A9", vec!["caf\u{e9}"], vec![]),
             ("/a%3Ab", vec!["a:b"], vec![]),
+            ("/a;v=1/b;", vec!["a;v=1", "b;"], vec![]),
             ("/a:b@c!$&'()*+,=", vec!["a:b@c!$&'()*+,="], vec![]),
             ("/100%25", vec!["100%"], vec![]),
             ("/a?b", vec!["a"], vec![("b", "")]),
@@ -564,8 +589,10 @@ mod tests {
                 prop_assert_eq!(target.as_str(), &text);
                 prop_assert_eq!(&Target::parse(target.as_str()).unwrap(), &target);
                 for (index, segment) in target.segments().iter().enumerate() {
-                    prop_assert!(!segment.contains(['/', '\\', ';']));
-                    prop_assert!(segment != "." && segment != "..");
+                    prop_assert!(!segment.contains(['/', '\\']));
+                    prop_assert!(!segment.contains(';') || target.path_parameter().is_some());
+                    let bare = segment.split(';').next().unwrap_or_default();
+                    prop_assert!(bare != "." && bare != ".." && (!segment.contains(';') || !bare.is_empty()));
                     prop_assert!(!segment.is_empty() || index + 1 == target.segments().len());
                     prop_assert!(!segment.chars().any(char::is_control));
                     let again = Target::parse(&format!("/{}", segment.replace('?', "%3F")));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::matching::{RouteError, Routes};
-use super::{Audience, Delegation, Kind, ProxySettings};
+use super::{Audience, Delegation, Demands, Kind, ProxySettings, Resolve};
 use crate::id::ToolId;
 
 /// A wrapped tool (or the gateway's own reserved tool).
@@ -37,6 +37,8 @@ pub struct Tool {
     pub foreign_authorization: bool,
     /// Whether the tool's cookies are kept on its own host.
     pub keep_cookies: bool,
+    /// Whether it does not tell capital letters in paths and ids from small ones.
+    pub case_insensitive: bool,
     /// Origins that may use it by CORS.
     pub origins: Vec<String>,
     /// Types of resource whose ids are never shared.
@@ -79,6 +81,12 @@ pub struct Task {
     pub deletes: bool,
     /// Named query parameters; `None` means any.
     pub query: Option<Vec<String>>,
+    /// What a request must show besides method and path.
+    pub demands: Demands,
+    /// The task that this one is a deliberate narrowing of.
+    pub within: Option<String>,
+    /// How the parent of its resource is asked for where it is not known.
+    pub resolve: Option<Resolve>,
     /// Parameters that stand in records as keyed HMAC.
     pub sensitive: Vec<String>,
     /// Whether its outcome is always awaited.
@@ -192,9 +200,10 @@ impl Tool {
             upstream_host_header: None,
             foreign_authorization: false,
             keep_cookies: false,
+            case_insensitive: false,
             origins: Vec::new(),
             unique: Vec::new(),
-            routes: Routes::build(&tasks)?,
+            routes: Routes::build(&tasks, false)?,
             tasks,
             manifest: String::new(),
         })
@@ -206,6 +215,15 @@ impl Tool {
         self.tasks.iter().find(|task| task.name == name)
     }
 
+    /// Whether `name` is that of a look-up of a parent, which only the gateway's own service does.
+    #[must_use]
+    pub fn is_look_up(&self, name: &str) -> bool {
+        self.tasks
+            .iter()
+            .filter_map(|task| task.resolve.as_ref())
+            .any(|resolve| resolve.task.name == name)
+    }
+
     /// The types of resource that its tasks act on, make, list or name as parents.
     #[must_use]
     pub fn kinds(&self) -> BTreeSet<&str> {
@@ -214,6 +232,18 @@ impl Tool {
 }
 
 impl Task {
+    /// What a request must show besides method and path, in words for an administrator.
+    #[must_use]
+    pub fn shown(&self) -> Vec<String> {
+        let mut words = self.demands.shown();
+        words.extend(self.within.iter().map(|wider| format!("within {wider}")));
+        let parent = self.resolve.iter();
+        words.extend(
+            parent.map(|resolve| format!("parent {} by {}", resolve.kind, resolve.task.matches.concat())),
+        );
+        words
+    }
+
     /// The types of resource that it acts on, makes, lists or names as parents.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         let made = self.creates.iter().flat_map(|made| {
@@ -222,6 +252,7 @@ impl Task {
         });
         let acted = self.resource.iter().map(|rule| rule.kind.as_str());
         let listed = self.filter.iter().map(|rule| rule.kind.as_str());
-        acted.chain(made).chain(listed)
+        let above = self.resolve.iter().map(|resolve| resolve.kind.as_str());
+        acted.chain(made).chain(listed).chain(above)
     }
 }

@@ -28,7 +28,8 @@ impl Variable {
         ("rest", Self::Rest),
     ];
 
-    fn parse(name: &str) -> Option<Self> {
+    /// Reads the name of a type.
+    pub(super) fn parse(name: &str) -> Option<Self> {
         Self::ALL
             .iter()
             .find(|(known, _)| *known == name)
@@ -46,8 +47,20 @@ impl Variable {
             }
             Self::Uuid => is_uuid(segment),
             Self::Slug => is_slug(segment),
-            Self::Segment | Self::Rest => !segment.is_empty(),
+            // Path parameters match only where a template writes them out.
+            Self::Segment | Self::Rest => !segment.is_empty() && !segment.contains(';'),
         }
+    }
+
+    /// Whether it accepts whatever `other` accepts.
+    fn covers(self, other: Self) -> bool {
+        self == other
+            || match self {
+                Self::Rest => true,
+                Self::Segment => other != Self::Rest,
+                Self::Slug => matches!(other, Self::Int | Self::Uuid),
+                Self::Int | Self::Uuid => false,
+            }
     }
 
     /// A segment that both accept.
@@ -179,6 +192,48 @@ impl Template {
         })
     }
 
+    /// Whether it matches whatever `other` matches.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        if self.method != other.method {
+            return false;
+        }
+        let (mut left, mut right) = (self.parts.iter(), other.parts.iter());
+        loop {
+            match (left.next(), right.next()) {
+                (None, None) => return true,
+                (Some(Part::Variable(_, Variable::Rest)), Some(Part::Literal(literal))) => {
+                    return Variable::Rest.accepts(literal) && right.all(is_plain);
+                }
+                (Some(Part::Variable(_, Variable::Rest)), Some(Part::Variable(..))) => {
+                    return right.all(is_plain);
+                }
+                (Some(a), Some(b)) if part_covers(a, b) => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// The same, with its literals in the one spelling that a tool knows which does not tell capital letters from small
+    /// ones.
+    #[must_use]
+    pub(super) fn folded(&self) -> Self {
+        let fold = |part: &Part| match part {
+            Part::Literal(literal) => Part::Literal(fold_case(literal)),
+            Part::Variable(..) => part.clone(),
+        };
+        Self {
+            method: self.method.clone(),
+            parts: self.parts.iter().map(fold).collect(),
+        }
+    }
+
+    /// Whether a literal of it has path parameters (`;`).
+    #[must_use]
+    pub fn has_path_parameters(&self) -> bool {
+        !self.parts.iter().all(is_plain)
+    }
+
     /// A request that both templates match (as method and decoded path), or `None` when there is none.
     // INVARIANT: exact in both directions; `matching.rs` relies on at most one template matching a request.
     #[must_use]
@@ -204,6 +259,9 @@ impl Template {
                 (false, true) => left,
             };
             for part in open {
+                if !is_plain(part) {
+                    return None;
+                }
                 path.push('/');
                 path.push_str(sample(part));
             }
@@ -213,6 +271,27 @@ impl Template {
             path.push('/');
         }
         Some(format!("{} {path}", self.method))
+    }
+}
+
+/// One spelling for all that differ by case: by way of capital letters, so that `\u{17F}` and `\u{212A}` fold as well.
+pub(super) fn fold_case(text: &str) -> String {
+    text.chars()
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+fn is_plain(part: &Part) -> bool {
+    !matches!(part, Part::Literal(literal) if literal.contains(';'))
+}
+
+fn part_covers(a: &Part, b: &Part) -> bool {
+    match (a, b) {
+        (Part::Literal(a), Part::Literal(b)) => a == b,
+        (Part::Literal(_), Part::Variable(..)) => false,
+        (Part::Variable(_, variable), Part::Literal(literal)) => variable.accepts(literal),
+        (Part::Variable(_, a), Part::Variable(_, b)) => a.covers(*b),
     }
 }
 
@@ -372,6 +451,33 @@ mod tests {
     }
 
     #[test]
+    fn a_wider_template_covers_the_narrower_and_not_the_other_way_round() {
+        for (wide, narrow) in [
+            ("GET /{r:rest}", "GET /a/b/{n:int}"),
+            ("GET /{r:rest}", "GET /a/"),
+            ("GET /{r:rest}", "GET /{n:int}/{s:rest}"),
+            ("GET /jobs/{j}", "GET /jobs/{j:slug}"),
+            ("GET /jobs/{j:slug}", "GET /jobs/{j:int}"),
+            ("GET /jobs/{j:slug}", "GET /jobs/new"),
+            ("GET /{a}/{b}", "GET /jobs/{b:uuid}"),
+        ] {
+            let (wide, narrow) = (Template::parse(wide).unwrap(), Template::parse(narrow).unwrap());
+            assert!(wide.covers(&narrow) && wide.covers(&wide), "{wide:?} {narrow:?}");
+            assert!(!narrow.covers(&wide), "{wide:?} {narrow:?}");
+        }
+        for (a, b) in [
+            ("GET /{r:rest}", "POST /a"),
+            ("GET /{r:rest}", "GET /"),
+            ("GET /{r:rest}", "GET /a;v=1"),
+            ("GET /{r:rest}", "GET /a/b;v=1"),
+            ("GET /a/{x:int}", "GET /b/{x:int}"),
+        ] {
+            let (a, b) = (Template::parse(a).unwrap(), Template::parse(b).unwrap());
+            assert!(!a.covers(&b), "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
     fn an_overlap_shows_a_request_that_both_match() {
         for (a, b, witness) in [
             (
@@ -389,6 +495,10 @@ mod tests {
             ("GET /a/{r:rest}", "GET /a/b/c/", Some("GET /a/b/c/")),
             ("GET /{r:rest}", "GET /a/{s:rest}", Some("GET /a/0")),
             ("GET /", "GET /", Some("GET /")),
+            ("GET /a;v=1", "GET /{x}", None),
+            ("GET /a/b;v=1", "GET /a/{x:rest}", None),
+            ("GET /a/b;v=1", "GET /{x:rest}", None),
+            ("GET /a;v=1/{y}", "GET /a;v=1/{x:rest}", Some("GET /a;v=1/0")),
         ] {
             let (a, b) = (Template::parse(a).unwrap(), Template::parse(b).unwrap());
             assert_eq!(a.overlap(&b).as_deref(), witness);

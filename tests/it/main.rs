@@ -26,6 +26,7 @@ mod documents;
 mod many;
 mod monitoring;
 mod life;
+mod manifest;
 mod peers;
 mod power;
 mod property;

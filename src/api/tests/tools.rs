@@ -104,6 +104,54 @@ async fn a_tool_is_wrapped_tried_replaced_and_removed() {
 }
 
 #[tokio::test]
+async fn a_request_with_headers_and_a_body_is_tried_as_it_would_be_judged() {
+    let world = World::new().await;
+    let admin = with_jobs(&world).await;
+    let manifest = "[tool]\nname = \"ws\"\nupstream = \"ce\"\n\
+        [[task]]\nname = \"order\"\nmatch = \"POST /o\"\nkind = \"update\"\n\
+        [[task]]\nname = \"cancel\"\nmatch = \"POST /o\"\nkind = \"update\"\nwithin = \"order\"\nheaders = { X-Op = \"cancel\" }\n\
+        body = { kind = \"json\", take = { order = { at = \"/id\", type = \"int\" } } }\n";
+    let trial = |headers: Value, content: &str| {
+        let body =
+            json!({ "manifest": manifest, "request": "POST /o", "headers": headers, "content": content });
+        let (world, admin) = (&world, &admin);
+        async move {
+            world
+                .ask(admin, "POST", "/api/v1/vos/imense/tools/try", Some(body))
+                .await
+        }
+    };
+    let (_, tried) = trial(
+        json!(["X-Op: cancel", "Content-Type: application/json"]),
+        "{\"id\":7}",
+    )
+    .await;
+    assert_eq!(
+        (&tried["task"], &tried["within"], &tried["parameters"]),
+        (&json!("cancel"), &json!("order"), &json!({ "order": "7" }))
+    );
+    let (_, tried) = trial(json!([]), "anything").await;
+    assert_eq!(tried["task"], json!("order"));
+    for (headers, content) in [
+        (json!(["X-Op: cancel"]), "{\"id\":7}"),
+        (
+            json!(["X-Op: cancel", "Content-Type: application/json"]),
+            "{\"id\":\"x\"}",
+        ),
+        (json!(["X-Op: cancel", "X-Op: cancel"]), ""),
+        (json!(["no header"]), ""),
+    ] {
+        let (status, problem) = trial(headers.clone(), content).await;
+        assert_eq!(status, 422, "{headers} {content}: {problem}");
+    }
+    let (_, added) = add(&world, &admin, manifest, 0).await;
+    assert_eq!(
+        added["tool"]["tasks"][1]["demands"],
+        json!(["x-op: cancel", "json body /id={order}", "within order"])
+    );
+}
+
+#[tokio::test]
 async fn a_broken_manifest_is_refused_with_every_flaw_and_changes_nothing() {
     let world = World::new().await;
     let admin = world.token(ADMIN).await;

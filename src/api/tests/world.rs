@@ -243,7 +243,16 @@ impl World {
     fn place(&self, request: &http::Request<Body>) -> Place {
         let target = Target::parse(&request.uri().to_string()).unwrap();
         let tool = self.api.wrapped().own().clone();
-        let found = tool.find(request.method(), &target).unwrap();
+        let asked = crate::tool::Asked {
+            method: request.method(),
+            target: &target,
+            headers: request.headers(),
+            body: None,
+        };
+        let found = match tool.find(&asked).unwrap() {
+            crate::tool::Lookup::Task(found) => Some(*found),
+            _ => None,
+        };
         let name = found.as_ref().and_then(|found| found.parameters.get("vo"));
         let vo = name.and_then(|name| self.api.directory().vo_named(name).cloned());
         let unknown_vo = name.filter(|_| vo.is_none()).cloned();

@@ -47,6 +47,9 @@ pub struct TaskView {
     pub kind: String,
     /// Requests that it names.
     pub matches: Vec<String>,
+    /// What a request must show besides, in words: query values, headers, body, and the task that it is within.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub demands: Vec<String>,
     /// Type of the resource that it acts on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
@@ -70,6 +73,7 @@ fn view(tool: &Tool) -> ToolView {
                 name: task.name.clone(),
                 kind: task.kind.as_str().to_owned(),
                 matches: task.matches.clone(),
+                demands: task.shown(),
                 resource: task.resource.as_ref().map(|rule| rule.kind.clone()),
             })
             .collect(),

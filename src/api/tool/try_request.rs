@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -32,6 +33,13 @@ pub struct ToolTry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 8192)]
     pub request: Option<String>,
+    /// Its headers, each as `Name: value`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 100)]
+    pub headers: Vec<String>,
+    /// Its body, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
     /// User name of a member who would make it.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 40)]
@@ -46,6 +54,9 @@ pub struct ToolTried {
     /// The task that names the request; absent when none does, and it would be refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+    /// The task that it is a narrowing of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
     /// Its parameters.
     pub parameters: std::collections::BTreeMap<String, String>,
     /// What it would act on, as `type/id`.
@@ -110,7 +121,11 @@ impl Operation for TryRequest {
             return Ok(tried);
         };
         let found = tool
-            .try_request(line)
+            .try_whole(
+                line,
+                &headers(&body.headers)?,
+                body.content.as_deref().unwrap_or_default().as_bytes(),
+            )
             .map_err(|error| Problem::new(Kind::Invalid, error.to_string()))?;
         let person = body
             .person
@@ -125,6 +140,24 @@ impl Operation for TryRequest {
             }),
         }
     }
+}
+
+/// Reads `Name: value` lines.
+fn headers(lines: &[String]) -> Result<HeaderMap, Problem> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let read = line.split_once(':').and_then(|(name, value)| {
+            let name = name.parse::<HeaderName>().ok()?;
+            Some((name, HeaderValue::from_str(value.trim()).ok()?))
+        });
+        let Some((name, value)) = read else {
+            let shown: String = line.chars().take(40).collect();
+            let detail = format!("`{shown}` is not a header; accepted: `Name: value`");
+            return Err(Problem::new(Kind::Invalid, detail));
+        };
+        headers.append(name, value);
+    }
+    Ok(headers)
 }
 
 fn member(api: &Api, vo: VoId, username: &str) -> Result<Arc<Person>, Problem> {
@@ -186,6 +219,7 @@ async fn judged(
         .collect();
     Ok(ToolTried {
         task: Some(found.task.name.clone()),
+        within: found.task.within.clone(),
         parameters: found.parameters.clone(),
         resource: found
             .resource

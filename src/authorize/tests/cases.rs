@@ -1,6 +1,6 @@
 //! Runs the cases that stand beside the shipped policies.
 
-use super::world::{AHE, IMENSE, JANE, JOHN, World, id, jane, jobs, own, place, stranger};
+use super::world::{AHE, IMENSE, JANE, JOHN, World, id, jane, jobs, own, place, service, stranger};
 use crate::settings::{Document, Table};
 use crate::vo::{PersonState, SYSTEM_ADMINISTRATOR, VoState};
 
@@ -93,10 +93,12 @@ fn check(mut case: Table<'_>) {
     if case.boolean("elsewhere", false) {
         world.hold(0, JOHN, SYSTEM_ADMINISTRATOR, None);
     }
-    let subject = if case.boolean("stranger", false) {
-        stranger()
-    } else {
-        jane()
+    let stranger_asks = case.boolean("stranger", false);
+    let subject = match case.text("service").as_deref() {
+        Some("resolver") => service("resolver"),
+        Some(_) => service("other"),
+        None if stranger_asks => stranger(),
+        None => jane(),
     };
     let task = case.required_text("task");
     let on = if tool.name == "jobs" { "7" } else { "john" };

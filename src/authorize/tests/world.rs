@@ -227,6 +227,9 @@ pub(super) fn task(name: &str, kind: Kind) -> Task {
         filter: None,
         deletes: false,
         query: Some(Vec::new()),
+        demands: crate::tool::Demands::default(),
+        within: None,
+        resolve: None,
         sensitive: Vec::new(),
         strict: false,
         max_body: None,
@@ -255,6 +258,7 @@ pub(super) fn tool(name: &str, tasks: Vec<Task>) -> Arc<Tool> {
         upstream_host_header: None,
         foreign_authorization: false,
         keep_cookies: true,
+        case_insensitive: false,
         origins: Vec::new(),
         unique: Vec::new(),
         routes: Routes::default(),
@@ -295,7 +299,13 @@ pub(super) fn jobs() -> Arc<Tool> {
         totals: Vec::new(),
         limit: 1 << 20,
     });
-    let monitor = on(task("monitor job", Kind::Read), "job");
+    let mut monitor = on(task("monitor job", Kind::Read), "job");
+    monitor.resolve = Some(crate::tool::Resolve {
+        task: Arc::new(on(task("resolve:monitor job", Kind::Read), "job")),
+        get: Vec::new(),
+        kind: "batch".into(),
+        id: "/batch".into(),
+    });
     let terminate = on(task("terminate job", Kind::Delete), "job");
     // A manifest cannot make a task public; if one ever came to be, it would still need a grant.
     let mut forged = task("forged", Kind::Read);
@@ -336,7 +346,9 @@ pub(super) fn own() -> Arc<Tool> {
 
 pub(super) fn place(vo: Option<u128>, tool: &Arc<Tool>, task: Option<&str>, resource: Option<&str>) -> Place {
     let found = task.map(|name| {
-        let task = Arc::clone(tool.task(name).expect("a task of the tool"));
+        let look_ups = tool.tasks.iter().filter_map(|task| task.resolve.as_ref());
+        let mut all = tool.tasks.iter().chain(look_ups.map(|resolve| &resolve.task));
+        let task = Arc::clone(all.find(|task| task.name == name).expect("a task of the tool"));
         let resource = task.resource.as_ref().map(|rule| ResourceRef {
             kind: rule.kind.clone(),
             id: resource.unwrap_or("7").into(),
@@ -369,6 +381,11 @@ pub(super) fn place(vo: Option<u128>, tool: &Arc<Tool>, task: Option<&str>, reso
 
 pub(super) fn stranger() -> Subject {
     Subject::for_test(Who::Anonymous, None, source())
+}
+
+/// A job of the gateway itself.
+pub(super) fn service(name: &'static str) -> Subject {
+    Subject::for_test(Who::Service(name), None, crate::authenticate::Source::Local)
 }
 
 pub(super) fn jane() -> Subject {

@@ -245,6 +245,14 @@ fn id_at(json: Json<'_>, pointer: &str) -> Result<String, AnswerError> {
         .ok_or_else(|| missing(pointer, "id"))
 }
 
+/// The id that the answer to a look-up has at `pointer`.
+///
+/// # Errors
+/// [`AnswerError`] when it is not strict JSON, or has no id there.
+pub fn looked_up(body: &[u8], pointer: &str) -> Result<String, AnswerError> {
+    id_at(Json::parse(body).map_err(AnswerError::NotJson)?, pointer)
+}
+
 /// The last segment of the path of a URI reference (RFC 3986 section 4.1), decoded; a trailing slash is passed over.
 fn last_segment_of(reference: &str) -> Option<String> {
     let path = reference.split(['?', '#']).next()?;

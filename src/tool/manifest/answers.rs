@@ -162,7 +162,7 @@ fn pointer(table: &mut Table<'_>, key: &str) -> Option<String> {
 }
 
 /// RFC 6901 section 3: empty, or `/` and reference tokens in which `~` is followed by 0 or 1.
-fn is_pointer(text: &str) -> bool {
+pub(super) fn is_pointer(text: &str) -> bool {
     (text.is_empty() || text.starts_with('/'))
         && text.len() <= 512
         && text.split('~').skip(1).all(|after| after.starts_with(['0', '1']))

@@ -23,6 +23,7 @@
 //! ```
 
 mod answers;
+mod demands;
 mod task;
 mod tool;
 
@@ -30,7 +31,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use self::task::Written;
-use super::{Routes, Tool};
+use super::demand::{self, overlap};
+use super::{Delegation, Routes, Template, Tool};
 use crate::settings::{Document, Flaw, Flaws, Table};
 
 /// Longest manifest in bytes.
@@ -70,12 +72,24 @@ impl Manifest {
         let mut root = document.root();
         let mut tool = tool::read(&mut root, text);
         let written = tasks(&mut root);
-        overlaps(&document, &written);
+        overlaps(&document, &written, tool.case_insensitive);
+        nesting(&document, &written);
+        let by_person = matches!(tool.delegation, Delegation::ClientCertificate | Delegation::Pem);
+        for one in written
+            .iter()
+            .filter(|one| by_person && one.task.resolve.is_some())
+        {
+            let message = format!(
+                "the task `{}` has `resolve`, which needs a delegation that does not speak for a person: none, static or assertion",
+                one.task.name
+            );
+            document.flaw(one.at, message);
+        }
         tool.tasks = written.iter().map(|one| Arc::new(one.task.clone())).collect();
         tool.unique = types(&mut root, &tool.kinds());
         root.end();
         document.finish(())?;
-        tool.routes = Routes::build(&tool.tasks).map_err(|error| {
+        tool.routes = Routes::build(&tool.tasks, tool.case_insensitive).map_err(|error| {
             Flaws(vec![Flaw {
                 file: file.to_owned(),
                 line: 1,
@@ -122,10 +136,16 @@ fn tasks(root: &mut Table<'_>) -> Vec<Written> {
 }
 
 /// Reports every pair of tasks that one request could match: neither may win by standing first.
-fn overlaps(document: &Document<'_>, written: &[Written]) {
+fn overlaps(document: &Document<'_>, written: &[Written], case_insensitive: bool) {
     let all: Vec<_> = written
         .iter()
         .flat_map(|one| one.templates.iter().map(move |template| (one, template)))
+        .collect();
+    let folded: Vec<Template> = all.iter().map(|(_, template)| template.folded()).collect();
+    let all: Vec<_> = all
+        .into_iter()
+        .zip(&folded)
+        .map(|((one, template), folded)| (one, if case_insensitive { folded } else { template }))
         .collect();
     if let Some((one, _)) = all.get(MAX_TEMPLATES) {
         document.flaw(
@@ -134,10 +154,11 @@ fn overlaps(document: &Document<'_>, written: &[Written]) {
         );
         return;
     }
+    let by_name = |name: &str| written.iter().map(|one| &one.task).find(|task| task.name == name);
     let mut found = 0;
     for (at, (first, template)) in all.iter().enumerate() {
         for (second, other) in all.iter().skip(at + 1) {
-            let Some(example) = template.overlap(other) else {
+            let Some(example) = overlap((&first.task, template), (&second.task, other), by_name) else {
                 continue;
             };
             let message = if first.at == second.at {
@@ -148,7 +169,7 @@ fn overlaps(document: &Document<'_>, written: &[Written]) {
             } else {
                 format!(
                     "the tasks `{}` (line {}) and `{}` (line {}) overlap: both match `{example}`; make one template narrower, \
-                     e.g. by a type (int, uuid, slug)",
+                     e.g. by a type (int, uuid, slug), tell them apart by `query`, `headers` or `body`, or say `within`",
                     first.task.name,
                     document.line(first.at),
                     second.task.name,
@@ -160,6 +181,61 @@ fn overlaps(document: &Document<'_>, written: &[Written]) {
             if found == MAX_OVERLAPS {
                 return;
             }
+        }
+    }
+}
+
+/// Checks `within`: the wider task is there, and takes whatever the narrower one takes.
+fn nesting(document: &Document<'_>, written: &[Written]) {
+    for one in written {
+        let Some(name) = &one.task.within else {
+            continue;
+        };
+        let task = &one.task.name;
+        let Some(wider) = written
+            .iter()
+            .find(|other| other.task.name == *name && name != task)
+        else {
+            document.flaw(
+                one.at,
+                format!(
+                    "the task `{task}` is `within` the task `{name}`, which is not another task of this tool"
+                ),
+            );
+            continue;
+        };
+        let by_name = |name: &str| written.iter().map(|one| &one.task).find(|task| task.name == name);
+        if demand::wider(&wider.task, by_name)
+            .iter()
+            .any(|outer| outer.name == *task)
+        {
+            document.flaw(
+                one.at,
+                format!("the tasks `{task}` and `{name}` are each `within` the other"),
+            );
+            continue;
+        }
+        let covered = |template: &Template| wider.templates.iter().any(|outer| outer.covers(template));
+        if let Some(template) = one.templates.iter().find(|template| !covered(template)) {
+            let text = one.task.matches.get(
+                one.templates
+                    .iter()
+                    .position(|other| other == template)
+                    .unwrap_or(0),
+            );
+            document.flaw(
+                one.at,
+                format!(
+                    "the task `{task}` is `within` the task `{name}`, which does not match all that `{}` matches",
+                    text.map_or("", String::as_str)
+                ),
+            );
+        }
+        if !one.task.demands.narrows(&wider.task.demands) {
+            document.flaw(
+                one.at,
+                format!("the task `{task}` is `within` the task `{name}`, but does not ask for all that it asks for in `query`, `headers` and `body`"),
+            );
         }
     }
 }

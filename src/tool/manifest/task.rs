@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{answers, is_type, not_yet, size};
+use super::{answers, demands, is_type, not_yet, size};
 use crate::settings::Table;
-use crate::tool::matching::{MAX_ID, is_id, is_method_override};
-use crate::tool::{Audience, Kind, ResourceRule, Task, Template};
+use crate::tool::matching::{MAX_ID, is_id};
+use crate::tool::template::is_parameter;
+use crate::tool::{Audience, Demands, Kind, ResourceRule, Task, Template};
 
 const KINDS: &str = "read, download, create, update, delete, execute, transfer, asset";
 const TYPE: &str = "1 to 40 of a-z, 0-9, `-` and `_`, beginning with a letter";
@@ -29,10 +30,19 @@ pub(super) struct Names {
 pub(super) fn read(table: &mut Table<'_>) -> Written {
     let name = name(table);
     let (matches, templates) = matches(table);
-    let query = query(table);
-    let names = names(table, &templates, query.as_deref().unwrap_or_default());
+    let (query, fixed) = demands::query(table);
+    let headers = demands::headers(table);
+    let max_body = size(table, "max_body", MAX_BODY);
+    let body = demands::body(table, &templates, max_body);
+    let demands = Demands {
+        query: fixed,
+        headers,
+        body,
+    };
+    let names = names(table, &templates, query.as_deref().unwrap_or_default(), &demands);
     let kind = kind(table);
     let resource = resource(table, &names);
+    let resolve = demands::resolve(table, &name, resource.as_ref(), &names);
     let deletes = table.boolean("deletes", false);
     if deletes && resource.is_none() {
         table.flaw(
@@ -50,9 +60,12 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
         filter: answers::filter(table),
         deletes,
         query,
+        demands,
+        within: table.text("within"),
+        resolve,
         sensitive: sensitive(table, &names),
         strict: table.boolean("strict", false),
-        max_body: size(table, "max_body", MAX_BODY),
+        max_body,
         timeout: timeout(table),
         home_only: false,
         local: None,
@@ -69,13 +82,6 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
     not_yet(
         table,
         &[
-            ("body", "judging a request by its body"),
-            ("headers", "judging a request by its headers"),
-            ("resolve", "asking a service for the parent"),
-            (
-                "within",
-                "a task that narrows another one; give both templates that cannot overlap",
-            ),
             ("min_assurance", "a level of assurance for one task"),
             ("audit", "what a task's records hold"),
             ("host", "judging a request by its host"),
@@ -91,13 +97,15 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
 fn name(table: &mut Table<'_>) -> String {
     let name = table.required_text("name");
     let accepted = (1..=64).contains(&name.len())
+        && !name.starts_with(demands::LOOK_UP)
         && name.bytes().all(|byte| (b' '..=b'~').contains(&byte))
         && name.trim() == name;
     if table.is_text("name") && !accepted {
         table.flaw(
             "name",
             format!(
-                "has the value `{name}`; accepted: 1 to 64 printable ASCII characters, no space at the ends"
+                "has the value `{name}`; accepted: 1 to 64 printable ASCII characters, no space at the ends, not beginning with `{}`",
+                demands::LOOK_UP
             ),
         );
     }
@@ -119,35 +127,7 @@ fn matches(table: &mut Table<'_>) -> (Vec<String>, Vec<Template>) {
     (texts, templates)
 }
 
-fn query(table: &mut Table<'_>) -> Option<Vec<String>> {
-    if table.is_text("query") {
-        if table.text("query").as_deref() != Some("any") {
-            table.flaw("query", "must be a list of parameter names, or \"any\"");
-        }
-        return None;
-    }
-    let names = super::names(table, "query");
-    for (index, name) in names.iter().enumerate() {
-        if !(1..=64).contains(&name.len()) || !name.bytes().all(|byte| (b'!'..=b'~').contains(&byte)) {
-            table.flaw(
-                "query",
-                format!("has `{name}`; accepted: names of 1 to 64 printable ASCII characters without spaces"),
-            );
-        }
-        if is_method_override(name) {
-            table.flaw(
-                "query",
-                format!("has `{name}`, which could change the method and is always refused"),
-            );
-        }
-        if names.iter().take(index).any(|other| other == name) {
-            table.flaw("query", format!("has `{name}` twice"));
-        }
-    }
-    Some(names)
-}
-
-fn names(table: &mut Table<'_>, templates: &[Template], query: &[String]) -> Names {
+fn names(table: &mut Table<'_>, templates: &[Template], query: &[String], demands: &Demands) -> Names {
     let of = |template: &Template| -> BTreeSet<String> {
         template.variables().map(|(name, _)| name.to_owned()).collect()
     };
@@ -164,6 +144,21 @@ fn names(table: &mut Table<'_>, templates: &[Template], query: &[String]) -> Nam
         }
         always.insert(name.clone());
         any.insert(name.clone());
+    }
+    for (key, name) in demands::bound(demands) {
+        if !is_parameter(name) {
+            table.flaw(
+                key,
+                format!("binds `{name}`, which must be 1 to 40 ASCII letters, digits and `_`, beginning with a letter"),
+            );
+        }
+        if !any.insert(name.to_owned()) {
+            table.flaw(
+                key,
+                format!("binds `{name}`, which path, query, headers or body bind already"),
+            );
+        }
+        always.insert(name.to_owned());
     }
     Names { always, any }
 }

@@ -183,8 +183,6 @@ fn keys_of_later_versions_are_refused_by_name() {
     let task = "[[task]]\nname = \"a\"\nmatch = [\"GET /\"]\nkind = \"read\"\n";
     for line in [
         "delegation = \"myproxy\"",
-        "case_insensitive = true",
-        "origins = [\"https://a\"]",
         "renew = \"arc\"",
         "spool = true",
         "require_grant = true",
@@ -202,19 +200,263 @@ fn keys_of_later_versions_are_refused_by_name() {
             "{line}: {found:?}"
         );
     }
-    for line in [
-        "body = \"json\"",
-        "headers = {}",
-        "resolve = \"x\"",
-        "within = \"b\"",
-        "min_assurance = 2",
-        "audit = \"x\"",
-    ] {
+    for line in ["min_assurance = 2", "audit = \"x\""] {
         let found = flaws(&format!("{head}{task}{line}\n"));
         assert!(
             found.len() == 1 && found[0].contains("is not yet supported: "),
             "{line}: {found:?}"
         );
+    }
+}
+
+fn flaws_of_task(line: &str) -> Vec<String> {
+    flaws(&format!(
+        "[tool]\nname = \"t\"\nupstream = \"u\"\n[[task]]\nname = \"a\"\nmatch = [\"POST /a/{{id}}\"]\nkind = \"update\"\n{line}\n"
+    ))
+}
+
+#[test]
+fn what_cannot_tell_tasks_apart_is_refused_with_what_can() {
+    for (line, says) in [
+        ("headers = { SOAPAction = \"x\" }", "tools obey the body"),
+        ("body = \"soap\"", "needs the operation"),
+        ("body = \"xml\"", "accepted: soap, json, form"),
+        (
+            "body = { operation = \"{a}b\" }",
+            "`task[0].body.kind` is missing",
+        ),
+        (
+            "body = { kind = \"soap\" }",
+            "`task[0].body.operation` is missing",
+        ),
+        (
+            "body = { kind = \"soap\", operation = \"b\" }",
+            "accepted: `{namespace}name`",
+        ),
+        (
+            "body = { kind = \"soap\", operation = \"{}b\" }",
+            "accepted: `{namespace}name`",
+        ),
+        (
+            "body = { kind = \"soap\", operation = \"{a}b:c\" }",
+            "accepted: `{namespace}name`",
+        ),
+        (
+            "body = { kind = \"json\", operation = \"{a}b\" }",
+            "only for `kind = \"soap\"`",
+        ),
+        (
+            "body = { kind = \"json\", action = \"b\" }",
+            "only for `kind = \"soap\"`",
+        ),
+        (
+            "body = { kind = \"json\", fields = [\"b\"] }",
+            "only for `kind = \"form\"`",
+        ),
+        (
+            "body = { kind = \"json\", equals = { b = \"1\" } }",
+            "must be a JSON pointer",
+        ),
+        (
+            "body = { kind = \"json\", equals = { \"\" = \"1\" } }",
+            "must be a JSON pointer",
+        ),
+        (
+            "body = { kind = \"json\", take = { job = \"b\" } }",
+            "accepted: a JSON pointer",
+        ),
+        (
+            "body = { kind = \"json\", take = { job = { at = \"/b\", type = \"rest\" } } }",
+            "accepted: int, uuid, slug",
+        ),
+        (
+            "body = { kind = \"json\", take = { id = \"/b\" } }",
+            "bind already",
+        ),
+        (
+            "body = { kind = \"json\", take = { 1b = \"/b\" } }",
+            "beginning with a letter",
+        ),
+        (
+            "body = { kind = \"form\", take = { job = \"\" } }",
+            "the name of a field",
+        ),
+        (
+            "body = { kind = \"form\", fields = [\"_method\"] }",
+            "could change the method",
+        ),
+        (
+            "body = { kind = \"form\", equals = { _method = \"PUT\" } }",
+            "could change the method",
+        ),
+        ("body = { kind = \"form\", fields = \"all\" }", "or \"any\""),
+        ("body = { kind = \"json\", speed = 1 }", "unknown key"),
+        ("body = \"json\"\nmax_body = \"1GiB\"", "held in memory"),
+        ("match = \"GET /b\"", "duplicate key"),
+        (
+            "headers = { X-User = \"a\" }",
+            "not the name of a header that can be judged",
+        ),
+        (
+            "headers = { X_Op = \"a\" }",
+            "not the name of a header that can be judged",
+        ),
+        (
+            "headers = { X-HTTP-Method-Override = \"a\" }",
+            "not the name of a header that can be judged",
+        ),
+        (
+            "headers = { Authorization = \"a\" }",
+            "not the name of a header that can be judged",
+        ),
+        (
+            "headers = { Connection = \"a\" }",
+            "not the name of a header that can be judged",
+        ),
+        (
+            "headers = { X-Op = \"a\", x-op = \"b\" }",
+            "twice, in another spelling",
+        ),
+        ("headers = { X-Op = \"\" }", "fixed text of 1 to 256"),
+        ("headers = { X-Op = \"a{b}\" }", "fixed text of 1 to 256"),
+        ("headers = { X-Op = \"{id}\" }", "bind already"),
+        ("headers = { X-Op = \"{b:rest}\" }", "accepted: int, uuid, slug"),
+        ("query = [\"a=1\", \"a\"]", "has `a` twice"),
+        ("query = [\"_method=PUT\"]", "always refused"),
+        ("within = \"b\"", "not another task of this tool"),
+        ("within = \"a\"", "not another task of this tool"),
+        (
+            "resolve = { get = \"/a/{id}\", type = \"b\", id = \"/b\" }",
+            "needs a `resource`",
+        ),
+        (
+            "resource = { type = \"a\", id = \"{id}\" }\nresolve = { get = \"a\", type = \"b\", id = \"/b\" }",
+            "must be a path",
+        ),
+        (
+            "resource = { type = \"a\", id = \"{id}\" }\nresolve = { get = \"/{x}\", type = \"b\", id = \"/b\" }",
+            "names `{x}`",
+        ),
+        (
+            "resource = { type = \"a\", id = \"{id}\" }\nresolve = { get = \"/a?b\", type = \"b\", id = \"/b\" }",
+            "a plain segment",
+        ),
+        (
+            "resource = { type = \"a\", id = \"{id}\" }\nresolve = { get = \"/a\", type = \"b\", id = \"b\" }",
+            "a JSON pointer",
+        ),
+    ] {
+        let found = flaws_of_task(line);
+        assert!(found.iter().any(|flaw| flaw.contains(says)), "{line}: {found:?}");
+    }
+    let get = "[tool]\nname = \"t\"\nupstream = \"u\"\n[[task]]\nname = \"resolve:a\"\nmatch = [\"GET /a\"]\nkind = \"read\"\nbody = \"json\"\n";
+    let found = flaws(get);
+    assert!(
+        found
+            .iter()
+            .any(|flaw| flaw.contains("not beginning with `resolve:`")),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|flaw| flaw.contains("whose body means nothing")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_look_up_speaks_for_no_person() {
+    let with = |delegation: &str| {
+        Manifest::parse(
+            "t.toml",
+            &format!(
+                "[tool]\nname = \"t\"\nupstream = \"u\"\ndelegation = \"{delegation}\"\n[[task]]\nname = \"a\"\nmatch = \"GET /i/{{id}}\"\n\
+                 kind = \"read\"\nresource = {{ type = \"image\", id = \"{{id}}\" }}\nresolve = {{ get = \"/i/{{id}}\", type = \"series\", id = \"/Series\" }}\n"
+            ),
+        )
+    };
+    assert!(
+        with("pem")
+            .unwrap_err()
+            .to_string()
+            .contains("none, static or assertion")
+    );
+    assert!(with("client-certificate").is_err());
+    let tool = with("static").unwrap().tool;
+    assert!(tool.is_look_up("resolve:a") && !tool.is_look_up("a"));
+    assert!(tool.kinds().contains("series"));
+    assert!(
+        tool.task("resolve:a").is_none(),
+        "no request and no grant can name it"
+    );
+}
+
+#[test]
+fn nested_tasks_are_narrower_in_everything() {
+    let with = |task: &str| {
+        flaws(&format!(
+            "[tool]\nname = \"t\"\nupstream = \"u\"\n\
+             [[task]]\nname = \"wide\"\nmatch = \"POST /a/{{x:slug}}\"\nkind = \"update\"\nheaders = {{ X-Op = \"a\" }}\nwithin = \"other\"\n\
+             [[task]]\nname = \"other\"\nmatch = \"POST /{{x:rest}}\"\nkind = \"update\"\n\
+             [[task]]\nname = \"narrow\"\nkind = \"update\"\n{task}\n"
+        ))
+    };
+    let found = with("match = \"POST /a/{x}\"\nwithin = \"wide\"\nheaders = { X-Op = \"a\" }");
+    assert!(
+        found
+            .iter()
+            .any(|flaw| flaw.contains("does not match all that `POST /a/{x}` matches")),
+        "{found:?}"
+    );
+    let found = with("match = \"POST /a/b\"\nwithin = \"wide\"");
+    assert!(
+        found.iter().any(|flaw| flaw.contains("does not ask for all")),
+        "{found:?}"
+    );
+    let found = with("match = \"POST /a/b\"\nheaders = { X-Op = \"a\" }");
+    assert!(found.iter().any(|flaw| flaw.contains("overlap")), "{found:?}");
+    let found = flaws(
+        "[tool]\nname = \"t\"\nupstream = \"u\"\n\
+         [[task]]\nname = \"a\"\nmatch = \"GET /{x:rest}\"\nkind = \"read\"\nwithin = \"b\"\n\
+         [[task]]\nname = \"b\"\nmatch = \"GET /{x:rest}\"\nkind = \"read\"\nwithin = \"a\"\n",
+    );
+    assert!(
+        found.iter().any(|flaw| flaw.contains("each `within` the other")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn origins_are_those_that_browsers_write() {
+    let with = |origin: &str| {
+        Manifest::parse(
+            "t.toml",
+            &format!(
+                "[tool]\nname = \"t\"\nupstream = \"u\"\norigins = [\"{origin}\"]\n[[task]]\nname = \"a\"\nmatch = \"GET /\"\nkind = \"read\"\n"
+            ),
+        )
+    };
+    for origin in [
+        "https://viewer.example.org",
+        "https://viewer.example.org:8443",
+        "http://localhost:3000",
+        "http://app.localhost",
+    ] {
+        assert_eq!(with(origin).unwrap().tool.origins, [origin]);
+    }
+    for origin in [
+        "*",
+        "null",
+        "viewer.example.org",
+        "https://Viewer.example.org",
+        "https://viewer.example.org/",
+        "https://viewer.example.org:443",
+        "https://viewer.example.org:08443",
+        "https://viewer.example.org:x",
+        "http://viewer.example.org",
+        "https://*.example.org",
+        "ftp://viewer.example.org",
+    ] {
+        assert!(with(origin).is_err(), "{origin}");
     }
 }
 
@@ -231,7 +473,7 @@ fn overlapping_and_unreachable_tasks_name_file_line_and_both() {
         found,
         [
             "t.toml:8: the tasks `one` (line 4) and `two` (line 8) overlap: both match `GET /jobs/new`; \
-             make one template narrower, e.g. by a type (int, uuid, slug)",
+             make one template narrower, e.g. by a type (int, uuid, slug), tell them apart by `query`, `headers` or `body`, or say `within`",
             "t.toml:12: the task `three` matches `POST /a` by two of its templates; one of them is unreachable",
             "t.toml:17: `task[3].name` is `one` for two tasks; names are unique in a tool",
         ]

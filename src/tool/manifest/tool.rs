@@ -29,6 +29,7 @@ pub(super) fn read(root: &mut Table<'_>, text: &str) -> Tool {
         upstream_host_header: None,
         foreign_authorization: false,
         keep_cookies: true,
+        case_insensitive: false,
         origins: Vec::new(),
         unique: Vec::new(),
         tasks: Vec::new(),
@@ -59,14 +60,11 @@ fn fill(table: &mut Table<'_>, tool: &mut Tool) {
     tool.foreign_authorization =
         choice(table, "authorization", [("drop", false), ("foreign", true)]).unwrap_or(false);
     tool.keep_cookies = choice(table, "cookies", [("keep", true), ("drop", false)]).unwrap_or(true);
+    tool.case_insensitive = table.boolean("case_insensitive", false);
+    tool.origins = origins(table);
     not_yet(
         table,
         &[
-            (
-                "case_insensitive",
-                "folding the case of paths; write each spelling as a template of its own",
-            ),
-            ("origins", "use by pages of other origins (CORS)"),
             ("renew", "renewal of a proxy while a job lives"),
             ("spool", "the proxy as a file"),
             ("require_grant", "a grant of the resource's own"),
@@ -107,6 +105,44 @@ fn hosts(table: &mut Table<'_>) -> Vec<String> {
         }
     }
     hosts
+}
+
+fn origins(table: &mut Table<'_>) -> Vec<String> {
+    let origins = names(table, "origins");
+    for (index, origin) in origins.iter().enumerate() {
+        if !is_origin(origin) {
+            table.flaw(
+                "origins",
+                format!("has `{origin}`; accepted: an origin as browsers write it, e.g. `https://viewer.example.org`, without the port 443"),
+            );
+        }
+        if origins.iter().take(index).any(|other| other == origin) {
+            table.flaw("origins", format!("has `{origin}` twice"));
+        }
+    }
+    origins
+}
+
+/// Whether `origin` is one of `https`, or of `http` on this machine, as browsers write it (RFC 6454 section 6.2).
+fn is_origin(origin: &str) -> bool {
+    let (authority, usual, local) = match origin.split_once("://") {
+        Some(("https", authority)) => (authority, "443", false),
+        Some(("http", authority)) => (authority, "80", true),
+        _ => return false,
+    };
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
+    };
+    let port = port.is_none_or(|port| {
+        port != usual
+            && !port.starts_with('0')
+            && port.parse::<u16>().is_ok()
+            && port.bytes().all(|b| b.is_ascii_digit())
+    });
+    // SECURITY: what comes over plain HTTP may have been written by anybody on the way.
+    let local = !local || host == "localhost" || host.ends_with(".localhost");
+    port && local && (is_host(host) || host == "localhost")
 }
 
 /// Whether `host` is a DNS name in lower case (RFC 1123 section 2.1) and not an address.

@@ -1,15 +1,21 @@
 //! From method and target to the one task that names the request.
 //!
-//! The templates of a tool stand in a tree, one level per segment. No two templates can match one request (that is
-//! refused when the tool is built), so the order of the tree decides nothing, and a request has one meaning.
+//! The templates of a tool stand in a tree, one level per segment. Where two templates can match one path, their tasks are
+//! told apart by what else they demand (a value in the query, a header, the body), or one is `within` the other; anything
+//! else is refused when the tool is built. So the order of the tree decides nothing, and a request has one meaning.
+//!
+//! What tells tasks apart is read in one way only: a second value of it, or a name that tools could take for it, refuses the
+//! request, so that a tool can never obey what was not judged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, Method};
 
+use super::content::{BodyRule, Content, ContentError};
+use super::demand::{HeaderValueRule, overlap, wider};
 use super::target::{Target, TargetError};
-use super::template::{Part, Template, TemplateError, Variable};
+use super::template::{Part, Template, TemplateError, Variable, fold_case};
 use super::{Found, Parameters, ResourceRef, Task, Tool};
 use crate::problem::{AsProblem, Kind, Problem};
 
@@ -20,14 +26,15 @@ pub const MAX_ID: usize = 512;
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     methods: Vec<(Method, Node)>,
+    path_parameters: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Node {
     literals: BTreeMap<String, Node>,
     variables: Vec<(Variable, Node)>,
-    rest: Option<Leaf>,
-    here: Option<Leaf>,
+    rest: Vec<Leaf>,
+    here: Vec<Leaf>,
 }
 
 #[derive(Clone, Debug)]
@@ -74,7 +81,9 @@ pub enum FindError {
         accepted: String,
     },
     /// A parameter that the task names stands there twice.
-    #[error("the query parameter `{name}` stands there twice; the task `{task}` takes it once")]
+    #[error(
+        "the query parameter `{name}` stands there twice, or in another spelling; the task `{task}` takes it once"
+    )]
     Repeated {
         /// The task.
         task: String,
@@ -87,6 +96,30 @@ pub enum FindError {
         /// The parameter.
         name: String,
     },
+    /// A header that tasks here look at is absent, twice there, or not one that they take.
+    #[error("the task `{task}` needs the header `{name}` once, with a value that it takes")]
+    Header {
+        /// The task.
+        task: String,
+        /// The header.
+        name: String,
+    },
+    /// A parameter in the body is absent or not one that the task takes.
+    #[error("the task `{task}` needs the parameter `{name}`, which stands at `{at}` in the body")]
+    BodyParameter {
+        /// The task.
+        task: String,
+        /// The parameter.
+        name: String,
+        /// Where it stands.
+        at: String,
+    },
+    /// Nothing in query, headers or body tells which task it is.
+    #[error("tasks name this method and path, and query, headers and body are of none of them")]
+    Unfit,
+    /// The body cannot be read in one way.
+    #[error(transparent)]
+    Content(#[from] ContentError),
     /// The parameter that names the resource is absent, empty or too long.
     #[error("the task `{task}` needs the parameter `{name}`, with 1 to {MAX_ID} bytes")]
     Resource {
@@ -99,7 +132,11 @@ pub enum FindError {
 
 impl AsProblem for FindError {
     fn as_problem(&self) -> Problem {
-        Problem::new(Kind::Malformed, self.to_string())
+        let kind = match self {
+            Self::Content(ContentError::TooLarge(_)) => Kind::TooLarge,
+            _ => Kind::Malformed,
+        };
+        Problem::new(kind, self.to_string())
     }
 }
 
@@ -129,35 +166,132 @@ impl AsProblem for TryError {
     }
 }
 
+/// The part of a request that names its task.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Canonical target.
+    pub target: &'a Target,
+    /// Headers, as they came.
+    pub headers: &'a HeaderMap,
+    /// The whole body, where it was read.
+    pub body: Option<&'a [u8]>,
+}
+
+/// What a request is to a tool.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// No task names it.
+    Nothing,
+    /// This task names it.
+    Task(Box<Found>),
+    /// Its body decides, and was not read: at most so many bytes are to be.
+    Body(u64),
+}
+
 impl Tool {
-    /// The task that names `method` and `target`, with its parameters and its resource; `None` when there is none.
+    /// The task that names a request, with its parameters and its resource.
     ///
-    /// A `HEAD` is matched where the same `GET` is.
+    /// A `HEAD` is matched where the same `GET` is. Of several tasks that a request shows everything of, the one that is
+    /// `within` the others is meant; that there is one was checked when the tool was built.
     ///
     /// # Errors
-    /// [`FindError`] when a task names the path, but the query is not one that it takes.
-    pub fn find(&self, method: &Method, target: &Target) -> Result<Option<Found>, FindError> {
-        let Some(leaf) = self.routes.leaf(method, target.segments()) else {
-            return Ok(None);
+    /// [`FindError`] when tasks name the path, but the rest of the request is not one that they take.
+    pub fn find(&self, asked: &Asked<'_>) -> Result<Lookup, FindError> {
+        let folded: Vec<String>;
+        let segments = if self.case_insensitive {
+            folded = asked
+                .target
+                .segments()
+                .iter()
+                .map(|segment| fold_case(segment))
+                .collect();
+            &folded
+        } else {
+            asked.target.segments()
         };
-        let Some(task) = self.tasks.get(leaf.task) else {
-            return Ok(None);
+        let mut leaves = Vec::new();
+        self.routes.leaves(asked.method, segments, &mut leaves);
+        let mut candidates = Vec::with_capacity(leaves.len());
+        for leaf in leaves {
+            match self.tasks.get(leaf.task) {
+                Some(task) if leaf.writes_out(segments) => candidates.push((leaf, task)),
+                _ => {}
+            }
+        }
+        if candidates.is_empty() {
+            return Ok(Lookup::Nothing);
+        }
+        check_query(&candidates, asked.target)?;
+        check_headers(&candidates, asked.headers)?;
+        candidates.retain(|(_, task)| shows(task, asked));
+        let rules: Vec<&BodyRule> = candidates
+            .iter()
+            .filter_map(|(_, task)| task.demands.body.as_ref())
+            .collect();
+        let Some(bytes) = asked.body.or((rules.is_empty()).then_some(&[])) else {
+            return Ok(Lookup::Body(
+                rules.iter().map(|rule| rule.limit).max().unwrap_or(0),
+            ));
         };
-        let mut parameters = leaf.parameters(target.segments());
-        take_query(task, target, &mut parameters)?;
-        let resource = resource_of(task, &parameters)?;
-        Ok(Some(Found {
+        let content = match rules.as_slice() {
+            [] => None,
+            rules => Content::read(rules, asked.headers, bytes)?,
+        };
+        let mut chosen = Vec::with_capacity(1);
+        for (leaf, task) in candidates {
+            let fits = match (&task.demands.body, &content) {
+                (None, _) => true,
+                (Some(rule), Some(content)) => rule.fits(content)?,
+                (Some(_), None) => false,
+            };
+            if fits {
+                chosen.push((leaf, task));
+            }
+        }
+        let by_name = |name: &str| {
+            self.tasks
+                .iter()
+                .map(AsRef::as_ref)
+                .find(|task| task.name == name)
+        };
+        // INVARIANT: tasks that overlap are nested (`Routes::build`), so one of them is within all others.
+        let narrowest = chosen.iter().find(|(_, task)| {
+            chosen.len() == 1 || {
+                let wider = wider(task, by_name);
+                let within = |name: &str| name == task.name || wider.iter().any(|wider| wider.name == name);
+                chosen.iter().all(|(_, other)| within(&other.name))
+            }
+        });
+        let Some((leaf, task)) = narrowest else {
+            return Err(FindError::Unfit);
+        };
+        let mut parameters = leaf.parameters(segments);
+        take_query(task, asked.target, &mut parameters)?;
+        take_headers(task, asked.headers, &mut parameters)?;
+        take_body(task, content.as_ref(), bytes, &mut parameters)?;
+        let resource = self.resource_of(task, &parameters)?;
+        Ok(Lookup::Task(Box::new(Found {
             task: Arc::clone(task),
             parameters,
             resource,
-        }))
+        })))
     }
 
-    /// Tries a line such as `GET /jobs/7`, as [`Tool::find`] would be asked. Nothing is sent.
+    /// Tries a line such as `GET /jobs/7`, as [`Tool::find`] would be asked. Nothing is sent. `None` for no task.
     ///
     /// # Errors
     /// [`TryError`] when the line is not a request, or would be refused whatever the tasks say.
     pub fn try_request(&self, line: &str) -> Result<Option<Found>, TryError> {
+        self.try_whole(line, &HeaderMap::new(), &[])
+    }
+
+    /// The same for a request with headers and a body.
+    ///
+    /// # Errors
+    /// As [`Tool::try_request`].
+    pub fn try_whole(&self, line: &str, headers: &HeaderMap, body: &[u8]) -> Result<Option<Found>, TryError> {
         let not_a_request = || TryError::NotARequest(line.to_owned());
         let (method, target) = line.trim().split_once(' ').ok_or_else(not_a_request)?;
         if !method
@@ -167,16 +301,68 @@ impl Tool {
             return Err(not_a_request());
         }
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| not_a_request())?;
-        Ok(self.find(&method, &Target::parse(target)?)?)
+        let target = Target::parse(target)?;
+        if let Some(at) = target.path_parameter().filter(|_| !self.takes_path_parameters()) {
+            return Err(TargetError::PathParameter { at }.into());
+        }
+        let found = self.find(&Asked {
+            method: &method,
+            target: &target,
+            headers,
+            body: Some(body),
+        })?;
+        Ok(match found {
+            Lookup::Task(found) => Some(*found),
+            Lookup::Nothing | Lookup::Body(_) => None,
+        })
+    }
+
+    /// Whether a template of it writes out path parameters (`;`); else no request may have any.
+    #[must_use]
+    pub const fn takes_path_parameters(&self) -> bool {
+        self.routes.path_parameters
+    }
+
+    /// An id as it is compared: in one spelling, where the tool folds capital and small letters.
+    #[must_use]
+    pub fn id_of(&self, id: &str) -> String {
+        if self.case_insensitive {
+            fold_case(id)
+        } else {
+            id.to_owned()
+        }
+    }
+
+    fn resource_of(&self, task: &Task, parameters: &Parameters) -> Result<Option<ResourceRef>, FindError> {
+        let Some(rule) = &task.resource else {
+            return Ok(None);
+        };
+        let id = match rule.parameter() {
+            None => rule.id.clone(),
+            Some(name) => match parameters.get(name) {
+                Some(id) if is_id(id) => self.id_of(id),
+                _ => {
+                    return Err(FindError::Resource {
+                        task: task.name.clone(),
+                        name: name.to_owned(),
+                    });
+                }
+            },
+        };
+        Ok(Some(ResourceRef {
+            kind: rule.kind.clone(),
+            id,
+        }))
     }
 }
 
 impl Routes {
-    /// Makes the tree of all templates of `tasks`.
+    /// Makes the tree of all templates of `tasks`; `case_insensitive` where the tool does not tell capital letters from
+    /// small ones.
     ///
     /// # Errors
     /// The first [`RouteError`]: a template that cannot be read, or two templates that one request could match.
-    pub fn build(tasks: &[Arc<Task>]) -> Result<Self, RouteError> {
+    pub fn build(tasks: &[Arc<Task>], case_insensitive: bool) -> Result<Self, RouteError> {
         let mut all = Vec::new();
         for (index, task) in tasks.iter().enumerate() {
             for text in &task.matches {
@@ -184,27 +370,29 @@ impl Routes {
                     task: task.name.clone(),
                     error,
                 })?;
-                all.push((index, template));
+                let template = if case_insensitive {
+                    template.folded()
+                } else {
+                    template
+                };
+                all.push((index, task.as_ref(), template));
             }
         }
-        for (at, (first, template)) in all.iter().enumerate() {
-            for (second, other) in all.iter().skip(at + 1) {
-                if let Some(example) = template.overlap(other) {
-                    let name = |index: &usize| {
-                        tasks
-                            .get(*index)
-                            .map_or_else(String::new, |task| task.name.clone())
-                    };
+        let by_name = |name: &str| tasks.iter().map(AsRef::as_ref).find(|task| task.name == name);
+        for (at, (_, first, template)) in all.iter().enumerate() {
+            for (_, second, other) in all.iter().skip(at + 1) {
+                if let Some(example) = overlap((first, template), (second, other), by_name) {
                     return Err(RouteError::Overlap {
-                        first: name(first),
-                        second: name(second),
+                        first: first.name.clone(),
+                        second: second.name.clone(),
                         example,
                     });
                 }
             }
         }
         let mut routes = Self::default();
-        for (task, template) in all {
+        for (task, _, template) in all {
+            routes.path_parameters |= template.has_path_parameters();
             routes.insert(task, template);
         }
         Ok(routes)
@@ -216,23 +404,25 @@ impl Routes {
             node = match part {
                 Part::Literal(literal) => node.literals.entry(literal.clone()).or_default(),
                 Part::Variable(_, Variable::Rest) => {
-                    node.rest = Some(Leaf { task, template });
+                    node.rest.push(Leaf { task, template });
                     return;
                 }
                 Part::Variable(_, variable) => entry(&mut node.variables, *variable),
             };
         }
-        node.here = Some(Leaf { task, template });
+        node.here.push(Leaf { task, template });
     }
 
-    fn leaf(&self, method: &Method, segments: &[String]) -> Option<&Leaf> {
+    /// All leaves that a path leads to.
+    fn leaves<'a>(&'a self, method: &Method, segments: &[String], found: &mut Vec<&'a Leaf>) {
         let method = if *method == Method::HEAD {
             &Method::GET
         } else {
             method
         };
-        let (_, node) = self.methods.iter().find(|(known, _)| known == method)?;
-        node.leaf(segments)
+        if let Some((_, node)) = self.methods.iter().find(|(known, _)| known == method) {
+            node.leaves(segments, found);
+        }
     }
 }
 
@@ -250,23 +440,35 @@ fn entry<K: PartialEq>(entries: &mut Vec<(K, Node)>, key: K) -> &mut Node {
 
 impl Node {
     /// Visits each node at most once, so the work is bounded by the size of the manifest.
-    fn leaf(&self, segments: &[String]) -> Option<&Leaf> {
+    fn leaves<'a>(&'a self, segments: &[String], found: &mut Vec<&'a Leaf>) {
         let Some((segment, after)) = segments.split_first() else {
-            return self.here.as_ref();
+            found.extend(&self.here);
+            return;
         };
-        let literal = self.literals.get(segment).and_then(|node| node.leaf(after));
-        literal
-            .or_else(|| {
-                self.variables
-                    .iter()
-                    .filter(|(variable, _)| variable.accepts(segment))
-                    .find_map(|(_, node)| node.leaf(after))
-            })
-            .or_else(|| self.rest.as_ref().filter(|_| Variable::Rest.accepts(segment)))
+        if let Some(node) = self.literals.get(segment) {
+            node.leaves(after, found);
+        }
+        for (variable, node) in &self.variables {
+            if variable.accepts(segment) {
+                node.leaves(after, found);
+            }
+        }
+        if Variable::Rest.accepts(segment) {
+            found.extend(&self.rest);
+        }
     }
 }
 
 impl Leaf {
+    /// Whether every path parameter stands in a segment that the template writes out.
+    fn writes_out(&self, segments: &[String]) -> bool {
+        segments
+            .iter()
+            .enumerate()
+            .filter(|(_, segment)| segment.contains(';'))
+            .all(|(index, _)| matches!(self.template.parts().get(index), Some(Part::Literal(_))))
+    }
+
     fn parameters(&self, segments: &[String]) -> Parameters {
         let mut parameters = Parameters::new();
         for (index, part) in self.template.parts().iter().enumerate() {
@@ -283,23 +485,97 @@ impl Leaf {
     }
 }
 
-fn take_query(task: &Task, target: &Target, parameters: &mut Parameters) -> Result<(), FindError> {
-    for (name, value) in target.query() {
+/// A task with the template by which it was found.
+type Candidate<'a> = (&'a Leaf, &'a Arc<Task>);
+
+/// Refuses what no task may be asked with: a parameter that changes the method, and two values where one tells tasks apart.
+fn check_query(candidates: &[Candidate<'_>], target: &Target) -> Result<(), FindError> {
+    for (name, _) in target.query() {
         // SECURITY: a tool that obeys one of these would do something else than what was judged.
         if is_method_override(name) {
             return Err(FindError::MethodOverride { name: name.clone() });
         }
-        let Some(named) = &task.query else {
+    }
+    for (_, task) in candidates {
+        for (known, _) in &task.demands.query {
+            // SECURITY: `Action` and `action[]` are `action` for some frameworks.
+            let folded = folded_name(known);
+            let mut twins = target
+                .query()
+                .iter()
+                .filter(|(name, _)| folded_name(name) == folded);
+            if let (Some((name, _)), second) = (twins.next(), twins.next())
+                && (name != known || second.is_some())
+            {
+                return Err(FindError::Repeated {
+                    task: task.name.clone(),
+                    name: known.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A header that any task here looks at stands there at most once, and can be read.
+fn check_headers(candidates: &[Candidate<'_>], headers: &HeaderMap) -> Result<(), FindError> {
+    for (_, task) in candidates {
+        for demand in &task.demands.headers {
+            let mut values = headers.get_all(&demand.name).iter();
+            let readable = values.next().is_none_or(|value| value.to_str().is_ok());
+            if !readable || values.next().is_some() {
+                return Err(FindError::Header {
+                    task: task.name.clone(),
+                    name: demand.name.to_string(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether query and headers show what tells the task from others.
+fn shows(task: &Task, asked: &Asked<'_>) -> bool {
+    let query = task
+        .demands
+        .query
+        .iter()
+        .all(|(name, value)| asked.target.query().iter().any(|(n, v)| n == name && v == value));
+    query
+        && task.demands.headers.iter().all(|demand| match &demand.value {
+            HeaderValueRule::Fixed(fixed) => {
+                asked
+                    .headers
+                    .get(&demand.name)
+                    .and_then(|value| value.to_str().ok())
+                    == Some(fixed)
+            }
+            HeaderValueRule::Bound { .. } => true,
+        })
+}
+
+fn take_query(task: &Task, target: &Target, parameters: &mut Parameters) -> Result<(), FindError> {
+    let Some(named) = &task.query else {
+        return Ok(());
+    };
+    for (name, value) in target.query() {
+        if task.demands.query.iter().any(|(known, _)| known == name) {
             continue;
-        };
+        }
         if !named.contains(name) {
+            let fixed = task
+                .demands
+                .query
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"));
+            let accepted: Vec<String> = fixed.chain(named.iter().cloned()).collect();
             return Err(FindError::UnknownParameter {
                 task: task.name.clone(),
                 name: name.clone(),
-                accepted: if named.is_empty() {
+                accepted: if accepted.is_empty() {
                     "none".to_owned()
                 } else {
-                    named.join(", ")
+                    accepted.join(", ")
                 },
             });
         }
@@ -313,20 +589,56 @@ fn take_query(task: &Task, target: &Target, parameters: &mut Parameters) -> Resu
     Ok(())
 }
 
+fn take_headers(task: &Task, headers: &HeaderMap, parameters: &mut Parameters) -> Result<(), FindError> {
+    for demand in &task.demands.headers {
+        let HeaderValueRule::Bound { name, accepts } = &demand.value else {
+            continue;
+        };
+        let value = headers.get(&demand.name).and_then(|value| value.to_str().ok());
+        let accepted = value.filter(|value| match accepts {
+            Some(variable) => variable.accepts(value),
+            None => !value.is_empty(),
+        });
+        let Some(value) = accepted else {
+            return Err(FindError::Header {
+                task: task.name.clone(),
+                name: demand.name.to_string(),
+            });
+        };
+        parameters.insert(name.clone(), value.to_owned());
+    }
+    Ok(())
+}
+
+fn take_body(
+    task: &Task,
+    content: Option<&Content<'_>>,
+    bytes: &[u8],
+    parameters: &mut Parameters,
+) -> Result<(), FindError> {
+    let (Some(rule), Some(content)) = (&task.demands.body, content) else {
+        return Ok(());
+    };
+    if bytes.len() as u64 > rule.limit {
+        return Err(ContentError::TooLarge(rule.limit).into());
+    }
+    let missing = rule.bind(content, |name, value| {
+        parameters.insert(name.to_owned(), value);
+    })?;
+    match missing {
+        None => Ok(()),
+        Some(taken) => Err(FindError::BodyParameter {
+            task: task.name.clone(),
+            name: taken.name.clone(),
+            at: taken.at.clone(),
+        }),
+    }
+}
+
 /// Whether some framework takes the method from a query parameter of this name (`_method` and its kind), in the spellings
 /// that frameworks fold together: case, spaces and dots for `_` at the start, `name[..]` for an array.
 pub(super) fn is_method_override(name: &str) -> bool {
-    let folded: String = name
-        .split('[')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .chars()
-        .map(|c| match c {
-            ' ' | '.' | '-' => '_',
-            c => c.to_ascii_lowercase(),
-        })
-        .collect();
+    let folded = folded_name(name);
     matches!(
         folded.trim_start_matches('_'),
         "x_http_method_override"
@@ -341,26 +653,15 @@ pub(super) fn is_method_override(name: &str) -> bool {
     ) || folded == "_method"
 }
 
-fn resource_of(task: &Task, parameters: &Parameters) -> Result<Option<ResourceRef>, FindError> {
-    let Some(rule) = &task.resource else {
-        return Ok(None);
+/// One spelling for the names of parameters that frameworks take for the same: without regard to case, `.`, `-` and spaces
+/// as `_`, `name[..]` as `name`.
+pub(super) fn folded_name(name: &str) -> String {
+    let fold = |c: char| match c {
+        ' ' | '.' | '-' => "_".to_owned(),
+        c => c.to_lowercase().collect(),
     };
-    let id = match rule.parameter() {
-        None => rule.id.clone(),
-        Some(name) => match parameters.get(name) {
-            Some(id) if is_id(id) => id.clone(),
-            _ => {
-                return Err(FindError::Resource {
-                    task: task.name.clone(),
-                    name: name.to_owned(),
-                });
-            }
-        },
-    };
-    Ok(Some(ResourceRef {
-        kind: rule.kind.clone(),
-        id,
-    }))
+    let plain = name.split('[').next().unwrap_or_default();
+    plain.trim().chars().map(fold).collect()
 }
 
 /// Whether `id` can be the id of a resource: 1 to 512 bytes without control characters.

@@ -14,6 +14,9 @@ fn task(name: &str, matches: &[&str]) -> Task {
         filter: None,
         deletes: false,
         query: Some(Vec::new()),
+        demands: crate::tool::Demands::default(),
+        within: None,
+        resolve: None,
         sensitive: Vec::new(),
         strict: false,
         max_body: None,
@@ -193,6 +196,243 @@ fn what_is_not_a_request_is_refused() {
     }
 }
 
+fn parsed(tasks: &str) -> Tool {
+    let head = "[tool]\nname = \"t\"\nupstream = \"u\"\n";
+    crate::tool::Manifest::parse("t.toml", &format!("{head}{tasks}"))
+        .unwrap()
+        .tool
+}
+
+/// Method and target, headers, body.
+fn whole(tool: &Tool, line: &str, headers: &[(&str, &str)], body: &str) -> Result<Option<String>, TryError> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
+    }
+    let found = tool.try_whole(line, &map, body.as_bytes())?;
+    Ok(found.map(|found| {
+        let parameters: Vec<String> = found
+            .parameters
+            .iter()
+            .map(|(n, v)| format!(" {n}={v}"))
+            .collect();
+        format!("{}{}", found.task.name, parameters.concat())
+    }))
+}
+
+#[test]
+fn a_header_tells_tasks_apart_and_is_read_once() {
+    let tool = parsed(
+        "[[task]]\nname = \"start\"\nmatch = \"POST /do\"\nkind = \"execute\"\nheaders = { X-Op = \"start\", X-Job = \"{job:int}\" }\n\
+         resource = { type = \"job\", id = \"{job}\" }\n\
+         [[task]]\nname = \"stop\"\nmatch = \"POST /do\"\nkind = \"execute\"\nheaders = { X-Op = \"stop\" }\n",
+    );
+    let ask = |headers: &[(&str, &str)]| whole(&tool, "POST /do", headers, "");
+    assert_eq!(
+        ask(&[("x-op", "start"), ("x-job", "7")]).unwrap().as_deref(),
+        Some("start job=7")
+    );
+    assert_eq!(ask(&[("x-op", "stop")]).unwrap().as_deref(), Some("stop"));
+    for refused in [
+        &[][..],
+        &[("x-op", "other")],
+        &[("x-op", "Start"), ("x-job", "7")],
+        &[("x-op", "start")],
+        &[("x-op", "start"), ("x-job", "07")],
+        &[("x-op", "start"), ("x-op", "start"), ("x-job", "7")],
+        &[("x-op", "start"), ("x-op", "stop"), ("x-job", "7")],
+        &[("x-op", "stop"), ("x-job", "7"), ("x-job", "8")],
+    ] {
+        assert!(ask(refused).is_err(), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_fixed_query_value_tells_tasks_apart_and_is_read_once() {
+    let tool = parsed(
+        "[[task]]\nname = \"list\"\nmatch = \"GET /cgi\"\nkind = \"read\"\nquery = [\"action=list\", \"page\"]\n\
+         [[task]]\nname = \"drop\"\nmatch = \"GET /cgi\"\nkind = \"delete\"\nquery = [\"action=drop\", \"job\"]\n",
+    );
+    let ask = |query: &str| whole(&tool, &format!("GET /cgi?{query}"), &[], "");
+    assert_eq!(ask("action=list&page=2").unwrap().as_deref(), Some("list page=2"));
+    assert_eq!(ask("job=7&action=drop").unwrap().as_deref(), Some("drop job=7"));
+    for refused in [
+        "page=2",
+        "action=x",
+        "action=list&action=drop",
+        "action=list&job=7",
+        "Action=drop&action=list",
+        "action=LIST",
+    ] {
+        assert!(ask(refused).is_err(), "{refused}");
+    }
+}
+
+#[test]
+fn the_body_tells_tasks_apart_and_nothing_beside_it_does() {
+    let tool = parsed(
+        "[[task]]\nname = \"submit\"\nmatch = \"POST /ws\"\nkind = \"create\"\n\
+         body = { kind = \"soap\", operation = \"{urn:jobs}submit\" }\n\
+         [[task]]\nname = \"cancel\"\nmatch = \"POST /ws\"\nkind = \"delete\"\n\
+         body = { kind = \"soap\", operation = \"{urn:jobs}cancel\", take = { job = { at = \"/id\", type = \"int\" } } }\n\
+         resource = { type = \"job\", id = \"{job}\" }\n\
+         [[task]]\nname = \"poll\"\nmatch = \"POST /ws\"\nkind = \"read\"\nbody = { kind = \"json\", equals = { \"/op\" = \"poll\" } }\n",
+    );
+    let envelope = |inner: &str| {
+        format!(
+            "<e:Envelope xmlns:e=\"http://schemas.xmlsoap.org/soap/envelope/\" xmlns:j=\"urn:jobs\"><e:Body>{inner}</e:Body></e:Envelope>"
+        )
+    };
+    let xml = ("content-type", "text/xml; charset=utf-8");
+    let json = ("content-type", "application/json");
+    let cancel = envelope("<j:cancel><id>7</id></j:cancel>");
+    let ask = |headers: &[(&str, &str)], body: &str| whole(&tool, "POST /ws", headers, body);
+    assert_eq!(
+        ask(&[xml], &envelope("<j:submit/>")).unwrap().as_deref(),
+        Some("submit")
+    );
+    assert_eq!(ask(&[xml], &cancel).unwrap().as_deref(), Some("cancel job=7"));
+    assert_eq!(
+        ask(&[xml, ("soapaction", "\"urn:jobs#cancel\"")], &cancel)
+            .unwrap()
+            .as_deref(),
+        Some("cancel job=7")
+    );
+    assert_eq!(
+        ask(&[json], "{\"op\":\"poll\"}").unwrap().as_deref(),
+        Some("poll")
+    );
+    for (headers, body) in [
+        (&[xml, ("soapaction", "urn:jobs#submit")][..], cancel.as_str()),
+        (&[json], &cancel),
+        (&[], &cancel),
+        (&[xml], ""),
+        (&[], ""),
+        (&[xml], "{\"op\":\"poll\"}"),
+        (&[json], "{\"op\":\"submit\"}"),
+        (&[xml], &envelope("<j:other/>")),
+        (&[xml], &envelope("<cancel><id>7</id></cancel>")),
+        (&[xml], &envelope("<j:cancel/>")),
+        (&[xml], &envelope("<j:cancel><id>x</id></j:cancel>")),
+        (&[xml, ("content-encoding", "gzip")], &cancel),
+    ] {
+        assert!(ask(headers, body).is_err(), "{headers:?} {body}");
+    }
+    let target = Target::parse("/ws").unwrap();
+    let asked = Asked {
+        method: &Method::POST,
+        target: &target,
+        headers: &HeaderMap::new(),
+        body: None,
+    };
+    assert!(
+        matches!(tool.find(&asked), Ok(Lookup::Body(1_048_576))),
+        "the body is asked for"
+    );
+}
+
+#[test]
+fn the_narrower_task_is_meant_and_a_refusal_of_it_is_never_the_wider_one() {
+    let tool = parsed(
+        "[[task]]\nname = \"read\"\nmatch = \"GET /{path:rest}\"\nkind = \"read\"\nquery = \"any\"\n\
+         [[task]]\nname = \"admin\"\nmatch = \"GET /admin/{path:rest}\"\nkind = \"read\"\nwithin = \"read\"\n\
+         [[task]]\nname = \"keys\"\nmatch = \"GET /admin/keys\"\nkind = \"read\"\nwithin = \"admin\"\n\
+         [[task]]\nname = \"change\"\nmatch = \"POST /set\"\nkind = \"update\"\n\
+         [[task]]\nname = \"wipe\"\nmatch = \"POST /set\"\nkind = \"delete\"\nwithin = \"change\"\n\
+         body = { kind = \"json\", equals = { \"/op\" = \"wipe\" } }\n\
+         [[task]]\nname = \"cgi\"\nmatch = \"PUT /cgi\"\nkind = \"read\"\nquery = \"any\"\n\
+         [[task]]\nname = \"drop\"\nmatch = \"PUT /cgi\"\nkind = \"delete\"\nquery = [\"action=drop\"]\nwithin = \"cgi\"\n",
+    );
+    let ask = |line: &str| whole(&tool, line, &[], "").map(|found| found.unwrap_or_default());
+    assert_eq!(ask("GET /a/b?x=1").unwrap(), "read path=a/b");
+    assert_eq!(ask("GET /admin/x").unwrap(), "admin path=x");
+    assert_eq!(ask("GET /admin/keys").unwrap(), "keys");
+    assert_eq!(ask("GET /admin").unwrap(), "read path=admin");
+    assert!(
+        ask("GET /admin/keys?x=1").is_err(),
+        "the wider task takes any query, this one none"
+    );
+    let json = [("content-type", "application/json")];
+    assert_eq!(
+        whole(&tool, "POST /set", &json, "{\"op\":\"wipe\"}")
+            .unwrap()
+            .as_deref(),
+        Some("wipe")
+    );
+    assert_eq!(
+        whole(&tool, "POST /set", &json, "{\"op\":\"x\"}")
+            .unwrap()
+            .as_deref(),
+        Some("change")
+    );
+    assert_eq!(ask("POST /set").unwrap(), "change");
+    // A tool that looks at the text and not at its type would wipe.
+    for kind in ["text/plain", "application/x-json", "text/json"] {
+        assert!(
+            whole(&tool, "POST /set", &[("content-type", kind)], "{\"op\":\"wipe\"}").is_err(),
+            "{kind}"
+        );
+    }
+    assert!(whole(&tool, "POST /set", &[], "{\"op\":\"wipe\"}").is_err());
+    assert!(whole(&tool, "POST /set", &json, "{\"OP\":\"wipe\"}").is_err());
+}
+
+#[test]
+fn a_tool_that_folds_case_has_one_spelling_of_paths_and_ids() {
+    let head = "[tool]\nname = \"t\"\nupstream = \"u\"\ncase_insensitive = true\n";
+    let tasks = "[[task]]\nname = \"page\"\nmatch = \"GET /{name}\"\nkind = \"read\"\nresource = { type = \"page\", id = \"{name}\" }\n\
+         [[task]]\nname = \"admin\"\nmatch = \"GET /Admin\"\nkind = \"read\"\nwithin = \"page\"\n";
+    let tool = crate::tool::Manifest::parse("t.toml", &format!("{head}{tasks}"))
+        .unwrap()
+        .tool;
+    for spelling in ["admin", "ADMIN", "Admin", "%C4%B1", "admIn"] {
+        let found = tool.try_request(&format!("GET /{spelling}")).unwrap().unwrap();
+        let expected = if spelling.starts_with('%') {
+            "page"
+        } else {
+            "admin"
+        };
+        assert_eq!(found.task.name, expected, "{spelling}");
+    }
+    let found = tool.try_request("GET /Index.HTML").unwrap().unwrap();
+    assert_eq!(found.resource.unwrap().id, "index.html");
+    assert_eq!(tool.id_of("ABC\u{212A}"), "abck");
+    let exact = parsed(tasks);
+    assert_eq!(
+        exact.try_request("GET /ADMIN").unwrap().unwrap().task.name,
+        "page"
+    );
+    assert_eq!(exact.id_of("ABC"), "ABC");
+    let twice = tasks
+        .replace("GET /{name}", "GET /ADMIN")
+        .replace("resource = { type = \"page\", id = \"{name}\" }", "")
+        .replace("within = \"page\"", "");
+    assert!(crate::tool::Manifest::parse("t.toml", &format!("{head}{twice}")).is_err());
+}
+
+#[test]
+fn path_parameters_match_only_where_they_are_written_out() {
+    let tool = parsed(
+        "[[task]]\nname = \"matrix\"\nmatch = [\"GET /m;v=1/{id:int}\", \"GET /m;v=1\"]\nkind = \"read\"\n\
+         [[task]]\nname = \"rest\"\nmatch = \"GET /files/{path:rest}\"\nkind = \"read\"\n",
+    );
+    assert!(tool.takes_path_parameters());
+    assert_eq!(found(&tool, "GET /m;v=1/7").unwrap().0, "matrix");
+    for line in [
+        "GET /m;v=2/7",
+        "GET /m/7",
+        "GET /m;v=1/7;x",
+        "GET /files/a;b",
+        "GET /files/a/b;c",
+        "GET /files;x/a",
+        "GET /m;V=1",
+    ] {
+        assert_eq!(found(&tool, line), None, "{line}");
+    }
+    let plain = parsed("[[task]]\nname = \"rest\"\nmatch = \"GET /{path:rest}\"\nkind = \"read\"\n");
+    assert!(plain.try_request("GET /a;b").is_err());
+}
+
 /// The slow and obvious reading of a template.
 fn matches_slowly(template: &str, method: &str, segments: &[String]) -> bool {
     let template = Template::parse(template).unwrap();
@@ -276,9 +516,47 @@ proptest! {
                 .map(|task| task.name.as_str())
                 .collect();
             prop_assert!(slow.len() <= 1, "the overlap check missed {:?} for {} {}", slow, method, path);
-            let fast = tool.find(&method.parse().unwrap(), &target).unwrap();
-            prop_assert_eq!(fast.as_ref().map(|found| found.task.name.as_str()), slow.first().copied());
+            let asked = Asked { method: &method.parse().unwrap(), target: &target, headers: &HeaderMap::new(), body: None };
+            let fast = match tool.find(&asked).unwrap() {
+                Lookup::Task(found) => Some(found.task.name.clone()),
+                Lookup::Nothing => None,
+                Lookup::Body(_) => panic!("no task has a body"),
+            };
+            prop_assert_eq!(fast.as_deref(), slow.first().copied());
         }
+    }
+
+    #[test]
+    fn a_template_that_covers_another_matches_all_that_it_matches(a in template(), b in template(), requests in proptest::collection::vec(request(), 1..24)) {
+        let (wide, narrow) = (Template::parse(&a).unwrap(), Template::parse(&b).unwrap());
+        for (method, path) in requests {
+            let target = Target::parse(&path).unwrap();
+            if wide.covers(&narrow) && matches_slowly(&b, &method, target.segments()) {
+                prop_assert!(matches_slowly(&a, &method, target.segments()), "{a} does not match {method} {path}, {b} does");
+            }
+        }
+        prop_assert!(wide.covers(&wide));
+        if wide.covers(&narrow) {
+            prop_assert!(wide.overlap(&narrow).is_some());
+        }
+    }
+
+    #[test]
+    fn of_nested_tasks_the_narrowest_is_found_whatever_their_order(
+        order in Just(vec![0_usize, 1, 2, 3]).prop_shuffle(),
+        path in "(/(a|b|7)){1,4}",
+    ) {
+        // From the widest to the narrowest.
+        let chain = ["GET /{r:rest}", "GET /a/{r:rest}", "GET /a/b/{x}", "GET /a/b/7"];
+        let tasks = order.iter().map(|at| Task {
+            within: at.checked_sub(1).map(|wider| wider.to_string()),
+            ..task(&at.to_string(), &[chain[*at]])
+        });
+        let tool = Tool::own(tasks.collect()).unwrap();
+        let target = Target::parse(&path).unwrap();
+        let narrowest = (0..4).rev().find(|at| matches_slowly(chain[*at], "GET", target.segments()));
+        let found = tool.try_request(&format!("GET {path}")).unwrap();
+        prop_assert_eq!(found.map(|found| found.task.name.clone()), narrowest.map(|at| at.to_string()));
     }
 
     #[test]

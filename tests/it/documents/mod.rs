@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use countersign::config::Config;
 use countersign::tool::Manifest;
 
-use self::text::{blocks, commands, headings, links, not_yet, ticked};
+use self::text::{blocks, commands, headings, links, rows, ticked};
 
 /// The built program.
 const COUNTERSIGN: &str = env!("CARGO_BIN_EXE_countersign");
@@ -221,7 +221,7 @@ fn every_setting_that_a_document_shows_is_accepted() {
     assert!(tried >= 2, "only {tried} blocks of settings were found");
 }
 
-const GUIDE: &str = "docs/guides/wrap-a-tool.md";
+const MANIFEST: &str = "docs/reference/manifest.md";
 
 /// Keys that the parser knows where `at` stands in a manifest, by asking it about one that nobody knows.
 fn known_keys(text: &str) -> Vec<String> {
@@ -234,55 +234,96 @@ fn known_keys(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_guide_names_every_key_of_a_manifest() {
-    const TASK: &str = "\n[[task]]\nname = \"t\"\nmatch = [\"GET /t/{x}\"]\nkind = \"read\"\n";
+fn the_page_of_the_manifest_has_every_key_and_no_other() {
+    const TASK: &str = "\n[[task]]\nname = \"t\"\nmatch = [\"POST /t/{x}\"]\nkind = \"read\"\n";
     const TOOL: &str = "[tool]\nname = \"a\"\nupstream = \"b\"\n";
-    let guide = fs::read_to_string(root().join(GUIDE)).unwrap();
-    let named = ticked(&guide);
-    for text in [
-        format!("zzz = 1\n{TOOL}{TASK}"),
-        format!("{TOOL}zzz = 1\n{TASK}"),
-        format!("{TOOL}{TASK}zzz = 1\n"),
-        format!("{TOOL}{TASK}resource = {{ type = \"j\", id = \"{{x}}\", zzz = 1 }}\n"),
-        format!("{TOOL}{TASK}filter = {{ type = \"j\", items = \"\", id = \"\", zzz = 1 }}\n"),
-        format!("{TOOL}{TASK}creates = {{ type = \"j\", id = \"/id\", status = [201], zzz = 1 }}\n"),
+    const RESOURCE: &str = "resource = { type = \"j\", id = \"{x}\" }\n";
+    let page = fs::read_to_string(root().join(MANIFEST)).unwrap();
+    let task = |text: &str| format!("{TOOL}{TASK}{text}\n");
+    for (heading, text) in [
+        ("`[tool]`", format!("{TOOL}zzz = 1\n{TASK}")),
+        (
+            "`[type.NAME]`",
+            format!("{TOOL}{TASK}{RESOURCE}[type.j]\nzzz = 1\n"),
+        ),
+        ("`[[task]]`", task("zzz = 1")),
+        (
+            "`resource`",
+            task("resource = { type = \"j\", id = \"{x}\", zzz = 1 }"),
+        ),
+        ("`body`", task("body = { kind = \"json\", zzz = 1 }")),
+        (
+            "`body.take`",
+            task("body = { kind = \"json\", take = { a = { at = \"/a\", zzz = 1 } } }"),
+        ),
+        (
+            "`resolve`",
+            task(&format!(
+                "{RESOURCE}resolve = {{ get = \"/a\", type = \"j\", id = \"/id\", zzz = 1 }}"
+            )),
+        ),
+        (
+            "`creates`",
+            task("creates = { type = \"j\", id = \"/id\", status = [201], zzz = 1 }"),
+        ),
+        (
+            "`filter`",
+            task("filter = { type = \"j\", items = \"\", id = \"\", zzz = 1 }"),
+        ),
     ] {
-        for key in known_keys(&text) {
-            assert!(
-                named.contains(&key),
-                "{GUIDE} does not name the key `{key}` of\n{text}"
-            );
-        }
-    }
-}
-
-#[test]
-fn what_the_guide_calls_not_yet_is_refused_as_such() {
-    let guide = fs::read_to_string(root().join(GUIDE)).unwrap();
-    let listed = not_yet(&guide);
-    assert!(listed.len() > 10, "{listed:?}");
-    for (table, key) in listed {
-        let (mut tool, mut task) = (String::new(), String::new());
-        match table.as_str() {
-            "tool" => tool = format!("{key} = \"x\"\n"),
-            _ => task = format!("{key} = \"x\"\n"),
-        }
-        let text = format!(
-            "[tool]\nname = \"a\"\nupstream = \"b\"\n{tool}[[task]]\nname = \"t\"\nmatch = [\"GET /t\"]\nkind = \"read\"\n{task}"
+        let shown: BTreeSet<String> = rows(&page, heading).into_iter().map(|(key, _)| key).collect();
+        let known: BTreeSet<String> = known_keys(&text).into_iter().collect();
+        assert_eq!(
+            shown, known,
+            "{MANIFEST}, {heading}: shown, and known to the parser"
         );
-        let flaws = Manifest::parse("t.toml", &text).expect_err(&key).to_string();
-        assert!(flaws.contains("is not yet supported"), "`{key}`: {flaws}");
     }
+    // What the top level knows are the tables themselves.
+    assert_eq!(
+        known_keys(&format!("zzz = 1\n{TOOL}{TASK}")),
+        ["task", "tool", "type"]
+    );
 }
 
 #[test]
-fn the_guide_shows_the_values_that_the_parser_accepts() {
-    let guide = fs::read_to_string(root().join(GUIDE)).unwrap();
-    let named = ticked(&guide);
+fn what_the_page_calls_not_yet_is_refused_as_such_and_the_example_has_everything_else() {
+    let page = fs::read_to_string(root().join(MANIFEST)).unwrap();
+    let examples: String = blocks(&page, "toml").concat();
+    let mut refused = 0;
+    for (heading, in_task) in [("`[tool]`", false), ("`[[task]]`", true)] {
+        for (key, accepted) in rows(&page, heading) {
+            if !accepted.starts_with("*not yet*") {
+                let shown = examples
+                    .lines()
+                    .any(|line| line.split('=').next().unwrap_or_default().trim() == key);
+                assert!(shown, "no example has `{key}`");
+                continue;
+            }
+            refused += 1;
+            let line = format!("{key} = \"x\"\n");
+            let (tool, task) = if in_task {
+                ("", line.as_str())
+            } else {
+                (line.as_str(), "")
+            };
+            let text = format!(
+                "[tool]\nname = \"a\"\nupstream = \"b\"\n{tool}[[task]]\nname = \"t\"\nmatch = [\"GET /t\"]\nkind = \"read\"\n{task}"
+            );
+            let flaws = Manifest::parse("t.toml", &text).expect_err(&key).to_string();
+            assert!(flaws.contains("is not yet supported"), "`{key}`: {flaws}");
+        }
+    }
+    assert!(refused > 5, "{refused}");
+}
+
+#[test]
+fn the_page_of_the_manifest_shows_the_values_that_the_parser_accepts() {
+    let page = fs::read_to_string(root().join(MANIFEST)).unwrap();
+    let named = ticked(&page);
     let flaws = Manifest::parse(
         "t.toml",
         "[tool]\nname = \"a\"\nupstream = \"b\"\ndelegation = \"zzz\"\npolicy = \"zzz\"\nhost_header = \"zzz\"\n\
-         authorization = \"zzz\"\ncookies = \"zzz\"\n[[task]]\nname = \"t\"\nmatch = [\"GET /t/{a:zzz}\"]\nkind = \"zzz\"\n\
+         authorization = \"zzz\"\ncookies = \"zzz\"\n[[task]]\nname = \"t\"\nmatch = [\"GET /t/{a:zzz}\"]\nkind = \"zzz\"\nbody = { kind = \"zzz\" }\n\
          creates = { type = \"j\", id = \"/id\", status = [201], owner = \"zzz\" }\n",
     )
     .unwrap_err();
@@ -295,7 +336,7 @@ fn the_guide_shows_the_values_that_the_parser_accepts() {
             seen += 1;
             assert!(
                 named.contains(value),
-                "{GUIDE} does not name the value `{value}`: {}",
+                "{MANIFEST} does not name the value `{value}`: {}",
                 flaw.message
             );
         }

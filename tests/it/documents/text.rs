@@ -174,26 +174,19 @@ fn words(line: &str) -> Vec<String> {
     found
 }
 
-/// The keys of the guide's section `Not yet`: rows ``| `tool` | `key` ... |``.
-pub(super) fn not_yet(text: &str) -> Vec<(String, String)> {
-    let section = text
-        .split("\n## Not yet")
-        .nth(1)
-        .expect("the guide has a section `Not yet`");
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let mut found = Vec::new();
-    for line in section.lines().filter(|line| line.starts_with("| `")) {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let table = cells[1].trim_matches('`').to_owned();
-        found.extend(
-            cells[2]
-                .split('`')
-                .skip(1)
-                .step_by(2)
-                .map(|key| (table.clone(), key.to_owned())),
-        );
-    }
-    found
+/// The rows of the tables below the heading that ends in `` `name` `` (or is `name`): key, and what is accepted.
+pub(super) fn rows(text: &str, heading: &str) -> Vec<(String, String)> {
+    let begins = |line: &str| line.starts_with('#') && line.trim_start_matches('#').trim() == heading;
+    let mut below = text.lines().skip_while(|line| !begins(line));
+    assert!(below.next().is_some(), "there is no heading {heading}");
+    below
+        .take_while(|line| !line.starts_with('#'))
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|row| {
+            let (key, rest) = row.split_once("` | ")?;
+            Some((key.to_owned(), rest.to_owned()))
+        })
+        .collect()
 }
 
 #[test]
