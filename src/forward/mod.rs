@@ -13,8 +13,10 @@ mod connect;
 mod error;
 mod local;
 mod names;
+mod pools;
 mod request;
 mod response;
+mod switch;
 mod traffic;
 mod upstream;
 #[cfg(test)]
@@ -27,4 +29,5 @@ pub use local::{LocalRequest, LocalService};
 pub use names::claims_identity;
 pub use request::{Identity, UnfitHeader, ask_for_whole_list};
 pub use response::{Limits, REQUEST_ID, UnfitAnswer};
+pub use switch::Switched;
 pub use upstream::{Forward, Outgoing};

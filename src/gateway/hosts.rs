@@ -99,6 +99,23 @@ impl Hosts {
         Ok(place)
     }
 
+    /// The same place as it is now: a tool or task that is gone meanwhile is not there.
+    pub(super) fn again(&self, place: &Place) -> Place {
+        let tools = self.tools.load();
+        let mut now = place.clone();
+        if let (Some(vo), Some(tool)) = (&place.vo, &place.tool) {
+            now.tool = tools.get(vo.id, &tool.name).cloned();
+        }
+        now.found = None;
+        self.find(&mut now);
+        now
+    }
+
+    /// The tools of this moment.
+    pub(super) fn tools(&self) -> Arc<Tools> {
+        self.tools.load()
+    }
+
     fn site<'a>(&self, asked: &'a Asked, tools: &'a Tools) -> Result<Site<'a>, Problem> {
         let host = asked.authority.host();
         // SECURITY: the gateway's own names win over a manifest's.
@@ -207,6 +224,7 @@ mod tests {
             strict: false,
             max_body: None,
             timeout: None,
+            upgrade: Vec::new(),
             home_only: false,
             local: None,
         }

@@ -12,10 +12,12 @@ mod flow;
 pub mod framing;
 mod guard;
 pub mod hosts;
+mod lease;
 pub mod listener;
 mod pace;
 mod pipeline;
 mod strangers;
+mod tunnel;
 
 pub use answer::Pages;
 pub use config::{Config, TooFewFiles, raise_file_limit};

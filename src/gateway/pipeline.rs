@@ -5,10 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{Request, Response, header};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::answer::{Answers, Pages};
 use super::exchange::{Exchange, Words};
@@ -31,6 +34,9 @@ use crate::telemetry::Metrics;
 use crate::tool::{Audience, Place, ToolsHandle};
 use crate::vo::{DirectoryHandle, OWN_TOOL};
 
+/// How long the last outcomes may take when the gateway stops.
+const FINISH: Duration = Duration::from_secs(5);
+
 /// Why a request stops before `act`. Recorded before it is answered; whatever fails, refuses.
 pub(crate) enum Stop {
     /// 400, 405, 421, 501: it could be read in more than one way, or is not served.
@@ -39,7 +45,7 @@ pub(crate) enum Stop {
     Challenge(Box<SubjectEntry>, Option<Box<Place>>, Problem),
     /// 403: a decision; counted for alerts when a person is known.
     Denied(Box<Denial>),
-    /// 503: permitted, but it cannot be given authority. A refusal of a person like any other.
+    /// 501, 503: permitted, but not served in this way, or it cannot be given authority. A refusal like any other.
     Unplanned(Box<Entry>, Box<Place>, Problem),
     /// 429: slowed down.
     Throttled(Box<SubjectEntry>, Option<Box<Place>>, Problem),
@@ -104,6 +110,12 @@ pub struct Pipeline {
     pub(crate) words: Words,
     pub(crate) ids: Ids,
     strangers: Strangers,
+    /// What acts, also for clients that are gone.
+    pub(super) acts: TaskTracker,
+    /// Cancelled when the gateway begins to stop: what has no end of its own ends.
+    pub(super) stopping: CancellationToken,
+    /// Cancelled when the gateway has waited long enough: everything ends.
+    pub(super) ending: CancellationToken,
 }
 
 impl Pipeline {
@@ -126,6 +138,9 @@ impl Pipeline {
             words: parts.words,
             ids: parts.ids,
             strangers: Strangers::new(),
+            acts: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            ending: CancellationToken::new(),
         })
     }
 
@@ -135,20 +150,39 @@ impl Pipeline {
         Arc::new(Door(pipeline.clone()))
     }
 
+    /// The gateway begins to stop: connections that were switched to another protocol have no end of their own, and are
+    /// ended now.
+    pub fn stopping(&self) {
+        self.stopping.cancel();
+    }
+
+    /// The gateway has stopped serving: what is still under way for nobody is ended, and its outcome written.
+    pub async fn finish(&self) {
+        self.stopping.cancel();
+        self.ending.cancel();
+        self.acts.close();
+        if tokio::time::timeout(FINISH, self.acts.wait()).await.is_err() {
+            tracing::warn!("{} requests did not end in time", self.acts.len());
+        }
+    }
+
     /// Runs one request. Nothing reaches a tool before the record that permits it is durable.
     async fn run(self: &Arc<Self>, x: &Exchange, body: Body) -> Result<Response<Body>, Stop> {
         let place = self.hosts.place(&x.head).map_err(Stop::Rejected)?; // host, VO, tool, and the task if one matches
         let subject = self.subject(x, &place).await?; // who asks; no credential = anonymous
-        let admitted = self.admit(x.id, subject, place).await?; // may they, with what, and the intent is durable
+        let upgrade = x.head.headers.contains_key(header::UPGRADE);
+        let admitted = self.admit(x.id, subject, place, upgrade).await?; // may they, with what, and the intent is durable
         self.act(x, body, admitted).await // own task: sign, forward, outcome, ownership
     }
 
-    /// Decides, plans and writes the intent: the part that every protocol and every job uses.
+    /// Decides, plans and writes the intent: the part that every protocol and every job uses. Where the request asks for
+    /// another protocol (`upgrade`), its task must allow that.
     pub(crate) async fn admit(
         &self,
         id: RequestId,
         subject: Subject,
         place: Place,
+        upgrade: bool,
     ) -> Result<(Permit, Plan, Receipt), Stop> {
         let permit = self
             .authorize
@@ -160,10 +194,23 @@ impl Pipeline {
             self.words
                 .decided(id, permit.subject(), permit.place(), reasons, delegation)
         };
-        let plan = self.delegate.plan(id, &permit).map_err(|error| {
+        let unplanned = |problem| {
             let place = Box::new(permit.place().clone());
-            Stop::Unplanned(Box::new(entry(None)), place, error.as_problem())
-        })?; // nothing signed yet
+            Stop::Unplanned(Box::new(entry(None)), place, problem)
+        };
+        if upgrade && permit.found().task.upgrade.is_empty() {
+            let detail = "this task does not switch protocols; its manifest would say `upgrade`";
+            let problem = Problem::new(Kind::NotImplemented, detail);
+            // Strangers are counted, also on the pages for everyone.
+            return Err(match permit.subject().is_anonymous() {
+                true => Stop::Rejected(problem),
+                false => unplanned(problem),
+            });
+        }
+        let plan = self
+            .delegate
+            .plan(id, &permit)
+            .map_err(|error| unplanned(error.as_problem()))?; // nothing signed yet
         let entry = entry(Some(plan.entry()));
         let receipt = self
             .audit

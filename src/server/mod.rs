@@ -46,6 +46,7 @@ const PARTS: &[&str] = &["audit", "store"];
 pub struct Server {
     audit: Audit,
     db: Db,
+    pipeline: Arc<Pipeline>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     listening: Listening,
@@ -137,6 +138,7 @@ impl Server {
         Ok(Self {
             audit: built.audit,
             db: built.db,
+            pipeline,
             stop,
             tasks,
             listening,
@@ -153,12 +155,14 @@ impl Server {
     /// Stops in order: no new requests, those under way end, the log is closed with a signed checkpoint.
     pub async fn stop(mut self, reason: &str) {
         let _ = fs::remove_file(&self.file);
+        self.pipeline.stopping();
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
                 tracing::error!("a part of the gateway ended badly: {error}");
             }
         }
+        self.pipeline.finish().await;
         self.audit.close(reason).await;
         self.db.close().await;
     }

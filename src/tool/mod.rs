@@ -253,5 +253,5 @@ pub use matching::{FindError, MAX_ID, RouteError, Routes, TryError, is_id};
 pub use snapshot::{Tools, ToolsHandle};
 pub use store::{BrokenTool, ToolError, ToolStore};
 pub use target::{MAX_TARGET, Target, TargetError};
-pub use task::{Creates, FilterRule, IdSource, ResourceRule, Task, Tool, ToolTarget, Whose};
+pub use task::{Creates, FilterRule, IdSource, ResourceRule, Task, Tool, ToolTarget, Upgrade, Whose};
 pub use template::{Part, Template, TemplateError, Variable};

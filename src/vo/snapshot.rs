@@ -156,6 +156,7 @@ async fn read_upstreams(db: &Db) -> Result<Vec<Upstream>, StoreError> {
             address,
             url,
             allow_local,
+            http2: false,
             version,
         })
     })

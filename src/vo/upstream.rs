@@ -199,6 +199,7 @@ impl Vos {
             address,
             url: new.url.clone(),
             allow_local,
+            http2: false,
             version: 1,
         };
         store::insert_upstream(
