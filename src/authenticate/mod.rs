@@ -210,7 +210,9 @@ impl Authenticate {
         request: Option<RequestId>,
     ) -> Option<SessionEnded> {
         let sessions = self.0.sessions.of_person_except(person, except);
-        (!sessions.is_empty()).then(|| SessionEnded {
+        // What outlived its session ends with the others.
+        let outlived = self.0.sessions.has_outlived(person);
+        (outlived || !sessions.is_empty()).then(|| SessionEnded {
             request,
             person,
             sessions,

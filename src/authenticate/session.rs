@@ -239,6 +239,13 @@ impl Sessions {
         }
     }
 
+    /// Whether anything still works for sessions of a person whose time was over.
+    pub(super) fn has_outlived(&self, person: PersonId) -> bool {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut outlived = table.outlived.get(&person).into_iter().flatten();
+        outlived.any(|watched| watched.strong_count() > 0)
+    }
+
     /// Revokes what still works for sessions of a person whose time was over.
     pub(super) fn revoke_outlived(&self, person: PersonId) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);

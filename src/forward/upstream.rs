@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Error as ClientError;
 
 use super::address::OwnListeners;
 use super::config::Config;
-use super::connect::ConnectError;
+use super::connect::{ConnectError, Mark};
 use super::error::ForwardError;
 use super::pools::Pools;
 use super::request::{self, Hop, Identity};
@@ -198,7 +198,17 @@ impl Forward {
             return Err(UnfitAnswer::Switched.into());
         }
         let (mut head, body) = answer.into_parts();
-        self.clean(&mut head.headers, ready)?;
+        if let Err(unfit) = self.clean(&mut head.headers, ready) {
+            // SECURITY: whoever answers like this may have more to say than this answer.
+            if let Some(mark) = head.extensions.get::<Mark>() {
+                mark.never_again();
+            }
+            return Err(unfit.into());
+        }
+        if head.status == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6; over HTTP/2 a client takes it for a broken answer.
+            head.headers.remove(http::header::CONTENT_LENGTH);
+        }
         let body = body.map_err(Into::into).boxed_unsync();
         let idle = self.config.idle_timeout;
         let body = Moving::new(body, Way::Answered, ready.progress.clone(), idle).boxed_unsync();

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -41,6 +42,8 @@ pub(super) struct Verdict {
     answered: AtomicU64,
     /// The last answer switched the connection to another protocol.
     switched: AtomicBool,
+    /// Whoever reads and waits for an answer.
+    waiting: AtomicWaker,
 }
 
 impl Verdict {
@@ -48,6 +51,7 @@ impl Verdict {
     pub(super) fn answered(&self, number: u64, switched: bool) {
         self.switched.store(switched, Ordering::Release);
         self.answered.store(number.saturating_add(1), Ordering::Release);
+        self.waiting.wake();
     }
 
     /// The problem of the request with this number (from 0) on its connection.
@@ -555,8 +559,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         let Some(framer) = &mut self.framer else {
             return Poll::Ready(Ok(()));
         };
+        // Registered before the look: the parser takes a read that waits for one that the socket will wake.
+        framer.verdict.waiting.register(cx.waker());
         if framer.is_asked() {
-            // The parser asks again when the answer has been written.
             if self.held.len() >= EARLY_BYTES {
                 return Poll::Pending;
             }
