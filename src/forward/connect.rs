@@ -220,19 +220,7 @@ pub(super) struct Stream(Box<dyn Transport>);
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        let connected = Connected::new();
-        let mark = Mark(connected.clone());
-        connected.extra(mark)
-    }
-}
-
-/// In the extensions of an answer: marks the connection that it came over as not to be used again.
-#[derive(Clone, Debug)]
-pub(super) struct Mark(Connected);
-
-impl Mark {
-    pub(super) fn never_again(&self) {
-        self.0.poison();
+        Connected::new()
     }
 }
 

@@ -10,10 +10,11 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error as ClientError;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 
 use super::address::OwnListeners;
 use super::config::Config;
-use super::connect::{ConnectError, Mark};
+use super::connect::ConnectError;
 use super::error::ForwardError;
 use super::pools::Pools;
 use super::request::{self, Hop, Identity};
@@ -75,6 +76,8 @@ pub(super) struct Ready {
     pub(super) request: Request<Body>,
     pub(super) progress: Arc<Progress>,
     pub(super) limit: Duration,
+    /// The connection of a pool that it goes over.
+    way: Option<CaptureConnection>,
     /// The `Host` that the tool sees.
     host: String,
     upstream: Arc<Upstream>,
@@ -131,6 +134,7 @@ impl Forward {
             Hop::Http1
         };
         let mut ready = self.ready(out, hop)?;
+        ready.way = Some(capture_connection(&mut ready.request));
         let request = std::mem::take(&mut ready.request);
         let answer = first_byte(pool.request(request), &ready.progress, ready.limit)
             .await?
@@ -179,6 +183,7 @@ impl Forward {
             request,
             progress,
             limit: out.timeout.unwrap_or(self.config.first_byte_timeout),
+            way: None,
             host,
             upstream: out.upstream,
             tool: out.tool,
@@ -200,8 +205,10 @@ impl Forward {
         let (mut head, body) = answer.into_parts();
         if let Err(unfit) = self.clean(&mut head.headers, ready) {
             // SECURITY: whoever answers like this may have more to say than this answer.
-            if let Some(mark) = head.extensions.get::<Mark>() {
-                mark.never_again();
+            if let Some(way) = &ready.way
+                && let Some(connection) = way.connection_metadata().as_ref()
+            {
+                connection.poison();
             }
             return Err(unfit.into());
         }
