@@ -22,6 +22,7 @@ mod delegate;
 mod dependencies;
 mod documents;
 mod evil_tool;
+mod grpc;
 mod lease;
 mod peers;
 mod python;
