@@ -466,6 +466,29 @@ mod tests {
         assert!(sessions.unwritten(Duration::from_secs(60)).is_empty());
     }
 
+    #[tokio::test]
+    async fn what_works_for_a_session_is_told_of_its_end_but_not_of_its_time() {
+        use futures_util::FutureExt as _;
+        let told = |watch: &SessionWatch| watch.revoked().now_or_never().is_some();
+        let sessions = Sessions::new(&Config::default());
+        for n in 1..=3 {
+            sessions.insert(live(n, 1, SessionKind::Token));
+        }
+        let [one, two, three] = [1, 2, 3].map(|n| sessions.watch(sid(n)));
+        assert!(!told(&one) && !told(&SessionWatch::never()));
+        sessions.remove(&[sid(1)]);
+        assert!(told(&one) && !told(&two));
+        // Unknown sessions count as ended.
+        assert!(told(&sessions.watch(sid(1))));
+        let person = PersonId::from(uuid::Uuid::from_u128(1));
+        assert!(!sessions.has_outlived(person));
+        sessions.expire(&[sid(2), sid(3)]);
+        assert!(!told(&two) && !told(&three) && sessions.has_outlived(person));
+        drop(three);
+        sessions.revoke_outlived(person);
+        assert!(told(&two) && !sessions.has_outlived(person));
+    }
+
     #[test]
     fn all_but_one_family_can_be_named() {
         let sessions = Sessions::new(&Config::default());

@@ -117,9 +117,7 @@ impl tower::Service<Uri> for Connector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let this = self.clone();
-        Box::pin(async move {
-            this.connect().await.map(TokioIo::new)
-        })
+        Box::pin(async move { this.connect().await.map(TokioIo::new) })
     }
 }
 

@@ -170,9 +170,7 @@ impl Pools {
             own: self.own.clone(),
             timeout: self.config.connect_timeout,
             unreachable: self.config.unreachable,
-            reach: self
-                .reach
-                .get_with((upstream.id, upstream.version), Arc::default),
+            reach: self.reach.get_with((upstream.id, upstream.version), Arc::default),
         })
     }
 

@@ -472,9 +472,20 @@ mod tests {
         // What the client said of trailers is said anew, for the next hop.
         assert_eq!(
             names,
-            ["accept", "connection", "content-type", "forwarded", "host", "range", "te"]
+            [
+                "accept",
+                "connection",
+                "content-type",
+                "forwarded",
+                "host",
+                "range",
+                "te"
+            ]
         );
-        assert_eq!((&headers["te"], &headers["connection"]), (&"trailers".parse().unwrap(), &"te".parse().unwrap()));
+        assert_eq!(
+            (&headers["te"], &headers["connection"]),
+            (&"trailers".parse().unwrap(), &"te".parse().unwrap())
+        );
     }
 
     #[test]

@@ -87,19 +87,21 @@ impl Handshake {
 
 /// The answer to a key: SHA-1 is what the protocol says, and protects nothing (RFC 6455 section 1.3).
 fn accept(key: &[u8]) -> String {
-    let mut digest =
-        aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY);
+    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY);
     digest.update(key);
     digest.update(WEBSOCKET_GUID);
     BASE64.encode(digest.finish().as_ref())
 }
 
-fn items<'a>(headers: &'a HeaderMap, header: &HeaderName) -> impl Iterator<Item = String> + use<'a> {
-    headers
+fn items(headers: &HeaderMap, header: &HeaderName) -> impl Iterator<Item = String> {
+    let items: Vec<String> = headers
         .get_all(header)
         .iter()
-        .flat_map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned().split(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>())
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(|item| String::from_utf8_lossy(item.trim_ascii()).into_owned())
         .filter(|item| !item.is_empty())
+        .collect();
+    items.into_iter()
 }
 
 fn name(extension: &str) -> &str {
@@ -161,7 +163,10 @@ mod tests {
     #[test]
     fn the_accept_value_is_that_of_the_standard() {
         // RFC 6455 section 1.3.
-        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(
+            accept(b"dGhlIHNhbXBsZSBub25jZQ=="),
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
     }
 
     #[test]
@@ -169,7 +174,10 @@ mod tests {
         let asked = headers(&[
             ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
             ("sec-websocket-protocol", "chat, superchat"),
-            ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
+            (
+                "sec-websocket-extensions",
+                "permessage-deflate; client_max_window_bits",
+            ),
         ]);
         let handshake = Handshake::asked(&asked, Upgrade::WebSocket);
         let good = [

@@ -478,11 +478,7 @@ impl Act {
     }
 
     /// Reads an answer whole, for as long as the lease holds.
-    async fn collect(
-        &mut self,
-        body: Body,
-        limit: u64,
-    ) -> Result<(Bytes, Option<http::HeaderMap>), Failure> {
+    async fn collect(&mut self, body: Body, limit: u64) -> Result<(Bytes, Option<http::HeaderMap>), Failure> {
         match self.lease.during(flow::collect(body, limit)).await {
             Ok(Ok((whole, trailers))) => {
                 self.count(&whole);

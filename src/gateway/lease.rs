@@ -119,7 +119,9 @@ impl Lease {
         if let State::Short(timer, held) = &mut self.0 {
             let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(SHORT)));
             ready!(timer.as_mut().poll(cx));
-            let Some(held) = held.take() else { return Poll::Pending };
+            let Some(held) = held.take() else {
+                return Poll::Pending;
+            };
             self.0 = State::Long(Box::pin(held.broken()));
         }
         match &mut self.0 {

@@ -238,8 +238,14 @@ impl Listener {
             server_name: session.server_name().map(str::to_owned),
         };
         match protocol {
-            Protocol::Http1 => self.serve_http1(tls, self.served(info, peer.ip(), held), stop).await,
-            Protocol::Http2 => self.serve_http2(tls, self.served(info, peer.ip(), held), stop).await,
+            Protocol::Http1 => {
+                self.serve_http1(tls, self.served(info, peer.ip(), held), stop)
+                    .await
+            }
+            Protocol::Http2 => {
+                self.serve_http2(tls, self.served(info, peer.ip(), held), stop)
+                    .await
+            }
         }
     }
 

@@ -58,34 +58,38 @@ impl Tunnel {
     /// Passes bytes until the tunnel ends. The client is not told of the end: that is [`Tunnel::close`].
     pub(super) async fn run(&mut self) -> Closed {
         let (up, down) = (self.up.clone(), self.down.clone());
-        let moved = || up.load(Ordering::Relaxed).wrapping_add(down.load(Ordering::Relaxed));
-        let upward = pass(&mut self.client.0, &mut self.tool.1, &up);
+        let moved = || {
+            up.load(Ordering::Relaxed)
+                .wrapping_add(down.load(Ordering::Relaxed))
+        };
+        let upward = async {
+            pass(&mut self.client.0, &mut self.tool.1, &up).await?;
+            // The tool may have something to say to that.
+            self.tool
+                .1
+                .shutdown()
+                .await
+                .map_err(|_: io::Error| Broke::Writing)
+        };
         let downward = pass(&mut self.tool.0, &mut self.client.1, &down);
         let (mut upward, mut downward) = (std::pin::pin!(upward), std::pin::pin!(downward));
         let silent = silent(self.idle, moved);
         // INVARIANT: each direction reads only what it could write: neither side fills memory.
-        let left = tokio::select! {
+        tokio::select! {
             passed = &mut upward => match passed {
-                Ok(()) => Left::Downward,
-                Err(broke) => return broke.at(Closed::ClientBroke, Closed::ToolBroke),
+                Ok(()) => {
+                    let _ = tokio::time::timeout(HALF_CLOSED, downward).await;
+                    Closed::Ended
+                }
+                Err(broke) => broke.at(Closed::ClientBroke, Closed::ToolBroke),
             },
             passed = &mut downward => match passed {
-                Ok(()) => Left::Upward,
-                Err(broke) => return broke.at(Closed::ToolBroke, Closed::ClientBroke),
-            },
-            () = silent => return Closed::Idle,
-        };
-        let rest = async {
-            match left {
-                Left::Downward => {
-                    let _ = downward.await;
-                }
                 // The tool has ended: what the client still says goes nowhere.
-                Left::Upward => {}
-            }
-        };
-        let _ = tokio::time::timeout(HALF_CLOSED, rest).await;
-        Closed::Ended
+                Ok(()) => Closed::Ended,
+                Err(broke) => broke.at(Closed::ToolBroke, Closed::ClientBroke),
+            },
+            () = silent => Closed::Idle,
+        }
     }
 
     /// Ends both connections in order.
@@ -95,11 +99,6 @@ impl Tunnel {
         };
         let _ = tokio::time::timeout(HALF_CLOSED, close).await;
     }
-}
-
-enum Left {
-    Upward,
-    Downward,
 }
 
 /// Which side of a direction broke.
@@ -117,7 +116,7 @@ impl Broke {
     }
 }
 
-/// Passes bytes one way until the sender ends, and then tells a tool so.
+/// Passes bytes one way until the sender ends.
 async fn pass<R, W>(from: &mut R, to: &mut W, count: &AtomicU64) -> Result<(), Broke>
 where
     R: AsyncRead + Unpin,
@@ -125,7 +124,10 @@ where
 {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let read = from.read(&mut buffer).await.map_err(|_: io::Error| Broke::Reading)?;
+        let read = from
+            .read(&mut buffer)
+            .await
+            .map_err(|_: io::Error| Broke::Reading)?;
         if read == 0 {
             return Ok(());
         }

@@ -8,7 +8,16 @@ use super::{Assignment, Condition, Grant, Membership, Person, Role, Rows, Upstre
 use crate::clock::Timestamp;
 use crate::store::{Db, StoreError, rows};
 
-type UpstreamRow = (Uuid, Uuid, String, String, Option<String>, Option<String>, i64, i64);
+type UpstreamRow = (
+    Uuid,
+    Uuid,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    i64,
+    i64,
+);
 
 /// How often a snapshot is read anew because somebody changed something meanwhile.
 const ATTEMPTS: usize = 20;

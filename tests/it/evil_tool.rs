@@ -97,7 +97,11 @@ fn heads_that_cannot_be_trusted_are_withheld() {
         let outcome = outcome(&world, &answer.request_id());
         assert_eq!(outcome["ending"], "tool_failed", "{what}");
         assert!(outcome["error"].is_string(), "{what}");
-        assert_eq!(tool.connections(), number + 1, "{what}: the connection was used again");
+        assert_eq!(
+            tool.connections(),
+            number + 1,
+            "{what}: the connection was used again"
+        );
     }
 }
 
@@ -157,7 +161,8 @@ fn bytes_behind_an_answer_never_answer_another_request() {
                         + forged,
                 ),
                 // Behind an answer that has no body.
-                6 => caller.send("HTTP/1.1 204 No Content\r\nContent-Length: 6\r\n\r\nforged".to_owned() + forged),
+                6 => caller
+                    .send("HTTP/1.1 204 No Content\r\nContent-Length: 6\r\n\r\nforged".to_owned() + forged),
                 _ => caller.send(good),
             };
         }
@@ -187,15 +192,25 @@ fn bodies_that_break_off_are_never_ended_cleanly() {
         let text = match turn.fetch_add(1, Ordering::SeqCst) {
             0 => format!("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n{big}"),
             1 => format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n{big}\r\n"),
-            2 => format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n{big}XX5\r\nhello\r\n0\r\n\r\n"),
-            3 => format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n{big}\r\nzz\r\n0\r\n\r\n"),
+            2 => format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n{big}XX5\r\nhello\r\n0\r\n\r\n"
+            ),
+            3 => format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n{big}\r\nzz\r\n0\r\n\r\n"
+            ),
             _ => format!(
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n{big}\r\nffffffffffffffffff\r\n"
             ),
         };
         caller.send(text);
     });
-    for what in ["short", "no end", "a bad chunk end", "no size", "a size too large"] {
+    for what in [
+        "short",
+        "no end",
+        "a bad chunk end",
+        "no size",
+        "a size too large",
+    ] {
         let mut wire = Wire::connect(&world, "http/1.1");
         wire.send(format!(
             "GET /imense/evil/look HTTP/1.1\r\n{}\r\n",
@@ -228,7 +243,10 @@ fn a_redirect_to_elsewhere_is_the_clients_business_and_never_followed() {
         ));
     });
     let answer = look(&world).expect(307);
-    assert_eq!(answer.header("location"), Some(format!("{}/steal", elsewhere.url()).as_str()));
+    assert_eq!(
+        answer.header("location"),
+        Some(format!("{}/steal", elsewhere.url()).as_str())
+    );
     assert_eq!(elsewhere.connections(), 0);
 }
 
@@ -293,6 +311,8 @@ fn what_refuses_connections_fails_fast_alone_and_is_back_within_a_second() {
     }
     let _back = RawTool::start_on(TcpListener::bind(("127.0.0.1", port)).unwrap(), good);
     let began = Instant::now();
-    until("the tool to be reached", || (look(&world).status == 200).then_some(()));
+    until("the tool to be reached", || {
+        (look(&world).status == 200).then_some(())
+    });
     assert!(began.elapsed() < 2 * SECOND, "{:?}", began.elapsed());
 }

@@ -102,7 +102,10 @@ fn a_transfer_outlives_its_token_and_every_renewal_is_on_record() {
         .cli("admin", &["user", "reset-password", "imense", "john"])
         .ok();
     let (rest, took) = wire.rest();
-    assert!(!rest.contains("\r\n0\r\n") && took < SECOND, "{rest:?} after {took:?}");
+    assert!(
+        !rest.contains("\r\n0\r\n") && took < SECOND,
+        "{rest:?} after {took:?}"
+    );
     let outcome = outcome(&hand.world, &request);
     assert_eq!(
         (&outcome["ending"], &outcome["error"]),
@@ -137,7 +140,9 @@ fn what_is_not_allowed_any_more_is_broken_off_within_a_second() {
         );
         say.send("").unwrap();
     };
-    check("a role", "no_grant", &|| admin(&["role", "unassign", "imense", "scientist", "john"]));
+    check("a role", "no_grant", &|| {
+        admin(&["role", "unassign", "imense", "scientist", "john"])
+    });
     admin(&["role", "assign", "imense", "scientist", "john"]);
     check("a logout", "session_ended", &|| {
         world.cli("john", &["logout"]).ok();
@@ -155,7 +160,10 @@ fn a_role_that_ends_by_itself_ends_what_it_allowed() {
     wrap(&hand.world, "log", &tool.url(), TASKS);
     let end = (hand.now().plus(100 * SECOND)).to_string();
     hand.world
-        .cli("admin", &["role", "assign", "imense", "scientist", "john", "--until", &end])
+        .cli(
+            "admin",
+            &["role", "assign", "imense", "scientist", "john", "--until", &end],
+        )
         .ok();
     let (mut wire, request) = follow(&hand.world);
     say.send("x\n").unwrap();

@@ -71,7 +71,10 @@ fn each_event_reaches_the_client_before_the_next_one_is_sent() {
     });
     let mut wire = Wire::connect(&world, "http/1.1");
     // Also where the outcome is awaited: only the end waits for it.
-    for request in [get(&world, ""), post(&world, "run", "Content-Length: 2\r\n") + "go"] {
+    for request in [
+        get(&world, ""),
+        post(&world, "run", "Content-Length: 2\r\n") + "go",
+    ] {
         let head = wire.send(request).head();
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         for number in 0..3 {
@@ -81,7 +84,10 @@ fn each_event_reaches_the_client_before_the_next_one_is_sent() {
         assert_eq!(wire.until("0\r\n\r\n"), "0\r\n\r\n");
         let request = header(&head, "x-countersign-request-id").unwrap();
         let outcome = outcome(&world, request);
-        assert_eq!((&outcome["ending"], &outcome["bytes_out"]), (&"answered".into(), &27.into()));
+        assert_eq!(
+            (&outcome["ending"], &outcome["bytes_out"]),
+            (&"answered".into(), &27.into())
+        );
     }
 }
 
@@ -102,9 +108,7 @@ fn trailers_pass_both_ways_and_claim_nothing() {
     });
     let mut wire = Wire::connect(&world, "http/1.1");
     let more = "TE: trailers\r\nConnection: TE\r\nTrailer: x-check, x-countersign-user\r\nTransfer-Encoding: chunked\r\n";
-    wire.send(
-        post(&world, "run", more) + "3\r\nabc\r\n0\r\nx-check: 1\r\nx-countersign-user: root\r\n\r\n",
-    );
+    wire.send(post(&world, "run", more) + "3\r\nabc\r\n0\r\nx-check: 1\r\nx-countersign-user: root\r\n\r\n");
     let (head, body) = bodies.recv_timeout(30 * SECOND).unwrap();
     assert_eq!(header(&head, "te"), Some("trailers"), "{head}");
     assert_eq!(body, "3\r\nabc\r\n0\r\nx-check: 1\r\n\r\n");
@@ -135,7 +139,11 @@ fn the_client_goes_on_only_when_the_intent_is_durable_and_the_tool_is_there() {
         let intent = &record["event"]["intent"];
         intent["place"]["tool"] == "flow"
     });
-    assert_eq!(intents.count(), 1, "the intent is on record before the client goes on");
+    assert_eq!(
+        intents.count(),
+        1,
+        "the intent is on record before the client goes on"
+    );
     let head = wire.send("hello").head();
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert_eq!(bodies.recv_timeout(30 * SECOND).unwrap(), b"hello");

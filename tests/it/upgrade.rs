@@ -49,13 +49,13 @@ fn world(serve: impl Fn(Caller) + Send + Sync + 'static) -> (World, RawTool) {
 
 /// Switches and sends back whatever comes.
 fn echo(mut caller: Caller) {
-    while caller.head().is_some() {
-        caller.send(switch());
-        loop {
-            let bytes = caller.read();
-            if bytes.is_empty() || !caller.send(&bytes) {
-                return;
-            }
+    if caller.head().is_none() || !caller.send(switch()) {
+        return;
+    }
+    loop {
+        let bytes = caller.read();
+        if bytes.is_empty() || !caller.send(&bytes) {
+            return;
         }
     }
 }
@@ -142,26 +142,33 @@ fn a_task_without_the_key_and_other_protocols_are_a_501_on_record() {
             "501",
         ),
         (handshake(&world, "/none"), "403"),
-        (handshake(&world, "/live").replace("Bearer cst_", "Bearer cst_x"), "401"),
+        (
+            handshake(&world, "/live").replace("Bearer cst_", "Bearer cst_x"),
+            "401",
+        ),
     ] {
         let mut wire = Wire::connect(&world, "http/1.1");
         let head = wire.send(&request).head();
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{request}\n{head}");
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}\n{head}"
+        );
     }
     let mut wire = Wire::connect(&world, "http/1.1");
     let head = wire.send(handshake(&world, "/plain")).head();
     let request = header(&head, "x-countersign-request-id").unwrap();
     let events = world.events_of(request);
-    assert_eq!((events[0].0.as_str(), &events[0].1["status"]), ("refused", &501.into()));
+    assert_eq!(
+        (events[0].0.as_str(), &events[0].1["status"]),
+        ("refused", &501.into())
+    );
     // A stranger hears the same about every private path.
     for path in ["/live", "/plain", "/none"] {
         let anonymous = handshake(&world, path);
         let from = anonymous.find("Authorization").unwrap();
         let to = anonymous.find("Connection").unwrap();
         let mut wire = Wire::connect(&world, "http/1.1");
-        let head = wire
-            .send(anonymous[..from].to_owned() + &anonymous[to..])
-            .head();
+        let head = wire.send(anonymous[..from].to_owned() + &anonymous[to..]).head();
         assert!(head.starts_with("HTTP/1.1 401 "), "{path}: {head}");
     }
     assert_eq!(tool.connections(), 0);
@@ -175,7 +182,16 @@ fn over_http2_it_is_told_where_it_is_served() {
         format!("Authorization: Bearer {}", world.token("john")),
     );
     let key = format!("Sec-WebSocket-Key: {KEY}");
-    let answer = world.curl(&["--http2", "-H", &bearer, "-H", &key, "-H", "Sec-WebSocket-Version: 13", &url]);
+    let answer = world.curl(&[
+        "--http2",
+        "-H",
+        &bearer,
+        "-H",
+        &key,
+        "-H",
+        "Sec-WebSocket-Version: 13",
+        &url,
+    ]);
     assert_eq!(answer.status, 501, "{}", answer.text());
     assert!(answer.text().contains("HTTP/1.1"), "{}", answer.text());
     assert_eq!(tool.connections(), 0);
@@ -252,7 +268,10 @@ fn whatever_takes_the_right_away_ends_it_within_a_second() {
         assert!(wire.is_silent(SECOND));
         act();
         let (rest, took) = wire.rest();
-        assert!(rest.is_empty() && took < SECOND, "{what}: {rest:?} after {took:?}");
+        assert!(
+            rest.is_empty() && took < SECOND,
+            "{what}: {rest:?} after {took:?}"
+        );
         let outcome = outcome(&world, &request);
         assert_eq!(
             (&outcome["ending"], &outcome["error"], &outcome["bytes_in"]),

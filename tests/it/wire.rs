@@ -196,8 +196,7 @@ pub fn wrap(world: &World, name: &str, url: &str, tasks: &str) {
 /// The same, with further arguments for `upstream allow`.
 pub fn wrap_with(world: &World, name: &str, url: &str, arguments: &[&str], tasks: &str) {
     let manifest = world.dir.path().join(format!("{name}.toml"));
-    let text =
-        format!("[tool]\nname = \"{name}\"\nupstream = \"{name}\"\ndelegation = \"none\"\n\n{tasks}");
+    let text = format!("[tool]\nname = \"{name}\"\nupstream = \"{name}\"\ndelegation = \"none\"\n\n{tasks}");
     fs::write(&manifest, &text).unwrap();
     let mut allow = vec!["upstream", "allow", &world.vo, name, url];
     allow.extend(arguments);

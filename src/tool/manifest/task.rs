@@ -256,7 +256,10 @@ fn check_upgrade(table: &mut Table<'_>, task: &Task, templates: &[Template]) {
     if task.upgrade.is_empty() {
         return;
     }
-    if templates.iter().any(|template| template.method() != &http::Method::GET) {
+    if templates
+        .iter()
+        .any(|template| *template.method() != http::Method::GET)
+    {
         table.flaw("upgrade", "is only for templates of the method GET");
     }
     if task.filter.is_some() || task.deletes || !task.creates.is_empty() {
