@@ -342,6 +342,7 @@ fn task(name: &str) -> Task {
         strict: false,
         max_body: None,
         timeout: None,
+        upgrade: Vec::new(),
         home_only: false,
         local: Some("api"),
     }

@@ -132,8 +132,8 @@ kinds! {
         "Something went wrong in the gateway itself; the request was not passed on, or its outcome is recorded as failed.",
         "Tell the system administrator the request id.";
     NotImplemented "not_implemented" 501 "Not served yet",
-        "Protocol upgrades (WebSocket and others) do not pass the gateway yet.",
-        "Use the tool without an upgrade.";
+        "A connection is switched to another protocol only for WebSocket over HTTP/1.1, where the task's manifest says `upgrade`.",
+        "Use HTTP/1.1 for WebSocket; if the tool should offer it here, ask your VO administrator to add `upgrade` to the task.";
     ToolUnreachable "tool_unreachable" 502 "The tool does not answer",
         "The gateway allowed the request but could not reach the tool; nothing was done.",
         "Try again later; if it stays so, tell your VO administrator the request id.";

@@ -157,6 +157,8 @@ pub enum Event {
     Refused(Box<Refused>),
     /// Refusals of strangers, counted per problem, source network and minute.
     Strangers(Strangers),
+    /// A permitted request that is still under way was decided again; it goes on only when that is durable.
+    Lease(Box<Lease>),
     /// How a permitted request ended.
     Outcome(Box<Outcome>),
     /// A login, right or wrong.
@@ -396,9 +398,24 @@ pub enum Ending {
     Applied,
     /// The answer was withheld (an unfilterable list, an ownership conflict).
     Withheld,
+    /// It was broken off while it was under way: its session ended, or it is not allowed any more.
+    Revoked,
 }
 
-/// The second record of a request.
+/// A renewal of the lease that a long transfer holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The request.
+    pub request: RequestId,
+    /// May it go on; a denial ends it.
+    pub decision: Arc<DecisionEntry>,
+    /// Bytes that went to the tool so far.
+    pub bytes_in: u64,
+    /// Bytes that came from the tool so far.
+    pub bytes_out: u64,
+}
+
+/// The last record of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The request.
@@ -703,6 +720,7 @@ impl Event {
             Self::Intent(entry) => Some(entry.request),
             Self::Refused(refused) => Some(refused.entry.request),
             Self::Strangers(strangers) => Some(strangers.example),
+            Self::Lease(lease) => Some(lease.request),
             Self::Outcome(outcome) => Some(outcome.request),
             Self::Login(login) => Some(login.request),
             Self::SessionEnded(ended) => ended.request,
@@ -728,6 +746,7 @@ impl Event {
             Self::Intent(_) => "intent",
             Self::Refused(_) => "refused",
             Self::Strangers(_) => "strangers",
+            Self::Lease(_) => "lease",
             Self::Outcome(_) => "outcome",
             Self::Login(_) => "login",
             Self::SessionEnded(_) => "session_ended",

@@ -328,6 +328,7 @@ pub(super) fn task(name: &str, matches: &str, kind: tool::Kind, audience: Audien
         strict: false,
         max_body: Some(LIMIT as u64),
         timeout: None,
+        upgrade: Vec::new(),
         home_only: false,
         local: Some(super::SERVICE),
     }

@@ -709,6 +709,10 @@ fn facts(event: &Event) -> Facts {
             status: Some(refused.status),
             ..of_entry(&refused.entry, origin)
         },
+        Event::Lease(lease) => Facts {
+            permit: Some(lease.decision.permit),
+            ..Facts::default()
+        },
         Event::Outcome(outcome) => Facts {
             status: outcome.status,
             problem: outcome.error.clone(),

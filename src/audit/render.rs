@@ -39,6 +39,10 @@ fn details(event: &Event) -> Vec<String> {
             words.push(format!("{} {}", refused.problem, refused.status));
             words
         }
+        Event::Lease(lease) => vec![
+            lease.decision.reason.clone(),
+            format!("{} bytes in, {} out", lease.bytes_in, lease.bytes_out),
+        ],
         Event::Outcome(outcome) => {
             let mut words = vec![ending(outcome.ending).to_owned()];
             words.extend(outcome.status.map(|status| status.to_string()));
@@ -169,5 +173,6 @@ const fn ending(ending: Ending) -> &'static str {
         Ending::NotApplied => "not_applied",
         Ending::Applied => "applied",
         Ending::Withheld => "withheld",
+        Ending::Revoked => "revoked",
     }
 }

@@ -45,6 +45,7 @@ pub use enter::{EnterStart, Entered, is_local_path, percent};
 pub use login::{Opened, Opening, Prepared, SignIn, SignedIn};
 pub use password::HashError;
 pub use recognise::Refusal;
+pub use session::SessionWatch;
 pub use store::LoginCount;
 pub use strength::{Blocklist, MIN_CHARACTERS, Weakness};
 pub use subject::{Session, SessionKind, Source, Subject, Who};
@@ -56,6 +57,10 @@ use crate::record::SessionEnded;
 use crate::store::{Db, StoreError, Tx};
 use crate::vo::DirectoryHandle;
 
+/// Why a session ended that nobody ended.
+const EXPIRED: &str = "expired";
+/// Why a session ended whose person left it.
+const LOGOUT: &str = "logout";
 /// How much later than the store a session must have been used before that is written down.
 const SEEN_STEP: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -208,7 +213,9 @@ impl Authenticate {
         request: Option<RequestId>,
     ) -> Option<SessionEnded> {
         let sessions = self.0.sessions.of_person_except(person, except);
-        (!sessions.is_empty()).then(|| SessionEnded {
+        // What outlived its session ends with the others.
+        let outlived = self.0.sessions.has_outlived(person);
+        (outlived || !sessions.is_empty()).then(|| SessionEnded {
             request,
             person,
             sessions,
@@ -222,8 +229,7 @@ impl Authenticate {
     /// [`StoreError`]: then they have ended in this process, and it is not known whether they have in the store.
     pub async fn end(&self, ended: &SessionEnded) -> Result<(), StoreError> {
         let _changing = self.0.changing.lock().await;
-        self.0.sessions.remove(&ended.sessions);
-        self.0.basic.clear();
+        self.take_out(ended);
         let now = self.now();
         let mut tx = self.0.db.begin_write().await?;
         for id in &ended.sessions {
@@ -237,9 +243,31 @@ impl Authenticate {
     /// # Errors
     /// [`StoreError`]; those that are named have gone all the same.
     pub async fn forget(&self, ended: &SessionEnded) -> Result<(), StoreError> {
-        self.0.sessions.remove(&ended.sessions);
-        self.0.basic.clear();
+        self.take_out(ended);
         self.refresh().await
+    }
+
+    fn take_out(&self, ended: &SessionEnded) {
+        if ended.reason == EXPIRED {
+            self.0.sessions.expire(&ended.sessions);
+        } else {
+            self.0.sessions.remove(&ended.sessions);
+            // Signing out of one session says nothing about the others; a reset or a suspension is about all of them.
+            if ended.reason != LOGOUT {
+                self.0.sessions.revoke_outlived(ended.person);
+            }
+        }
+        self.0.basic.clear();
+    }
+
+    /// Watches the session of a subject for what may outlive its time: it is told when the session is revoked (signed
+    /// out, reset, suspended), not when it expires. Subjects without a session are never told.
+    #[must_use]
+    pub fn watch(&self, subject: &Subject) -> SessionWatch {
+        match subject.session() {
+            Some(session) => self.0.sessions.watch(session.id),
+            None => SessionWatch::never(),
+        }
     }
 
     /// Sessions whose time is over. Record each, then call [`Authenticate::end`]. Also writes down when sessions were
@@ -263,7 +291,7 @@ impl Authenticate {
                 request: None,
                 person,
                 sessions,
-                reason: "expired".into(),
+                reason: EXPIRED.into(),
             })
             .collect())
     }

@@ -3,8 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::subject::{Session, SessionKind};
@@ -21,6 +23,27 @@ pub(super) struct Live {
     seen: AtomicI64,
     /// Which `seen` the store has.
     written: AtomicI64,
+    revoked: Arc<CancellationToken>,
+}
+
+/// Tells whoever works for a session that it was revoked: ended by somebody, not merely by time.
+#[derive(Clone, Debug)]
+pub struct SessionWatch(Option<Arc<CancellationToken>>);
+
+impl SessionWatch {
+    /// What ends with no session: the gateway's own jobs, and strangers.
+    #[must_use]
+    pub const fn never() -> Self {
+        Self(None)
+    }
+
+    /// Comes back when the session was revoked; never where there is none.
+    pub async fn revoked(&self) {
+        match &self.0 {
+            Some(revoked) => revoked.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Live {
@@ -30,6 +53,7 @@ impl Live {
             token,
             seen: AtomicI64::new(seen.micros()),
             written: AtomicI64::new(seen.micros()),
+            revoked: Arc::default(),
         }
     }
 
@@ -59,6 +83,8 @@ struct Table {
     by_token: HashMap<Hash, Arc<Live>>,
     by_person: HashMap<PersonId, Vec<SessionId>>,
     children: HashMap<SessionId, Vec<SessionId>>,
+    /// Sessions whose time is over while something still works for them.
+    outlived: HashMap<PersonId, Vec<Weak<CancellationToken>>>,
 }
 
 impl Sessions {
@@ -198,11 +224,52 @@ impl Sessions {
         table.by_id.get(&id).map(|live| Arc::clone(&live.session))
     }
 
-    /// Forgets sessions: from now on their tokens are unknown.
+    /// Watches a session. One that is not known counts as revoked.
+    pub(super) fn watch(&self, id: SessionId) -> SessionWatch {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let revoked = table.by_id.get(&id).map(|live| Arc::clone(&live.revoked));
+        SessionWatch(Some(revoked.unwrap_or_else(|| {
+            let gone = CancellationToken::new();
+            gone.cancel();
+            Arc::new(gone)
+        })))
+    }
+
+    /// Forgets sessions: from now on their tokens are unknown, and what works for them is told.
     pub(super) fn remove(&self, ids: &[SessionId]) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         for id in ids {
-            table.remove(*id);
+            if let Some(live) = table.remove(*id) {
+                live.revoked.cancel();
+            }
+        }
+    }
+
+    /// Forgets sessions whose time is over; what works for them may go on until it is ended by other means.
+    pub(super) fn expire(&self, ids: &[SessionId]) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            let Some(live) = table.remove(*id) else { continue };
+            let outlived = table.outlived.entry(live.session.person).or_default();
+            outlived.retain(|watched| watched.strong_count() > 0);
+            outlived.push(Arc::downgrade(&live.revoked));
+        }
+    }
+
+    /// Whether anything still works for sessions of a person whose time was over.
+    pub(super) fn has_outlived(&self, person: PersonId) -> bool {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut outlived = table.outlived.get(&person).into_iter().flatten();
+        outlived.any(|watched| watched.strong_count() > 0)
+    }
+
+    /// Revokes what still works for sessions of a person whose time was over.
+    pub(super) fn revoke_outlived(&self, person: PersonId) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        for watched in table.outlived.remove(&person).into_iter().flatten() {
+            if let Some(revoked) = watched.upgrade() {
+                revoked.cancel();
+            }
         }
     }
 
@@ -246,7 +313,10 @@ impl Sessions {
             .copied()
             .collect();
         for id in gone {
-            table.remove(id);
+            // Ended by another node or an administrator; what time ended is swept by `expire`.
+            if let Some(live) = table.remove(id) {
+                live.revoked.cancel();
+            }
         }
         for row in rows {
             match table.by_id.get(&row.session.id) {
@@ -281,10 +351,8 @@ impl Table {
         self.by_id.insert(session.id, live);
     }
 
-    fn remove(&mut self, id: SessionId) {
-        let Some(live) = self.by_id.remove(&id) else {
-            return;
-        };
+    fn remove(&mut self, id: SessionId) -> Option<Arc<Live>> {
+        let live = self.by_id.remove(&id)?;
         if let Some(token) = &live.token {
             self.by_token.remove(token);
         }
@@ -293,6 +361,7 @@ impl Table {
             drop_from(&mut self.children, *parent, id);
         }
         self.children.remove(&id);
+        Some(live)
     }
 }
 
@@ -431,6 +500,29 @@ mod tests {
         );
         assert_eq!(sessions.unwritten(Duration::from_secs(60)), [(sid(1), later)]);
         assert!(sessions.unwritten(Duration::from_secs(60)).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_works_for_a_session_is_told_of_its_end_but_not_of_its_time() {
+        use futures_util::FutureExt as _;
+        let told = |watch: &SessionWatch| watch.revoked().now_or_never().is_some();
+        let sessions = Sessions::new(&Config::default());
+        for n in 1..=3 {
+            sessions.insert(live(n, 1, SessionKind::Token));
+        }
+        let [one, two, three] = [1, 2, 3].map(|n| sessions.watch(sid(n)));
+        assert!(!told(&one) && !told(&SessionWatch::never()));
+        sessions.remove(&[sid(1)]);
+        assert!(told(&one) && !told(&two));
+        // Unknown sessions count as ended.
+        assert!(told(&sessions.watch(sid(1))));
+        let person = PersonId::from(uuid::Uuid::from_u128(1));
+        assert!(!sessions.has_outlived(person));
+        sessions.expire(&[sid(2), sid(3)]);
+        assert!(!told(&two) && !told(&three) && sessions.has_outlived(person));
+        drop(three);
+        sessions.revoke_outlived(person);
+        assert!(told(&two) && !sessions.has_outlived(person));
     }
 
     #[test]

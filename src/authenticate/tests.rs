@@ -273,6 +273,7 @@ fn task(audience: Audience, kind: TaskKind) -> Task {
         strict: false,
         max_body: None,
         timeout: None,
+        upgrade: Vec::new(),
         home_only: false,
         local: None,
     }

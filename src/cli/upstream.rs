@@ -26,6 +26,7 @@ pub(crate) enum Upstream {
 ///   countersign upstream allow imaging segmentation unix:/run/segmentation.sock
 ///   countersign upstream allow imaging orthanc http://127.0.0.1:8042
 ///   countersign upstream allow imaging pacs https://pacs.example.org --ca hospital-ca.pem
+///   countersign upstream allow imaging models http://127.0.0.1:50051 --http2
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Allow {
@@ -41,6 +42,9 @@ pub(crate) struct Allow {
     /// Name expected in its certificate, when it is not the host.
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
+    /// Speak HTTP/2 to it, as gRPC needs: over TLS it must choose that, else it is told so at once.
+    #[arg(long)]
+    http2: bool,
 }
 
 /// Lists the addresses of a virtual organisation.
@@ -77,6 +81,7 @@ pub(crate) async fn run(command: Upstream, out: Output) -> Result<(), Failure> {
             url,
             ca,
             server_name,
+            http2,
         }) => {
             let ca = ca.map(|file| text_file(&file)).transpose()?;
             let body = UpstreamAllow {
@@ -84,6 +89,7 @@ pub(crate) async fn run(command: Upstream, out: Output) -> Result<(), Failure> {
                 url,
                 ca,
                 expected_name: server_name,
+                http2,
             };
             let made: UpstreamView = client.task("upstream.allow").at("vo", &vo).send(&body).await?;
             out.show(&made, |out, made| {
@@ -104,7 +110,7 @@ pub(crate) async fn run(command: Upstream, out: Output) -> Result<(), Failure> {
             out.list(
                 "upstreams",
                 &upstreams,
-                &["NAME", "URL", "OWN CA", "SERVER NAME", "LOCAL"],
+                &["NAME", "URL", "OWN CA", "SERVER NAME", "LOCAL", "HTTP/2"],
                 |upstream| {
                     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
                     vec![
@@ -113,6 +119,7 @@ pub(crate) async fn run(command: Upstream, out: Output) -> Result<(), Failure> {
                         yes(upstream.own_ca),
                         or_dash(upstream.expected_name.as_deref()),
                         yes(upstream.local),
+                        yes(upstream.http2),
                     ]
                 },
             )?;

@@ -150,6 +150,7 @@ fn task(name: &str, matches: &str, kind: tool::Kind, audience: Audience) -> Task
         strict: false,
         max_body: Some(0),
         timeout: None,
+        upgrade: Vec::new(),
         home_only: false,
         local: Some(SERVICE),
     }

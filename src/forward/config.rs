@@ -14,6 +14,12 @@ pub struct Config {
     pub first_byte_timeout: Duration,
     /// Between two pieces of a body, in either direction.
     pub idle_timeout: Duration,
+    /// Between two pieces of anything on a connection that was switched to another protocol.
+    pub upgrade_idle_timeout: Duration,
+    /// How long a request may be under way before it is decided again, and how often then.
+    pub lease: Duration,
+    /// For how long an upstream that could not be reached is not tried again.
+    pub unreachable: Duration,
     /// How long an unused connection to a tool is kept.
     pub pool_idle: Duration,
     /// How many unused connections to one tool are kept.
@@ -32,6 +38,9 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(300),
+            upgrade_idle_timeout: Duration::from_secs(3_600),
+            lease: Duration::from_secs(30),
+            unreachable: Duration::from_millis(500),
             pool_idle: Duration::from_secs(30),
             pool_size: 256,
             pools: 1_024,
@@ -60,6 +69,17 @@ impl Config {
                 default.first_byte_timeout,
             ),
             idle_timeout: table.duration("idle_timeout", second..=day, default.idle_timeout),
+            upgrade_idle_timeout: table.duration(
+                "upgrade_idle_timeout",
+                second..=day,
+                default.upgrade_idle_timeout,
+            ),
+            lease: table.duration("lease", second..=Duration::from_secs(3_600), default.lease),
+            unreachable: table.duration(
+                "unreachable",
+                Duration::from_millis(1)..=Duration::from_secs(60),
+                default.unreachable,
+            ),
             pool_idle: table.duration("pool_idle", second..=day, default.pool_idle),
             pool_size: size(table.integer("pool_size", 1..=65_536, Some(256))),
             pools: table.integer("pools", 1..=65_536, Some(1_024)).unsigned_abs(),

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 
 use super::address::{self, OwnListeners};
 use super::meters::Meter;
@@ -26,6 +27,8 @@ use crate::vo::{Upstream, UpstreamAddress};
 pub(super) struct Tls {
     pub config: Arc<ClientConfig>,
     pub name: ServerName<'static>,
+    /// Whether the tool must choose HTTP/2.
+    pub http2: bool,
 }
 
 /// Connects to one upstream, whatever the URI says.
@@ -36,6 +39,64 @@ pub(super) struct Connector {
     pub own: Arc<ArcSwap<OwnListeners>>,
     pub timeout: Duration,
     pub meter: Arc<Meter>,
+    /// For how long an upstream that could not be reached is not tried again.
+    pub unreachable: Duration,
+    pub reach: Arc<Reach>,
+}
+
+/// Whether an upstream could be reached a moment ago (passive health). While it could not, requests fail at once, and
+/// one at a time tries again.
+///
+/// Only the way to the upstream counts, never what is said there: nobody's credential makes it unreachable for others.
+#[derive(Debug, Default)]
+pub(super) struct Reach(Mutex<Option<Gone>>);
+
+#[derive(Debug)]
+struct Gone {
+    until: Instant,
+    trying: bool,
+    reason: String,
+}
+
+impl Reach {
+    /// Lets a connection be tried, or says why not.
+    fn admit(&self) -> Result<Try<'_>, ConnectError> {
+        let mut gone = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match gone.as_mut() {
+            Some(gone) if gone.trying || Instant::now() < gone.until => {
+                Err(ConnectError::Failed(format!("{} (a moment ago)", gone.reason)))
+            }
+            Some(gone) => {
+                gone.trying = true;
+                Ok(Try(self))
+            }
+            None => Ok(Try(self)),
+        }
+    }
+}
+
+/// A connection that is being made.
+struct Try<'a>(&'a Reach);
+
+impl Try<'_> {
+    fn ended(self, failed: Option<(&str, Duration)>) {
+        let mut gone = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *gone = failed.map(|(reason, unreachable)| Gone {
+            until: Instant::now() + unreachable,
+            trying: false,
+            reason: reason.to_owned(),
+        });
+    }
+}
+
+impl Drop for Try<'_> {
+    /// Given up, or ended: the next may try.
+    fn drop(&mut self) {
+        let mut gone = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gone) = gone.as_mut() {
+            gone.trying = false;
+        }
+    }
 }
 
 /// Why there is no connection.
@@ -59,39 +120,54 @@ impl tower::Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let connecting = async {
-                match tokio::time::timeout(this.timeout, this.connect()).await {
-                    Ok(stream) => stream,
-                    Err(_) => Err(ConnectError::Failed("no connection in time".into())),
-                }
-            };
-            this.meter.clone().counted(connecting).await.map(TokioIo::new)
+            let meter = this.meter.clone();
+            meter.counted(this.connect()).await.map(TokioIo::new)
         })
     }
 }
 
 impl Connector {
-    async fn connect(&self) -> Result<Stream, ConnectError> {
-        let tcp = match &self.upstream.address {
+    /// Makes a connection of its own, in time.
+    pub(super) async fn connect(&self) -> Result<Stream, ConnectError> {
+        let deadline = Instant::now() + self.timeout;
+        let late = |_| ConnectError::Failed("no connection in time".into());
+        let attempt = self.reach.admit()?;
+        let opened = tokio::time::timeout_at(deadline, self.open())
+            .await
+            .map_err(late)
+            .flatten();
+        attempt.ended(match &opened {
+            Err(ConnectError::Failed(reason)) => Some((reason, self.unreachable)),
+            _ => None,
+        });
+        let stream = opened?;
+        let Some(tls) = &self.tls else {
+            return Ok(stream);
+        };
+        let shaken = tokio_rustls::TlsConnector::from(tls.config.clone()).connect(tls.name.clone(), stream);
+        let stream = tokio::time::timeout_at(deadline, shaken)
+            .await
+            .map_err(late)?
+            .map_err(|error| failed(&error))?;
+        if tls.http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(ConnectError::Failed("the tool does not choose HTTP/2".into()));
+        }
+        Ok(Stream(Box::new(stream)))
+    }
+
+    async fn open(&self) -> Result<Stream, ConnectError> {
+        match &self.upstream.address {
             UpstreamAddress::Unix(path) => {
                 if self.own.load().sockets.contains(path) {
                     return Err(ConnectError::Refused(address::Refused::OwnListener.as_str()));
                 }
                 let stream = UnixStream::connect(path).await.map_err(|error| failed(&error))?;
-                return Ok(Stream(Box::new(stream)));
+                Ok(Stream(Box::new(stream)))
             }
             UpstreamAddress::Tcp(host, port) | UpstreamAddress::Tls { host, port, .. } => {
-                self.tcp(host, *port).await?
+                Ok(Stream(Box::new(self.tcp(host, *port).await?)))
             }
-        };
-        let Some(tls) = &self.tls else {
-            return Ok(Stream(Box::new(tcp)));
-        };
-        let stream = tokio_rustls::TlsConnector::from(tls.config.clone())
-            .connect(tls.name.clone(), tcp)
-            .await
-            .map_err(|error| failed(&error))?;
-        Ok(Stream(Box::new(stream)))
+        }
     }
 
     /// Resolves the name and connects to the first of its addresses that is allowed and answers.

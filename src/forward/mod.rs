@@ -16,8 +16,10 @@ mod fuzz;
 mod local;
 mod meters;
 mod names;
+mod pools;
 mod request;
 mod response;
+mod switch;
 mod traffic;
 mod upstream;
 #[cfg(test)]
@@ -33,4 +35,5 @@ pub use meters::{Busy, Meter, Meters};
 pub use names::claims_identity;
 pub use request::{Identity, UnfitHeader, ask_for_whole_list};
 pub use response::{Limits, REQUEST_ID, UnfitAnswer};
+pub use switch::Switched;
 pub use upstream::{Forward, Outgoing};

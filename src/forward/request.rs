@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TE, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -12,7 +12,7 @@ use super::names;
 use crate::authenticate::Source;
 use crate::delegate::Credential;
 use crate::id::{PersonId, RequestId};
-use crate::tool::{Address, Tool};
+use crate::tool::{Address, Tool, Upgrade};
 use crate::vo::UpstreamAddress;
 
 /// Beginning of the gateway's own bearer tokens.
@@ -45,6 +45,16 @@ pub(super) struct Context<'a> {
     /// As the client wrote it: host and, if not the default, port.
     pub public_host: &'a str,
     pub client: Source,
+    pub hop: Hop,
+}
+
+/// How the next hop is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hop {
+    Http1,
+    Http2,
+    /// HTTP/1.1, on a connection that is to be switched.
+    Switch(Upgrade),
 }
 
 /// A header cannot be written.
@@ -57,6 +67,7 @@ pub struct UnfitHeader(pub(super) &'static str);
 /// # Errors
 /// [`UnfitHeader`] when a value of ours has bytes that no header may have.
 pub(super) fn headers(mut headers: HeaderMap, context: &Context<'_>) -> Result<HeaderMap, UnfitHeader> {
+    let trailers = takes_trailers(&headers);
     drop_credentials(&mut headers, context);
     names::drop_hop_by_hop(&mut headers);
     // SECURITY: a tool takes these for the gateway's word, so none of a client's may pass, in any spelling.
@@ -74,7 +85,41 @@ pub(super) fn headers(mut headers: HeaderMap, context: &Context<'_>) -> Result<H
     headers.remove(TRACESTATE);
     // INVARIANT: ours are written last, so nothing a client sends (`Connection` included) takes them away.
     write_ours(&mut headers, context)?;
+    write_hop(&mut headers, context.hop, trailers);
     Ok(headers)
+}
+
+/// Whether the client takes trailers (RFC 9110 section 10.1.4).
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// What is said to the next hop alone.
+fn write_hop(headers: &mut HeaderMap, hop: Hop, trailers: bool) {
+    let te = HeaderValue::from_static("trailers");
+    match hop {
+        Hop::Http1 if trailers => {
+            headers.insert(TE, te);
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+        Hop::Http2 => {
+            if trailers {
+                headers.insert(TE, te);
+            }
+            // `:authority` says it (RFC 9113 section 8.3.1).
+            headers.remove(HOST);
+        }
+        Hop::Switch(upgrade) => {
+            headers.insert(UPGRADE, HeaderValue::from_static(upgrade.as_str()));
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        }
+        Hop::Http1 => {}
+    }
 }
 
 /// Makes a request for a list that will be filtered: whole, unencoded and unconditional (tools.md, "Lists").
@@ -249,6 +294,7 @@ mod tests {
             address,
             public_host: "jobs.gw.example.org:8443",
             client: Source::Ip("2001:db8::9".parse().unwrap()),
+            hop: Hop::Http1,
         };
         headers(raw, &context).unwrap()
     }
@@ -384,7 +430,23 @@ mod tests {
             .filter(|name| !name.starts_with("x-"))
             .collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "content-type", "forwarded", "host", "range"]);
+        // What the client said of trailers is said anew, for the next hop.
+        assert_eq!(
+            names,
+            [
+                "accept",
+                "connection",
+                "content-type",
+                "forwarded",
+                "host",
+                "range",
+                "te"
+            ]
+        );
+        assert_eq!(
+            (&headers["te"], &headers["connection"]),
+            (&"trailers".parse().unwrap(), &"te".parse().unwrap())
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The head of a tool's answer as the client gets it.
 
 use http::header::{
-    CONTENT_LOCATION, CONTENT_SECURITY_POLICY, LINK, LOCATION, REFRESH, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_SECURITY_POLICY, LINK, LOCATION, REFRESH, SET_COOKIE,
+    TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -76,6 +77,12 @@ pub enum UnfitAnswer {
     /// A protocol switch that nobody asked for.
     #[error("the tool switched protocols without being asked")]
     Switched,
+    /// A protocol switch that is not the one that was asked for.
+    #[error("the tool's answer to the handshake is wrong in `{0}`")]
+    WrongSwitch(&'static str),
+    /// Lengths that can be read in two ways.
+    #[error("the length of the tool's answer can be read in two ways")]
+    TwoLengths,
 }
 
 /// Cleans the head of an answer.
@@ -84,6 +91,7 @@ pub enum UnfitAnswer {
 /// [`UnfitAnswer`] when it cannot be passed on.
 pub(super) fn clean(headers: &mut HeaderMap, context: &Context<'_>) -> Result<(), UnfitAnswer> {
     measure(headers, context.limits)?;
+    check_length(headers)?;
     names::drop_hop_by_hop(headers);
     drop_dangerous(headers, context);
     keep_cookies(headers, context);
@@ -150,6 +158,21 @@ fn measure(headers: &HeaderMap, limits: Limits) -> Result<(), UnfitAnswer> {
         return Err(UnfitAnswer::TooLarge(limits.bytes));
     }
     Ok(())
+}
+
+/// One length, told in one way (RFC 9112 section 6.3): a client must not read another answer than the gateway did.
+fn check_length(headers: &HeaderMap) -> Result<(), UnfitAnswer> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let (length, coding) = (lengths.next(), codings.next());
+    let plain = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
+    let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let one = lengths.next().is_none() && codings.next().is_none() && !(length.is_some() && coding.is_some());
+    if one && length.is_none_or(plain) && coding.is_none_or(chunked) {
+        Ok(())
+    } else {
+        Err(UnfitAnswer::TwoLengths)
+    }
 }
 
 fn drop_dangerous(headers: &mut HeaderMap, context: &Context<'_>) {

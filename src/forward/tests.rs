@@ -46,6 +46,7 @@ fn upstream(address: UpstreamAddress, allow_local: bool) -> Arc<Upstream> {
         address,
         url: String::new(),
         allow_local,
+        http2: false,
         version: 1,
     })
 }

@@ -13,17 +13,23 @@ use tokio::time::{Instant, Sleep};
 use super::response::clean_trailers;
 use crate::body::{Body, BoxError};
 
-/// How far a request's body has come, for whoever waits for the answer.
+/// How far the bodies of an exchange have come: for whoever waits for the answer, and for the quieter of the two.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    pieces: AtomicU64,
+    asked: AtomicU64,
+    answered: AtomicU64,
     broke: Mutex<Option<BoxError>>,
 }
 
 impl Progress {
-    /// Pieces so far: while this grows, the tool is not late.
-    pub(super) fn pieces(&self) -> u64 {
-        self.pieces.load(Ordering::Relaxed)
+    /// Pieces of the request so far: while this grows, the tool is not late.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Pieces in both directions.
+    fn pieces(&self) -> u64 {
+        self.asked().wrapping_add(self.answered.load(Ordering::Relaxed))
     }
 
     /// Why the client's body broke off, if it did.
@@ -37,19 +43,30 @@ impl Progress {
 #[error("nothing came for {0:?}")]
 pub(super) struct Stalled(Duration);
 
-/// A body that must keep moving, and whose trailers claim nothing.
+/// Which way a body goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To the tool.
+    Asked,
+    /// From the tool.
+    Answered,
+}
+
+/// A body that must keep moving, or at least the other one of its exchange, and whose trailers claim nothing.
 pub(super) struct Moving {
     inner: Body,
-    /// Who is told how far it came; `None` for answers.
-    progress: Option<Arc<Progress>>,
+    way: Way,
+    progress: Arc<Progress>,
     idle: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Until when, and how far both bodies were when it was set.
+    timer: Option<(Pin<Box<Sleep>>, u64)>,
 }
 
 impl Moving {
-    pub(super) const fn new(inner: Body, progress: Option<Arc<Progress>>, idle: Duration) -> Self {
+    pub(super) const fn new(inner: Body, way: Way, progress: Arc<Progress>, idle: Duration) -> Self {
         Self {
             inner,
+            way,
             progress,
             idle,
             timer: None,
@@ -58,11 +75,19 @@ impl Moving {
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let idle = self.idle;
-        let timer = self
+        let (timer, pieces) = self
             .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Some(Err(Stalled(idle).into())))
+            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(idle)), self.progress.pieces()));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            // One side of a conversation may be silent for long.
+            let now = self.progress.pieces();
+            if now == *pieces {
+                return Poll::Ready(Some(Err(Stalled(idle).into())));
+            }
+            *pieces = now;
+            timer.as_mut().reset(Instant::now() + idle);
+        }
     }
 }
 
@@ -79,9 +104,10 @@ impl http_body::Body for Moving {
             ready => ready,
         };
         let item = ready!(polled);
-        let next = Instant::now() + self.idle;
-        if let Some(timer) = self.timer.as_mut() {
+        let (next, came) = (Instant::now() + self.idle, self.progress.pieces());
+        if let Some((timer, pieces)) = self.timer.as_mut() {
             timer.as_mut().reset(next);
+            *pieces = came;
         }
         Poll::Ready(match item {
             Some(Ok(frame)) => Some(Ok(self.passed(frame))),
@@ -101,9 +127,11 @@ impl http_body::Body for Moving {
 
 impl Moving {
     fn passed(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        if let Some(progress) = &self.progress {
-            progress.pieces.fetch_add(1, Ordering::Relaxed);
-        }
+        let count = match self.way {
+            Way::Asked => &self.progress.asked,
+            Way::Answered => &self.progress.answered,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
         match frame.into_trailers() {
             Ok(mut trailers) => {
                 clean_trailers(&mut trailers);
@@ -115,11 +143,11 @@ impl Moving {
 
     /// Keeps the cause for whoever answers; the connection to the tool only learns that there is no more.
     fn broke(&self, error: BoxError) -> BoxError {
-        let Some(progress) = &self.progress else {
+        if self.way == Way::Answered {
             return error;
-        };
+        }
         let word = error.to_string();
-        if let Ok(mut broke) = progress.broke.lock() {
+        if let Ok(mut broke) = self.progress.broke.lock() {
             *broke = Some(error);
         }
         word.into()
@@ -137,12 +165,29 @@ mod tests {
         let progress = Arc::new(Progress::default());
         let idle = Duration::from_millis(5);
         let inner = StreamBody::new(pieces).boxed_unsync();
-        let mut body = Moving::new(inner, Some(progress.clone()), idle);
+        let mut body = Moving::new(inner, Way::Asked, progress.clone(), idle);
         assert_eq!(
             body.frame().await.unwrap().unwrap_err().to_string(),
             "nothing came for 5ms"
         );
         assert!(progress.take_broke().unwrap().is::<Stalled>());
+    }
+
+    #[tokio::test]
+    async fn one_side_of_a_conversation_may_be_silent() {
+        use futures_util::FutureExt as _;
+        let progress = Arc::new(Progress::default());
+        let idle = Duration::from_millis(20);
+        let quiet = futures_util::stream::pending::<Result<Frame<Bytes>, BoxError>>();
+        let quiet = StreamBody::new(quiet).boxed_unsync();
+        let mut quiet = Moving::new(quiet, Way::Asked, progress.clone(), idle);
+        assert!(quiet.frame().now_or_never().is_none());
+        let talks = crate::body::full("x");
+        let mut talks = Moving::new(talks, Way::Answered, progress, idle);
+        assert!(talks.frame().await.unwrap().is_ok());
+        tokio::time::sleep(2 * idle).await;
+        assert!(quiet.frame().now_or_never().is_none(), "the other side moved");
+        assert!(quiet.frame().await.unwrap().is_err());
     }
 
     #[tokio::test]
@@ -163,7 +208,7 @@ mod tests {
         ];
         let progress = Arc::new(Progress::default());
         let inner = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
-        let body = Moving::new(inner, Some(progress.clone()), Duration::from_secs(60));
+        let body = Moving::new(inner, Way::Asked, progress.clone(), Duration::from_secs(60));
         let whole = body.collect().await.unwrap();
         let left: Vec<&str> = whole
             .trailers()

@@ -1,37 +1,32 @@
-//! Sending a request to a tool: pools, the one send, and the answer.
+//! Sending a request to a tool: the one send, and the answer.
 
 use std::error::Error as _;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use hyper_util::client::legacy::{Client, Error as ClientError};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use moka::sync::Cache;
-use rustls::client::Resumption;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use hyper_util::client::legacy::Error as ClientError;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 
 use super::address::OwnListeners;
 use super::config::Config;
-use super::connect::{ConnectError, Connector, Tls};
+use super::connect::ConnectError;
 use super::error::ForwardError;
 use super::meters::{Busy, Meters};
-use super::request::{self, Identity};
+use super::pools::Pools;
+use super::request::{self, Hop, Identity};
 use super::response::{self, UnfitAnswer};
-use super::traffic::{Moving, Progress};
+use super::switch::{Handshake, Switched};
+use super::traffic::{Moving, Progress, Way};
 use crate::authenticate::Source;
 use crate::body::Body;
 use crate::delegate::Credential;
-use crate::id::UpstreamId;
 use crate::telemetry::Trace;
-use crate::tool::{Address, Tool};
+use crate::tool::{Address, Tool, Upgrade};
 use crate::vo::{Upstream, UpstreamAddress};
 
 /// A permitted request on its way to a tool.
@@ -58,10 +53,10 @@ pub struct Outgoing {
     pub public_host: String,
     /// Where the request came from.
     pub client: Source,
-    /// The trace that the tool's own goes on.
-    pub trace: Trace,
     /// Time to the first byte of the answer, where the task says one.
     pub timeout: Option<Duration>,
+    /// The trace that it belongs to.
+    pub trace: Trace,
 }
 
 impl fmt::Debug for Outgoing {
@@ -73,82 +68,72 @@ impl fmt::Debug for Outgoing {
     }
 }
 
-type Pool = Client<Connector, Body>;
-
-/// Connections are shared under this key only.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct PoolKey {
-    upstream: UpstreamId,
-    version: i64,
-    /// SECURITY: where authority is bound to the connection, it is never shared between proxies.
-    proxy: Option<String>,
-}
-
 /// Sends requests to tools.
+#[derive(Debug)]
 pub struct Forward {
     config: Config,
-    pools: Cache<PoolKey, Pool>,
-    own: Arc<ArcSwap<OwnListeners>>,
-    meters: Arc<Meters>,
-    system_roots: OnceLock<Arc<RootCertStore>>,
+    pools: Pools,
 }
 
-impl fmt::Debug for Forward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Forward")
-            .field("pools", &self.pools.entry_count())
-            .finish_non_exhaustive()
-    }
+/// A request whose head is ready for the next hop.
+pub(super) struct Ready {
+    pub(super) request: Request<Body>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) limit: Duration,
+    /// The connection of a pool that it goes over.
+    way: Option<CaptureConnection>,
+    /// The `Host` that the tool sees.
+    host: String,
+    upstream: Arc<Upstream>,
+    tool: Arc<Tool>,
+    address: Address,
+    identity: Identity,
+    public_host: String,
 }
 
 impl Forward {
     /// A sender without connections.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let pools = Cache::builder()
-            .max_capacity(config.pools)
-            .time_to_idle(config.pools_idle)
-            .build();
         Self {
+            pools: Pools::new(config.clone()),
             config,
-            pools,
-            own: Arc::default(),
-            meters: Arc::default(),
-            system_roots: OnceLock::new(),
         }
     }
 
     /// The same sender, whose connections are counted in `meters`: a reload goes on counting.
     #[must_use]
     pub fn counted_in(mut self, meters: Arc<Meters>) -> Self {
-        self.meters = meters;
+        self.pools.meters = meters;
         self
-    }
-
-    /// Says which listeners are the gateway's own; no upstream may be one of them.
-    pub fn set_own_listeners(&self, own: OwnListeners) {
-        self.own.store(Arc::new(own));
-    }
-
-    /// Connections to upstreams, counted.
-    #[must_use]
-    pub fn meters(&self) -> Arc<Meters> {
-        self.meters.clone()
     }
 
     /// Counts a request to `upstream` for as long as the guard is kept: until its answer has gone.
     #[must_use]
     pub fn busy(&self, upstream: &Upstream) -> Busy {
-        self.meters.of(upstream.id).busy()
+        self.pools.meters.of(upstream.id).busy()
+    }
+
+    /// Says which listeners are the gateway's own; no upstream may be one of them.
+    pub fn set_own_listeners(&self, own: OwnListeners) {
+        self.pools.set_own_listeners(own);
     }
 
     /// Closes the idle connections that were made with a proxy that has ended.
     pub fn forget(&self, proxy: &str) {
-        for (key, _) in &self.pools {
-            if key.proxy.as_deref() == Some(proxy) {
-                self.pools.invalidate(&*key);
-            }
-        }
+        self.pools.forget(proxy);
+    }
+
+    /// How long a request may be under way before it is decided again, and how often then.
+    #[must_use]
+    pub const fn lease(&self) -> Duration {
+        self.config.lease
+    }
+
+    /// How long a connection that was switched to another protocol may be silent.
+    #[must_use]
+    pub const fn upgrade_idle_timeout(&self) -> Duration {
+        self.config.upgrade_idle_timeout
     }
 
     /// Sends one request, once, and gives the tool's answer, cleaned.
@@ -156,172 +141,135 @@ impl Forward {
     /// # Errors
     /// [`ForwardError`], which tells whether anything was sent.
     pub async fn send(&self, out: Outgoing) -> Result<Response<Body>, ForwardError> {
-        let upstream = out.upstream.clone();
-        let pool = self.pool(&upstream, &out.credential)?;
+        let pool = self
+            .pools
+            .pool(out.tool.id, &out.upstream, &out.credential)
+            .map_err(|reason| trust(&out.upstream, reason))?;
+        let hop = if out.upstream.http2 {
+            Hop::Http2
+        } else {
+            Hop::Http1
+        };
+        let mut ready = self.ready(out, hop)?;
+        ready.way = Some(capture_connection(&mut ready.request));
+        let request = std::mem::take(&mut ready.request);
+        let answer = first_byte(pool.request(request), &ready.progress, ready.limit)
+            .await?
+            .map_err(|error| told(&error, &ready))?;
+        self.answer(answer, &ready)
+    }
+
+    /// Asks the tool to switch a connection of its own to another protocol.
+    ///
+    /// # Errors
+    /// [`ForwardError`]; a switch that is not the one asked for is [`UnfitAnswer::WrongSwitch`].
+    pub async fn switch(&self, out: Outgoing, upgrade: Upgrade) -> Result<Switched, ForwardError> {
+        let connector = self
+            .pools
+            .connector(&out.upstream, &out.credential, false)
+            .map_err(|reason| trust(&out.upstream, reason))?;
+        let handshake = Handshake::asked(&out.headers, upgrade);
+        let ready = self.ready(out, Hop::Switch(upgrade))?;
+        let meter = connector.meter.clone();
+        let stream = meter
+            .counted(connector.connect())
+            .await
+            .map_err(|error| not_there(&error, &ready))?;
+        self.shake(stream, handshake, ready).await
+    }
+
+    fn ready(&self, out: Outgoing, hop: Hop) -> Result<Ready, ForwardError> {
         let context = request::Context {
             tool: &out.tool,
-            upstream: &upstream.address,
+            upstream: &out.upstream.address,
             identity: &out.identity,
             credential: &out.credential,
             address: out.address,
             public_host: &out.public_host,
             client: out.client,
+            hop,
         };
         let host = request::host(&context);
         let progress = Arc::new(Progress::default());
-        let mut head = Request::new(
-            Moving::new(out.body, Some(progress.clone()), self.config.idle_timeout).boxed_unsync(),
-        );
-        *head.uri_mut() = uri(&host, &out.target)?;
-        *head.method_mut() = out.method;
-        *head.headers_mut() = request::headers(out.headers, &context)?;
-        frame_body(&mut head);
-        out.trace.write(head.headers_mut());
-        let limit = out.timeout.unwrap_or(self.config.first_byte_timeout);
-        let answer = first_byte(pool.request(head), &progress, limit)
-            .await?
-            .map_err(|error| told(&error, &progress, &upstream.name))?;
-        let prefix = request::prefix(&out.identity.vo, &out.tool.name);
-        self.answer(
-            answer,
-            &response::Context {
-                tool: &out.tool,
-                address: out.address,
-                request: out.identity.request,
-                public_host: &out.public_host,
-                prefix: &prefix,
-                own: [&request::upstream_host(&upstream.address), &host],
-                limits: self.config.answer,
-            },
-        )
+        let idle = self.config.idle_timeout;
+        let mut request =
+            Request::new(Moving::new(out.body, Way::Asked, progress.clone(), idle).boxed_unsync());
+        *request.uri_mut() = uri(&host, &out.target, hop, &out.upstream.address)?;
+        *request.method_mut() = out.method;
+        *request.headers_mut() = request::headers(out.headers, &context)?;
+        if hop == Hop::Http1 {
+            frame_body(&mut request);
+        }
+        out.trace.write(request.headers_mut());
+        Ok(Ready {
+            request,
+            progress,
+            limit: out.timeout.unwrap_or(self.config.first_byte_timeout),
+            way: None,
+            host,
+            upstream: out.upstream,
+            tool: out.tool,
+            address: out.address,
+            identity: out.identity,
+            public_host: out.public_host,
+        })
     }
 
-    fn answer(
+    /// The answer as the client gets it.
+    pub(super) fn answer(
         &self,
         answer: Response<Incoming>,
-        context: &response::Context<'_>,
+        ready: &Ready,
     ) -> Result<Response<Body>, ForwardError> {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(UnfitAnswer::Switched.into());
         }
         let (mut head, body) = answer.into_parts();
-        response::clean(&mut head.headers, context)?;
-        head.extensions.clear();
+        if let Err(unfit) = self.clean(&mut head.headers, ready) {
+            // SECURITY: whoever answers like this may have more to say than this answer.
+            if let Some(way) = &ready.way
+                && let Some(connection) = way.connection_metadata().as_ref()
+            {
+                connection.poison();
+            }
+            return Err(unfit.into());
+        }
+        if head.status == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6; over HTTP/2 a client takes it for a broken answer.
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
         let body = body.map_err(Into::into).boxed_unsync();
-        let body = Moving::new(body, None, self.config.idle_timeout).boxed_unsync();
+        let idle = self.config.idle_timeout;
+        let body = Moving::new(body, Way::Answered, ready.progress.clone(), idle).boxed_unsync();
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
         Ok(response)
     }
 
-    fn pool(&self, upstream: &Arc<Upstream>, credential: &Credential) -> Result<Pool, ForwardError> {
-        let key = PoolKey {
-            upstream: upstream.id,
-            version: upstream.version,
-            proxy: match credential {
-                Credential::ClientCertificate { id, .. } => Some(id.clone()),
-                _ => None,
-            },
+    pub(super) fn clean(&self, headers: &mut HeaderMap, ready: &Ready) -> Result<(), UnfitAnswer> {
+        let context = response::Context {
+            tool: &ready.tool,
+            address: ready.address,
+            request: ready.identity.request,
+            public_host: &ready.public_host,
+            prefix: &request::prefix(&ready.identity.vo, &ready.tool.name),
+            own: [&request::upstream_host(&ready.upstream.address), &ready.host],
+            limits: self.config.answer,
         };
-        if let Some(pool) = self.pools.get(&key) {
-            return Ok(pool);
-        }
-        let built = self
-            .build(upstream, credential)
-            .map_err(|reason| ForwardError::Trust {
-                upstream: upstream.name.clone(),
-                reason,
-            })?;
-        Ok(self.pools.get_with(key, || built))
+        response::clean(headers, &context)
     }
 
-    fn build(&self, upstream: &Arc<Upstream>, credential: &Credential) -> Result<Pool, String> {
-        let tls = match &upstream.address {
-            UpstreamAddress::Tls { host, ca, name, .. } => Some(Tls {
-                config: Arc::new(self.tls(ca.as_deref(), credential)?),
-                name: server_name(name.as_deref().unwrap_or(host))?,
-            }),
-            _ if matches!(credential, Credential::ClientCertificate { .. }) => {
-                return Err("a client certificate needs an `https` upstream".into());
-            }
-            _ => None,
-        };
-        let connector = Connector {
-            upstream: upstream.clone(),
-            tls,
-            own: self.own.clone(),
-            timeout: self.config.connect_timeout,
-            meter: self.meters.of(upstream.id),
-        };
-        // INVARIANT: a request is never sent twice.
-        Ok(Client::builder(TokioExecutor::new())
-            .retry_canceled_requests(false)
-            .set_host(false)
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(self.config.pool_idle)
-            .pool_max_idle_per_host(self.config.pool_size)
-            .http1_max_headers(self.config.answer.count.saturating_add(1))
-            .http1_max_buf_size(self.config.answer.bytes.saturating_add(16 * 1024))
-            .build(connector))
-    }
-
-    fn tls(&self, ca: Option<&str>, credential: &Credential) -> Result<ClientConfig, String> {
-        let roots = match ca {
-            Some(pem) => Arc::new(pinned(pem)?),
-            None => self.system_roots()?,
-        };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots);
-        let mut config = match credential {
-            Credential::ClientCertificate { resolver, .. } => {
-                let mut config = builder.with_client_cert_resolver(resolver.clone());
-                // SECURITY: a resumed session would speak as whoever made it; every connection proves its own proxy.
-                config.resumption = Resumption::disabled();
-                config
-            }
-            _ => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
-    }
-
-    fn system_roots(&self) -> Result<Arc<RootCertStore>, String> {
-        if let Some(roots) = self.system_roots.get() {
-            return Ok(roots.clone());
-        }
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(
-                "the system has no trusted authorities; register the upstream with its own CA".into(),
-            );
-        }
-        Ok(self.system_roots.get_or_init(|| Arc::new(roots)).clone())
+    pub(super) const fn limits(&self) -> response::Limits {
+        self.config.answer
     }
 }
 
-fn pinned(pem: &str) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| format!("its CA is not PEM: {error:?}"))?;
-        roots
-            .add(certificate)
-            .map_err(|error| format!("its CA cannot be used: {error}"))?;
+fn trust(upstream: &Upstream, reason: String) -> ForwardError {
+    ForwardError::Trust {
+        upstream: upstream.name.clone(),
+        reason,
     }
-    if roots.is_empty() {
-        return Err("its CA holds no certificate".into());
-    }
-    Ok(roots)
-}
-
-fn server_name(name: &str) -> Result<ServerName<'static>, String> {
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(bare.to_owned())
-        .map_err(|_| format!("`{name}` is not a name that a certificate can have"))
 }
 
 /// Says how long the body of a `GET` or `HEAD` is when nobody knows: hyper would leave it out without a word.
@@ -335,61 +283,86 @@ fn frame_body(head: &mut Request<Body>) {
 }
 
 /// The URI whose path and query are exactly the judged target.
-fn uri(host: &str, target: &str) -> Result<Uri, ForwardError> {
+fn uri(host: &str, target: &str, hop: Hop, upstream: &UpstreamAddress) -> Result<Uri, ForwardError> {
     let unfit = || ForwardError::Unfit(request::UnfitHeader("target"));
     let path: PathAndQuery = target.parse().map_err(|_| unfit())?;
     // INVARIANT: the bytes that were judged are the bytes that are sent; the parser drops fragments, for one.
     if path.as_str() != target {
         return Err(unfit());
     }
+    if matches!(hop, Hop::Switch(_)) {
+        return Ok(path.into());
+    }
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
+    let tls = matches!(upstream, UpstreamAddress::Tls { .. });
+    // Over HTTP/1.1 only the path is sent.
+    parts.scheme = Some(if tls && hop == Hop::Http2 {
+        Scheme::HTTPS
+    } else {
+        Scheme::HTTP
+    });
     parts.authority = Some(host.parse::<Authority>().map_err(|_| unfit())?);
     parts.path_and_query = Some(path);
     Uri::from_parts(parts).map_err(|_| unfit())
 }
 
 /// Waits for the head of the answer; while the request's body still moves, the tool is not late.
-async fn first_byte<F: Future + Unpin>(
-    mut answer: F,
+pub(super) async fn first_byte<F: Future>(
+    answer: F,
     progress: &Progress,
     limit: Duration,
 ) -> Result<F::Output, ForwardError> {
+    let mut answer = std::pin::pin!(answer);
     loop {
-        let before = progress.pieces();
+        let before = progress.asked();
         match tokio::time::timeout(limit, &mut answer).await {
             Ok(answer) => return Ok(answer),
-            Err(_) if progress.pieces() != before => {}
+            Err(_) if progress.asked() != before => {}
             Err(_) => return Err(ForwardError::Timeout(limit.as_secs())),
         }
     }
 }
 
 /// What an error of the client means: was anything sent?
-fn told(error: &ClientError, progress: &Progress, upstream: &str) -> ForwardError {
-    let not_connected = |reason: String| ForwardError::NotConnected {
-        upstream: upstream.to_owned(),
-        reason,
-    };
+fn told(error: &ClientError, ready: &Ready) -> ForwardError {
     let source = error.source();
     if error.is_connect() {
         return match source.and_then(|source| source.downcast_ref::<ConnectError>()) {
-            Some(ConnectError::Refused(reason)) => ForwardError::RefusedAddress {
-                upstream: upstream.to_owned(),
-                reason,
-            },
-            Some(ConnectError::Failed(reason)) => not_connected(reason.clone()),
-            None => not_connected("no connection could be made".into()),
+            Some(error) => not_there(error, ready),
+            None => not_connected(ready, "no connection could be made".into()),
         };
     }
-    if let Some(cause) = progress.take_broke() {
+    broken(source.and_then(|source| source.downcast_ref()), ready)
+}
+
+fn not_connected(ready: &Ready, reason: String) -> ForwardError {
+    ForwardError::NotConnected {
+        upstream: ready.upstream.name.clone(),
+        reason,
+    }
+}
+
+fn not_there(error: &ConnectError, ready: &Ready) -> ForwardError {
+    match error {
+        ConnectError::Refused(reason) => ForwardError::RefusedAddress {
+            upstream: ready.upstream.name.clone(),
+            reason,
+        },
+        ConnectError::Failed(reason) => not_connected(ready, reason.clone()),
+    }
+}
+
+/// What an error of a connection means.
+pub(super) fn broken(error: Option<&hyper::Error>, ready: &Ready) -> ForwardError {
+    if let Some(cause) = ready.progress.take_broke() {
         return ForwardError::BodyBroke(cause);
     }
-    match source.and_then(|source| source.downcast_ref::<hyper::Error>()) {
+    match error {
         // hyper gives a cancelled request back only when it had written nothing of it.
-        Some(cause) if cause.is_canceled() => {
-            not_connected("the connection closed before the request was written".into())
-        }
+        Some(cause) if cause.is_canceled() => not_connected(
+            ready,
+            "the connection closed before the request was written".into(),
+        ),
         Some(cause) if cause.is_parse() || cause.is_parse_too_large() => ForwardError::NotHttp,
         _ => ForwardError::Broke,
     }

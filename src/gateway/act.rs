@@ -11,36 +11,35 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use http_body_util::BodyExt;
-use tokio::sync::{mpsc, oneshot};
+use hyper::upgrade::Upgraded;
+use tokio::sync::oneshot;
 
 use super::cors;
 use super::exchange::{Exchange, named};
-use super::flow::{self, Counted, Part};
+use super::flow::{self, Counted, Gate, Passed, Relay};
+use super::lease::{Held, Lease, Why};
 use super::outlive::Outliving;
 use super::pipeline::{Pipeline, Stop};
+use super::tunnel::{Closed, Tunnel};
 use crate::audit::Receipt;
 use crate::authorize::Permit;
 use crate::body::{self, Body, BoxError};
 use crate::delegate::Plan;
-use crate::forward::{self, ForwardError, Identity, LocalRequest, Outgoing};
+use crate::forward::{self, ForwardError, Identity, LocalRequest, Outgoing, Switched};
 use crate::id::RequestId;
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{CreatedEntry, DeletedEntry, Ending, Event, Outcome, SignedEntry};
 use crate::telemetry::{Stage, Trace};
-use crate::tool::{self, Task, Tool, ToolTarget, Whose};
+use crate::tool::{self, Task, Tool, ToolTarget, Upgrade, Whose};
 
 /// Answers up to this size are read whole before the head is sent on.
 const WHOLE: u64 = 64 * 1024;
 /// Largest answer in which created ids are looked for.
 const CREATED_LIMIT: u64 = 8 * 1024 * 1024;
-/// How much of an answer is still read after the client went away.
-const READ_ON_BYTES: u64 = 1024 * 1024;
-/// How long.
-const READ_ON_TIME: Duration = Duration::from_secs(30);
-/// Frames that may wait between the tool and the client.
-const FRAMES: usize = 8;
+/// How long a client's connection may take to be switched.
+const SWITCH: Duration = Duration::from_secs(10);
 
 impl Pipeline {
     /// Does what was permitted, and hands back the answer's head as soon as it may be shown. What is not done by then
@@ -54,17 +53,7 @@ impl Pipeline {
         let head = x.head.clone();
         let permit = Arc::new(permit);
         let (send, answer) = oneshot::channel();
-        let act = Act {
-            pipeline: self.clone(),
-            id: x.id,
-            trace: x.trace.clone(),
-            started: self.ids.clock().monotonic(),
-            permit: permit.clone(),
-            sent: Arc::default(),
-            received: 0,
-            signed: None,
-            busy: None,
-        };
+        let act = Act::new(self, (x.id, x.trace.clone()), permit.clone());
         let act = act.run(http::Request::from_parts(head, body), plan, receipt, send);
         let place = permit.place();
         match Outliving::new(act, &self.acts).until(answer).await {
@@ -91,8 +80,10 @@ struct Act {
     trace: Trace,
     started: Duration,
     permit: Arc<Permit>,
+    lease: Lease,
+    gate: Arc<Gate>,
     sent: Arc<AtomicU64>,
-    received: u64,
+    received: Arc<AtomicU64>,
     signed: Option<SignedEntry>,
     /// The connection that it needs, for monitoring.
     busy: Option<forward::Busy>,
@@ -107,6 +98,9 @@ struct End {
     created: Vec<CreatedEntry>,
     deleted: Vec<DeletedEntry>,
 }
+
+/// An end without an answer of the tool: what is written down, and what the client hears.
+type Failure = Box<(End, Problem)>;
 
 impl End {
     const fn new(ending: Ending) -> Self {
@@ -134,89 +128,243 @@ impl End {
             ..Self::new(ending)
         }
     }
+
+    fn failure(ending: Ending, problem: Problem) -> Failure {
+        Box::new((Self::problem(ending, &problem), problem))
+    }
+}
+
+impl From<Why> for Failure {
+    /// The lease ended before there was an answer.
+    fn from(why: Why) -> Self {
+        let (ending, word) = why.told();
+        let (word, problem) = (word.to_owned(), why.problem());
+        let end = End {
+            error: Some(word),
+            ..End::problem(ending, &problem)
+        };
+        Box::new((end, problem))
+    }
+}
+
+impl From<ForwardError> for Failure {
+    fn from(error: ForwardError) -> Self {
+        let problem = too_large(&error).unwrap_or_else(|| error.as_problem());
+        let ending = if error.sent() {
+            Ending::ToolFailed
+        } else {
+            Ending::NotSent
+        };
+        let end = End {
+            error: Some(error.word().into()),
+            ..End::problem(ending, &problem)
+        };
+        Box::new((end, problem))
+    }
 }
 
 impl Act {
+    fn new(pipeline: &Arc<Pipeline>, (id, trace): (RequestId, Trace), permit: Arc<Permit>) -> Self {
+        let started = pipeline.ids.clock().monotonic();
+        let (sent, received) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
+        let lease = if permit.found().task.local.is_some() {
+            Lease::none()
+        } else {
+            Lease::new(Held {
+                pipeline: pipeline.clone(),
+                id,
+                permit: permit.clone(),
+                session: pipeline.authenticate.watch(permit.subject()),
+                began: started,
+                sent: sent.clone(),
+                received: received.clone(),
+            })
+        };
+        Self {
+            pipeline: pipeline.clone(),
+            id,
+            trace,
+            started,
+            permit,
+            lease,
+            gate: Arc::default(),
+            sent,
+            received,
+            signed: None,
+            busy: None,
+        }
+    }
+
     async fn run(mut self, request: http::Request<Body>, plan: Plan, receipt: Receipt, answer: Answer) {
         let permit = self.permit.clone();
         let task = permit.found().task.clone();
         if let Some(service) = task.local {
             return self.local(service, request, &task, receipt, answer).await;
         }
-        let credential = match self.pipeline.delegate.credential(plan, &receipt).await {
+        // What asks for a task's own protocols came this far; anything else was refused.
+        if let Some(upgrade) = request
+            .headers()
+            .get(header::UPGRADE)
+            .and_then(|_| task.upgrade.first())
+        {
+            return self.switch(*upgrade, request, plan, receipt, answer).await;
+        }
+        let asked = match self.outgoing(request, plan, &receipt).await {
+            Ok(outgoing) => self.ask(outgoing).await,
+            Err(failure) => Err(failure),
+        };
+        match asked {
+            Ok(response) => self.answered(response, &task, receipt, answer).await,
+            Err(failure) => self.fail(failure, receipt, answer).await,
+        }
+    }
+
+    async fn ask(&mut self, outgoing: Outgoing) -> Result<Response<Body>, Failure> {
+        self.busy = Some(self.pipeline.forward.busy(&outgoing.upstream));
+        let clock = self.pipeline.ids.clock();
+        let mut lap = self.pipeline.metrics.lap(&**clock, &self.trace);
+        let sent = self.lease.during(self.pipeline.forward.send(outgoing)).await;
+        let took = lap.mark(Stage::Act);
+        let (metrics, at) = (&self.pipeline.metrics, named(Some(self.permit.place())));
+        match sent {
+            Ok(Ok(response)) => {
+                metrics.tool_answered(at, took);
+                Ok(response)
+            }
+            Ok(Err(error)) => {
+                metrics.tool_failed(at, error.word());
+                Err(error.into())
+            }
+            Err(why) => {
+                self.gate.close();
+                Err(why.into())
+            }
+        }
+    }
+
+    /// Switches the connections to tool and client to another protocol, and passes what flows there.
+    async fn switch(
+        mut self,
+        upgrade: Upgrade,
+        mut request: http::Request<Body>,
+        plan: Plan,
+        receipt: Receipt,
+        answer: Answer,
+    ) {
+        let (client, seat) = (
+            hyper::upgrade::on(&mut request),
+            request.extensions_mut().remove::<super::listener::Seat>(),
+        );
+        let task = self.permit.found().task.clone();
+        let switched = match self.outgoing(request, plan, &receipt).await {
+            Ok(outgoing) => {
+                self.busy = Some(self.pipeline.forward.busy(&outgoing.upstream));
+                let asked = self.pipeline.forward.switch(outgoing, upgrade);
+                match self.lease.during(asked).await {
+                    Ok(Ok(switched)) => Ok(switched),
+                    Ok(Err(error)) => Err(error.into()),
+                    Err(why) => Err(why.into()),
+                }
+            }
+            Err(failure) => Err(failure),
+        };
+        match switched {
+            Ok(Switched::Over(head, tool)) => {
+                // INVARIANT: the client is switched only after the tool was.
+                let told = answer.send(Ok(*head)).is_ok();
+                let end = self.tunnel(told, client, tool).await;
+                drop(seat);
+                self.settle(end, &task, receipt).await;
+            }
+            Ok(Switched::Not(response)) => self.answered(*response, &task, receipt, answer).await,
+            Err(failure) => self.fail(failure, receipt, answer).await,
+        }
+    }
+
+    /// Passes bytes both ways for as long as the lease holds and the gateway runs.
+    async fn tunnel(
+        &mut self,
+        told: bool,
+        client: hyper::upgrade::OnUpgrade,
+        tool: Upgraded,
+    ) -> (End, Option<Tunnel>) {
+        let ended = |error: Option<&str>| End {
+            error: error.map(str::to_owned),
+            ..End::answered(StatusCode::SWITCHING_PROTOCOLS)
+        };
+        let client = tokio::time::timeout(SWITCH, client);
+        let client = match self.lease.during(client).await {
+            Ok(Ok(Ok(client))) if told => client,
+            Ok(_) => return (ended(Some("client_gone")), None),
+            Err(why) => return (cut(&why, StatusCode::SWITCHING_PROTOCOLS), None),
+        };
+        let counts = (self.sent.clone(), self.received.clone());
+        let idle = self.pipeline.forward.upgrade_idle_timeout();
+        let mut tunnel = Tunnel::new(client, tool, counts, idle);
+        let stopping = self.pipeline.acts.stopping();
+        let passed = async {
+            tokio::select! {
+                closed = tunnel.run() => Ok(closed),
+                () = stopping.cancelled() => Err(Why::Stopped),
+            }
+        };
+        let closed = match self.lease.during(passed).await {
+            Ok(passed) => passed,
+            Err(why) => Err(why),
+        };
+        match closed {
+            Ok(Closed::Ended) => (ended(None), Some(tunnel)),
+            Ok(Closed::ClientBroke) => (ended(Some("client_gone")), None),
+            Ok(Closed::Idle) => (ended(Some("idle")), Some(tunnel)),
+            Ok(Closed::ToolBroke) => {
+                let end = End {
+                    ending: Ending::ToolFailed,
+                    ..ended(Some("broke_off"))
+                };
+                (end, None)
+            }
+            // Both connections are dropped where they stand.
+            Err(why) => (cut(&why, StatusCode::SWITCHING_PROTOCOLS), None),
+        }
+    }
+
+    /// Writes down how a tunnel ended; where that is awaited, before the client sees its end.
+    async fn settle(self, (end, tunnel): (End, Option<Tunnel>), task: &Task, receipt: Receipt) {
+        let outcome = self.outcome(end);
+        if self.awaited(task) {
+            // Where the log fails the connection is dropped, never ended in order.
+            if receipt.outcome(outcome).await.is_err() {
+                return;
+            }
+        } else {
+            receipt.outcome_soon(outcome);
+        }
+        if let Some(tunnel) = tunnel {
+            tunnel.close().await;
+        }
+    }
+
+    /// The request as the tool will see it, with the credential that it needs.
+    async fn outgoing(
+        &mut self,
+        request: http::Request<Body>,
+        plan: Plan,
+        receipt: &Receipt,
+    ) -> Result<Outgoing, Failure> {
+        let credential = match self.pipeline.delegate.credential(plan, receipt).await {
             Ok((credential, signed)) => {
                 self.signed = signed;
                 credential
             }
-            Err(error) => {
-                return self
-                    .fail(
-                        End::problem(Ending::Failed, &error.as_problem()),
-                        error.as_problem(),
-                        receipt,
-                        answer,
-                    )
-                    .await;
-            }
+            Err(error) => return Err(End::failure(Ending::Failed, error.as_problem())),
         };
-        let outgoing = match self.outgoing(request, credential) {
-            Ok(outgoing) => outgoing,
-            Err(problem) => {
-                return self
-                    .fail(
-                        End::problem(Ending::ToolFailed, &problem),
-                        problem,
-                        receipt,
-                        answer,
-                    )
-                    .await;
-            }
-        };
-        let answer_head = self.sent(outgoing, &permit).await;
-        match answer_head {
-            Ok(response) => self.answered(response, &task, receipt, answer).await,
-            Err(error) => {
-                let problem = too_large(&error).unwrap_or_else(|| error.as_problem());
-                let ending = if error.sent() {
-                    Ending::ToolFailed
-                } else {
-                    Ending::NotSent
-                };
-                let end = End {
-                    error: Some(error.word().into()),
-                    ..End::problem(ending, &problem)
-                };
-                self.fail(end, problem, receipt, answer).await;
-            }
-        }
-    }
-
-    /// Sends the request, and counts how long the tool took and how it failed.
-    async fn sent(&mut self, outgoing: Outgoing, permit: &Permit) -> Result<Response<Body>, ForwardError> {
-        let (metrics, at) = (&self.pipeline.metrics, named(Some(permit.place())));
-        let mut lap = metrics.lap(&**self.pipeline.ids.clock(), &self.trace);
-        self.busy = Some(self.pipeline.forward.busy(&outgoing.upstream));
-        let answer = self.pipeline.forward.send(outgoing).await;
-        let took = lap.mark(Stage::Act);
-        match &answer {
-            Ok(_) => metrics.tool_answered(at, took),
-            Err(error) => metrics.tool_failed(at, error.word()),
-        }
-        answer
-    }
-
-    /// The request as the tool will see it.
-    fn outgoing(
-        &self,
-        request: http::Request<Body>,
-        credential: crate::delegate::Credential,
-    ) -> Result<Outgoing, Problem> {
         let (permit, place) = (&self.permit, self.permit.place());
         let missing = || {
-            Problem::new(
+            let problem = Problem::new(
                 Kind::ToolUnreachable,
                 "the tool's upstream is not registered any more",
-            )
+            );
+            End::failure(Ending::ToolFailed, problem)
         };
         let (Some(tool), Some(vo)) = (&place.tool, &place.vo) else {
             return Err(missing());
@@ -241,7 +389,7 @@ impl Act {
             method: place.method.clone(),
             target: place.target.as_str().to_owned(),
             headers,
-            body: Counted::new(body, self.sent.clone(), task.max_body).boxed_unsync(),
+            body: Counted::new(body, self.sent.clone(), task.max_body, self.gate.clone()).boxed_unsync(),
             tool: tool.clone(),
             upstream,
             credential,
@@ -254,14 +402,14 @@ impl Act {
             address: place.address,
             public_host: self.pipeline.answers.public_host(place),
             client: permit.subject().source(),
-            trace: self.trace.clone(),
             timeout: task.timeout,
+            trace: self.trace.clone(),
         })
     }
 
     /// One of the gateway's own operations.
     async fn local(
-        mut self,
+        self,
         service: &'static str,
         request: http::Request<Body>,
         task: &Task,
@@ -271,21 +419,19 @@ impl Act {
         let Some(service) = self.pipeline.locals.get(service).cloned() else {
             let problem = Problem::new(Kind::Internal, "this operation has no service");
             return self
-                .fail(End::problem(Ending::Failed, &problem), problem, receipt, answer)
+                .fail(End::failure(Ending::Failed, problem), receipt, answer)
                 .await;
         };
         let (head, body) = request.into_parts();
-        let body = Counted::new(body, self.sent.clone(), task.max_body).boxed_unsync();
+        let body = Counted::new(body, self.sent.clone(), task.max_body, self.gate.clone()).boxed_unsync();
         let call = LocalRequest {
             request: http::Request::from_parts(head, body),
             permit: self.permit.clone(),
             id: self.id,
             base: self.pipeline.answers.base().to_owned(),
         };
-        let mut lap = self
-            .pipeline
-            .metrics
-            .lap(&**self.pipeline.ids.clock(), &self.trace);
+        let clock = self.pipeline.ids.clock();
+        let mut lap = self.pipeline.metrics.lap(&**clock, &self.trace);
         let response = match tower::ServiceExt::oneshot(service, call).await {
             Ok(response) => response,
             Err(never) => match never {},
@@ -295,10 +441,10 @@ impl Act {
         let Ok(whole) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
             let problem = Problem::new(Kind::Internal, "the operation broke off");
             return self
-                .fail(End::problem(Ending::Failed, &problem), problem, receipt, answer)
+                .fail(End::failure(Ending::Failed, problem), receipt, answer)
                 .await;
         };
-        self.received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
+        self.count(&whole);
         self.whole(
             End::answered(head.status),
             Response::from_parts(head, body::full(whole)),
@@ -321,16 +467,7 @@ impl Act {
                 tool_status: Some(status.as_u16()),
                 ..End::problem(Ending::DeniedByResource, &problem)
             };
-            return self.fail(end, problem, receipt, answer).await;
-        }
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            let problem = Problem::new(
-                Kind::ToolAnswer,
-                "the tool switched protocols without being asked",
-            );
-            return self
-                .fail(End::problem(Ending::Withheld, &problem), problem, receipt, answer)
-                .await;
+            return self.fail(Box::new((end, problem)), receipt, answer).await;
         }
         if task.filter.is_some() && status.is_success() {
             return self.narrowed(response, task, receipt, answer).await;
@@ -353,9 +490,8 @@ impl Act {
     /// A short answer: read whole, so that its outcome precedes its head.
     async fn small(mut self, response: Response<Body>, task: &Task, receipt: Receipt, answer: Answer) {
         let (head, body) = response.into_parts();
-        match flow::collect(body, WHOLE).await {
+        match self.collect(body, WHOLE).await {
             Ok((whole, trailers)) => {
-                self.received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
                 let body = flow::whole(whole, trailers);
                 self.whole(
                     End::answered(head.status),
@@ -366,16 +502,28 @@ impl Act {
                 )
                 .await;
             }
-            Err(problem) => {
-                self.fail(
-                    End::problem(Ending::ToolFailed, &problem),
-                    problem,
-                    receipt,
-                    answer,
-                )
-                .await
+            Err(failure) => self.fail(failure, receipt, answer).await,
+        }
+    }
+
+    /// Reads an answer whole, for as long as the lease holds.
+    async fn collect(&mut self, body: Body, limit: u64) -> Result<(Bytes, Option<http::HeaderMap>), Failure> {
+        match self.lease.during(flow::collect(body, limit)).await {
+            Ok(Ok((whole, trailers))) => {
+                self.count(&whole);
+                Ok((whole, trailers))
+            }
+            Ok(Err(problem)) => Err(End::failure(Ending::ToolFailed, problem)),
+            Err(why) => {
+                self.gate.close();
+                Err(why.into())
             }
         }
+    }
+
+    fn count(&self, whole: &Bytes) {
+        let size = u64::try_from(whole.len()).unwrap_or(u64::MAX);
+        self.received.store(size, Ordering::Relaxed);
     }
 
     /// A list: every item is decided; whatever cannot be checked is withheld.
@@ -385,16 +533,18 @@ impl Act {
                 let end = End::answered(response.status());
                 self.whole(end, response, task, receipt, answer).await;
             }
-            Err(problem) => {
-                tracing::error!(request.id = %self.id, "a list was withheld from request {}: {}", self.id, problem.detail);
-                self.fail(End::problem(Ending::Withheld, &problem), problem, receipt, answer)
-                    .await;
+            Err(failure) => {
+                if failure.0.ending == Ending::Withheld {
+                    tracing::error!(request.id = %self.id, "a list was withheld from request {}: {}", self.id, failure.1.detail);
+                }
+                self.fail(failure, receipt, answer).await;
             }
         }
     }
 
-    async fn narrow(&mut self, response: Response<Body>, task: &Task) -> Result<Response<Body>, Problem> {
-        let withheld = |detail: String| Problem::new(Kind::ToolAnswer, detail);
+    async fn narrow(&mut self, response: Response<Body>, task: &Task) -> Result<Response<Body>, Failure> {
+        let unfit = |problem| End::failure(Ending::Withheld, problem);
+        let withheld = |detail: String| unfit(Problem::new(Kind::ToolAnswer, detail));
         if self.permit.place().method == http::Method::HEAD {
             // The head of the whole list tells its size; that of the narrowed one is not known without its body.
             let mut head = Response::new(body::empty());
@@ -420,9 +570,12 @@ impl Act {
                 "the list came encoded although it was asked for plain".into(),
             ));
         }
-        let (whole, _) = flow::collect(body, rule.limit).await?;
-        self.received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
-        let list = rule.read(&whole).map_err(|error| error.as_problem())?;
+        let (whole, _) = match self.collect(body, rule.limit).await {
+            Ok(read) => read,
+            Err(failure) if failure.0.ending == Ending::ToolFailed => return Err(unfit(failure.1)),
+            Err(failure) => return Err(failure),
+        };
+        let list = rule.read(&whole).map_err(|error| unfit(error.as_problem()))?;
         let tool = self.permit.place().tool.as_ref();
         let ids: Vec<String> = list
             .ids()
@@ -433,8 +586,9 @@ impl Act {
             .pipeline
             .authorize
             .visible(&self.permit, &rule.kind, &ids)
-            .await?;
-        let narrowed = list.keep(&keep).map_err(|error| error.as_problem())?;
+            .await
+            .map_err(unfit)?;
+        let narrowed = list.keep(&keep).map_err(|error| unfit(error.as_problem()))?;
         for name in [
             header::ETAG,
             header::LAST_MODIFIED,
@@ -453,20 +607,10 @@ impl Act {
     /// An answer that makes or removes something: the outcome with it is durable, then the store, then the answer.
     async fn made(mut self, response: Response<Body>, task: &Task, receipt: Receipt, answer: Answer) {
         let (head, body) = response.into_parts();
-        let (whole, trailers) = match flow::collect(body, CREATED_LIMIT).await {
+        let (whole, trailers) = match self.collect(body, CREATED_LIMIT).await {
             Ok(read) => read,
-            Err(problem) => {
-                return self
-                    .fail(
-                        End::problem(Ending::ToolFailed, &problem),
-                        problem,
-                        receipt,
-                        answer,
-                    )
-                    .await;
-            }
+            Err(failure) => return self.fail(failure, receipt, answer).await,
         };
-        self.received = u64::try_from(whole.len()).unwrap_or(u64::MAX);
         let mut end = End::answered(head.status);
         match self.created(task, &head, &whole) {
             Ok(created) => end.created = created,
@@ -475,7 +619,7 @@ impl Act {
                     tool_status: Some(head.status.as_u16()),
                     ..End::problem(Ending::Withheld, &problem)
                 };
-                return self.fail(end, problem, receipt, answer).await;
+                return self.fail(Box::new((end, problem)), receipt, answer).await;
             }
         }
         if task.deletes && head.status.is_success() {
@@ -543,7 +687,7 @@ impl Act {
     }
 
     /// Writes down who owns what. The first owner stays; a second claim is recorded, and withheld for unique types.
-    async fn owned(&self, created: &[CreatedEntry], deleted: &[DeletedEntry]) -> Result<(), Problem> {
+    async fn owned(&mut self, created: &[CreatedEntry], deleted: &[DeletedEntry]) -> Result<(), Problem> {
         let resources = &self.pipeline.resources;
         resources
             .deleted(self.id, deleted)
@@ -593,91 +737,68 @@ impl Act {
         let _ = answer.send(Ok(response));
     }
 
-    /// A long answer: the head goes on at once, the body frame by frame; where the outcome is awaited, the last frame
-    /// waits for it.
+    /// A long answer: the head goes on at once, each frame as soon as it comes; where the outcome is awaited, the end of
+    /// the answer waits for it.
     async fn stream(mut self, response: Response<Body>, task: &Task, receipt: Receipt, answer: Answer) {
-        let (head, mut body) = response.into_parts();
-        let mut end = End::answered(head.status);
-        let awaited = self.awaited(task);
-        let (send, frames) = mpsc::channel(FRAMES);
-        let mut client = Some(send);
-        if answer
-            .send(Ok(Response::from_parts(head, flow::channel(frames))))
-            .is_err()
-        {
-            client = None;
+        let (head, body) = response.into_parts();
+        let (status, awaited) = (head.status, self.awaited(task));
+        let (mut relay, body) = Relay::new(body, awaited, self.received.clone(), self.gate.clone());
+        if answer.send(Ok(Response::from_parts(head, body))).is_err() {
+            relay.lose();
         }
-        let mut held: Option<Frame<Bytes>> = None;
-        let (mut gone_at, mut read_on) = (None, 0_u64);
-        loop {
-            if client.is_none() {
-                let since = *gone_at.get_or_insert_with(|| self.pipeline.ids.clock().monotonic());
-                let waited = self.pipeline.ids.clock().monotonic().saturating_sub(since);
-                if read_on >= READ_ON_BYTES || waited >= READ_ON_TIME {
-                    end.error = Some("client_gone".into());
-                    break;
-                }
+        let (end, broke) = match self.lease.during(relay.run()).await {
+            Ok(Passed::Whole) => (End::answered(status), None),
+            Ok(Passed::Left) => {
+                let end = End {
+                    error: Some("client_gone".into()),
+                    ..End::answered(status)
+                };
+                (end, None)
             }
-            let next = if client.is_none() {
-                match tokio::time::timeout(READ_ON_TIME, body.frame()).await {
-                    Ok(next) => next,
-                    Err(_) => {
-                        end.error = Some("client_gone".into());
-                        break;
-                    }
-                }
-            } else {
-                body.frame().await
-            };
-            let frame = match next {
-                Some(Ok(frame)) => frame,
-                Some(Err(error)) => {
-                    tracing::warn!(request.id = %self.id, "the answer to request {} broke off", self.id);
-                    end = End {
-                        status: end.status,
-                        error: Some("broke_off".into()),
-                        ..End::new(Ending::ToolFailed)
-                    };
-                    flow::pass(&mut client, Part::Frame(Err(error))).await;
-                    held = None;
-                    client = None;
-                    break;
-                }
-                None => break,
-            };
-            let size = frame
-                .data_ref()
-                .map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
-            self.received = self.received.saturating_add(size);
-            if client.is_none() {
-                read_on = read_on.saturating_add(size);
-                continue;
+            Ok(Passed::Broke(error)) => {
+                tracing::warn!(request.id = %self.id, "the answer to request {} broke off", self.id);
+                let end = End {
+                    status: Some(status.as_u16()),
+                    error: Some("broke_off".into()),
+                    ..End::new(Ending::ToolFailed)
+                };
+                (end, Some(error))
             }
-            // INVARIANT: an awaited outcome is durable before the answer's last frame leaves.
-            let ready = if awaited { held.replace(frame) } else { Some(frame) };
-            if let Some(frame) = ready {
-                flow::pass(&mut client, Part::Frame(Ok(frame))).await;
+            Err(why) => {
+                tracing::info!(request.id = %self.id, "request {} was broken off: {}", self.id, why.told().1);
+                // The client and the tool see at once that there is no more.
+                self.gate.close();
+                drop(relay);
+                return self.end(cut(&why, status), receipt).await;
             }
+        };
+        if let Some(error) = broke {
+            relay.abort(error).await;
+            return self.end(end, receipt).await;
         }
         let outcome = self.outcome(end);
         if !awaited {
             receipt.outcome_soon(outcome);
-            return flow::pass(&mut client, Part::End).await;
+            return relay.finish().await;
         }
         match receipt.outcome(outcome).await {
-            Ok(()) => {
-                if let Some(frame) = held {
-                    flow::pass(&mut client, Part::Frame(Ok(frame))).await;
-                }
-                flow::pass(&mut client, Part::End).await;
-            }
+            Ok(()) => relay.finish().await,
             // The log failed in mid-answer: the stream is aborted, never ended cleanly.
-            Err(error) => flow::pass(&mut client, Part::Frame(Err(BoxError::from(error)))).await,
+            Err(error) => relay.abort(BoxError::from(error)).await,
+        }
+    }
+
+    /// Writes down an end that nobody waits for any more.
+    async fn end(self, end: End, receipt: Receipt) {
+        let outcome = self.outcome(end);
+        if let Err(error) = receipt.outcome(outcome).await {
+            tracing::error!(request.id = %self.id, "the end of request {} could not be recorded yet: {error}", self.id);
         }
     }
 
     /// A problem after the intent: the outcome says so, durably, before the client hears it.
-    async fn fail(self, end: End, problem: Problem, receipt: Receipt, answer: Answer) {
+    async fn fail(self, failure: Failure, receipt: Receipt, answer: Answer) {
+        let (end, problem) = *failure;
         let outcome = self.outcome(end);
         let problem = match receipt.outcome(outcome).await {
             Ok(()) => problem,
@@ -699,13 +820,23 @@ impl Act {
             status: end.status,
             tool_status: end.tool_status,
             bytes_in: self.sent.load(Ordering::Relaxed),
-            bytes_out: self.received,
+            bytes_out: self.received.load(Ordering::Relaxed),
             duration_us: u64::try_from(spent.as_micros()).unwrap_or(u64::MAX),
             error: end.error,
             created: end.created,
             deleted: end.deleted,
             signed: self.signed.clone(),
         }
+    }
+}
+
+/// The lease ended in the middle of an answer.
+fn cut(why: &Why, status: StatusCode) -> End {
+    let (ending, word) = why.told();
+    End {
+        status: Some(status.as_u16()),
+        error: Some(word.to_owned()),
+        ..End::new(ending)
     }
 }
 

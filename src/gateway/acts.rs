@@ -12,8 +12,16 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 #[derive(Clone, Debug, Default)]
 pub struct Acts {
     tasks: TaskTracker,
+    /// The gateway begins to stop: what has no end of its own ends.
+    stopping: CancellationToken,
+    /// It has waited long enough: everything ends, each with its outcome.
+    ending: CancellationToken,
+    /// What has not ended even so is dropped.
     cut: CancellationToken,
 }
+
+/// How long the last ones may take to write their outcomes.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 impl Acts {
     /// Counts one that begins, in the task of the request.
@@ -22,6 +30,19 @@ impl Acts {
             token: self.tasks.token(),
             cut: self.cut.clone(),
         }
+    }
+
+    /// Connections that were switched to another protocol have no end of their own, and are ended now.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    pub(super) async fn ending(&self) {
+        self.ending.cancelled().await;
     }
 
     /// How many go on.
@@ -36,16 +57,20 @@ impl Acts {
         self.tasks.is_empty()
     }
 
-    /// Waits for all of them, for at most `left`, and cuts the rest. Every one has its outcome in the log's queue when
-    /// this returns. Gives the number of those that were cut.
+    /// Waits for all of them, for at most `left`, and ends the rest. Every one has its outcome in the log's queue when
+    /// this returns. Gives the number of those that did not end by themselves.
     pub async fn finish(&self, left: Duration) -> usize {
+        self.stop();
         self.tasks.close();
         if tokio::time::timeout(left, self.tasks.wait()).await.is_ok() {
             return 0;
         }
         let cut = self.tasks.len();
-        self.cut.cancel();
-        self.tasks.wait().await;
+        self.ending.cancel();
+        if tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await.is_err() {
+            self.cut.cancel();
+            self.tasks.wait().await;
+        }
         cut
     }
 }

@@ -1,24 +1,55 @@
-//! Bodies in motion: counted on the way in, bounded when read whole, passed frame by frame with back-pressure.
+//! Bodies in motion: counted on the way in, bounded when read whole, passed frame by frame with back-pressure, and both
+//! stopped at once when their request may not go on.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::body::{self, Body, BoxError};
 use crate::problem::{Kind, Problem};
 
-/// A request body that is counted, and ends with an error past its limit.
+/// Frames that may wait between the tool and the client.
+const FRAMES: usize = 8;
+/// How much of an answer is still read after the client went away.
+const READ_ON_BYTES: u64 = 1024 * 1024;
+/// How long.
+const READ_ON_TIME: Duration = Duration::from_secs(30);
+
+/// Open while the bodies of a request may move.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    closed: AtomicBool,
+    waiting: AtomicWaker,
+}
+
+impl Gate {
+    /// Breaks both bodies off, whoever waits for whom.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.waiting.wake();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+/// A request body that is counted, and ends with an error past its limit or when its gate closes.
 pub(super) struct Counted {
     inner: Body,
     count: Arc<AtomicU64>,
     limit: Option<u64>,
+    gate: Arc<Gate>,
 }
 
 /// The request body is larger than the task takes.
@@ -27,8 +58,13 @@ pub(super) struct Counted {
 pub(super) struct TooLarge(pub(super) u64);
 
 impl Counted {
-    pub(super) fn new(inner: Body, count: Arc<AtomicU64>, limit: Option<u64>) -> Self {
-        Self { inner, count, limit }
+    pub(super) fn new(inner: Body, count: Arc<AtomicU64>, limit: Option<u64>, gate: Arc<Gate>) -> Self {
+        Self {
+            inner,
+            count,
+            limit,
+            gate,
+        }
     }
 }
 
@@ -40,6 +76,11 @@ impl HttpBody for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        // INVARIANT: registered before the gate is looked at, so that its closing is not missed.
+        self.gate.waiting.register(cx.waker());
+        if self.gate.is_closed() {
+            return Poll::Ready(Some(Err(Box::new(BrokeOff))));
+        }
         let next = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &next
             && let Some(data) = frame.data_ref()
@@ -102,29 +143,144 @@ pub(super) fn whole(bytes: Bytes, trailers: Option<HeaderMap>) -> Body {
 }
 
 /// What passes from a tool to a client. A body that stops without [`Part::End`] was broken off, and ends as an error.
-pub(super) enum Part {
+enum Part {
     /// A frame, or the error that ends the body.
     Frame(Result<Frame<Bytes>, BoxError>),
     /// The body's clean end.
     End,
 }
 
-/// The sending half; `None` once the client is gone.
-pub(super) type Client = Option<mpsc::Sender<Part>>;
+/// Passes a tool's answer on to the client, each frame as soon as it comes, and reads no further than the client does.
+pub(super) struct Relay {
+    body: Body,
+    /// `None` once the client is gone.
+    client: Option<mpsc::Sender<Part>>,
+    received: Arc<AtomicU64>,
+    /// What must not leave before the outcome is durable.
+    held: Option<Frame<Bytes>>,
+    awaited: bool,
+    /// How much is still to come, where that is known.
+    left: Option<u64>,
+    read_on: u64,
+}
 
-/// A body that is fed through a channel.
-pub(super) fn channel(parts: mpsc::Receiver<Part>) -> Body {
-    Channel { parts, ended: false }.boxed_unsync()
+/// How a relay ended.
+pub(super) enum Passed {
+    /// With the answer's end.
+    Whole,
+    /// The tool broke off.
+    Broke(BoxError),
+    /// The client went away, and what was read on was not the rest.
+    Left,
+}
+
+impl Relay {
+    /// A relay and the body that it feeds. Where the outcome is `awaited`, what ends the answer is held back: its last
+    /// bytes where the length is known, else its trailers or its end.
+    pub(super) fn new(body: Body, awaited: bool, received: Arc<AtomicU64>, gate: Arc<Gate>) -> (Self, Body) {
+        let (client, parts) = mpsc::channel(FRAMES);
+        let left = body.size_hint().exact();
+        let relay = Self {
+            body,
+            client: Some(client),
+            received,
+            held: None,
+            awaited,
+            left,
+            read_on: 0,
+        };
+        let channel = Channel {
+            parts,
+            ended: false,
+            gate,
+        };
+        (relay, channel.boxed_unsync())
+    }
+
+    /// Nobody takes the answer.
+    pub(super) fn lose(&mut self) {
+        self.client = None;
+    }
+
+    /// Passes everything on, but for what is held back.
+    pub(super) async fn run(&mut self) -> Passed {
+        let mut until = None;
+        loop {
+            let next = match &self.client {
+                Some(client) => tokio::select! {
+                    biased;
+                    next = self.body.frame() => next,
+                    () = client.closed() => {
+                        self.client = None;
+                        continue;
+                    }
+                },
+                None => {
+                    let until = *until.get_or_insert_with(|| Instant::now() + READ_ON_TIME);
+                    match tokio::time::timeout_at(until, self.body.frame()).await {
+                        Ok(next) if self.read_on < READ_ON_BYTES => next,
+                        _ => return Passed::Left,
+                    }
+                }
+            };
+            match next {
+                Some(Ok(frame)) => self.came(frame).await,
+                Some(Err(error)) => return Passed::Broke(error),
+                None => return Passed::Whole,
+            }
+        }
+    }
+
+    async fn came(&mut self, frame: Frame<Bytes>) {
+        let size = frame
+            .data_ref()
+            .map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
+        self.received.fetch_add(size, Ordering::Relaxed);
+        if self.client.is_none() {
+            self.read_on = self.read_on.saturating_add(size);
+            return;
+        }
+        self.left = self.left.map(|left| left.saturating_sub(size));
+        // INVARIANT: an awaited outcome is durable before a client can see that the answer has ended.
+        let is_end = frame.is_trailers() || self.left == Some(0);
+        if self.awaited && is_end {
+            self.held = Some(frame);
+        } else {
+            self.pass(Part::Frame(Ok(frame))).await;
+        }
+    }
+
+    /// Passes on what was held back, and the end.
+    pub(super) async fn finish(mut self) {
+        if let Some(frame) = self.held.take() {
+            self.pass(Part::Frame(Ok(frame))).await;
+        }
+        self.pass(Part::End).await;
+    }
+
+    /// Breaks the answer off: the client sees that it is not whole.
+    pub(super) async fn abort(mut self, error: BoxError) {
+        self.pass(Part::Frame(Err(error))).await;
+    }
+
+    async fn pass(&mut self, part: Part) {
+        if let Some(client) = &self.client
+            && client.send(part).await.is_err()
+        {
+            self.client = None;
+        }
+    }
 }
 
 struct Channel {
     parts: mpsc::Receiver<Part>,
     ended: bool,
+    gate: Arc<Gate>,
 }
 
-/// The part that fed a body went away before its end.
+/// A body was broken off by the gateway itself.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer broke off in the gateway")]
+#[error("the transfer was broken off by the gateway")]
 struct BrokeOff;
 
 impl HttpBody for Channel {
@@ -137,6 +293,11 @@ impl HttpBody for Channel {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.ended {
             return Poll::Ready(None);
+        }
+        // SECURITY: what waits for a slow client is not handed out any more once it may not go on.
+        if self.gate.is_closed() {
+            self.ended = true;
+            return Poll::Ready(Some(Err(Box::new(BrokeOff))));
         }
         let part = ready!(self.parts.poll_recv(cx));
         match part {
@@ -154,14 +315,5 @@ impl HttpBody for Channel {
                 Poll::Ready(Some(Err(Box::new(BrokeOff))))
             }
         }
-    }
-}
-
-/// Passes one part to the client; forgets the client when it is gone.
-pub(super) async fn pass(client: &mut Client, part: Part) {
-    if let Some(to) = client
-        && to.send(part).await.is_err()
-    {
-        *client = None;
     }
 }

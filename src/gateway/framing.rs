@@ -6,7 +6,7 @@
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName, ORIGIN, RANGE,
-    TRANSFER_ENCODING, UPGRADE,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
@@ -220,15 +220,39 @@ fn check_method(head: &Parts) -> Result<(), Problem> {
         ));
     }
     let upgrade = head.headers.contains_key(UPGRADE)
+        || head.headers.contains_key(SEC_WEBSOCKET_KEY)
         || head.extensions.get::<hyper::ext::Protocol>().is_some()
         || tokens(&head.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    if upgrade {
-        return Err(Problem::new(
-            Kind::NotImplemented,
-            "the request asks for another protocol",
-        ));
+    if !upgrade || is_websocket_handshake(head) {
+        return Ok(());
     }
-    Ok(())
+    let detail = if head.version == Version::HTTP_2 {
+        "WebSocket and other protocols are served over HTTP/1.1 only: offer `http/1.1` alone in the TLS handshake (ALPN)"
+    } else {
+        "the request asks for another protocol, and is not a WebSocket handshake of version 13"
+    };
+    Err(Problem::new(Kind::NotImplemented, detail))
+}
+
+/// Whether a request is a whole and plain opening handshake of RFC 6455 section 4.1. Whether its task takes one is decided
+/// later; every other use of `Upgrade` ends here.
+fn is_websocket_handshake(head: &Parts) -> bool {
+    let headers = &head.headers;
+    let only = |name: &HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    let key = only(&SEC_WEBSOCKET_KEY).and_then(|key| data_encoding::BASE64.decode(key.as_bytes()).ok());
+    let empty = !headers.contains_key(TRANSFER_ENCODING)
+        && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0");
+    head.version == Version::HTTP_11
+        && head.method == Method::GET
+        && only(&UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && only(&SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13")
+        && key.is_some_and(|key| key.len() == 16)
+        && empty
+        && !headers.contains_key(EXPECT)
 }
 
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {

@@ -9,11 +9,12 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -26,6 +27,8 @@ use crate::problem::{Kind, Problem};
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 /// Longest line that tells the size of a chunk.
 const CHUNK_LINE: usize = 64;
+/// How much is held of what comes behind a request for another protocol.
+const EARLY_BYTES: usize = 16 * 1024;
 /// How much is still read after the last answer, so that a client that is still sending gets to read it.
 const LINGER_BYTES: usize = 256 * 1024;
 /// How long.
@@ -36,9 +39,22 @@ const LINGER_TIME: std::time::Duration = std::time::Duration::from_secs(2);
 pub(super) struct Verdict {
     passed: AtomicU64,
     refused: OnceLock<(u64, Problem)>,
+    /// How many requests were answered.
+    answered: AtomicU64,
+    /// The last answer switched the connection to another protocol.
+    switched: AtomicBool,
+    /// Whoever reads and waits for an answer.
+    waiting: AtomicWaker,
 }
 
 impl Verdict {
+    /// The request with this number has its answer.
+    pub(super) fn answered(&self, number: u64, switched: bool) {
+        self.switched.store(switched, Ordering::Release);
+        self.answered.store(number.saturating_add(1), Ordering::Release);
+        self.waiting.wake();
+    }
+
     /// The problem of the request with this number (from 0) on its connection.
     pub(super) fn problem(&self, number: u64) -> Option<&Problem> {
         self.refused
@@ -68,6 +84,8 @@ enum State {
     Chunk(u64),
     /// In the trailers, of which this much came.
     Trailers(usize),
+    /// Behind a request for another protocol: what comes next means nothing until that is answered.
+    Asked,
 }
 
 impl State {
@@ -92,7 +110,7 @@ impl Framer {
     }
 
     const fn in_body(&self) -> bool {
-        !matches!(self.state, State::Head { .. })
+        !matches!(self.state, State::Head { .. } | State::Asked)
     }
 
     /// How many of `bytes` may pass: whole heads and whatever belongs to bodies. The rest is to be shown again, with more.
@@ -123,7 +141,15 @@ impl Framer {
             State::Chunk(left) => self.chunk(rest, left),
             State::ChunkLine => self.chunk_line(rest),
             State::Trailers(came) => self.trailer(rest, came),
+            State::Asked => Ok(0),
         }
+    }
+
+    /// Whether the request for another protocol that came last still waits for its answer.
+    fn is_asked(&self) -> bool {
+        let Verdict { passed, answered, .. } = &*self.verdict;
+        matches!(self.state, State::Asked)
+            && answered.load(Ordering::Acquire) < passed.load(Ordering::Acquire)
     }
 
     fn head(&mut self, rest: &[u8], mut searched: usize, mut line: usize) -> Result<usize, Problem> {
@@ -256,6 +282,7 @@ fn judge(head: &[u8], limits: &Limits) -> Result<State, Problem> {
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     judge_request_line(lines.next().unwrap_or_default())?;
     let (mut lengths, mut codings, mut count) = (Vec::new(), Vec::new(), 0_usize);
+    let mut upgrade = false;
     for line in lines {
         let (name, value) = field(line)?;
         count += 1;
@@ -263,6 +290,8 @@ fn judge(head: &[u8], limits: &Limits) -> Result<State, Problem> {
             lengths.push(value);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             codings.push(value);
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            upgrade = true;
         }
     }
     if count > limits.headers {
@@ -272,6 +301,7 @@ fn judge(head: &[u8], limits: &Limits) -> Result<State, Problem> {
         ));
     }
     Ok(match check_lengths(&lengths, &codings)? {
+        Length::Fixed(0) if upgrade => State::Asked,
         Length::Fixed(0) => State::START,
         Length::Fixed(left) => State::Fixed(left),
         Length::Chunked => State::ChunkLine,
@@ -419,6 +449,12 @@ impl<S> Guard<S> {
         }
     }
 
+    fn awaits_switch(&self) -> bool {
+        self.framer
+            .as_ref()
+            .is_some_and(|framer| matches!(framer.state, State::Asked))
+    }
+
     fn refused(&self) -> bool {
         self.framer
             .as_ref()
@@ -531,6 +567,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Waits for the answer to a request for another protocol, and holds what comes before it; then follows what was
+    /// answered.
+    fn wait_for_switch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(framer) = &mut self.framer else {
+            return Poll::Ready(Ok(()));
+        };
+        // Registered before the look: the parser takes a read that waits for one that the socket will wake.
+        framer.verdict.waiting.register(cx.waker());
+        if framer.is_asked() {
+            if self.held.len() >= EARLY_BYTES {
+                return Poll::Pending;
+            }
+            let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.inner), cx, &mut self.held);
+            if ready!(read)? == 0 {
+                self.held.clear();
+                self.ended = true;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if framer.verdict.switched.load(Ordering::Acquire) {
+            // SECURITY: bytes that came before the switch were meant for whoever reads requests, or for whom they would
+            // mislead; they are given to nobody.
+            if !self.held.is_empty() {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the client did not wait for the switch",
+                )));
+            }
+            self.framer = None;
+            return Poll::Ready(Ok(()));
+        }
+        framer.state = State::START;
+        let (passed, stop) = framer.advance(&self.held);
+        if passed > 0 {
+            self.out = self.held.split_to(passed).freeze();
+        }
+        if let Some(stop) = stop {
+            self.stop(stop);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (timer, left) = self
             .linger
@@ -597,7 +675,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
             if this.ended {
                 return Poll::Ready(Ok(()));
             }
-            if !this.held.is_empty() {
+            if this.awaits_switch() {
+                ready!(this.wait_for_switch(cx))?;
+            } else if !this.held.is_empty() {
                 ready!(this.read_on(cx))?;
             } else if ready!(this.read_through(cx, buf))? {
                 return Poll::Ready(Ok(()));

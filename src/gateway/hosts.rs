@@ -133,6 +133,29 @@ impl Hosts {
         ))
     }
 
+    /// The same place as it is now: a tool or task that is gone meanwhile is not there.
+    pub(super) fn again(&self, place: &Place) -> Place {
+        let tools = self.tools.load();
+        let mut now = place.clone();
+        if let (Some(vo), Some(tool)) = (&place.vo, &place.tool) {
+            now.tool = tools.get(vo.id, &tool.name).cloned();
+        }
+        // The head and the body are not there to be judged again, so the task must be the one that they were judged by.
+        now.found = place.found.as_ref().and_then(|found| {
+            let task = now.tool.as_ref()?.task(&found.task.name)?;
+            (task == &found.task).then(|| crate::tool::Found {
+                task: task.clone(),
+                ..found.clone()
+            })
+        });
+        now
+    }
+
+    /// The tools of this moment.
+    pub(super) fn tools(&self) -> Arc<Tools> {
+        self.tools.load()
+    }
+
     fn site<'a>(&self, asked: &'a Asked, tools: &'a Tools) -> Result<Site<'a>, Problem> {
         let host = asked.authority.host();
         // SECURITY: the gateway's own names win over a manifest's.
@@ -283,6 +306,7 @@ mod tests {
             strict: false,
             max_body: None,
             timeout: None,
+            upgrade: Vec::new(),
             home_only: false,
             local: None,
         }

@@ -4,18 +4,18 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::header::{CONTENT_TYPE, UPGRADE};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -245,10 +245,9 @@ impl Listener {
         };
         let (this, abandon, stop) = (self.clone(), lives.abandon.clone(), lives.stop.clone());
         lives.connections.spawn(async move {
-            let mut held = held;
             tokio::select! {
                 () = abandon.cancelled() => {}
-                served = this.connection(stream, peer.ip(), &face, &mut held, stop) => {
+                served = this.connection(stream, peer.ip(), &face, held, stop) => {
                     if let Err(error) = served {
                         tracing::debug!("a connection ended: {error}");
                     }
@@ -275,7 +274,7 @@ impl Listener {
         mut stream: TcpStream,
         peer: IpAddr,
         face: &Arc<Face>,
-        held: &mut Held,
+        mut held: Held,
         stop: CancellationToken,
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
@@ -323,17 +322,16 @@ impl Listener {
             server_name: session.server_name().map(str::to_owned),
         };
         match protocol {
-            Protocol::Http1 => self.serve_http1(tls, info, client, face, stop).await,
-            Protocol::Http2 => self.serve_http2(tls, info, client, face, stop).await,
+            Protocol::Http1 => self.serve_http1(tls, self.served(info, client, face, held), face, stop).await,
+            Protocol::Http2 => self.serve_http2(tls, self.served(info, client, face, held), face, stop).await,
         }
     }
 
     async fn serve_http1(
         self: &Arc<Self>,
         tls: TlsStream<TcpStream>,
-        info: ConnectionInfo,
-        peer: IpAddr,
-        face: &Arc<Face>,
+        served: Served,
+        face: &Face,
         stop: CancellationToken,
     ) -> io::Result<()> {
         let verdict = Arc::new(Verdict::default());
@@ -343,25 +341,27 @@ impl Listener {
             face.limits,
             verdict.clone(),
         ));
-        let served = Arc::new(self.served(info, peer, face, Some(verdict)));
+        let served = Arc::new(Served {
+            verdict: Some(verdict),
+            ..served
+        });
         let service = service_fn({
             let served = served.clone();
             move |request| served.clone().handle(request)
         });
-        let connection = face.http1.serve_connection(io, service);
+        let connection = face.http1.serve_connection(io, service).with_upgrades();
         live(connection, &served, stop).await
     }
 
     async fn serve_http2(
         self: &Arc<Self>,
         tls: TlsStream<TcpStream>,
-        info: ConnectionInfo,
-        peer: IpAddr,
-        face: &Arc<Face>,
+        served: Served,
+        face: &Face,
         stop: CancellationToken,
     ) -> io::Result<()> {
         let io = TokioIo::new(Guard::http2(tls, face.bounds.clone()));
-        let served = Arc::new(self.served(info, peer, face, None));
+        let served = Arc::new(served);
         let service = service_fn({
             let served = served.clone();
             move |request| served.clone().handle(request)
@@ -374,8 +374,8 @@ impl Listener {
         self: &Arc<Self>,
         info: ConnectionInfo,
         peer: IpAddr,
-        face: &Arc<Face>,
-        verdict: Option<Arc<Verdict>>,
+        face: &Face,
+        held: Held,
     ) -> Served {
         Served {
             listener: self.clone(),
@@ -384,7 +384,8 @@ impl Listener {
             // Over HTTP/1.1 the guard sees an answer that is not taken; over HTTP/2 only its body's reader does.
             pace: (info.protocol == Protocol::Http2).then(Arc::default),
             info,
-            verdict,
+            held: Arc::new(held),
+            verdict: None,
             requests: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
         }
@@ -395,7 +396,7 @@ impl Listener {
 /// answer.
 async fn live<C>(connection: C, served: &Served, stop: CancellationToken) -> io::Result<()>
 where
-    C: GracefulConnection<Error = hyper::Error>,
+    C: Graceful,
 {
     let bounds = &served.bounds;
     let mut connection = pin!(connection);
@@ -433,8 +434,35 @@ where
     }
 }
 
+/// A connection that can be asked to end after its requests.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, S> Graceful for http1::UpgradeableConnection<I, S>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: hyper::service::HttpService<Incoming, ResBody = Body, Error = std::convert::Infallible>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, E> Graceful for http2::Connection<I, S, E>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<Incoming, ResBody = Body, Error = std::convert::Infallible>,
+    S::Future: 'static,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
 /// Ends an idle connection; one that does not take leave in time is dropped.
-async fn goodbye<C: GracefulConnection<Error = hyper::Error>>(mut connection: Pin<&mut C>) -> io::Result<()> {
+async fn goodbye<C: Graceful>(mut connection: Pin<&mut C>) -> io::Result<()> {
     connection.as_mut().graceful_shutdown();
     match tokio::time::timeout(GOODBYE, connection).await {
         Ok(ended) => ended.map_err(io::Error::other),
@@ -485,6 +513,14 @@ struct Held {
     from: Option<FromSource>,
 }
 
+/// The place of a connection and of its request, for as long as a connection that was switched to another protocol is
+/// open. In the extensions of requests that ask for it.
+#[derive(Clone)]
+pub(super) struct Seat {
+    _held: Arc<Held>,
+    _way: Arc<UnderWay>,
+}
+
 /// The requests of one connection.
 struct Served {
     listener: Arc<Listener>,
@@ -492,6 +528,7 @@ struct Served {
     peer: IpAddr,
     pace: Option<Arc<Pace>>,
     info: ConnectionInfo,
+    held: Arc<Held>,
     verdict: Option<Arc<Verdict>>,
     requests: AtomicU64,
     under_way: AtomicUsize,
@@ -511,7 +548,13 @@ impl Served {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, std::convert::Infallible> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let mut request = request.map(|body| Asked::new(body, self.bounds.clone()).boxed_unsync());
+        // SECURITY: a stream of messages (gRPC) may pause. Only what is permitted is read at all, over HTTP/2 it keeps
+        // nobody else waiting, and there are bounds on streams and requests.
+        let messages = self.info.protocol == Protocol::Http2 && is_grpc(request.headers());
+        let answered = Arc::new(AtomicBool::new(messages));
+        let conversation = answered.clone();
+        let mut request =
+            request.map(|body| Asked::new(body, self.bounds.clone(), conversation).boxed_unsync());
         let face = self.listener.face.load_full();
         let client = face.balancers.client(self.peer, request.headers());
         let flawed = self
@@ -519,10 +562,16 @@ impl Served {
             .as_deref()
             .and_then(|verdict| verdict.problem(number))
             .cloned();
-        let way = UnderWay::begin(self.clone(), &face.bounds, client);
+        let way = Arc::new(UnderWay::begin(self.clone(), &face.bounds, client));
         // SECURITY: one address cannot fill the gateway with requests that it never finishes, nor can all of them.
         if let Some(problem) = flawed.or_else(|| way.shed()) {
             request.extensions_mut().insert(Refused(problem));
+        }
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(Seat {
+                _held: self.held.clone(),
+                _way: way.clone(),
+            });
         }
         let response = if client == self.peer {
             face.handler.handle(request, &self.info).await
@@ -533,9 +582,20 @@ impl Served {
             };
             face.handler.handle(request, &info).await
         };
+        answered.store(true, Ordering::Relaxed);
+        if let Some(verdict) = &self.verdict {
+            verdict.answered(number, response.status() == StatusCode::SWITCHING_PROTOCOLS);
+        }
         // The request is under way until its answer's body has gone.
         Ok(response.map(|body| Taken::new(body, self.pace.as_ref(), number, way).boxed_unsync()))
     }
+}
+
+/// Whether a request is one of gRPC (gRPC over HTTP/2, "Content-Type").
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Counts a request for as long as it lives.

@@ -18,6 +18,7 @@ pub mod framing;
 mod guard;
 pub mod hosts;
 mod judged;
+mod lease;
 pub mod listener;
 pub mod networks;
 mod outlive;
@@ -27,6 +28,7 @@ mod proxy;
 mod resolve;
 mod sources;
 mod strangers;
+mod tunnel;
 
 pub use acts::Acts;
 pub use answer::Pages;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -31,14 +31,18 @@ pub(super) struct Asked {
     bounds: Arc<Bounds>,
     /// Until when, and how much came since.
     waiting: Option<(Pin<Box<Sleep>>, usize)>,
+    /// Set when the answer has begun: from then on it is a conversation, in which the client may be silent.
+    answered: Arc<AtomicBool>,
 }
 
 impl Asked {
-    pub(super) const fn new(body: Incoming, bounds: Arc<Bounds>) -> Self {
+    /// `answered` is set when the answer begins.
+    pub(super) const fn new(body: Incoming, bounds: Arc<Bounds>, answered: Arc<AtomicBool>) -> Self {
         Self {
             body,
             bounds,
             waiting: None,
+            answered,
         }
     }
 
@@ -70,6 +74,11 @@ impl http_body::Body for Asked {
                 };
                 self.came(bytes);
                 Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+            }
+            // The lease and the idle time towards the tool bound it then.
+            Poll::Pending if self.answered.load(Ordering::Relaxed) => {
+                self.waiting = None;
+                Poll::Pending
             }
             Poll::Pending => {
                 let limit = self.bounds.body_timeout;

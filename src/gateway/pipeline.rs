@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{Request, Response, header};
 
 use super::acts::Acts;
 use super::answer::{Answers, Pages};
@@ -43,7 +43,7 @@ pub(crate) enum Stop {
     Challenge(Box<SubjectEntry>, Option<Box<Place>>, Problem),
     /// 403: a decision; counted for alerts when a person is known.
     Denied(Box<Denial>),
-    /// 503: permitted, but it cannot be given authority. A refusal of a person like any other.
+    /// 501, 503: permitted, but not served in this way, or it cannot be given authority. A refusal like any other.
     Unplanned(Box<Entry>, Box<Place>, Problem),
     /// 400, 413: a body that was to name the task cannot be read in one way.
     Unfit(Box<SubjectEntry>, Option<Box<Place>>, Problem),
@@ -179,17 +179,19 @@ impl Pipeline {
         let subject = subject?;
         let (place, body) = self.judged(x, &subject, place, body).await?; // where the body names the task: read, for members
         self.learn_parent(x.id, &subject, &place).await?; // where a parent is not known: asked by a service, on the record
-        let admitted = self.admit(x.id, &x.trace, subject, place).await?; // may they, with what, and the intent is durable
+        let upgrade = x.head.headers.contains_key(header::UPGRADE);
+        let admitted = self.admit((x.id, &x.trace), subject, place, upgrade).await?; // may they, with what, and the intent is durable
         self.act(x, body, admitted).await // own task: sign, forward, outcome, ownership
     }
 
-    /// Decides, plans and writes the intent: the part that every protocol and every job uses.
+    /// Decides, plans and writes the intent: the part that every protocol and every job uses. Where the request asks for
+    /// another protocol (`upgrade`), its task must allow that.
     pub(crate) async fn admit(
         &self,
-        id: RequestId,
-        trace: &Trace,
+        (id, trace): (RequestId, &Trace),
         subject: Subject,
         place: Place,
+        upgrade: bool,
     ) -> Result<(Permit, Plan, Receipt), Stop> {
         let mut lap = self.metrics.lap(&**self.ids.clock(), trace);
         let permit = self.authorize.decide(subject, place).await;
@@ -200,12 +202,22 @@ impl Pipeline {
             self.words
                 .decided((id, trace), permit.subject(), permit.place(), reasons, delegation)
         };
+        let unplanned = |problem| {
+            let place = Box::new(permit.place().clone());
+            Stop::Unplanned(Box::new(entry(None)), place, problem)
+        };
+        if upgrade && permit.found().task.upgrade.is_empty() {
+            let detail = "this task does not switch protocols; its manifest would say `upgrade`";
+            let problem = Problem::new(Kind::NotImplemented, detail);
+            // Strangers are counted, also on the pages for everyone.
+            return Err(match permit.subject().is_anonymous() {
+                true => Stop::Rejected(problem),
+                false => unplanned(problem),
+            });
+        }
         let plan = self.delegate.plan(id, &permit);
         lap.mark(Stage::Plan);
-        let plan = plan.map_err(|error| {
-            let place = Box::new(permit.place().clone());
-            Stop::Unplanned(Box::new(entry(None)), place, error.as_problem())
-        })?; // nothing signed yet
+        let plan = plan.map_err(|error| unplanned(error.as_problem()))?; // nothing signed yet
         let entry = entry(Some(plan.entry()));
         let receipt = self
             .audit

@@ -171,7 +171,7 @@ impl Pipeline {
             ..place.clone()
         };
         let service = self.authenticate.service(RESOLVER);
-        match self.admit(id, &Trace::own(id), service, place).await {
+        match self.admit((id, &Trace::own(id)), service, place, false).await {
             Ok((permit, plan, receipt)) => Ok(self.ask(id, &permit, plan, receipt, &wanted.resolve.id).await),
             Err(stop) => self.refused_look_up(id, stop).await.map(|()| None),
         }

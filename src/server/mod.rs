@@ -202,6 +202,7 @@ impl Server {
         notify::stopping();
         let _ = fs::remove_file(&self.file);
         self.health.down("lifecycle", "stopping");
+        self.acts.stop();
         self.stop.cancel();
         finish(&mut self.tasks).await;
         // What clients left behind had the same time; one that has just answered writes its outcome.
@@ -212,7 +213,7 @@ impl Server {
             .max(LAST_WORDS);
         let cut = self.acts.finish(left).await;
         if cut > 0 {
-            tracing::warn!("{cut} requests were cut off after the drain time");
+            tracing::warn!("{cut} requests were ended after the drain time");
         }
         self.audit.close(reason).await;
         self.db.close().await;

@@ -35,6 +35,11 @@ macro_rules! steps {
                 "alert",
                 include_str!(concat!("../../migrations/", $engine, "/0500_alert.sql")),
             ),
+            (
+                600,
+                "upstream_http2",
+                include_str!(concat!("../../migrations/", $engine, "/0600_upstream_http2.sql")),
+            ),
         ]
     };
 }

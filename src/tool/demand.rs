@@ -44,7 +44,7 @@ pub enum HeaderValueRule {
 }
 
 /// `resolve = { get, type, id }`: how a service asks the tool for the parent of a thing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Resolve {
     /// The look-up as a task of its own, which no request can match and only the service may do.
     pub task: std::sync::Arc<Task>,

@@ -61,7 +61,7 @@ pub enum ToolTarget {
 }
 
 /// One named thing that a tool can do; the unit of permission.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Task {
     /// Name: printable ASCII, at most 64.
     pub name: String,
@@ -95,10 +95,35 @@ pub struct Task {
     pub max_body: Option<u64>,
     /// Time to the first byte of the answer.
     pub timeout: Option<Duration>,
+    /// Protocols that a connection may be switched to.
+    pub upgrade: Vec<Upgrade>,
     /// For the gateway's own tasks: only the home of the account that the task acts on may do it.
     pub home_only: bool,
     /// For the gateway's own tasks: which local service serves it (`api`, `console`); `None` for wrapped tools.
     pub local: Option<&'static str>,
+}
+
+/// A protocol that a task may switch its connection to (RFC 9110 section 7.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Upgrade {
+    /// WebSocket (RFC 6455).
+    WebSocket,
+}
+
+impl Upgrade {
+    /// The name in manifests, and in `Upgrade` headers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+        }
+    }
+
+    /// Reads a name, in the spelling of manifests.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        (name == Self::WebSocket.as_str()).then_some(Self::WebSocket)
+    }
 }
 
 /// `resource = { type = "job", id = "{job}" }`.

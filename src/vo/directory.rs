@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 use crate::id::{AssignmentId, GrantId, MembershipId, PersonId, RoleId, UpstreamId, VoId};
@@ -181,6 +182,8 @@ pub struct Upstream {
     pub url: String,
     /// Whether loopback, link-local and private addresses are meant (they are when the URL itself names one).
     pub allow_local: bool,
+    /// Whether it is spoken to in HTTP/2 (over TLS by ALPN, else with prior knowledge).
+    pub http2: bool,
     /// Version of the row.
     pub version: i64,
 }
@@ -417,23 +420,39 @@ impl Directory {
 
 /// The current [`Directory`], shared by everyone and swapped by whoever changes it.
 #[derive(Clone, Debug, Default)]
-pub struct DirectoryHandle(Arc<ArcSwap<Directory>>);
+pub struct DirectoryHandle(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    present: ArcSwap<Directory>,
+    swapped: watch::Sender<()>,
+}
 
 impl DirectoryHandle {
     /// A handle on `directory`.
     #[must_use]
     pub fn new(directory: Directory) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(directory)))
+        Self(Arc::new(Shared {
+            present: ArcSwap::from_pointee(directory),
+            swapped: watch::Sender::default(),
+        }))
     }
 
     /// The snapshot of this moment.
     #[must_use]
     pub fn load(&self) -> Arc<Directory> {
-        self.0.load_full()
+        self.0.present.load_full()
     }
 
     /// Puts a newer snapshot in place.
     pub fn swap(&self, directory: Directory) {
-        self.0.store(Arc::new(directory));
+        self.0.present.store(Arc::new(directory));
+        self.0.swapped.send_replace(());
+    }
+
+    /// Tells of every snapshot that is put in place from now on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.swapped.subscribe()
     }
 }

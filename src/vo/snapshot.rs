@@ -8,7 +8,16 @@ use super::{Assignment, Condition, Grant, Membership, Person, Role, Rows, Upstre
 use crate::clock::Timestamp;
 use crate::store::{Db, StoreError, rows};
 
-type UpstreamRow = (Uuid, Uuid, String, String, Option<String>, Option<String>, i64);
+type UpstreamRow = (
+    Uuid,
+    Uuid,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    i64,
+    i64,
+);
 
 /// How often a snapshot is read anew because somebody changed something meanwhile.
 const ATTEMPTS: usize = 20;
@@ -143,10 +152,10 @@ async fn read_upstreams(db: &Db) -> Result<Vec<Upstream>, StoreError> {
     rows!(
         db,
         UpstreamRow,
-        "SELECT id, vo_id, name, url, ca, expected, version FROM upstream WHERE ended_at IS NULL"
+        "SELECT id, vo_id, name, url, ca, expected, version, http2 FROM upstream WHERE ended_at IS NULL"
     )?
     .into_iter()
-    .map(|(id, vo, name, url, ca, expected, version)| {
+    .map(|(id, vo, name, url, ca, expected, version, http2)| {
         let (address, allow_local) = address(&url, ca, expected)
             .map_err(|_| StoreError::Inconsistent(format!("the address of upstream {id}")))?;
         Ok(Upstream {
@@ -156,6 +165,7 @@ async fn read_upstreams(db: &Db) -> Result<Vec<Upstream>, StoreError> {
             address,
             url,
             allow_local,
+            http2: http2 != 0,
             version,
         })
     })

@@ -499,15 +499,16 @@ pub(super) async fn insert_upstream(
 ) -> Result<(), StoreError> {
     run!(
         tx,
-        "INSERT INTO upstream (id, vo_id, name, url, ca, expected, version, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, 1, $7)",
+        "INSERT INTO upstream (id, vo_id, name, url, ca, expected, version, created_at, http2)
+         VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8)",
         upstream.id.uuid(),
         upstream.vo.uuid(),
         upstream.name.as_str(),
         upstream.url.as_str(),
         trust.0,
         trust.1,
-        at.micros()
+        at.micros(),
+        i64::from(upstream.http2)
     )
     .map(|_| ())
 }

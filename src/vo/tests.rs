@@ -305,6 +305,7 @@ async fn somebody_always_administers(story: &Story, vo: VoId, admin: PersonId) {
 
 async fn upstreams(story: &Story, vo: VoId) {
     let new = NewUpstream {
+        http2: false,
         name: "ce".into(),
         url: "unix:/run/jobs.sock".into(),
         ca: None,
@@ -326,6 +327,7 @@ async fn upstreams(story: &Story, vo: VoId) {
         Err(VoError::Unknown { .. })
     ));
     let again = NewUpstream {
+        http2: false,
         url: "https://ce.example.org".into(),
         expected: Some("other.example.org".into()),
         ..new

@@ -46,6 +46,8 @@ pub struct NewUpstream {
     pub ca: Option<String>,
     /// Name expected in its certificate, when it is not the host. With `https` only.
     pub expected: Option<String>,
+    /// Whether it is spoken to in HTTP/2: over TLS it must choose that, else it is told so at once (prior knowledge).
+    pub http2: bool,
 }
 
 /// Reads an address, and whether it names this machine or a local network itself.
@@ -199,6 +201,7 @@ impl Vos {
             address,
             url: new.url.clone(),
             allow_local,
+            http2: new.http2,
             version: 1,
         };
         store::insert_upstream(
@@ -213,6 +216,7 @@ impl Vos {
         Ok(Change {
             after: Some(json!({
                 "name": new.name, "url": new.url, "ca": ca, "expected": new.expected, "local": allow_local,
+                "http2": new.http2,
             })),
             ..change("upstream.allow", vo, &new.name)
         })

@@ -18,21 +18,23 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A gateway whose time stands still until it is moved.
-struct Hand {
+pub struct Hand {
     // Stopped before the world's folder goes.
     server: Option<Server>,
     runtime: tokio::runtime::Runtime,
     clock: Arc<HandClock>,
-    world: World,
+    /// The gateway that it is, with its people and tools.
+    pub world: World,
 }
 
 impl Hand {
-    fn start() -> Self {
+    /// With the settings as `init` writes them.
+    pub fn start() -> Self {
         Self::with("[authenticate]", "")
     }
 
     /// With keys for one section of the settings.
-    fn with(section: &str, keys: &str) -> Self {
+    pub fn with(section: &str, keys: &str) -> Self {
         let world = World::initialised();
         let file = world.data().join("countersign.toml");
         let text = fs::read_to_string(&file).unwrap();
@@ -51,11 +53,13 @@ impl Hand {
         }
     }
 
-    fn later(&self, by: Duration) {
+    /// Moves time on.
+    pub fn later(&self, by: Duration) {
         self.clock.advance(by);
     }
 
-    fn now(&self) -> Timestamp {
+    /// The time.
+    pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 

@@ -91,7 +91,9 @@ fn refuse_known_outcome(records: &[Record]) -> Result<(), Problem> {
             "the request was refused and made nothing",
         )),
         None => Err(Problem::new(Kind::Conflict, "the request is still under way")),
-        Some(Ending::Unknown | Ending::Abandoned | Ending::ToolFailed | Ending::Withheld) => Ok(()),
+        Some(
+            Ending::Unknown | Ending::Abandoned | Ending::ToolFailed | Ending::Withheld | Ending::Revoked,
+        ) => Ok(()),
         Some(_) => Err(Problem::new(
             Kind::Conflict,
             "the outcome of the request is known",

@@ -28,6 +28,9 @@ pub struct UpstreamAllow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 253)]
     pub expected_name: Option<String>,
+    /// Whether it is spoken to in HTTP/2, as gRPC needs: over TLS it must choose that, else it is told so at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http2: bool,
 }
 
 pub(in crate::api) struct Allow;
@@ -54,6 +57,7 @@ impl Operation for Allow {
             url: body.url,
             ca: body.ca,
             expected: body.expected_name,
+            http2: body.http2,
         };
         let mut tx = api.begin().await?;
         let change = api.vos.allow_upstream(&mut tx, vo, &new).await.map_err(problem)?;

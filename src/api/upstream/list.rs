@@ -25,6 +25,9 @@ pub struct UpstreamView {
     pub expected_name: Option<String>,
     /// Whether it may be on this machine or a local network.
     pub local: bool,
+    /// Whether it is spoken to in HTTP/2.
+    #[serde(default)]
+    pub http2: bool,
 }
 
 pub(super) fn view(upstream: &Upstream) -> UpstreamView {
@@ -39,6 +42,7 @@ pub(super) fn view(upstream: &Upstream) -> UpstreamView {
         own_ca,
         expected_name,
         local: upstream.allow_local,
+        http2: upstream.http2,
     }
 }
 

@@ -234,6 +234,7 @@ pub(super) fn task(name: &str, kind: Kind) -> Task {
         strict: false,
         max_body: None,
         timeout: None,
+        upgrade: Vec::new(),
         home_only: false,
         local: None,
     }

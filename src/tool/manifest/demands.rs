@@ -437,6 +437,7 @@ fn look_up(name: &str, get: &str, resource: Option<&ResourceRule>) -> Task {
         strict: false,
         max_body: Some(0),
         timeout: Some(crate::tool::LOOK_UP_TIME),
+        upgrade: Vec::new(),
         home_only: false,
         local: None,
     }

@@ -7,7 +7,7 @@ use super::{answers, demands, is_type, not_yet, size};
 use crate::settings::Table;
 use crate::tool::matching::{MAX_ID, is_id};
 use crate::tool::template::is_parameter;
-use crate::tool::{Audience, Demands, Kind, ResourceRule, Task, Template};
+use crate::tool::{Audience, Demands, Kind, ResourceRule, Task, Template, Upgrade};
 
 const KINDS: &str = "read, download, create, update, delete, execute, transfer, asset";
 const TYPE: &str = "1 to 40 of a-z, 0-9, `-` and `_`, beginning with a letter";
@@ -67,6 +67,7 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
         strict: table.boolean("strict", false),
         max_body,
         timeout: timeout(table),
+        upgrade: upgrade(table),
         home_only: false,
         local: None,
     };
@@ -79,6 +80,7 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
     if task.filter.is_some() && !task.creates.is_empty() {
         table.flaw("filter", "cannot stand beside `creates`");
     }
+    check_upgrade(table, &task, &templates);
     not_yet(
         table,
         &[
@@ -230,6 +232,37 @@ fn sensitive(table: &mut Table<'_>, names: &Names) -> Vec<String> {
         }
     }
     sensitive
+}
+
+fn upgrade(table: &mut Table<'_>) -> Vec<Upgrade> {
+    let mut upgrades = Vec::new();
+    for name in super::names(table, "upgrade") {
+        match Upgrade::parse(&name) {
+            Some(upgrade) if !upgrades.contains(&upgrade) => upgrades.push(upgrade),
+            Some(_) => table.flaw("upgrade", format!("has `{name}` twice")),
+            None => table.flaw("upgrade", format!("has `{name}`; accepted: \"websocket\"")),
+        }
+    }
+    upgrades
+}
+
+/// What flows after a switch is not looked at, so nothing that is learned from answers can stand beside it.
+fn check_upgrade(table: &mut Table<'_>, task: &Task, templates: &[Template]) {
+    if task.upgrade.is_empty() {
+        return;
+    }
+    if templates
+        .iter()
+        .any(|template| *template.method() != http::Method::GET)
+    {
+        table.flaw("upgrade", "is only for templates of the method GET");
+    }
+    if task.filter.is_some() || task.deletes || !task.creates.is_empty() {
+        table.flaw(
+            "upgrade",
+            "cannot stand beside `filter`, `creates` or `deletes`: what flows after the switch is not looked at",
+        );
+    }
 }
 
 fn timeout(table: &mut Table<'_>) -> Option<Duration> {

@@ -569,3 +569,50 @@ fn a_proxy_that_leaves_the_gateway_is_limited_by_default() {
     assert_eq!(with("pem"), ProxyPolicy::Limited);
     assert_eq!(with("client-certificate"), ProxyPolicy::InheritAll);
 }
+
+#[test]
+fn an_upgrade_is_for_a_get_that_nothing_is_learned_from() {
+    let manifest = |task: &str| {
+        let text = format!("[tool]\nname = \"jobs\"\nupstream = \"ce\"\n\n[[task]]\nname = \"live\"\n{task}");
+        Manifest::parse("jobs.toml", &text)
+    };
+    let read = "match = [\"GET /live\"]\nkind = \"read\"\n";
+    let good = manifest(&format!("{read}upgrade = [\"websocket\"]\n")).unwrap();
+    assert_eq!(
+        good.tool.task("live").unwrap().upgrade,
+        [crate::tool::Upgrade::WebSocket]
+    );
+    assert!(
+        manifest(read)
+            .unwrap()
+            .tool
+            .task("live")
+            .unwrap()
+            .upgrade
+            .is_empty()
+    );
+    for (task, flaw) in [
+        (format!("{read}upgrade = [\"h2c\"]\n"), "accepted: \"websocket\""),
+        (
+            format!("{read}upgrade = [\"WebSocket\"]\n"),
+            "accepted: \"websocket\"",
+        ),
+        (
+            format!("{read}upgrade = [\"websocket\", \"websocket\"]\n"),
+            "twice",
+        ),
+        (
+            "match = [\"GET /live\", \"POST /live\"]\nkind = \"read\"\nupgrade = [\"websocket\"]\n".into(),
+            "only for templates of the method GET",
+        ),
+        (
+            format!(
+                "{read}upgrade = [\"websocket\"]\nfilter = {{ type = \"job\", items = \"\", id = \"\" }}\n"
+            ),
+            "cannot stand beside",
+        ),
+    ] {
+        let flaws = manifest(&task).unwrap_err().to_string();
+        assert!(flaws.contains(flaw), "{task}: {flaws}");
+    }
+}

@@ -21,6 +21,7 @@ fn task(name: &str, matches: &[&str]) -> Task {
         strict: false,
         max_body: None,
         timeout: None,
+        upgrade: Vec::new(),
         home_only: false,
         local: Some("api"),
     }

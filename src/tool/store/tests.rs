@@ -23,6 +23,7 @@ impl World {
             address: UpstreamAddress::Tcp("ce.example.org".into(), 80),
             url: "http://ce.example.org".into(),
             allow_local: false,
+            http2: false,
             version: 1,
         };
         let row = |id: VoId, name: &str| Vo {

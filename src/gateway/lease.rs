@@ -1,0 +1,236 @@
+//! The lease that a long transfer holds: decided again while it runs, and on record each time.
+//!
+//! A request that is still under way after a moment is watched: when its session is revoked, when the directory says
+//! something new, or when a role of its person ends by itself, it is judged at once, by the decision that let it in. Every
+//! [`Forward::lease`](crate::forward::Forward::lease) it is judged anyway, and the renewal must be durable. The end of a
+//! token by time ends nothing: who may still do the task goes on.
+//!
+//! Promises: whatever fails, ends the transfer. What cannot be decided or recorded in time is broken off, never ended
+//! cleanly, and the outcome says why.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Sleep;
+
+use super::pipeline::Pipeline;
+use crate::authenticate::SessionWatch;
+use crate::authorize::Permit;
+use crate::id::RequestId;
+use crate::problem::{AsProblem, Kind, Problem};
+use crate::record::{self, DecisionEntry, Ending, Event};
+
+/// A request that ends before this is never looked at again.
+const SHORT: Duration = Duration::from_millis(500);
+/// How often the clock is looked at.
+const BEAT: Duration = Duration::from_millis(500);
+/// How long a decision may take, like the log's own deadline.
+const DECIDE: Duration = Duration::from_secs(2);
+
+/// Why a transfer ends before its end.
+#[derive(Debug)]
+pub(super) enum Why {
+    /// Its session was revoked.
+    Revoked,
+    /// It is not allowed any more.
+    Denied(Box<Problem>),
+    /// It could not be decided again.
+    Undecided(Box<Problem>),
+    /// Its renewal could not be recorded.
+    Unrecorded(Box<Problem>),
+    /// The gateway stops.
+    Stopped,
+}
+
+impl Why {
+    /// How its outcome ends, and the word for it.
+    pub(super) fn told(&self) -> (Ending, &str) {
+        match self {
+            Self::Revoked => (Ending::Revoked, "session_ended"),
+            Self::Denied(problem) => (Ending::Revoked, problem.kind.name()),
+            Self::Undecided(_) => (Ending::Failed, "lease_undecided"),
+            Self::Unrecorded(_) => (Ending::Failed, "lease_unrecorded"),
+            Self::Stopped => (Ending::Failed, "gateway_stopped"),
+        }
+    }
+
+    /// What the client hears, where it has heard nothing yet.
+    pub(super) fn problem(self) -> Problem {
+        match self {
+            Self::Revoked => Problem::new(Kind::WrongCredential, "the session has ended meanwhile"),
+            Self::Denied(problem) | Self::Undecided(problem) | Self::Unrecorded(problem) => *problem,
+            Self::Stopped => Problem::new(Kind::Busy, "the gateway stops"),
+        }
+    }
+}
+
+/// What is watched for a request under way.
+pub(super) struct Held {
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) id: RequestId,
+    pub(super) permit: Arc<Permit>,
+    pub(super) session: SessionWatch,
+    /// When it began, by the monotonic clock.
+    pub(super) began: Duration,
+    /// Bytes to the tool.
+    pub(super) sent: Arc<AtomicU64>,
+    /// Bytes from the tool.
+    pub(super) received: Arc<AtomicU64>,
+}
+
+/// A lease. Costs a timer until the request has lasted for a moment.
+pub(super) struct Lease(State);
+
+enum State {
+    /// The gateway's own operations hold none.
+    None,
+    Short(Option<Pin<Box<Sleep>>>, Option<Held>),
+    Long(BoxFuture<'static, Why>),
+}
+
+impl Lease {
+    pub(super) const fn none() -> Self {
+        Self(State::None)
+    }
+
+    pub(super) const fn new(held: Held) -> Self {
+        Self(State::Short(None, Some(held)))
+    }
+
+    /// Does `work` for as long as the lease holds.
+    ///
+    /// # Errors
+    /// [`Why`] the lease ended; the work is dropped then.
+    pub(super) async fn during<F: Future>(&mut self, work: F) -> Result<F::Output, Why> {
+        let mut work = std::pin::pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.poll(cx).map(Err),
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Why> {
+        if let State::Short(timer, held) = &mut self.0 {
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(SHORT)));
+            ready!(timer.as_mut().poll(cx));
+            let Some(held) = held.take() else {
+                return Poll::Pending;
+            };
+            self.0 = State::Long(Box::pin(held.broken()));
+        }
+        match &mut self.0 {
+            State::Long(broken) => broken.as_mut().poll(cx),
+            State::None | State::Short(..) => Poll::Pending,
+        }
+    }
+}
+
+impl Held {
+    /// Comes back when the lease is broken.
+    async fn broken(self) -> Why {
+        tokio::select! {
+            biased;
+            () = self.session.revoked() => Why::Revoked,
+            () = self.pipeline.acts.ending() => Why::Stopped,
+            why = self.renewed() => why,
+        }
+    }
+
+    /// Decides again whenever something changed, and records it whenever the lease is due.
+    async fn renewed(&self) -> Why {
+        let pipeline = &self.pipeline;
+        let clock = pipeline.ids.clock();
+        let every = pipeline.forward.lease();
+        // Subscribed before the first look, so that nothing falls between the decision that let it in and this.
+        let mut changes = pipeline.directory.changes();
+        let mut due = self.began.saturating_add(every);
+        let mut seen = None;
+        loop {
+            let now = self.standing();
+            let is_due = clock.monotonic() >= due;
+            if is_due || seen.as_ref() != Some(&now) {
+                if let Err(why) = self.renew(is_due).await {
+                    return why;
+                }
+                seen = Some(now);
+            }
+            if is_due {
+                due = clock.monotonic().saturating_add(every);
+            }
+            tokio::select! {
+                // The sender lives as long as the pipeline.
+                _ = changes.changed() => seen = None,
+                () = tokio::time::sleep(BEAT.min(every)) => {}
+            }
+        }
+    }
+
+    /// What changes without a new directory: the tools, and the roles that end by themselves.
+    fn standing(&self) -> (usize, usize) {
+        let place = self.permit.place();
+        let tools = Arc::as_ptr(&self.pipeline.hosts.tools()).addr();
+        let roles = match (&place.vo, self.permit.subject().as_person()) {
+            (Some(vo), Some(person)) => {
+                let directory = self.pipeline.directory.load();
+                let now = self.pipeline.ids.clock().now();
+                directory.assignments(vo.id, person.id, now).count()
+            }
+            _ => 0,
+        };
+        (tools, roles)
+    }
+
+    /// The same decision as at the beginning, for what is there now.
+    async fn renew(&self, record: bool) -> Result<(), Why> {
+        let place = self.pipeline.hosts.again(self.permit.place());
+        let same_task = place
+            .found
+            .as_ref()
+            .is_some_and(|found| found.task.name == self.permit.found().task.name);
+        let decided = self
+            .pipeline
+            .authorize
+            .decide(self.permit.subject().clone(), place);
+        let Ok(decided) = tokio::time::timeout(DECIDE, decided).await else {
+            let problem = Problem::new(Kind::StoreUnavailable, "the lease could not be decided in time");
+            return Err(Why::Undecided(Box::new(problem)));
+        };
+        match decided {
+            Ok(permit) if same_task => match record {
+                true => self.record(permit.decision().clone()).await,
+                false => Ok(()),
+            },
+            // The manifest gives this request to another task now.
+            Ok(_) => {
+                let problem = Problem::new(Kind::NoTask, "the task of this request is not there any more");
+                Err(Why::Denied(Box::new(problem)))
+            }
+            Err(denial) if denial.problem.kind.status() >= 500 => {
+                Err(Why::Undecided(Box::new(denial.problem)))
+            }
+            Err(denial) => {
+                self.record(denial.decision).await?;
+                Err(Why::Denied(Box::new(denial.problem)))
+            }
+        }
+    }
+
+    async fn record(&self, decision: Arc<DecisionEntry>) -> Result<(), Why> {
+        let lease = record::Lease {
+            request: self.id,
+            decision,
+            bytes_in: self.sent.load(Ordering::Relaxed),
+            bytes_out: self.received.load(Ordering::Relaxed),
+        };
+        match self.pipeline.audit.write(Event::Lease(Box::new(lease))).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Why::Unrecorded(Box::new(error.as_problem()))),
+        }
+    }
+}
