@@ -92,6 +92,7 @@ pub(crate) fn request_headers(data: &[u8]) {
         address: address(data),
         public_host: PUBLIC,
         client: Source::Ip("192.0.2.7".parse().unwrap()),
+        hop: request::Hop::Http1,
     };
     let Ok(sent) = request::headers(lines(data), &context) else {
         panic!("the gateway's own values are always fit")

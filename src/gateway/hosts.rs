@@ -223,6 +223,7 @@ fn ask(place: &Place, head: &Parts, body: Option<&[u8]>) -> Option<Result<Lookup
     Some(tool.find(&Question {
         method: &place.method,
         target: &place.target,
+        host: (place.address == Address::ToolHost).then_some(place.host.as_str()),
         headers: &head.headers,
         body,
     }))

@@ -12,6 +12,8 @@ pub const LOOK_UP_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 /// What a request must show to be this task's, besides its template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demands {
+    /// The one of the tool's hosts that it is asked under.
+    pub host: Option<String>,
     /// Query parameters with a fixed value.
     pub query: Vec<(String, String)>,
     /// Headers.
@@ -75,11 +77,8 @@ impl Demands {
 
     /// In words for an administrator.
     pub(super) fn shown(&self) -> Vec<String> {
-        let mut words: Vec<String> = self
-            .query
-            .iter()
-            .map(|(name, value)| format!("?{name}={value}"))
-            .collect();
+        let mut words: Vec<String> = self.host.iter().map(|host| format!("host {host}")).collect();
+        words.extend(self.query.iter().map(|(name, value)| format!("?{name}={value}")));
         words.extend(self.headers.iter().map(|header| match &header.value {
             HeaderValueRule::Fixed(value) => format!("{}: {value}", header.name),
             HeaderValueRule::Bound { name, .. } => format!("{}: {{{name}}}", header.name),
@@ -113,7 +112,8 @@ impl Demands {
             (Some(body), Some(other)) => body.excludes(other),
             _ => false,
         };
-        query || headers || bodies
+        let hosts = self.host.is_some() && other.host.is_some() && self.host != other.host;
+        hosts || query || headers || bodies
     }
 
     /// Whether whatever shows this shows `other` too.
@@ -125,7 +125,9 @@ impl Demands {
             (_, None) => true,
         };
         let bound = |demand: &&HeaderDemand| matches!(demand.value, HeaderValueRule::Bound { .. });
-        body && other.query.iter().all(|one| self.query.contains(one))
+        let host = other.host.is_none() || self.host == other.host;
+        host && body
+            && other.query.iter().all(|one| self.query.contains(one))
             && other.fixed_headers().all(|one| headers.contains(&one))
             && other
                 .headers

@@ -246,6 +246,7 @@ impl World {
         let asked = crate::tool::Asked {
             method: request.method(),
             target: &target,
+            host: None,
             headers: request.headers(),
             body: None,
         };

@@ -74,6 +74,7 @@ impl Manifest {
         let written = tasks(&mut root);
         overlaps(&document, &written, tool.case_insensitive);
         nesting(&document, &written);
+        named_hosts(&document, &written, &tool);
         let by_person = matches!(tool.delegation, Delegation::ClientCertificate | Delegation::Pem);
         for one in written
             .iter()
@@ -181,6 +182,28 @@ fn overlaps(document: &Document<'_>, written: &[Written], case_insensitive: bool
             if found == MAX_OVERLAPS {
                 return;
             }
+        }
+    }
+}
+
+/// Checks `host`: it is one of the tool's, and the tool sees it.
+fn named_hosts(document: &Document<'_>, written: &[Written], tool: &Tool) {
+    for one in written {
+        let (task, Some(host)) = (&one.task.name, &one.task.demands.host) else {
+            continue;
+        };
+        if !tool.hosts.contains(host) {
+            document.flaw(
+                one.at,
+                format!("the task `{task}` has the `host` `{host}`, which is not one of `tool.hosts`"),
+            );
+        }
+        // SECURITY: what the tool cannot see does not tell what it will do.
+        if tool.upstream_host_header == Some(true) {
+            let message = format!(
+                "the task `{task}` has a `host`, which the tool does not see with `host_header = \"upstream\"`"
+            );
+            document.flaw(one.at, message);
         }
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
     let max_body = size(table, "max_body", MAX_BODY);
     let body = demands::body(table, &templates, max_body);
     let demands = Demands {
+        host: table.text("host"),
         query: fixed,
         headers,
         body,
@@ -86,7 +87,6 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
         &[
             ("min_assurance", "a level of assurance for one task"),
             ("audit", "what a task's records hold"),
-            ("host", "judging a request by its host"),
         ],
     );
     Written {

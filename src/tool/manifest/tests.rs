@@ -364,6 +364,31 @@ fn what_cannot_tell_tasks_apart_is_refused_with_what_can() {
 }
 
 #[test]
+fn a_host_is_one_of_the_tools_and_seen_by_it() {
+    let with = |host_header: &str, host: &str| {
+        Manifest::parse(
+            "t.toml",
+            &format!(
+                "[tool]\nname = \"t\"\nupstream = \"u\"\nhosts = [\"a.gw.example.org\"]\nhost_header = \"{host_header}\"\n[[task]]\nname = \"a\"\nmatch = \"GET /\"\nkind = \"read\"\nhost = \"{host}\"\n"
+            ),
+        )
+    };
+    assert!(with("public", "a.gw.example.org").is_ok());
+    assert!(
+        with("upstream", "a.gw.example.org")
+            .unwrap_err()
+            .to_string()
+            .contains("does not see")
+    );
+    assert!(
+        with("public", "b.gw.example.org")
+            .unwrap_err()
+            .to_string()
+            .contains("not one of `tool.hosts`")
+    );
+}
+
+#[test]
 fn a_look_up_speaks_for_no_person() {
     let with = |delegation: &str| {
         Manifest::parse(

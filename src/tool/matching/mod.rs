@@ -115,7 +115,7 @@ pub enum FindError {
         at: String,
     },
     /// Nothing in query, headers or body tells which task it is.
-    #[error("tasks name this method and path, and query, headers and body are of none of them")]
+    #[error("tasks name this method and path, and host, query, headers and body are of none of them")]
     Unfit,
     /// The body cannot be read in one way.
     #[error(transparent)]
@@ -173,6 +173,8 @@ pub struct Asked<'a> {
     pub method: &'a Method,
     /// Canonical target.
     pub target: &'a Target,
+    /// Which of the tool's own hosts it came in by; `None` in the path form.
+    pub host: Option<&'a str>,
     /// Headers, as they came.
     pub headers: &'a HeaderMap,
     /// The whole body, where it was read.
@@ -305,9 +307,14 @@ impl Tool {
         if let Some(at) = target.path_parameter().filter(|_| !self.takes_path_parameters()) {
             return Err(TargetError::PathParameter { at }.into());
         }
+        let host = headers
+            .get(http::header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let host = host.and_then(|host| host.split(':').next());
         let found = self.find(&Asked {
             method: &method,
             target: &target,
+            host,
             headers,
             body: Some(body),
         })?;
@@ -534,14 +541,15 @@ fn check_headers(candidates: &[Candidate<'_>], headers: &HeaderMap) -> Result<()
     Ok(())
 }
 
-/// Whether query and headers show what tells the task from others.
+/// Whether host, query and headers show what tells the task from others.
 fn shows(task: &Task, asked: &Asked<'_>) -> bool {
     let query = task
         .demands
         .query
         .iter()
         .all(|(name, value)| asked.target.query().iter().any(|(n, v)| n == name && v == value));
-    query
+    let host = task.demands.host.is_none() || task.demands.host.as_deref() == asked.host;
+    host && query
         && task.demands.headers.iter().all(|demand| match &demand.value {
             HeaderValueRule::Fixed(fixed) => {
                 asked

@@ -249,6 +249,25 @@ fn a_header_tells_tasks_apart_and_is_read_once() {
 }
 
 #[test]
+fn a_host_tells_tasks_apart_and_the_path_form_has_none() {
+    let manifest = "[tool]\nname = \"t\"\nupstream = \"u\"\nhosts = [\"a.gw.example.org\", \"b.gw.example.org\"]\n\
+         [[task]]\nname = \"a\"\nmatch = \"GET /\"\nkind = \"read\"\nhost = \"a.gw.example.org\"\n\
+         [[task]]\nname = \"b\"\nmatch = \"GET /\"\nkind = \"read\"\nhost = \"b.gw.example.org\"\n";
+    let tool = crate::tool::Manifest::parse("t.toml", manifest).unwrap().tool;
+    let ask = |headers: &[(&str, &str)]| whole(&tool, "GET /", headers, "");
+    assert_eq!(
+        ask(&[("host", "a.gw.example.org")]).unwrap().as_deref(),
+        Some("a")
+    );
+    assert_eq!(
+        ask(&[("host", "b.gw.example.org:8443")]).unwrap().as_deref(),
+        Some("b")
+    );
+    assert!(ask(&[("host", "c.gw.example.org")]).is_err());
+    assert!(ask(&[]).is_err());
+}
+
+#[test]
 fn a_fixed_query_value_tells_tasks_apart_and_is_read_once() {
     let tool = parsed(
         "[[task]]\nname = \"list\"\nmatch = \"GET /cgi\"\nkind = \"read\"\nquery = [\"action=list\", \"page\"]\n\
@@ -323,6 +342,7 @@ fn the_body_tells_tasks_apart_and_nothing_beside_it_does() {
     let asked = Asked {
         method: &Method::POST,
         target: &target,
+        host: None,
         headers: &HeaderMap::new(),
         body: None,
     };
@@ -517,7 +537,7 @@ proptest! {
                 .map(|task| task.name.as_str())
                 .collect();
             prop_assert!(slow.len() <= 1, "the overlap check missed {:?} for {} {}", slow, method, path);
-            let asked = Asked { method: &method.parse().unwrap(), target: &target, headers: &HeaderMap::new(), body: None };
+            let asked = Asked { method: &method.parse().unwrap(), target: &target, host: None, headers: &HeaderMap::new(), body: None };
             let fast = match tool.find(&asked).unwrap() {
                 Lookup::Task(found) => Some(found.task.name.clone()),
                 Lookup::Nothing => None,
