@@ -245,3 +245,71 @@ proptest! {
         }
     }
 }
+
+const SWITCH: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
+
+/// A guard that has passed a request for another protocol, with what came behind it.
+async fn asked(
+    early: &[u8],
+) -> (
+    tokio::io::DuplexStream,
+    Guard<tokio::io::DuplexStream>,
+    Arc<Verdict>,
+) {
+    let (mut client, server) = tokio::io::duplex(64 * 1024);
+    let verdict = Arc::new(Verdict::default());
+    let mut guard = Guard::http1(server, Arc::new(Bounds::default()), LIMITS, verdict.clone());
+    client.write_all(&[SWITCH, early].concat()).await.unwrap();
+    let mut head = vec![0; SWITCH.len()];
+    guard.read_exact(&mut head).await.unwrap();
+    assert_eq!(head, SWITCH);
+    (client, guard, verdict)
+}
+
+use futures_util::FutureExt as _;
+use tokio::io::AsyncWriteExt as _;
+
+#[tokio::test]
+async fn what_comes_behind_a_request_for_another_protocol_waits_for_the_answer() {
+    let next = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (_client, mut guard, verdict) = asked(next).await;
+    let mut out = vec![0; next.len()];
+    assert!(guard.read(&mut out).now_or_never().is_none());
+    verdict.answered(0, false);
+    guard.read_exact(&mut out).await.unwrap();
+    assert_eq!(out, next);
+    // And is judged like any other.
+    let (_client, mut guard, verdict) = asked(b"GET /next\n\n").await;
+    verdict.answered(0, false);
+    let mut out = vec![0; STAND_IN.len()];
+    guard.read_exact(&mut out).await.unwrap();
+    assert_eq!(out, STAND_IN);
+    assert!(verdict.problem(1).is_some());
+}
+
+#[tokio::test]
+async fn a_connection_that_was_switched_passes_anything() {
+    let (mut client, mut guard, verdict) = asked(b"").await;
+    let reader = tokio::spawn(async move {
+        let mut out = [0; 3];
+        guard.read_exact(&mut out).await.map(|_| out)
+    });
+    tokio::task::yield_now().await;
+    verdict.answered(0, true);
+    client.write_all(b"\n\0\xff").await.unwrap();
+    assert_eq!(
+        reader.await.unwrap().unwrap(),
+        *b"\n\0\xff",
+        "anything may pass now"
+    );
+}
+
+#[tokio::test]
+async fn bytes_before_the_switch_are_given_to_nobody() {
+    let (_client, mut guard, verdict) = asked(b"GET /admin HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut out = [0; 100];
+    assert!(guard.read(&mut out).now_or_never().is_none());
+    verdict.answered(0, true);
+    let error = guard.read(&mut out).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+}
