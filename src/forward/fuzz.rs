@@ -197,10 +197,8 @@ pub(crate) fn answer_headers(data: &[u8]) {
             !folded.starts_with("X_COUNTERSIGN") || name == response::REQUEST_ID,
             "{name}"
         );
-        assert!(
-            !folded.starts_with("ACCESS_CONTROL_") || name.as_str().contains('_') || !TOOL.origins.is_empty(),
-            "{name}"
-        );
+        // Browsers, who obey these, do not fold names.
+        assert!(!name.as_str().starts_with("access-control-"), "{name}");
         for gone in [
             "connection",
             "transfer-encoding",
