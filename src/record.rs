@@ -666,7 +666,7 @@ pub struct ReloadFailed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Hash>,
     /// Number of flaws.
-    pub count: usize,
+    pub count: u64,
     /// The first 50 of them.
     pub flaws: Vec<String>,
 }

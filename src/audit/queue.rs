@@ -404,7 +404,10 @@ mod tests {
         assert_eq!(growing.wanted, 10);
         assert_eq!(growing.after(10).wanted, 13);
         let disappointed = growing.after(8);
-        assert_eq!((disappointed.wanted, disappointed.patience), (8, Company::PATIENCE));
+        assert_eq!(
+            (disappointed.wanted, disappointed.patience),
+            (8, Company::PATIENCE)
+        );
         let later = (0..Company::PATIENCE).fold(disappointed, |company, _| company.after(8));
         assert_eq!(later.wanted, 10, "asked again after a while");
     }

@@ -134,7 +134,9 @@ pub(crate) fn request_headers(data: &[u8]) {
             "PROXY",
             "SSL_CLIENT_S_DN",
         ] {
-            assert_ne!(folded, gone);
+            // Of the hop to the tool, the gateway says that it takes trailers.
+            let ours = folded == "CONNECTION" && sent[name] == "TE";
+            assert!(folded != gone || ours, "{name}: {:?}", sent[name]);
         }
     }
     for value in sent.get_all("authorization") {

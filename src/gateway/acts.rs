@@ -85,7 +85,9 @@ impl Going {
     /// Lets it go on in a task of its own. When it is cut, it is dropped, and its receipt says `abandoned`.
     pub(super) fn go_on(&self, act: impl Future<Output = ()> + Send + 'static) {
         // Without a runtime the process is ending, and the log's recovery says the rest.
-        let Ok(runtime) = Handle::try_current() else { return };
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
         let (token, cut) = (self.token.clone(), self.cut.clone());
         runtime.spawn(async move {
             let _counted = token;

@@ -322,8 +322,14 @@ impl Listener {
             server_name: session.server_name().map(str::to_owned),
         };
         match protocol {
-            Protocol::Http1 => self.serve_http1(tls, self.served(info, client, face, held), face, stop).await,
-            Protocol::Http2 => self.serve_http2(tls, self.served(info, client, face, held), face, stop).await,
+            Protocol::Http1 => {
+                self.serve_http1(tls, self.served(info, client, face, held), face, stop)
+                    .await
+            }
+            Protocol::Http2 => {
+                self.serve_http2(tls, self.served(info, client, face, held), face, stop)
+                    .await
+            }
         }
     }
 
@@ -370,13 +376,7 @@ impl Listener {
         live(connection, &served, stop).await
     }
 
-    fn served(
-        self: &Arc<Self>,
-        info: ConnectionInfo,
-        peer: IpAddr,
-        face: &Face,
-        held: Held,
-    ) -> Served {
+    fn served(self: &Arc<Self>, info: ConnectionInfo, peer: IpAddr, face: &Face, held: Held) -> Served {
         Served {
             listener: self.clone(),
             bounds: face.bounds.clone(),

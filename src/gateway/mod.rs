@@ -35,9 +35,9 @@ pub use answer::Pages;
 pub use config::{Balancers, Bounds, Config, TooFewFiles, raise_file_limit};
 pub use counts::{Counts, Open};
 pub use exchange::Words;
+pub use forwarded::ForwardedHeader;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use guard::fuzz_request_head;
-pub use forwarded::ForwardedHeader;
 pub use hosts::Hosts;
 pub use listener::{ConnectionInfo, Front, Handler, Listener, Protocol};
 pub use pipeline::{Parts, Pipeline};

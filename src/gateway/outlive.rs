@@ -34,7 +34,9 @@ impl Outliving {
     /// Works until `result` comes, or cannot come any more.
     pub(super) async fn until<T>(mut self, mut result: oneshot::Receiver<T>) -> Result<T, RecvError> {
         poll_fn(|cx| {
-            if self.work.as_mut()
+            if self
+                .work
+                .as_mut()
                 .is_some_and(|work| work.as_mut().poll(cx).is_ready())
             {
                 self.work = None;

@@ -183,9 +183,13 @@ impl Pipeline {
         let (entry, problem) = match stop {
             Stop::Denied(denial) => {
                 let reasons = (denial.decision.clone(), denial.resource_entry());
-                let entry = self
-                    .words
-                    .decided((id, &Trace::own(id)), &denial.subject, &denial.place, reasons, None);
+                let entry = self.words.decided(
+                    (id, &Trace::own(id)),
+                    &denial.subject,
+                    &denial.place,
+                    reasons,
+                    None,
+                );
                 (entry, denial.problem)
             }
             Stop::Unplanned(entry, _, problem) => (*entry, problem),

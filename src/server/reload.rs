@@ -118,8 +118,9 @@ impl Reloading {
         }
     }
 
-    fn count(&self, done: bool) {
-        self.built.metrics.reload(done, self.built.ids.clock().now());
+    fn count(&self, by: &'static str, done: bool) {
+        let now = self.built.ids.clock().now();
+        self.built.metrics.reload(by, done, now);
     }
 
     /// One reload.
@@ -134,7 +135,7 @@ impl Reloading {
             Ok((snapshot, named)) => self.take(listener, snapshot, request, named).await,
             Err(flaws) => Err(self.failed(by, request, flaws).await),
         };
-        self.count(result.is_ok());
+        self.count(by, result.is_ok());
         notify::ready(&self.listening.base);
         result
     }
@@ -277,7 +278,7 @@ impl Reloading {
             request,
             by: by.to_owned(),
             settings: tried.map(|bytes| Hash::of(&bytes)),
-            count: flaws.len(),
+            count: u64::try_from(flaws.len()).unwrap_or(u64::MAX),
             flaws: flaws.iter().take(FLAWS_RECORDED).cloned().collect(),
         });
         if let Err(error) = self.built.audit.write(event).await {
@@ -310,7 +311,7 @@ impl Reloading {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 self.failed("certificate", None, vec![format!("{error:#}")]).await;
-                return self.count(false);
+                return self.count("certificate", false);
             }
         };
         let change = Change {
@@ -329,7 +330,7 @@ impl Reloading {
                     snapshot.holding.certificate
                 );
                 self.swap(listener, snapshot);
-                self.count(true);
+                self.count("certificate", true);
             }
             Err(problem) => {
                 // Tried again at the next look.
@@ -402,4 +403,3 @@ impl Marks {
         Self([mark(&config.gateway.certificate), mark(&config.gateway.key)])
     }
 }
-

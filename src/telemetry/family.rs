@@ -111,7 +111,7 @@ pub const FAMILIES: &[Family] = &[
     family("alerts", Kind::Counter, &[], "Repeated denials that became an alert"),
     family("mails", Kind::Counter, &["state"], "Mails, by what became of them"),
     family("mails_pending", Kind::Gauge, &[], "Mails that wait in the outbox"),
-    family("reloads", Kind::Counter, &["outcome"], "Reloads of the settings, by outcome"),
+    family("reloads", Kind::Counter, &["by", "outcome"], "Reloads of the settings, by cause and outcome"),
     family("reload_success_timestamp_seconds", Kind::Gauge, &[], "When the settings in use were loaded, seconds since 1970"),
     family("tls_certificate_not_after_timestamp_seconds", Kind::Gauge, &[], "When the gateway's TLS certificate ends, seconds since 1970"),
     family("trace_spans", Kind::Counter, &["result"], "Spans sent to the collector, refused by it, or dropped because it did not keep up"),

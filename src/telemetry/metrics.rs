@@ -41,7 +41,7 @@ struct Families {
     mint_seconds: Histogram,
     alerts: Counter,
     mails: Words,
-    reloads: Words,
+    reloads: Family<[(&'static str, &'static str); 2], Counter>,
     spans: Words,
     gauges: Gauges,
 }
@@ -89,7 +89,7 @@ impl Metrics {
             mint_seconds: Histogram::times(),
             alerts: Counter::default(),
             mails: zeros("state", &["queued", "sent", "retried", "failed"]),
-            reloads: zeros("outcome", &["done", "failed"]),
+            reloads: reloads(),
             spans: zeros("result", &["sent", "failed", "dropped"]),
             gauges: Gauges::default(),
         }));
@@ -161,10 +161,14 @@ impl Metrics {
         self.0.gauges.mails_pending.set(whole(count));
     }
 
-    /// The settings were loaded anew at `now`, or were not and stayed as they are.
-    pub fn reload(&self, done: bool, now: Timestamp) {
+    /// The settings were loaded anew at `now`, or were not and stayed as they are; `by` is `request`, `signal` or
+    /// `certificate` (only that was renewed).
+    pub fn reload(&self, by: &'static str, done: bool, now: Timestamp) {
         let outcome = if done { "done" } else { "failed" };
-        self.0.reloads.get_or_create(&[("outcome", outcome)]).inc();
+        self.0
+            .reloads
+            .get_or_create(&[("by", by), ("outcome", outcome)])
+            .inc();
         if done {
             self.loaded(now);
         }
@@ -273,6 +277,17 @@ fn zeros(label: &'static str, values: &[&'static str]) -> Words {
     let family = Words::default();
     for value in values {
         drop(family.get_or_create(&[(label, *value)]));
+    }
+    family
+}
+
+/// Every cause and outcome of a reload, from zero.
+fn reloads() -> Family<[(&'static str, &'static str); 2], Counter> {
+    let family = Family::default();
+    for by in ["request", "signal", "certificate"] {
+        for outcome in ["done", "failed"] {
+            drop(family.get_or_create(&[("by", by), ("outcome", outcome)]));
+        }
     }
     family
 }

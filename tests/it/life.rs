@@ -132,7 +132,7 @@ fn metric(world: &World, line: &str) -> u64 {
 fn reloads(world: &World, by: &str, result: &str) -> u64 {
     metric(
         world,
-        &format!("countersign_reloads_total{{by=\"{by}\",result=\"{result}\"}}"),
+        &format!("countersign_reloads_total{{by=\"{by}\",outcome=\"{result}\"}}"),
     )
 }
 
@@ -472,7 +472,10 @@ fn what_outlasts_the_drain_is_cut_and_on_record() {
     let (_tool, mut client) = stopping(&world);
     assert_eq!(world.ended(), Some(0));
     assert!(client.read().is_err());
-    assert_eq!(last_outcome(&world)["ending"], "abandoned");
+    let outcome = last_outcome(&world);
+    assert_eq!(outcome["ending"], "failed");
+    assert_eq!(outcome["error"], "gateway_stopped");
+    assert_eq!(outcome["bytes_out"], 4, "what went so far");
     let last = world.records().pop().unwrap();
     assert_eq!(last["event"]["stop"]["reason"], "SIGTERM");
 }

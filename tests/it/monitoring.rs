@@ -695,7 +695,7 @@ fn a_trusted_callers_trace_goes_to_the_tool_the_collector_and_the_record() {
         .collect();
     assert_eq!(
         events.len(),
-        1,
+        2,
         "what the VO's administrator sees of it: {events:?}"
     );
     for event in events {
@@ -730,9 +730,9 @@ fn a_strangers_trace_ends_at_the_gateway_and_the_request_is_a_trace_of_its_own()
     assert_eq!(state, None);
     assert_eq!(intent(&world, &request).get("trace"), None);
     let found = world.cli_json("admin", &["audit", "search", "--vo", "imense", "--trace", &own]);
-    assert_eq!(found["records"].as_array().unwrap().len(), 1, "{found}");
+    assert_eq!(found["records"].as_array().unwrap().len(), 2, "{found}");
     assert_eq!(
-        found["records"][0]["event"]["intent"]["request"],
+        found["records"][1]["event"]["intent"]["request"],
         request.as_str()
     );
 }
