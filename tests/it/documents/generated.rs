@@ -295,11 +295,10 @@ fn sentence(docs: &str) -> String {
         .replace('|', "\\|")
 }
 
-/// `Box<Entry>` is an `Entry`.
+/// `Box<Entry>` and `Arc<Entry>` are an `Entry`.
 fn bare(kind: &str) -> &str {
-    kind.strip_prefix("Box<")
-        .and_then(|rest| rest.strip_suffix('>'))
-        .unwrap_or(kind)
+    let inner = kind.strip_prefix("Box<").or_else(|| kind.strip_prefix("Arc<"));
+    inner.and_then(|rest| rest.strip_suffix('>')).unwrap_or(kind)
 }
 
 fn snake(name: &str) -> String {
@@ -346,7 +345,7 @@ fn words(kind: &str) -> String {
     if let Some(inner) = inside("Vec<") {
         return format!("list of {}", words(inner));
     }
-    match kind {
+    match bare(kind) {
         "u8" | "u16" | "u32" | "u64" | "i64" => "number".into(),
         "bool" => "true or false".into(),
         "String" => "text".into(),
