@@ -181,7 +181,7 @@ impl Pipeline {
         self.learn_parent(x.id, &subject, &place).await?; // where a parent is not known: asked by a service, on the record
         let upgrade = x.head.headers.contains_key(header::UPGRADE);
         let admitted = self.admit((x.id, &x.trace), subject, place, upgrade).await?; // may they, with what, and the intent is durable
-        self.act(x, body, admitted).await // own task: sign, forward, outcome, ownership
+        self.act(x, body, admitted).await // outlives the client: sign, forward, outcome, ownership
     }
 
     /// Decides, plans and writes the intent: the part that every protocol and every job uses. Where the request asks for
