@@ -15,6 +15,7 @@ pub mod body;
 pub mod problem;
 pub mod record;
 pub mod settings;
+pub mod network;
 pub mod telemetry;
 pub mod store;
 pub mod vo;

@@ -448,6 +448,26 @@ pub struct Outcome {
     pub signed: Option<SignedEntry>,
 }
 
+impl Outcome {
+    /// An outcome of which only the ending is known.
+    #[must_use]
+    pub const fn ended(request: RequestId, ending: Ending) -> Self {
+        Self {
+            request,
+            ending,
+            status: None,
+            tool_status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration_us: 0,
+            error: None,
+            created: Vec::new(),
+            deleted: Vec::new(),
+            signed: None,
+        }
+    }
+}
+
 /// Something that a request made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreatedEntry {

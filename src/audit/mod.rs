@@ -498,7 +498,7 @@ fn leading(found: &recover::Found) -> Vec<Event> {
 }
 
 fn unknown(request: RequestId) -> Outcome {
-    receipt::ended(request, Ending::Unknown)
+    crate::record::Outcome::ended(request, Ending::Unknown)
 }
 
 fn start_threads(

@@ -67,7 +67,7 @@ impl Receipt {
 
     /// The intent became durable after its request had been refused.
     pub(super) fn not_sent(self) {
-        let outcome = ended(self.request, Ending::NotSent);
+        let outcome = Outcome::ended(self.request, Ending::NotSent);
         self.outcome_soon(outcome);
     }
 }
@@ -75,24 +75,10 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if let Some(audit) = self.audit.take() {
-            audit.write_soon(Event::Outcome(Box::new(ended(self.request, Ending::Abandoned))));
+            audit.write_soon(Event::Outcome(Box::new(Outcome::ended(
+                self.request,
+                Ending::Abandoned,
+            ))));
         }
-    }
-}
-
-/// An outcome of which only the ending is known.
-pub(super) fn ended(request: RequestId, ending: Ending) -> Outcome {
-    Outcome {
-        request,
-        ending,
-        status: None,
-        tool_status: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        duration_us: 0,
-        error: None,
-        created: Vec::new(),
-        deleted: Vec::new(),
-        signed: None,
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn entry(ids: &Ids) -> Entry {
 pub(super) fn outcome(request: RequestId) -> Outcome {
     Outcome {
         status: Some(200),
-        ..super::receipt::ended(request, Ending::Answered)
+        ..crate::record::Outcome::ended(request, Ending::Answered)
     }
 }
 

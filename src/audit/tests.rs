@@ -194,7 +194,7 @@ async fn recovery_finds_open_intents_even_from_segments_ago() {
     assert!(recovery.damage.is_empty());
     assert_eq!(again.open_requests(), [long.request, last.request]);
     for open in &recovery.open {
-        let unknown = super::receipt::ended(open.request, Ending::Unknown);
+        let unknown = crate::record::Outcome::ended(open.request, Ending::Unknown);
         again.settle(unknown).await.unwrap();
     }
     assert!(again.open_requests().is_empty());
@@ -359,7 +359,7 @@ async fn an_outcome_is_found_by_who_asked_and_where() {
     let crashed = crashed(data.path());
     // Its intent is in the index already, its outcome is written by recovery: nothing in memory knows the request.
     let again = open(crashed.path()).audit;
-    let unknown = super::receipt::ended(open_at_crash.request, Ending::Unknown);
+    let unknown = crate::record::Outcome::ended(open_at_crash.request, Ending::Unknown);
     again.settle(unknown).await.unwrap();
     for (audit, entry, ending) in [
         (&audit, &ended, Ending::Answered),
@@ -716,7 +716,7 @@ async fn a_killed_writer_loses_nothing_that_it_acknowledged() {
         for open in &recovery.open {
             assert!(!done.contains(&open.request), "an acknowledged outcome is gone");
             audit
-                .settle(super::receipt::ended(open.request, Ending::Unknown))
+                .settle(crate::record::Outcome::ended(open.request, Ending::Unknown))
                 .await
                 .unwrap();
         }

@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use super::forwarded::ForwardedHeader;
 use super::framing::{Authority, Limits};
-use super::networks::Networks;
+use crate::network::Networks;
 use crate::settings::Table;
 
 /// Where and within which bounds the gateway listens.

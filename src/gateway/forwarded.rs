@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, header};
 
-use super::networks::Networks;
+use crate::network::Networks;
 
 /// The header in which the proxies of a site say for whom they ask. Only one is read: a proxy that writes one may pass
 /// on the other as a client sent it.
@@ -118,7 +118,7 @@ fn split(value: &[u8], separator: u8) -> Vec<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::networks::Network;
+    use crate::network::Network;
     use proptest::prelude::*;
 
     fn trusted() -> Networks {

@@ -797,8 +797,8 @@ fn v2_head(ip: [u8; 4]) -> Vec<u8> {
     [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".as_slice(), &addresses].concat()
 }
 
-fn networks(text: &str) -> crate::gateway::networks::Networks {
-    [crate::gateway::networks::Network::parse(text).unwrap()]
+fn networks(text: &str) -> crate::network::Networks {
+    [crate::network::Network::parse(text).unwrap()]
         .into_iter()
         .collect()
 }

@@ -20,7 +20,6 @@ pub mod hosts;
 mod judged;
 mod lease;
 pub mod listener;
-pub mod networks;
 mod outlive;
 mod pace;
 mod pipeline;

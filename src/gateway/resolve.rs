@@ -212,19 +212,7 @@ impl Pipeline {
         pointer: &str,
     ) -> Option<String> {
         let started = self.ids.clock().monotonic();
-        let mut outcome = Outcome {
-            request: id,
-            ending: Ending::Answered,
-            status: None,
-            tool_status: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            duration_us: 0,
-            error: None,
-            created: Vec::new(),
-            deleted: Vec::new(),
-            signed: None,
-        };
+        let mut outcome = Outcome::ended(id, Ending::Answered);
         let answer = match self.delegate.credential(plan, &receipt).await {
             Ok((credential, signed)) => {
                 outcome.signed = signed;

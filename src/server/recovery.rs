@@ -28,7 +28,7 @@ pub(super) async fn settle(
     }
     for entry in &found.open {
         let ending = ending(entry, db).await?;
-        opened.audit.settle(outcome(entry, ending)).await?;
+        opened.audit.settle(Outcome::ended(entry.request, ending)).await?;
     }
     let mut damage = found.damage.clone();
     if found.fresh && db.has_history().await? {
@@ -113,20 +113,4 @@ async fn ending(entry: &Entry, db: &Db) -> anyhow::Result<Ending> {
     } else {
         Ending::NotApplied
     })
-}
-
-fn outcome(entry: &Entry, ending: Ending) -> Outcome {
-    Outcome {
-        request: entry.request,
-        ending,
-        status: None,
-        tool_status: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        duration_us: 0,
-        error: None,
-        created: Vec::new(),
-        deleted: Vec::new(),
-        signed: None,
-    }
 }

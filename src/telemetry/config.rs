@@ -1,13 +1,12 @@
 //! The `[telemetry]` section, and the start of logging.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use http::Uri;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::network::Networks;
 use crate::settings::Table;
 
 /// How a log line looks.
@@ -41,7 +40,7 @@ pub struct Traces {
     /// One in so many of the traces that begin here is told.
     pub one_in: u64,
     /// Networks whose trace context is continued, with the caller's word on whether it is told.
-    pub trust: Vec<Network>,
+    pub trust: Networks,
     /// Requests that may wait to be told.
     pub queue: usize,
 }
@@ -52,53 +51,8 @@ impl Default for Traces {
             endpoint: None,
             ca_file: None,
             one_in: 1,
-            trust: Vec::new(),
+            trust: Networks::default(),
             queue: 2048,
-        }
-    }
-}
-
-/// A network: an address and how many of its leading bits count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
-}
-
-/// Not a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a network")]
-pub struct NotNetwork;
-
-impl FromStr for Network {
-    type Err = NotNetwork;
-
-    fn from_str(text: &str) -> Result<Self, NotNetwork> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| NotNetwork)?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(most), str::parse).map_err(|_| NotNetwork)?;
-        (bits <= most).then_some(Self { address, bits }).ok_or(NotNetwork)
-    }
-}
-
-impl Network {
-    /// Whether `address` is in it. An IPv4 address in IPv6's clothes is the IPv4 address.
-    #[must_use]
-    pub fn has(&self, address: IpAddr) -> bool {
-        let same = |ours: u128, theirs: u128, of: u32| {
-            let skipped = of - u32::from(self.bits).min(of);
-            ours.checked_shr(skipped).unwrap_or(0) == theirs.checked_shr(skipped).unwrap_or(0)
-        };
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-                same(u128::from(u32::from(ours)), u128::from(u32::from(theirs)), 32)
-            }
-            (IpAddr::V6(ours), IpAddr::V6(theirs)) => same(ours.into(), theirs.into(), 128),
-            _ => false,
         }
     }
 }
@@ -115,16 +69,7 @@ impl Traces {
                 (known && uri.host().is_some()).then_some(uri)
             },
         );
-        let mut trust = Vec::new();
-        for text in section.texts("trust") {
-            match text.parse() {
-                Ok(network) => trust.push(network),
-                Err(NotNetwork) => section.flaw(
-                    "trust",
-                    format!("has `{text}`; accepted: networks such as 192.0.2.0/24 or 2001:db8::/32"),
-                ),
-            }
-        }
+        let trust = Networks::read(&mut section, "trust");
         let traces = Self {
             endpoint,
             ca_file: section.text("ca_file").map(PathBuf::from),
@@ -246,23 +191,5 @@ mod tests {
         let traces = "[telemetry.traces]\nendpoint = \"collector:4318\"\ntrust = [\"10.0.0.0/33\", \"::/0\"]\none_in = 0\n";
         let (_, flaws) = read(traces);
         assert_eq!(flaws.len(), 3, "{flaws:?}");
-    }
-
-    #[test]
-    fn a_network_has_its_own_addresses_and_no_others() {
-        for (network, inside, outside) in [
-            ("192.0.2.0/24", "192.0.2.255", "192.0.3.0"),
-            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
-            ("0.0.0.0/0", "203.0.113.9", "::1"),
-            ("2001:db8::/33", "2001:db8:7fff::1", "2001:db8:8000::"),
-            ("::/0", "2001:db8::1", "192.0.2.1"),
-        ] {
-            let network: Network = network.parse().unwrap();
-            assert!(network.has(inside.parse().unwrap()), "{network:?} {inside}");
-            assert!(!network.has(outside.parse().unwrap()), "{network:?} {outside}");
-        }
-        for wrong in ["", "/8", "10.0.0.0/33", "::/129", "10.0.0.0/-1", "example.org"] {
-            assert_eq!(wrong.parse::<Network>(), Err(NotNetwork), "{wrong}");
-        }
     }
 }

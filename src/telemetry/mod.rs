@@ -24,7 +24,7 @@ mod requests;
 mod timing;
 mod trace;
 
-pub use config::{Config, Format, Network, TelemetryError, Traces, start};
+pub use config::{Config, Format, TelemetryError, Traces, start};
 pub use export::{ExportError, Exporter};
 pub use exposition::{Page, operations};
 pub use health::Health;

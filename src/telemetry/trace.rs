@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::config::{Network, Traces};
+use super::config::Traces;
 use super::export::Exporter;
 use super::requests::{Decision, Where};
 use super::timing::Stage;
 use crate::clock::{Clock, Timestamp};
 use crate::id::RequestId;
+use crate::network::Networks;
 use crate::record::TraceId;
 
 /// The header that names trace, parent and flags.
@@ -31,7 +32,7 @@ const SAMPLED: u8 = 1;
 /// Begins traces.
 #[derive(Debug)]
 pub struct Tracing {
-    trusted: Vec<Network>,
+    trusted: Networks,
     one_in: u64,
     exporter: Option<Exporter>,
     clock: Arc<dyn Clock>,
@@ -101,7 +102,7 @@ impl Tracing {
         let span = u64::try_from(id & u128::from(u64::MAX)).unwrap_or(1);
         // SECURITY: a stranger's context is neither continued nor believed: it would let her join anybody's trace, and
         // decide what is kept.
-        let trusted = source.is_some_and(|source| self.trusted.iter().any(|network| network.has(source)));
+        let trusted = source.is_some_and(|source| self.trusted.contains(source));
         let parent = trusted.then(|| Parent::read(head.1)).flatten();
         let sampled = match &parent {
             Some(parent) => parent.sampled,
@@ -323,9 +324,9 @@ mod tests {
         let clock = SystemClock::shared();
         let config = Traces {
             trust: if trusted {
-                vec!["192.0.2.0/24".parse().unwrap()]
+                Networks::from_iter(crate::network::Network::parse("192.0.2.0/24"))
             } else {
-                Vec::new()
+                Networks::default()
             },
             ..Traces::default()
         };

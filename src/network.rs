@@ -69,7 +69,7 @@ pub struct Networks(Vec<Network>);
 
 impl Networks {
     /// Reads a list of ranges; each flaw is noted.
-    pub(super) fn read(table: &mut Table<'_>, name: &str) -> Self {
+    pub(crate) fn read(table: &mut Table<'_>, name: &str) -> Self {
         let mut networks = Vec::new();
         for text in table.texts(name) {
             match Network::parse(&text) {
