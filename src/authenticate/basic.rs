@@ -118,22 +118,24 @@ impl Authenticate {
         Ok(session)
     }
 
-    async fn basic_session(
+    pub(super) async fn basic_session(
         &self,
         person: &Person,
         version: i64,
         source: Source,
         journal: &Journal<'_>,
     ) -> Result<Arc<Session>, Problem> {
-        // The password was judged against the store a moment ago; a session that outlived a change was ended by it.
-        if let Some(session) = self.basic_session_of(person) {
-            return Ok(session);
-        }
+        let problem = |error: StoreError| error.as_problem();
         let _beginning = self.0.basic.beginning.lock().await;
         if let Some(session) = self.basic_session_of(person) {
-            return Ok(session);
+            // SECURITY: looked up after the session was found: what changes the password from here on ends the session, and
+            // a session of a newer password is none of this one's.
+            let mut tx = self.0.db.begin_write().await.map_err(problem)?;
+            let unchanged = store::is_unchanged(&mut tx, person.id, version)
+                .await
+                .map_err(problem)?;
+            return unchanged.then_some(session).ok_or_else(login::wrong);
         }
-        let problem = |error: StoreError| error.as_problem();
         let now = self.now();
         let id = self.0.ids.next();
         let session = Session {

@@ -946,6 +946,12 @@ async fn a_basic_session_begins_with_a_login_on_record_and_not_without(world: &W
         (Some(world.john), Some(id), "ok", before + 1)
     );
     assert!(world.ask_noting(&good, &path).await.1.is_empty(), "once");
+    // A password that was judged before it was changed gets no session of the new one.
+    let person = world.person();
+    let stale = world
+        .service
+        .basic_session(&person, i64::MAX, Source::Local, &journal);
+    assert_eq!(stale.await.unwrap_err().kind, Kind::WrongCredential);
 }
 
 async fn sessions_over_the_limit_end_with_a_record(world: &World) {

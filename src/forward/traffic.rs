@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -60,6 +61,7 @@ pub(super) struct Moving {
     idle: Duration,
     /// Until when, and how far both bodies were when it was set.
     timer: Option<(Pin<Box<Sleep>>, u64)>,
+    trailers: bool,
 }
 
 impl Moving {
@@ -70,6 +72,7 @@ impl Moving {
             progress,
             idle,
             timer: None,
+            trailers: true,
         }
     }
 
@@ -126,6 +129,14 @@ impl http_body::Body for Moving {
 }
 
 impl Moving {
+    /// The same, and none of its trailers goes on unless `allowed`.
+    pub(super) fn trailers(self, allowed: bool) -> Self {
+        Self {
+            trailers: allowed,
+            ..self
+        }
+    }
+
     fn passed(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
         let count = match self.way {
             Way::Asked => &self.progress.asked,
@@ -133,6 +144,7 @@ impl Moving {
         };
         count.fetch_add(1, Ordering::Relaxed);
         match frame.into_trailers() {
+            Ok(_) if !self.trailers => Frame::trailers(HeaderMap::new()),
             Ok(mut trailers) => {
                 clean_trailers(&mut trailers);
                 Frame::trailers(trailers)
@@ -158,6 +170,22 @@ impl Moving {
 mod tests {
     use super::*;
     use http_body_util::{BodyExt, StreamBody};
+
+    #[tokio::test]
+    async fn trailers_go_on_only_where_they_are_allowed() {
+        for allowed in [true, false] {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-op", "delete".parse().unwrap());
+            let frames = [Ok::<_, BoxError>(Frame::trailers(trailers))];
+            let inner = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
+            let body = Moving::new(inner, Way::Asked, Arc::default(), Duration::from_secs(9));
+            let collected = body.trailers(allowed).collect().await.unwrap();
+            let passed = collected
+                .trailers()
+                .is_some_and(|trailers| trailers.contains_key("x-op"));
+            assert_eq!(passed, allowed);
+        }
+    }
 
     #[tokio::test]
     async fn a_body_that_stands_still_ends_in_an_error() {

@@ -192,8 +192,10 @@ impl Forward {
         let host = request::host(&context);
         let progress = Arc::new(Progress::default());
         let idle = self.config.idle_timeout;
-        let mut request =
-            Request::new(Moving::new(out.body, Way::Asked, progress.clone(), idle).boxed_unsync());
+        // SECURITY: a tool that is judged by headers could read another value of one in a trailer.
+        let trailers = out.tool.tasks.iter().all(|task| task.demands.headers.is_empty());
+        let body = Moving::new(out.body, Way::Asked, progress.clone(), idle).trailers(trailers);
+        let mut request = Request::new(body.boxed_unsync());
         *request.uri_mut() = uri(&host, &out.target, hop, &out.upstream.address)?;
         *request.method_mut() = out.method;
         *request.headers_mut() = request::headers(out.headers, &context)?;

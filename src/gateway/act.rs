@@ -28,11 +28,11 @@ use crate::authorize::Permit;
 use crate::body::{self, Body, BoxError};
 use crate::delegate::Plan;
 use crate::forward::{self, ForwardError, Identity, LocalRequest, Outgoing, Switched};
-use crate::id::RequestId;
+use crate::id::{RequestId, UpstreamId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{CreatedEntry, DeletedEntry, Ending, Event, Outcome, SignedEntry};
 use crate::telemetry::{Stage, Trace};
-use crate::tool::{self, Task, Tool, ToolTarget, Upgrade, Whose};
+use crate::tool::{self, Place, Task, Tool, ToolTarget, Upgrade, Whose};
 
 /// Answers up to this size are read whole before the head is sent on.
 const WHOLE: u64 = 64 * 1024;
@@ -67,6 +67,19 @@ impl Pipeline {
                 Problem::new(Kind::Internal, "the request broke off in the gateway"),
             )),
         }
+    }
+}
+
+impl Pipeline {
+    /// The upstream of a place's tool as it is now: which, and in which version.
+    pub(super) fn upstream_of(&self, place: &Place) -> Option<(UpstreamId, i64)> {
+        let (tool, vo) = (place.tool.as_ref()?, place.vo.as_ref()?);
+        let ToolTarget::Upstream(name) = &tool.target else {
+            return None;
+        };
+        let directory = self.directory.load();
+        let upstream = directory.upstream(vo.id, name)?;
+        Some((upstream.id, upstream.version))
     }
 }
 
@@ -175,6 +188,7 @@ impl Act {
                 id,
                 permit: permit.clone(),
                 session: pipeline.authenticate.watch(permit.subject()),
+                upstream: pipeline.upstream_of(permit.place()),
                 began: started,
                 sent: sent.clone(),
                 received: received.clone(),

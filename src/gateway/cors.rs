@@ -15,7 +15,9 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use super::exchange::Exchange;
 use super::pipeline::Pipeline;
 use crate::body::{self, Body};
+use crate::id::VoId;
 use crate::tool::{Place, is_claim, is_hop_by_hop};
+use crate::vo::{Directory, VoState};
 
 /// How long a browser may keep the answer, in seconds.
 const MAX_AGE: u32 = 600;
@@ -23,10 +25,22 @@ const MAX_AGE: u32 = 600;
 const COUNTED: &str = "preflight";
 
 impl Pipeline {
+    /// Whether a VO, and the gateway above it, is open.
+    fn is_open(&self, vo: VoId) -> bool {
+        let directory = self.directory.load();
+        let is_open = |vo| directory.vo(vo).is_none_or(|vo| vo.state == VoState::Active);
+        is_open(vo) && is_open(Directory::gateway())
+    }
+
     /// Answers a preflight for an origin that the tool lists. It is counted in the log like the refusals of strangers: per
     /// network and minute.
     pub(super) fn preflight(&self, x: &Exchange, place: &Place) -> Option<Response<Body>> {
         let headers = preflight(&x.head, place)?;
+        // Nobody is signed in here, so networks have the share of strangers, and a suspended VO says nothing.
+        let vo = place.vo.as_ref()?.id;
+        if !self.is_open(vo) || self.strangers.admit(x.source).is_err() {
+            return None;
+        }
         self.audit.stranger(COUNTED, &x.source.network(), x.id);
         let mut response = Response::new(body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;

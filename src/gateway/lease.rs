@@ -21,9 +21,10 @@ use tokio::time::Sleep;
 use super::pipeline::Pipeline;
 use crate::authenticate::SessionWatch;
 use crate::authorize::Permit;
-use crate::id::RequestId;
+use crate::id::{AssignmentId, RequestId, UpstreamId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{self, DecisionEntry, Ending, Event};
+use crate::tool::{Place, Tool, Tools};
 
 /// A request that ends before this is never looked at again.
 const SHORT: Duration = Duration::from_millis(500);
@@ -75,6 +76,8 @@ pub(super) struct Held {
     pub(super) id: RequestId,
     pub(super) permit: Arc<Permit>,
     pub(super) session: SessionWatch,
+    /// Upstream that it goes to, and its version.
+    pub(super) upstream: Option<(UpstreamId, i64)>,
     /// When it began, by the monotonic clock.
     pub(super) began: Duration,
     /// Bytes to the tool.
@@ -131,6 +134,19 @@ impl Lease {
     }
 }
 
+/// What a lease depends on beside the directory.
+struct Standing {
+    // Kept, so that no other tools can come to lie where these did.
+    tools: Arc<Tools>,
+    roles: Vec<AssignmentId>,
+}
+
+impl PartialEq for Standing {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tools, &other.tools) && self.roles == other.roles
+    }
+}
+
 impl Held {
     /// Comes back when the lease is broken.
     async fn broken(self) -> Why {
@@ -172,18 +188,19 @@ impl Held {
     }
 
     /// What changes without a new directory: the tools, and the roles that end by themselves.
-    fn standing(&self) -> (usize, usize) {
+    fn standing(&self) -> Standing {
         let place = self.permit.place();
-        let tools = Arc::as_ptr(&self.pipeline.hosts.tools()).addr();
+        let tools = self.pipeline.hosts.tools();
         let roles = match (&place.vo, self.permit.subject().as_person()) {
             (Some(vo), Some(person)) => {
                 let directory = self.pipeline.directory.load();
                 let now = self.pipeline.ids.clock().now();
-                directory.assignments(vo.id, person.id, now).count()
+                let held = directory.assignments(vo.id, person.id, now);
+                held.map(|assignment| assignment.id).collect()
             }
-            _ => 0,
+            _ => Vec::new(),
         };
-        (tools, roles)
+        Standing { tools, roles }
     }
 
     /// The same decision as at the beginning, for what is there now.
@@ -193,6 +210,7 @@ impl Held {
             .found
             .as_ref()
             .is_some_and(|found| found.task.name == self.permit.found().task.name);
+        let leads_on = self.leads_on(&place);
         let decided = self
             .pipeline
             .authorize
@@ -202,6 +220,11 @@ impl Held {
             return Err(Why::Undecided(Box::new(problem)));
         };
         match decided {
+            // SECURITY: who takes an address or an authority away from a tool takes it from what is under way as well.
+            Ok(_) if same_task && !leads_on => {
+                let detail = "the tool is reached in another way now";
+                Err(Why::Denied(Box::new(Problem::new(Kind::ToolUnreachable, detail))))
+            }
             Ok(permit) if same_task => match record {
                 true => self.record(permit.decision().clone()).await,
                 false => Ok(()),
@@ -219,6 +242,17 @@ impl Held {
                 Err(Why::Denied(Box::new(denial.problem)))
             }
         }
+    }
+
+    /// Whether the tool is still where the transfer goes to, and given authority in the same way.
+    fn leads_on(&self, now: &Place) -> bool {
+        let then = self.permit.place();
+        let same = |a: &Tool, b: &Tool| a.id == b.id && a.target == b.target && a.delegation == b.delegation;
+        let tool = match (&then.tool, &now.tool) {
+            (Some(then), Some(now)) => same(then, now),
+            _ => false,
+        };
+        tool && self.upstream == self.pipeline.upstream_of(then)
     }
 
     async fn record(&self, decision: Arc<DecisionEntry>) -> Result<(), Why> {

@@ -100,12 +100,14 @@ impl Pipeline {
             .chain(wanted.vo, &wanted.tool.name, wanted.resource)
             .await;
         // Where the store fails, the decision fails as well, and says so.
-        let known = chain.map_or(true, |chain| {
-            chain.first().is_none_or(|first| first.parent.is_some())
-        });
-        if known || self.look_ups.nothing.contains_key(&wanted.key()) {
+        let first = chain.ok().and_then(|chain| chain.into_iter().next());
+        let Some(unknown) = first.filter(|first| first.parent.is_none()) else {
+            return Ok(());
+        };
+        if self.look_ups.nothing.contains_key(&wanted.key()) {
             return Ok(());
         }
+        let question = self.resources.question(&unknown);
         let room = tokio::time::timeout(tool::LOOK_UP_TIME, self.look_ups.room.acquire()).await;
         let Ok(Ok(_room)) = room else {
             return Ok(());
@@ -113,8 +115,7 @@ impl Pipeline {
         match self.look_up(id, place, &wanted).await? {
             Some(parent) => {
                 let parent = (wanted.resolve.kind.clone(), wanted.tool.id_of(&parent));
-                self.resources
-                    .learn(wanted.vo, &wanted.tool.name, wanted.resource, parent);
+                self.resources.learn(question, parent);
             }
             None => self.look_ups.nothing.insert(wanted.key(), ()),
         }

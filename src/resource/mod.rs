@@ -130,14 +130,12 @@ impl Resources {
         tool: &str,
         resource: &ResourceRef,
     ) -> Result<Vec<Resource>, StoreError> {
-        let key = self
-            .scope(vo, tool)
-            .key(&(resource.kind.clone(), resource.id.clone()));
+        let epoch = self.epoch.load(Ordering::SeqCst);
         let mut chain = self.stored_chain(vo, tool, resource).await?;
         let Some(first) = chain.first_mut().filter(|first| first.parent.is_none()) else {
             return Ok(chain);
         };
-        if let Some((kind, id)) = self.learned.get(&key) {
+        if let Some((kind, id)) = self.learned.get(&(epoch, vo, tool.to_owned(), this_use(first))) {
             first.parent = Some((kind.clone(), id.clone()));
             let above = self.stored_chain(vo, tool, &ResourceRef { kind, id }).await?;
             chain.extend(above.into_iter().take(MAX_PARENTS));
@@ -145,13 +143,23 @@ impl Resources {
         Ok(chain)
     }
 
+    /// What is to be learned of `resource`, as it is before anybody is asked: what is deleted or made meanwhile is
+    /// something else.
+    #[must_use]
+    pub fn question(&self, resource: &Resource) -> Question {
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        Question {
+            key: (epoch, resource.vo, resource.tool.clone(), this_use(resource)),
+            name: (resource.kind.clone(), resource.id.clone()),
+        }
+    }
+
     /// Believes for a minute, in memory only, that a resource has this parent (type and id). It gives no owner and no
     /// attribute to either, and a parent in the store goes before it.
-    pub fn learn(&self, vo: VoId, tool: &str, resource: &ResourceRef, parent: (String, String)) {
-        let name = (resource.kind.clone(), resource.id.clone());
+    pub fn learn(&self, question: Question, parent: (String, String)) {
         // What is its own parent would be a cycle.
-        if name != parent {
-            self.learned.insert(self.scope(vo, tool).key(&name), parent);
+        if question.name != parent {
+            self.learned.insert(question.key, parent);
         }
     }
 
@@ -304,6 +312,21 @@ impl Resources {
             tool,
         }
     }
+}
+
+/// A parent that is asked for; see [`Resources::question`].
+#[derive(Debug)]
+pub struct Question {
+    key: Key,
+    name: Name,
+}
+
+/// A resource by name, and which use of its id.
+fn this_use(resource: &Resource) -> Name {
+    (
+        resource.kind.clone(),
+        format!("{} {}", resource.generation, resource.id),
+    )
 }
 
 /// The cached resources of one tool, at one epoch.

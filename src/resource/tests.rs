@@ -241,6 +241,30 @@ async fn a_parent_gets_nothing_through_a_child(db: &Db) {
     assert_eq!(chain[2].generation, 0);
 }
 
+async fn what_is_learned_holds_for_one_use_of_an_id(db: &Db) {
+    let world = World::new(db);
+    let image = ResourceRef {
+        kind: "image".into(),
+        id: "i1".into(),
+    };
+    let told = || ("series".to_owned(), "s9".to_owned());
+    let first = async || world.resources.chain(world.vo, TOOL, &image).await.unwrap()[0].clone();
+    world
+        .create(&[world.entry("image", "i1", Some(world.anna), None)])
+        .await;
+    let question = world.resources.question(&first().await);
+    world.resources.learn(question, told());
+    assert_eq!(first().await.parent, Some(told()));
+    // Asked of the one, told of the other.
+    let question = world.resources.question(&first().await);
+    world.delete(world.request(), "image", "i1").await;
+    world
+        .create(&[world.entry("image", "i1", Some(world.bob), None)])
+        .await;
+    world.resources.learn(question, told());
+    assert_eq!(first().await.parent, None);
+}
+
 async fn a_deletion_retires_what_is_below(db: &Db) {
     let world = World::new(db);
     world
@@ -468,6 +492,7 @@ async fn contract(db: &Db) {
     an_id_is_used_again_only_after_its_deletion(db).await;
     what_is_replaced_belongs_to_who_replaced_it(db).await;
     a_parent_gets_nothing_through_a_child(db).await;
+    what_is_learned_holds_for_one_use_of_an_id(db).await;
     a_deletion_retires_what_is_below(db).await;
     a_chain_is_bounded_and_never_goes_round(db).await;
     many_chains_are_one_answer(db).await;

@@ -123,6 +123,11 @@ fn the_body_that_was_judged_is_the_body_that_is_sent_and_nothing_else_reaches_th
     );
     let json = "Content-Type: application/json";
     let order = "{ \"item\" : {\"id\":\"a-1\"} , \"n\":1.50 }";
+    // What `Connection` takes away on the way to the tool cannot be judged.
+    for taken in ["Connection: keep-alive, X-Op", "Connection: content-type"] {
+        let headers = [json, "X-Op: order", taken];
+        ask(&world, "john", "POST", "/grid/order", &headers, Some(order)).expect(403);
+    }
     let answer = ask(
         &world,
         "john",

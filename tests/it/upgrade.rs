@@ -261,7 +261,7 @@ fn bytes_before_the_switch_reach_no_tool() {
 
 #[test]
 fn whatever_takes_the_right_away_ends_it_within_a_second() {
-    let (world, _tool) = world(echo);
+    let (world, tool) = world(echo);
     let check = |what: &str, error: &str, act: &dyn Fn()| {
         let (mut wire, request) = open(&world);
         // Long enough to be watched.
@@ -295,6 +295,10 @@ fn whatever_takes_the_right_away_ends_it_within_a_second() {
     });
     admin(&["user", "resume", "imense", "john"]);
     world.login("john", crate::world::PASSWORD).ok();
+    check("the upstream", "tool_unreachable", &|| {
+        admin(&["upstream", "remove", "imense", "ws"]);
+    });
+    admin(&["upstream", "allow", "imense", "ws", &tool.url()]);
     check("the tool", "no_task", &|| {
         admin(&["tool", "remove", "imense", "ws"]);
     });

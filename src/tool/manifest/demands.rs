@@ -19,13 +19,22 @@ use crate::tool::{
 /// What the names of look-ups begin with in records; no task of a manifest may be named so.
 pub(super) const LOOK_UP: &str = "resolve:";
 /// Headers that have rules of their own.
-const RULED: [&str; 6] = [
+const RULED: [&str; 15] = [
+    "accept-encoding",
     "authorization",
     "cookie",
     "host",
     "content-length",
     "content-encoding",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "range",
     "soapaction",
+    "traceparent",
+    "tracestate",
 ];
 
 /// Reads `query`: the names that may come, and the fixed values.

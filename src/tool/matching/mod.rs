@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header};
 
 use super::content::{BodyRule, Content, ContentError};
 use super::demand::{HeaderValueRule, overlap, wider};
@@ -237,6 +237,15 @@ impl Tool {
                 rules.iter().map(|rule| rule.limit).max().unwrap_or(0),
             ));
         };
+        if let Some(rule) = candidates.iter().find(|(_, task)| task.demands.body.is_some()) {
+            let told = [header::CONTENT_TYPE.as_str(), "soapaction"];
+            if let Some(name) = told.into_iter().find(|name| ends_here(asked.headers, name)) {
+                return Err(FindError::Header {
+                    task: rule.1.name.clone(),
+                    name: name.to_owned(),
+                });
+            }
+        }
         let content = match rules.as_slice() {
             [] => None,
             rules => Content::read(rules, asked.headers, bytes)?,
@@ -524,13 +533,22 @@ fn check_query(candidates: &[Candidate<'_>], target: &Target) -> Result<(), Find
     Ok(())
 }
 
-/// A header that any task here looks at stands there at most once, and can be read.
+/// Whether `Connection` says that a header ends at this hop: then the tool does not get it.
+fn ends_here(headers: &HeaderMap, name: &str) -> bool {
+    let named = headers.get_all(header::CONNECTION).iter();
+    named
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// A header that any task here looks at stands there at most once, can be read, and reaches the tool.
 fn check_headers(candidates: &[Candidate<'_>], headers: &HeaderMap) -> Result<(), FindError> {
     for (_, task) in candidates {
         for demand in &task.demands.headers {
             let mut values = headers.get_all(&demand.name).iter();
             let readable = values.next().is_none_or(|value| value.to_str().is_ok());
-            if !readable || values.next().is_some() {
+            // SECURITY: what was judged is what the tool gets; `Connection` could take it away on the way there.
+            if !readable || values.next().is_some() || ends_here(headers, demand.name.as_str()) {
                 return Err(FindError::Header {
                     task: task.name.clone(),
                     name: demand.name.to_string(),

@@ -243,6 +243,8 @@ fn a_header_tells_tasks_apart_and_is_read_once() {
         &[("x-op", "start"), ("x-op", "start"), ("x-job", "7")],
         &[("x-op", "start"), ("x-op", "stop"), ("x-job", "7")],
         &[("x-op", "stop"), ("x-job", "7"), ("x-job", "8")],
+        &[("x-op", "stop"), ("connection", "keep-alive, X-Op")],
+        &[("x-op", "start"), ("x-job", "7"), ("connection", "x-job")],
     ] {
         assert!(ask(refused).is_err(), "{refused:?}");
     }
