@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::id::RequestId;
+use crate::vo::OWN_TOOL;
 
 /// Most request ids in one mail.
 const SHOWN: usize = 20;
@@ -51,10 +52,10 @@ pub(super) fn alert(told: &Told, window: Duration, checkpoint: &str) -> (String,
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{} was refused {} times in the virtual organisation `{}`, for {}.\n",
+        "{} was refused {} times {}, for {}.\n",
         told.who(),
         told.count,
-        told.vo,
+        place(&told.vo),
         told.what()
     );
     times(&mut text, told);
@@ -77,7 +78,8 @@ pub(super) fn digest(told: &[Told], checkpoint: &str) -> (String, String) {
         told.len()
     );
     let mut text = format!(
-        "So many requests were refused in the virtual organisation `{vo}` that the mails about them are put together.\n"
+        "So many requests were refused {} that the mails about them are put together.\n",
+        place(vo)
     );
     for told in told {
         let _ = writeln!(
@@ -122,15 +124,31 @@ fn times(text: &mut String, told: &Told) {
     }
 }
 
+/// Where it was: in a VO, or in none.
+fn place(vo: &str) -> String {
+    if vo == OWN_TOOL {
+        "at the gateway's own level".into()
+    } else {
+        format!("in the virtual organisation `{vo}`")
+    }
+}
+
 fn commands(text: &mut String, told: &Told) {
     let request = told.requests.first().map(ToString::to_string).unwrap_or_default();
     let _ = writeln!(
         text,
-        "  Why was it refused?         countersign explain {request}\n  \
-         Let this person do it:      countersign role assign {} {} ROLE\n  \
-         Everything she did:         countersign audit search --person {}\n  \
-         Stop the account:           countersign user suspend {} {}",
-        told.vo, told.username, told.username, told.vo, told.username
+        "  Why was it refused?         countersign explain {request}"
+    );
+    if told.vo == OWN_TOOL {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "  Let this person do it:      countersign role assign {vo} ROLE {who}\n  \
+         Everything she did:         countersign audit search --vo {vo} --person {who}\n  \
+         Stop the account:           countersign user suspend {vo} {who}",
+        vo = told.vo,
+        who = told.username
     );
 }
 

@@ -132,19 +132,22 @@ pub(crate) async fn login(args: Login, out: Output) -> Result<(), Failure> {
     let prompt = format!("Password of {} at {gateway}: ", args.user);
     let secret = password(args.password_file.as_deref(), &prompt, "--password-file")?;
     let mut opened = sign_in(&client, &args.user, &secret).await?;
+    let keep = |opened: &SessionCreated| {
+        let token = opened.token.expose().clone();
+        Profile::new(gateway.clone(), ca.clone(), args.user.clone(), token).save()
+    };
+    // Before anything else: a one-time password is used up now, and only this session can choose another.
+    keep(&opened)?;
     if opened.must_change && (args.new_password_file.is_some() || asks()) {
         out.note("This is a one-time password. Choose your own.");
-        let own = new_password(args.new_password_file.as_deref())?;
-        change_password(&client.clone().with_token(token(&opened)), None, &own).await?;
+        let hint = "the one-time password is used up, but you are signed in: countersign password change";
+        let own = new_password(args.new_password_file.as_deref()).map_err(|failure| failure.hint(hint))?;
+        let changing = client.clone().with_token(token(&opened));
+        let changed = change_password(&changing, None, &own).await;
+        changed.map_err(|failure| failure.hint(hint))?;
         opened = sign_in(&client, &args.user, &own).await?;
+        keep(&opened)?;
     }
-    Profile::new(
-        gateway.clone(),
-        ca,
-        args.user.clone(),
-        opened.token.expose().clone(),
-    )
-    .save()?;
     let shown = json!({
         "gateway": gateway, "user": args.user, "person": opened.person, "session": opened.session,
         "expires": opened.expires, "must_change": opened.must_change, "ca_sha256": fingerprints,

@@ -392,7 +392,7 @@ pub(super) fn kinds() -> String {
 <h2>From the command line</h2>
 <p>The lines above want the gateway's certificate authority in <code>ca.pem</code> and a token in <code>$TOKEN</code>. The answer to this one holds a token:</p>
 <pre>curl --cacert ca.pem --json '{"username": "{{ access.username }}", "password": "..."}' {{ base }}/api/v1/sessions</pre>
-<p class="hint">Or let the command line keep both: <code>countersign login --gateway {{ base }} --ca ca.pem</code></p>
+<p class="hint">Or let the command line keep both: <code>countersign login --gateway {{ base }} --ca ca.pem --user {{ access.username }}</code></p>
 </section>
 {%- endif %}
 "#

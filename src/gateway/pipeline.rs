@@ -453,7 +453,12 @@ impl Handler for Door {
                 source: connection.source,
                 trace: trace.clone(),
             };
-            let response = pipeline.serve(exchange, body).await;
+            let asks_for_head = exchange.head.method == http::Method::HEAD;
+            let mut response = pipeline.serve(exchange, body).await;
+            if asks_for_head {
+                // HTTP/1.1 leaves the body out by itself; over HTTP/2 it would break the answer (RFC 9110 section 9.3.2).
+                *response.body_mut() = crate::body::empty();
+            }
             let status = response.status().as_u16();
             pipeline.metrics.answered(status);
             trace.answered(status);

@@ -131,8 +131,8 @@ fn j1_the_third_refusal_sends_one_mail_with_person_task_count_requests_and_check
     assert_eq!(
         (
             got.len(),
-            about("audit search --person john"),
-            about("audit search --person mary")
+            about("audit search --vo imense --person john"),
+            about("audit search --vo imense --person mary")
         ),
         (2, 1, 1)
     );

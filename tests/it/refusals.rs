@@ -527,3 +527,19 @@ fn a_fragment_over_http_2_is_in_neither_the_record_nor_what_the_tool_receives() 
         assert_eq!(seen[before]["path"], judged, "{asked}");
     }
 }
+
+#[test]
+fn a_head_has_no_body_in_any_version() {
+    let world = World::start();
+    for (path, status) in [
+        ("/login", 200),
+        ("/api/v1/persons/me", 401),
+        ("/imense/none/x", 401),
+    ] {
+        let url = format!("{}{path}", world.base());
+        for version in ["--http1.1", "--http2"] {
+            let answer = world.curl(&[version, "--head", &url]).expect(status);
+            assert_eq!(answer.text(), "", "{version} {path}");
+        }
+    }
+}
