@@ -141,7 +141,7 @@ pub fn check(head: &Parts, limits: &Limits) -> Result<Asked, Problem> {
     }
     // Over HTTP/1.1 the guard refuses a target with `#`. Over HTTP/2 the parser cuts a `:path` at its `#` before anything
     // here sees it; what is decided on, recorded and sent to the tool is that same shorter path, so there is one reading
-    // (docs/decisions/0003-fragments-in-http-2.md).
+    // (docs/decisions/0004-fragments-in-http-2.md).
     let path = head
         .uri
         .path_and_query()
