@@ -76,10 +76,12 @@ pub(super) async fn run(args: Serve, out: Output) -> Result<(), Failure> {
             _ = interrupt.recv() => break "SIGINT",
         }
     };
+    // Outside of the `select!`, which would drop it before it answers.
+    let mut stop = std::pin::pin!(server.stop(reason));
     tokio::select! {
-        () = server.stop(reason) => Ok(()),
-        _ = terminate.recv() => Err(ended_at_once()),
-        _ = interrupt.recv() => Err(ended_at_once()),
+        () = stop.as_mut() => Ok(()),
+        _ = terminate.recv() => end_at_once(out),
+        _ = interrupt.recv() => end_at_once(out),
     }
 }
 
@@ -108,8 +110,12 @@ fn become_owner(data: &Path) -> Result<(), Failure> {
     )))
 }
 
-fn ended_at_once() -> Failure {
-    Failure::failed("ended at once by a second signal: what was open is settled at the next start")
+/// Ends the process where it stands, as `kill -9` would: nothing is dropped, so nothing half-done writes a last word, and the
+/// next start settles everything that was open in the same way.
+fn end_at_once(out: Output) -> ! {
+    let failure = Failure::failed("ended at once by a second signal: what was open is settled at the next start");
+    super::tell(&failure, out.is_json());
+    std::process::exit(i32::from(failure.code))
 }
 
 /// Leaves no copy of this process's memory anywhere: keys, passwords and sessions are in it.

@@ -202,7 +202,10 @@ fn an_upload_is_broken_off_on_both_sides() {
         "POST /imense/log/upload HTTP/1.1\r\n{}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
         lines(&world, "john")
     ));
-    std::thread::sleep(SECOND);
+    until("the upload to be under way", || {
+        let intents = |record: &Value| record["event"]["intent"]["place"]["task"] == "upload";
+        world.records().iter().any(intents).then_some(())
+    });
     world.cli("john", &["logout"]).ok();
     let (text, took) = wire.rest();
     assert!(took < 2 * SECOND, "{took:?}");
