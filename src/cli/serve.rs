@@ -113,7 +113,8 @@ fn become_owner(data: &Path) -> Result<(), Failure> {
 /// Ends the process where it stands, as `kill -9` would: nothing is dropped, so nothing half-done writes a last word, and the
 /// next start settles everything that was open in the same way.
 fn end_at_once(out: Output) -> ! {
-    let failure = Failure::failed("ended at once by a second signal: what was open is settled at the next start");
+    let failure =
+        Failure::failed("ended at once by a second signal: what was open is settled at the next start");
     super::tell(&failure, out.is_json());
     std::process::exit(i32::from(failure.code))
 }
