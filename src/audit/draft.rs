@@ -48,6 +48,8 @@ pub(crate) struct Draft {
     cut: Option<Cut>,
     /// What it means for the table of open requests.
     pub(crate) mark: Mark,
+    /// What it says, for the index; nothing where it was cut, since the record says less then.
+    pub(crate) event: Option<Event>,
 }
 
 impl Draft {
@@ -55,15 +57,16 @@ impl Draft {
     ///
     /// # Errors
     /// [`RandomError`] when there is no salt.
-    pub(crate) fn new(event: &Event, random: &dyn Random) -> Result<Self, RandomError> {
+    pub(crate) fn new(event: Event, random: &dyn Random) -> Result<Self, RandomError> {
         let mut salt = [0; 32];
         data_encoding::HEXLOWER.encode_mut(&random_bytes::<16>(random)?, &mut salt);
-        let (body, cut) = body(event);
+        let (body, cut) = body(&event);
         Ok(Self {
             salt,
             body,
+            mark: Mark::of(&event),
+            event: cut.is_none().then_some(event),
             cut,
-            mark: Mark::of(event),
         })
     }
 
@@ -200,7 +203,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn written(event: &Event) -> Record {
-        let draft = Draft::new(event, &**ids().random()).unwrap();
+        let draft = Draft::new(event.clone(), &**ids().random()).unwrap();
         let mut bytes = Vec::new();
         draft.write(&mut bytes, u64::MAX, Timestamp(i64::MIN), i64::MIN);
         assert!(
@@ -222,7 +225,7 @@ mod tests {
             (VERSION, u64::MAX, &event, &None)
         );
         assert_eq!(record.salt.len(), 32);
-        let draft = Draft::new(&event, &**ids().random()).unwrap();
+        let draft = Draft::new(event, &**ids().random()).unwrap();
         let mut bytes = Vec::new();
         draft.write(&mut bytes, 5, Timestamp(6), 7);
         let record: Record = serde_json::from_slice(&bytes).unwrap();

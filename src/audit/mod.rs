@@ -31,6 +31,7 @@ mod checkpoint;
 mod config;
 mod draft;
 mod error;
+mod handover;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 pub mod index;
@@ -228,10 +229,10 @@ impl Audit {
     /// # Errors
     /// [`AuditError`].
     pub async fn write_all(&self, events: Vec<Event>) -> Result<Vec<u64>, AuditError> {
-        self.written(&events, false).await
+        self.written(events, false).await
     }
 
-    async fn written(&self, events: &[Event], must: bool) -> Result<Vec<u64>, AuditError> {
+    async fn written(&self, events: Vec<Event>, must: bool) -> Result<Vec<u64>, AuditError> {
         let drafts = self.drafts(events)?;
         let (waiter, answer) = oneshot::channel();
         self.0.shared.submit(
@@ -245,10 +246,10 @@ impl Audit {
         self.wait(answer, must).await
     }
 
-    fn drafts(&self, events: &[Event]) -> Result<Vec<Draft>, AuditError> {
+    fn drafts(&self, events: Vec<Event>) -> Result<Vec<Draft>, AuditError> {
         let random = self.0.shared.ids.random();
         Ok(events
-            .iter()
+            .into_iter()
             .map(|event| Draft::new(event, &**random))
             .collect::<Result<_, _>>()?)
     }
@@ -256,7 +257,7 @@ impl Audit {
     /// Writes an event that nobody waits for: with the next batch, at most 20 ms later. It is kept and written later
     /// when the log cannot be written now.
     pub fn write_soon(&self, event: Event) {
-        self.0.shared.must(&event);
+        self.0.shared.must(event);
     }
 
     /// Writes the intent of a permitted request, and `with` it the records of the same batch (`mint`). The receipt is the
@@ -269,7 +270,7 @@ impl Audit {
         let mut events = Vec::with_capacity(1 + with.len());
         events.push(Event::Intent(Box::new(entry)));
         events.extend(with);
-        let drafts = self.drafts(&events)?;
+        let drafts = self.drafts(events)?;
         let (waiter, answer) = oneshot::channel();
         self.0.shared.submit(
             Item {
@@ -321,7 +322,7 @@ impl Audit {
         let shared = &self.0.shared;
         let done = held(&shared.strangers).count(shared.ids.clock().now(), problem, source, example);
         for record in done {
-            shared.must(&Event::Strangers(record));
+            shared.must(Event::Strangers(record));
         }
     }
 
@@ -330,7 +331,7 @@ impl Audit {
     /// # Errors
     /// [`AuditError`]; the outcome is kept all the same and written as soon as the log can be written.
     pub async fn settle(&self, outcome: Outcome) -> Result<(), AuditError> {
-        self.written(&[Event::Outcome(Box::new(outcome))], true)
+        self.written(vec![Event::Outcome(Box::new(outcome))], true)
             .await
             .map(|_| ())
     }
@@ -416,12 +417,12 @@ impl Audit {
     pub async fn close(&self, reason: &str) {
         let shared = &self.0.shared;
         for record in held(&shared.strangers).flush() {
-            shared.must(&Event::Strangers(record));
+            shared.must(Event::Strangers(record));
         }
         let stop = Event::Stop {
             reason: reason.to_owned(),
         };
-        if let Err(error) = self.written(&[stop], true).await {
+        if let Err(error) = self.written(vec![stop], true).await {
             tracing::error!("the log ends without a stop record: {error}");
         }
         shared.stop();

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::checkpoint::Checkpoint;
 use super::draft::Draft;
+use super::handover::Handover;
 use super::segment::FRAME;
 use super::strangers::Strangers;
 use super::{AuditError, Config, Receipt, Space};
@@ -164,6 +165,8 @@ pub(crate) struct Shared {
     pub(crate) open: Mutex<HashSet<RequestId>>,
     /// Number of durable records.
     pub(crate) head: watch::Sender<u64>,
+    /// Durable records on their way to the index.
+    pub(crate) handover: Arc<Handover>,
     pub(crate) newest: ArcSwapOption<Checkpoint>,
     pub(crate) strangers: Mutex<Strangers>,
     /// What monitoring is told.
@@ -204,6 +207,7 @@ impl Shared {
             unwritten: Mutex::default(),
             open: Mutex::default(),
             head: watch::Sender::new(0),
+            handover: Arc::default(),
             newest: ArcSwapOption::new(newest.map(Arc::new)),
             strangers: Mutex::default(),
             meters: Meters {
@@ -280,17 +284,18 @@ impl Shared {
     }
 
     /// Queues an event that nobody waits for and that must not get lost.
-    pub(crate) fn must(&self, event: &Event) {
+    pub(crate) fn must(&self, event: Event) {
+        let name = event.name();
         let item = match Draft::new(event, &**self.ids.random()) {
             Ok(draft) => Item {
                 drafts: vec![draft],
                 must: true,
                 reply: Reply::None,
             },
-            Err(error) => return tracing::error!(event = event.name(), "record lost: {error}"),
+            Err(error) => return tracing::error!(event = name, "record lost: {error}"),
         };
         if let Err(error) = self.submit(item, false) {
-            tracing::error!(event = event.name(), "record lost: {error}");
+            tracing::error!(event = name, "record lost: {error}");
         }
     }
 

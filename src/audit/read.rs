@@ -110,6 +110,11 @@ impl Reader {
         self.limit
     }
 
+    /// Position of the record that [`Reader::read`] gives next.
+    pub(crate) fn next(&self) -> u64 {
+        self.seq.max(self.from)
+    }
+
     /// Looks for a newer checkpoint, so that [`Reader::read`] goes on where it stopped. Gives the new limit.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::draft::{Draft, Mark};
+use super::handover::Handed;
 use super::keeper::Keeper;
 use super::queue::{Answer, Item, Reply, Shared, Unwritten, held};
 use super::segment::{self, Batch, FRAME, Header};
@@ -172,12 +173,18 @@ impl Writer {
             return Err(io::Error::other("no segment"));
         };
         self.batch.begin(&[]);
+        let clock = self.shared.ids.clock();
+        let (time, mono) = (clock.now(), micros(clock.monotonic()));
         let mut composed = Composed {
             items: Vec::with_capacity(waiting.len()),
             edge: self.acked.clone(),
+            places: Places {
+                segment: segment.index,
+                first: self.acked.size(),
+                time,
+                offsets: Vec::with_capacity(2 * waiting.len()),
+            },
         };
-        let clock = self.shared.ids.clock();
-        let (time, mono) = (clock.now(), micros(clock.monotonic()));
         self.shared
             .meters
             .newest_record
@@ -189,13 +196,16 @@ impl Writer {
             }
             let first = composed.edge.size();
             for draft in &item.drafts {
+                composed
+                    .places
+                    .offsets
+                    .push(segment.offset + self.batch.len() as u64);
                 add(
                     &mut self.batch,
                     segment.batch,
                     draft,
                     &mut composed.edge,
-                    time,
-                    mono,
+                    (time, mono),
                 );
             }
             composed.items.push((item, first));
@@ -223,11 +233,11 @@ impl Writer {
         segment.offset += bytes.len() as u64;
         segment.batch += 1;
         self.acked = composed.edge;
-        self.acknowledge(composed.items);
+        self.acknowledge(composed.items, composed.places);
         Ok(())
     }
 
-    fn acknowledge(&self, items: Vec<(Item, u64)>) {
+    fn acknowledge(&self, mut items: Vec<(Item, u64)>, places: Places) {
         {
             let mut open = held(&self.shared.open);
             for draft in items.iter().flat_map(|(item, _)| &item.drafts) {
@@ -243,6 +253,8 @@ impl Writer {
             }
         }
         self.shared.late.store(false, Ordering::Release);
+        let drafts = items.iter_mut().flat_map(|(item, _)| &mut item.drafts);
+        self.hand_over(drafts, places);
         self.shared.head.send_replace(self.acked.size());
         let mut answers = Vec::with_capacity(items.len());
         for (item, first) in items {
@@ -255,6 +267,25 @@ impl Writer {
             }
         }
         self.answer(answers);
+    }
+
+    /// Gives the index what is durable, before it hears that it is.
+    fn hand_over<'a>(&self, drafts: impl Iterator<Item = &'a mut Draft>, places: Places) {
+        let Places {
+            segment, first, time, ..
+        } = places;
+        let records = drafts.zip(places.offsets).zip(first..);
+        self.shared
+            .handover
+            .give(records.filter_map(|((draft, offset), seq)| {
+                Some(Handed {
+                    seq,
+                    segment,
+                    offset,
+                    time,
+                    event: draft.event.take()?,
+                })
+            }));
     }
 
     fn answer(&self, answers: Vec<Answer>) {
@@ -376,9 +407,18 @@ impl Writer {
         };
         let mut edge = self.acked.clone();
         self.batch.begin(&header.encode());
-        for event in &events {
+        let mut places = Places {
+            segment: index,
+            first: edge.size(),
+            time,
+            offsets: Vec::with_capacity(events.len()),
+        };
+        let mut drafts = Vec::with_capacity(events.len());
+        for event in events {
             let draft = Draft::new(event, &**self.shared.ids.random()).map_err(io::Error::other)?;
-            add(&mut self.batch, 1, &draft, &mut edge, time, mono);
+            places.offsets.push(self.batch.len() as u64);
+            add(&mut self.batch, 1, &draft, &mut edge, (time, mono));
+            drafts.push(draft);
         }
         let path = segment::path(&self.shared.config.folder, index);
         let spare = self.keeper.spare()?;
@@ -405,6 +445,7 @@ impl Writer {
         self.next_index = index + 1;
         self.acked = edge;
         self.damage.clear();
+        self.hand_over(drafts.iter_mut(), places);
         self.shared.head.send_replace(self.acked.size());
         self.shared.late.store(false, Ordering::Release);
         Ok(())
@@ -440,13 +481,14 @@ impl Writer {
             }
         }
         for event in events {
-            match Draft::new(&event, &**self.shared.ids.random()) {
+            let name = event.name();
+            match Draft::new(event, &**self.shared.ids.random()) {
                 Ok(draft) => self.kept.push_back(Item {
                     drafts: vec![draft],
                     must: true,
                     reply: Reply::None,
                 }),
-                Err(error) => tracing::error!(event = event.name(), "record lost: {error}"),
+                Err(error) => tracing::error!(event = name, "record lost: {error}"),
             }
         }
         let due = self.acked.size() - self.checkpoint_size >= CHECKPOINT_RECORDS
@@ -497,9 +539,21 @@ impl Writer {
 struct Composed {
     items: Vec<(Item, u64)>,
     edge: Edge,
+    places: Places,
 }
 
-fn add(batch: &mut Batch, number: u32, draft: &Draft, edge: &mut Edge, time: Timestamp, mono: i64) {
+/// Where the records of a batch stand.
+#[derive(Debug)]
+struct Places {
+    segment: u64,
+    /// Position of the first.
+    first: u64,
+    time: Timestamp,
+    /// Offsets of their frames in the segment.
+    offsets: Vec<u64>,
+}
+
+fn add(batch: &mut Batch, number: u32, draft: &Draft, edge: &mut Edge, (time, mono): (Timestamp, i64)) {
     let seq = edge.size();
     let record = batch.add(number, |bytes| draft.write(bytes, seq, time, mono));
     edge.push(tree::leaf(record));

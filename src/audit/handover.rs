@@ -1,0 +1,74 @@
+//! What the writer hands the index: records that are durable, so that they need not be read back and parsed.
+
+use std::sync::Mutex;
+
+use super::queue::held;
+use crate::clock::Timestamp;
+use crate::record::Event;
+
+/// Most records that wait for the index; it reads further ones from the segments.
+const MOST: usize = 16_384;
+
+/// A durable record and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Handed {
+    /// Position in the log.
+    pub(crate) seq: u64,
+    /// Number of its segment.
+    pub(crate) segment: u64,
+    /// Offset of its frame in the segment.
+    pub(crate) offset: u64,
+    /// When the writer took it.
+    pub(crate) time: Timestamp,
+    /// What it says.
+    pub(crate) event: Event,
+}
+
+/// Records on their way from the writer to the index, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Handover(Mutex<Vec<Handed>>);
+
+impl Handover {
+    /// Hands records over. What there is no room for is left out.
+    pub(crate) fn give(&self, records: impl Iterator<Item = Handed>) {
+        let mut waiting = held(&self.0);
+        let room = MOST.saturating_sub(waiting.len());
+        waiting.extend(records.take(room));
+    }
+
+    /// Takes everything that was handed over.
+    pub(crate) fn take(&self) -> Vec<Handed> {
+        std::mem::take(&mut *held(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(seq: u64) -> Handed {
+        let event = Event::Stop {
+            reason: "test".into(),
+        };
+        Handed {
+            seq,
+            segment: 0,
+            offset: 0,
+            time: Timestamp(0),
+            event,
+        }
+    }
+
+    #[test]
+    fn an_index_that_does_not_come_costs_no_more_memory_than_there_is_room_for() {
+        let handover = Handover::default();
+        let many = MOST as u64 + 10;
+        handover.give((0..many / 2).map(record));
+        handover.give((many / 2..many).map(record));
+        let taken: Vec<u64> = handover.take().iter().map(|record| record.seq).collect();
+        assert_eq!(taken, (0..MOST as u64).collect::<Vec<_>>());
+        handover.give([record(many)].into_iter());
+        assert_eq!(handover.take(), [record(many)]);
+        assert_eq!(handover.take(), []);
+    }
+}

@@ -1,0 +1,345 @@
+//! The index's file: whole blocks, and what they can be found by.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::block::{self, Block, Place, Wanted};
+use super::facts::Origin;
+use super::{IndexError, Position, Query};
+use crate::clock::Timestamp;
+use crate::id::RequestId;
+use crate::record::TraceId;
+
+/// Version of the tables; another one is rebuilt.
+const SCHEMA: i64 = 4;
+/// Blocks that are fetched at once.
+const BLOCKS: i64 = 8;
+/// Keys that go into one statement.
+const KEYS: usize = 256;
+
+const CREATE: &str = "
+    CREATE TABLE IF NOT EXISTS block (
+        id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,
+        oldest INTEGER NOT NULL, newest INTEGER NOT NULL, UNIQUE (epoch, first)
+    );
+    CREATE TABLE IF NOT EXISTS content (block INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS block_key (key INTEGER NOT NULL, block INTEGER NOT NULL, PRIMARY KEY (key, block))
+        WITHOUT ROWID;
+    PRAGMA user_version = 4;";
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct File(SqlitePool);
+
+impl File {
+    /// Opens it; one that is damaged or of another version is made anew.
+    pub(super) async fn open(path: &Path) -> Result<Self, IndexError> {
+        match connect(path).await {
+            Ok(pool) => Ok(Self(pool)),
+            Err(error) => {
+                tracing::warn!("the audit index is built anew: {error}");
+                for suffix in ["", "-wal", "-shm"] {
+                    let mut name = path.as_os_str().to_owned();
+                    name.push(suffix);
+                    match tokio::fs::remove_file(&name).await {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(sqlx::Error::Io(error).into());
+                        }
+                        _ => {}
+                    }
+                }
+                Ok(Self(connect(path).await?))
+            }
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    pub(super) async fn close(&self) {
+        self.0.close().await;
+    }
+
+    /// Adds a block. One without records is left out.
+    pub(super) async fn save(&self, block: &Block) -> Result<(), IndexError> {
+        if block.len() == 0 {
+            return Ok(());
+        }
+        let (oldest, newest) = block.times();
+        let mut transaction = self.0.begin().await?;
+        let (id,): (i64,) = sqlx::query_as(
+            "INSERT INTO block (epoch, first, count, oldest, newest) VALUES ($1, $2, $3, $4, $5) RETURNING id",
+        )
+        .bind(signed(block.epoch))
+        .bind(signed(block.first))
+        .bind(signed(block.len()))
+        .bind(oldest.0)
+        .bind(newest.0)
+        .fetch_one(&mut *transaction)
+        .await?;
+        sqlx::query("INSERT INTO content (block, bytes) VALUES ($1, $2)")
+            .bind(id)
+            .bind(block.encode())
+            .execute(&mut *transaction)
+            .await?;
+        let keys: Vec<i64> = block.keys().into_iter().collect();
+        for keys in keys.chunks(KEYS) {
+            QueryBuilder::new("INSERT OR IGNORE INTO block_key (key, block) ")
+                .push_values(keys, |mut row, key| {
+                    row.push_bind(*key).push_bind(id);
+                })
+                .build()
+                .persistent(false)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The last block of an epoch, and how many records of that epoch there are.
+    pub(super) async fn last(&self, epoch: u64) -> Result<Option<(Block, u64)>, IndexError> {
+        let last: Option<(i64, i64, i64, Vec<u8>)> = sqlx::query_as(
+            "SELECT block.epoch, first, (SELECT SUM(count) FROM block WHERE epoch = $1), bytes
+             FROM block JOIN content ON content.block = block.id WHERE block.epoch = $1 ORDER BY first DESC LIMIT 1",
+        )
+        .bind(signed(epoch))
+        .fetch_optional(&self.0)
+        .await?;
+        let Some((epoch, first, count, bytes)) = last else {
+            return Ok(None);
+        };
+        Ok(Some((read((epoch, first, bytes))?, unsigned(count))))
+    }
+
+    /// Removes an epoch.
+    pub(super) async fn forget(&self, epoch: u64) -> Result<(), IndexError> {
+        let mut transaction = self.0.begin().await?;
+        for statement in [
+            "DELETE FROM block_key WHERE block IN (SELECT id FROM block WHERE epoch = $1)",
+            "DELETE FROM content WHERE block IN (SELECT id FROM block WHERE epoch = $1)",
+            "DELETE FROM block WHERE epoch = $1",
+        ] {
+            sqlx::query(statement)
+                .bind(signed(epoch))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Adds the places of records that are wanted and stand before `before`, newest first, until there are `most`.
+    pub(super) async fn find(
+        &self,
+        wanted: &Wanted<'_>,
+        before: Position,
+        most: usize,
+        places: &mut Vec<Place>,
+    ) -> Result<(), IndexError> {
+        let mut before = before;
+        loop {
+            let blocks = self.blocks(&of(wanted), before).await?;
+            let Some(last) = blocks.last() else {
+                return Ok(());
+            };
+            before = Position {
+                epoch: last.epoch,
+                seq: last.first,
+            };
+            for block in &blocks {
+                places.extend(block.find(wanted).take(most.saturating_sub(places.len())));
+            }
+            if places.len() >= most {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The requests that belong to `trace`.
+    pub(super) async fn traced(&self, trace: TraceId) -> Result<BTreeSet<RequestId>, IndexError> {
+        let condition = Condition {
+            keys: vec![vec![block::key_of_trace(trace)]],
+            ..Condition::default()
+        };
+        let mut requests = BTreeSet::new();
+        let mut before = LAST;
+        loop {
+            let blocks = self.blocks(&condition, before).await?;
+            let Some(last) = blocks.last() else {
+                return Ok(requests);
+            };
+            before = Position {
+                epoch: last.epoch,
+                seq: last.first,
+            };
+            requests.extend(blocks.iter().flat_map(|block| block.traced(trace)));
+        }
+    }
+
+    /// What the intent of `request` says of it.
+    pub(super) async fn origin(&self, request: RequestId) -> Result<Option<Origin>, IndexError> {
+        let requests = BTreeSet::from([request]);
+        let condition = of(&Wanted {
+            query: &Query::default(),
+            requests: Some(&requests),
+        });
+        let mut before = LAST;
+        loop {
+            let blocks = self.blocks(&condition, before).await?;
+            if let Some(origin) = blocks.iter().find_map(|block| block.origin(request)) {
+                return Ok(Some(origin));
+            }
+            let Some(last) = blocks.last() else {
+                return Ok(None);
+            };
+            before = Position {
+                epoch: last.epoch,
+                seq: last.first,
+            };
+        }
+    }
+
+    /// Some blocks that begin before `before`, newest first.
+    async fn blocks(&self, condition: &Condition, before: Position) -> Result<Vec<Block>, IndexError> {
+        let rows: Vec<(i64, i64, Vec<u8>)> = condition
+            .select(before)
+            .build_query_as()
+            .persistent(false)
+            .fetch_all(&self.0)
+            .await?;
+        rows.into_iter().map(read).collect()
+    }
+}
+
+/// Behind every record.
+const LAST: Position = Position {
+    epoch: u64::MAX,
+    seq: u64::MAX,
+};
+
+/// In which blocks something can be.
+#[derive(Debug, Default)]
+struct Condition {
+    /// A block has one key of each.
+    keys: Vec<Vec<i64>>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    /// A block has one of these keys, or touches one of these spans.
+    requests: Option<(Vec<i64>, Vec<(Timestamp, Timestamp)>)>,
+}
+
+/// In which blocks a search can find something.
+fn of(wanted: &Wanted<'_>) -> Condition {
+    let requests = wanted.requests.map(|requests| {
+        let keys = requests.iter().map(|request| block::key_of_request(*request));
+        let mut spans: Vec<_> = requests
+            .iter()
+            .filter_map(|request| block::span(*request))
+            .collect();
+        spans.sort_unstable();
+        (keys.collect(), joined(spans))
+    });
+    Condition {
+        keys: wanted.keys(),
+        from: wanted.query.from,
+        to: wanted.query.to,
+        requests,
+    }
+}
+
+/// Sorted spans, those that overlap made one.
+fn joined(spans: Vec<(Timestamp, Timestamp)>) -> Vec<(Timestamp, Timestamp)> {
+    let mut joined: Vec<(Timestamp, Timestamp)> = Vec::new();
+    for (from, to) in spans {
+        match joined.last_mut() {
+            Some((_, end)) if from <= *end => *end = to.max(*end),
+            _ => joined.push((from, to)),
+        }
+    }
+    joined
+}
+
+impl Condition {
+    fn select(&self, before: Position) -> QueryBuilder<Sqlite> {
+        let mut sql = QueryBuilder::new(
+            "SELECT epoch, first, bytes FROM block JOIN content ON content.block = block.id WHERE (epoch, first) < (",
+        );
+        sql.push_bind(signed(before.epoch)).push(", ");
+        sql.push_bind(signed(before.seq)).push(")");
+        if let Some(from) = self.from {
+            sql.push(" AND newest >= ").push_bind(from.0);
+        }
+        if let Some(to) = self.to {
+            sql.push(" AND oldest < ").push_bind(to.0);
+        }
+        for keys in &self.keys {
+            sql.push(" AND ");
+            has_key(&mut sql, keys);
+        }
+        if let Some((keys, spans)) = &self.requests {
+            sql.push(" AND (");
+            has_key(&mut sql, keys);
+            for (from, to) in spans {
+                sql.push(" OR newest >= ").push_bind(from.0);
+                sql.push(" AND oldest <= ").push_bind(to.0);
+            }
+            sql.push(")");
+        }
+        sql.push(" ORDER BY epoch DESC, first DESC LIMIT ")
+            .push_bind(BLOCKS);
+        sql
+    }
+}
+
+fn has_key(sql: &mut QueryBuilder<Sqlite>, keys: &[i64]) {
+    sql.push("EXISTS (SELECT 1 FROM block_key WHERE block_key.block = block.id AND key IN (");
+    let mut list = sql.separated(", ");
+    for key in keys {
+        list.push_bind(*key);
+    }
+    sql.push("))");
+}
+
+fn read((epoch, first, bytes): (i64, i64, Vec<u8>)) -> Result<Block, IndexError> {
+    let (epoch, first) = (unsigned(epoch), unsigned(first));
+    Block::decode(epoch, first, &bytes).ok_or(IndexError::Damaged)
+}
+
+async fn connect(path: &Path) -> Result<SqlitePool, sqlx::Error> {
+    // Losing the end of it in a crash costs nothing: it is indexed again.
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Off)
+        .busy_timeout(Duration::from_secs(5));
+    let pool = SqlitePoolOptions::new()
+        .max_connections(3)
+        .connect_with(options)
+        .await?;
+    let (version,): (i64,) = sqlx::query_as("PRAGMA user_version").fetch_one(&pool).await?;
+    if version != SCHEMA && version != 0 {
+        pool.close().await;
+        return Err(sqlx::Error::Configuration("another version".into()));
+    }
+    sqlx::raw_sql(CREATE).execute(&pool).await?;
+    Ok(pool)
+}
+
+/// SQLite's integers are signed; no log grows past 2^63.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,584 @@
+//! The index over the log: a SQLite file of its own that follows the log.
+//!
+//! It answers searches and nothing else: no security decision reads it, and it can be deleted at any time. The
+//! records themselves are read from the segments. An outcome names only its request, so it is found by person, place and
+//! resource of the request's intent.
+//!
+//! The writer hands over what is durable ([`Handover`](super::handover::Handover)), so that nothing is read back; what it
+//! had no room for, and what was written before the gateway started, is read from the segments. Records are gathered in
+//! memory into blocks of about a thousand ([`block`]), and only whole blocks go into the file ([`file`]): a start
+//! reads the rest again.
+
+mod block;
+mod facts;
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OnceCell, watch};
+
+use block::{Block, Place, Wanted};
+use facts::{Facts, Origin};
+use file::File;
+
+use super::handover::{Handed, Handover};
+use super::queue::{Shared, held};
+use super::read::{ReadError, Reader, record_at};
+use super::segment;
+use crate::clock::Timestamp;
+use crate::id::{PersonId, RequestId};
+use crate::problem::{AsProblem, Kind, Problem};
+use crate::record::{Record, TraceId};
+
+/// Records that are read from the segments at once.
+const ROUND: usize = 1_000;
+/// How long new records may wait to be taken in together, unless somebody asks.
+const PAUSE: Duration = Duration::from_millis(25);
+/// How long a search waits for the index to catch up.
+const FRESH: Duration = Duration::from_secs(5);
+/// Most records in one page.
+const PAGE: u32 = 1_000;
+/// Most open requests whose origin is kept in memory; that of the others is looked up in the index.
+const OPEN: usize = 16_384;
+/// Requests that are looked up with one statement.
+const LOOK_UP: usize = 250;
+
+/// Why a search failed.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The index's file cannot be used.
+    #[error("the audit index cannot be used: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The records cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The index did not catch up in time.
+    #[error("the audit index is {0} records behind")]
+    Behind(u64),
+    /// The index's file holds what this program did not write.
+    #[error("the audit index is damaged: delete its file while the gateway is stopped, and it is made anew")]
+    Damaged,
+    /// The index is not open.
+    #[error("the audit index is not open yet")]
+    Closed,
+}
+
+impl AsProblem for IndexError {
+    fn as_problem(&self) -> Problem {
+        match self {
+            Self::Behind(_) | Self::Closed => Problem::new(Kind::Busy, self.to_string()).retry_after(1),
+            Self::Database(_) | Self::Read(_) | Self::Damaged => {
+                Problem::new(Kind::Internal, "the audit log could not be searched")
+            }
+        }
+    }
+}
+
+/// What to search for; every field that is set must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Who asked, or whom it concerns.
+    pub person: Option<PersonId>,
+    /// Name or id of the VO.
+    pub vo: Option<String>,
+    /// Name of the tool.
+    pub tool: Option<String>,
+    /// Name of the task.
+    pub task: Option<String>,
+    /// The resource, as `type/id`.
+    pub resource: Option<String>,
+    /// Permitted (true) or refused (false) requests.
+    pub permit: Option<bool>,
+    /// Name of the event ([`Event::name`]).
+    pub event: Option<String>,
+    /// The request.
+    pub request: Option<RequestId>,
+    /// Serial of the credential, in decimal.
+    pub serial: Option<String>,
+    /// The trace; a request whose record names none is its own.
+    pub trace: Option<TraceId>,
+    /// Not before.
+    pub from: Option<Timestamp>,
+    /// Before.
+    pub to: Option<Timestamp>,
+    /// Records older than this position: [`Page::next`] of the page before.
+    pub before: Option<Position>,
+    /// At most so many records (1,000 at most; 0 means 100).
+    pub limit: u32,
+    /// Wait until the index has reached the durable head.
+    pub fresh: bool,
+}
+
+/// A record's place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Epoch of the log.
+    pub epoch: u64,
+    /// Position in that epoch.
+    pub seq: u64,
+}
+
+/// A part of the answer, newest records first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Where the next page begins; `None` when there is none.
+    pub next: Option<Position>,
+    /// Records that the index has not reached yet.
+    pub lag: u64,
+}
+
+/// The index over the log. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Index(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    folder: PathBuf,
+    path: PathBuf,
+    epoch: u64,
+    head: watch::Receiver<u64>,
+    indexed: watch::Sender<u64>,
+    hurry: Notify,
+    handover: Arc<Handover>,
+    file: OnceCell<File>,
+    newest: Mutex<Newest>,
+}
+
+/// Blocks of the present epoch that are not in the file.
+#[derive(Clone, Debug, Default)]
+struct Newest {
+    /// The one that grows.
+    open: Block,
+    /// The whole one before it, on its way into the file.
+    whole: Option<Arc<Block>>,
+}
+
+impl Newest {
+    /// Its blocks, newest first.
+    fn blocks(&self) -> impl Iterator<Item = &Block> {
+        std::iter::once(&self.open).chain(self.whole.as_deref())
+    }
+
+    /// Position of the first record in it: what is before that is in the file.
+    fn first(&self) -> Position {
+        let first = self.blocks().last().map_or(0, |block| block.first);
+        Position {
+            epoch: self.open.epoch,
+            seq: first,
+        }
+    }
+}
+
+impl Index {
+    /// Starts to follow the log.
+    pub(super) fn start(runtime: &tokio::runtime::Handle, shared: &Shared) -> Self {
+        let folder = shared.config.folder.clone();
+        let beside = || folder.parent().unwrap_or(&folder).join("index.db");
+        let index = Self(Arc::new(State {
+            path: shared.config.index.clone().unwrap_or_else(beside),
+            folder,
+            epoch: shared.epoch,
+            head: shared.head.subscribe(),
+            indexed: watch::Sender::new(0),
+            hurry: Notify::new(),
+            handover: shared.handover.clone(),
+            file: OnceCell::new(),
+            newest: Mutex::default(),
+        }));
+        runtime.spawn(index.clone().follow());
+        index
+    }
+
+    /// Records that are durable and not indexed yet.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.0.head.borrow().saturating_sub(*self.0.indexed.borrow())
+    }
+
+    /// Searches.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn search(&self, query: &Query) -> Result<Page, IndexError> {
+        if query.fresh {
+            self.catch_up().await?;
+        }
+        let limit = match query.limit {
+            0 => 100,
+            limit => limit.min(PAGE) as usize,
+        };
+        let requests = self.narrowed(query).await?;
+        let wanted = Wanted {
+            query,
+            requests: requests.as_ref(),
+        };
+        let mut places = self.places(&wanted, limit + 1).await?;
+        let more = places.len() > limit;
+        places.truncate(limit);
+        let last = places.last().map(|place| Position {
+            epoch: place.epoch,
+            seq: place.seq,
+        });
+        Ok(Page {
+            records: self.records(places).await?,
+            next: last.filter(|_| more),
+            lag: self.lag(),
+        })
+    }
+
+    /// All records of one request, in order; waits until the index has reached the durable head.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn request(&self, request: RequestId) -> Result<Vec<Record>, IndexError> {
+        let query = Query {
+            request: Some(request),
+            limit: PAGE,
+            fresh: true,
+            ..Query::default()
+        };
+        let mut records = self.search(&query).await?.records;
+        records.reverse();
+        Ok(records)
+    }
+
+    /// The intents of `requests`, as far as the index knows them.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn intents(&self, requests: &[RequestId]) -> Result<BTreeMap<RequestId, Record>, IndexError> {
+        let query = Query {
+            event: Some("intent".into()),
+            ..Query::default()
+        };
+        let mut places = Vec::new();
+        for requests in requests.chunks(LOOK_UP) {
+            let requests = requests.iter().copied().collect();
+            let wanted = Wanted {
+                query: &query,
+                requests: Some(&requests),
+            };
+            places.extend(self.places(&wanted, requests.len()).await?);
+        }
+        let records = self.records(places).await?.into_iter();
+        Ok(records
+            .filter_map(|record| Some((record.event.request()?, record)))
+            .collect())
+    }
+
+    /// Waits until the index has reached the records that are durable now.
+    ///
+    /// # Errors
+    /// [`IndexError::Behind`] after five seconds.
+    pub async fn catch_up(&self) -> Result<(), IndexError> {
+        let head = *self.0.head.borrow();
+        let mut indexed = self.0.indexed.subscribe();
+        self.0.hurry.notify_one();
+        let caught = tokio::time::timeout(FRESH, indexed.wait_for(|indexed| *indexed >= head)).await;
+        match caught {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(IndexError::Behind(self.lag())),
+        }
+    }
+
+    fn file(&self) -> Result<&File, IndexError> {
+        self.0
+            .file
+            .get()
+            .filter(|file| !file.is_closed())
+            .ok_or(IndexError::Closed)
+    }
+
+    /// The requests that a search is narrowed to: the one that it names, and those of its trace.
+    async fn narrowed(&self, query: &Query) -> Result<Option<BTreeSet<RequestId>>, IndexError> {
+        let Some(trace) = query.trace else {
+            return Ok(query.request.map(|request| BTreeSet::from([request])));
+        };
+        // All records of a request are found, though only the first of them names its trace.
+        let newest = held(&self.0.newest).clone();
+        let mut requests: BTreeSet<_> = newest.blocks().flat_map(|block| block.traced(trace)).collect();
+        requests.extend(self.file()?.traced(trace).await?);
+        requests.insert(uuid::Uuid::from_bytes(trace.0).into());
+        if let Some(request) = query.request {
+            requests.retain(|one| *one == request);
+        }
+        Ok(Some(requests))
+    }
+
+    /// Where the newest records stand that are asked for, at most so many.
+    async fn places(&self, wanted: &Wanted<'_>, most: usize) -> Result<Vec<Place>, IndexError> {
+        let (mut places, first) = {
+            let newest = held(&self.0.newest);
+            let found = newest.blocks().flat_map(|block| block.find(wanted));
+            (found.take(most).collect::<Vec<_>>(), newest.first())
+        };
+        if places.len() < most {
+            let before = wanted.query.before.map_or(first, |before| before.min(first));
+            self.file()?.find(wanted, before, most, &mut places).await?;
+        }
+        Ok(places)
+    }
+
+    async fn records(&self, places: Vec<Place>) -> Result<Vec<Record>, IndexError> {
+        let (folder, present) = (self.0.folder.clone(), self.0.epoch);
+        let read = move || {
+            let mut records = Vec::with_capacity(places.len());
+            for place in places {
+                let folder = folder_of(&folder, place.epoch, present);
+                records.extend(record_at(&folder, place.segment, place.offset)?);
+            }
+            Ok(records)
+        };
+        blocking(read).await
+    }
+
+    pub(super) async fn close(&self) {
+        if let Some(file) = self.0.file.get() {
+            file.close().await;
+        }
+    }
+
+    /// The task that follows the log until it is closed.
+    async fn follow(self) {
+        let mut head = self.0.head.clone();
+        while head.has_changed().is_ok() {
+            match self.clone().run(&mut head).await {
+                Ok(()) => return,
+                Err(IndexError::Database(sqlx::Error::PoolClosed)) => return,
+                Err(error) => tracing::error!("the audit index stands still: {error}"),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn run(&self, head: &mut watch::Receiver<u64>) -> Result<(), IndexError> {
+        let file = self.0.file.get_or_try_init(|| File::open(&self.0.path)).await?;
+        self.earlier(file).await?;
+        let next = self
+            .first_missing(file, self.0.epoch, self.0.folder.clone())
+            .await?;
+        let mut intake = Intake::new(self, self.0.folder.clone(), self.0.epoch, next);
+        *held(&self.0.newest) = Newest {
+            open: Block::new(self.0.epoch, next),
+            whole: None,
+        };
+        loop {
+            self.0.indexed.send_replace(intake.next);
+            let limit = *head.borrow_and_update();
+            if intake.next < limit {
+                for handed in self.0.handover.take() {
+                    intake.read_up_to(handed.seq).await?;
+                    intake.take(handed).await?;
+                }
+                intake.read_up_to(limit).await?;
+                continue;
+            }
+            if head.changed().await.is_err() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = self.0.hurry.notified() => {}
+            }
+        }
+    }
+
+    /// Position of the first record that is not in the file. Everything is indexed anew when the file is not of this log.
+    async fn first_missing(&self, file: &File, epoch: u64, folder: PathBuf) -> Result<u64, IndexError> {
+        match file.last(epoch).await {
+            Ok(None) => return Ok(0),
+            Ok(Some((last, count))) if count == last.end() => {
+                let place = last.last();
+                let same = move || {
+                    let Some(place) = place else { return Ok(false) };
+                    let there = record_at(&folder, place.segment, place.offset)?;
+                    Ok(there.is_some_and(|record| (record.seq, record.time) == (place.seq, place.time)))
+                };
+                let within = epoch != self.0.epoch || last.end() <= *self.0.head.borrow();
+                if within && blocking(same).await? {
+                    return Ok(last.end());
+                }
+            }
+            Ok(Some(_)) | Err(IndexError::Damaged) => {}
+            Err(error) => return Err(error),
+        }
+        tracing::warn!("the audit index does not fit the log and is built anew");
+        file.forget(epoch).await?;
+        Ok(0)
+    }
+
+    /// Indexes what is not in the file of the epochs that ended, as far as it can be read.
+    async fn earlier(&self, file: &File) -> Result<(), IndexError> {
+        let folder = self.0.folder.clone();
+        let list = move || {
+            segment::epochs(&folder).map_err(|source| ReadError::File { path: folder, source }.into())
+        };
+        for epoch in blocking(list).await? {
+            let folder = segment::epoch_folder(&self.0.folder, epoch);
+            let next = self.first_missing(file, epoch, folder.clone()).await?;
+            *held(&self.0.newest) = Newest {
+                open: Block::new(epoch, next),
+                whole: None,
+            };
+            let mut intake = Intake::new(self, folder, epoch, next);
+            match intake.read_up_to(u64::MAX).await {
+                Ok(()) | Err(IndexError::Read(_)) => {}
+                Err(error) => return Err(error),
+            }
+            intake.save(Block::new(epoch, intake.next)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes records in, one after the other.
+struct Intake<'a> {
+    index: &'a Index,
+    folder: PathBuf,
+    epoch: u64,
+    /// Position of the record that comes next.
+    next: u64,
+    reader: Option<Reader>,
+    /// Where requests were made that have no outcome yet.
+    origins: HashMap<RequestId, Origin>,
+}
+
+impl<'a> Intake<'a> {
+    fn new(index: &'a Index, folder: PathBuf, epoch: u64, next: u64) -> Self {
+        Self {
+            index,
+            folder,
+            epoch,
+            next,
+            reader: None,
+            origins: HashMap::new(),
+        }
+    }
+
+    /// Reads the records before `limit` from the segments.
+    async fn read_up_to(&mut self, limit: u64) -> Result<(), IndexError> {
+        while self.next < limit {
+            let (folder, next) = (self.folder.clone(), self.next);
+            // A reader goes on where it stopped, which is not here when records were handed over since.
+            let reader = self.reader.take().filter(|reader| reader.next() == next);
+            let (back, found) = blocking(move || read(reader, &folder, next, limit)).await?;
+            self.reader = Some(back);
+            if found.is_empty() {
+                return Ok(());
+            }
+            for handed in found {
+                self.take(handed).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one record in; one that is there already is left out.
+    async fn take(&mut self, handed: Handed) -> Result<(), IndexError> {
+        if handed.seq != self.next {
+            return Ok(());
+        }
+        let place = (handed.segment, handed.offset, handed.time);
+        let mut facts = Facts::of(handed.event);
+        if let ("outcome", Some(request)) = (facts.event, facts.request) {
+            facts.origin = match self.origins.remove(&request) {
+                Some(origin) => origin,
+                None => self.look_up(request).await?,
+            };
+        }
+        let full = {
+            let mut newest = held(&self.index.0.newest);
+            newest.open.push(place, &facts);
+            newest.open.is_full()
+        };
+        self.next += 1;
+        if let ("intent", Some(request)) = (facts.event, facts.request) {
+            if self.origins.len() >= OPEN {
+                self.origins.clear();
+            }
+            self.origins.insert(request, facts.origin);
+        }
+        if full {
+            self.save(Block::new(self.epoch, self.next)).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the block that grows into the file; `next` grows instead.
+    async fn save(&self, next: Block) -> Result<(), IndexError> {
+        let whole = {
+            let mut newest = held(&self.index.0.newest);
+            let whole = Arc::new(std::mem::replace(&mut newest.open, next));
+            newest.whole = Some(whole.clone());
+            whole
+        };
+        self.index.file()?.save(&whole).await?;
+        held(&self.index.0.newest).whole = None;
+        Ok(())
+    }
+
+    /// Of a request that began before this index was opened, or one of too many to be kept.
+    async fn look_up(&self, request: RequestId) -> Result<Origin, IndexError> {
+        let here = {
+            let newest = held(&self.index.0.newest);
+            newest.blocks().find_map(|block| block.origin(request))
+        };
+        match here {
+            Some(origin) => Ok(origin),
+            None => Ok(self.index.file()?.origin(request).await?.unwrap_or_default()),
+        }
+    }
+}
+
+fn folder_of(folder: &Path, epoch: u64, present: u64) -> PathBuf {
+    if epoch == present {
+        folder.to_owned()
+    } else {
+        segment::epoch_folder(folder, epoch)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
+) -> Result<T, IndexError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| IndexError::Closed)?
+}
+
+/// Reads some records from `next` on.
+fn read(
+    reader: Option<Reader>,
+    folder: &Path,
+    next: u64,
+    limit: u64,
+) -> Result<(Reader, Vec<Handed>), IndexError> {
+    let mut reader = match reader {
+        Some(reader) => reader,
+        None => Reader::to(folder, next, limit)?,
+    };
+    reader.set_limit(limit)?;
+    let mut found = Vec::new();
+    while found.len() < ROUND {
+        match reader.read() {
+            Ok(Some(next)) => found.push(Handed {
+                seq: next.record.seq,
+                segment: next.segment,
+                offset: next.offset,
+                time: next.record.time,
+                event: next.record.event,
+            }),
+            Ok(None) => break,
+            Err(_) if !found.is_empty() => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((reader, found))
+}
