@@ -18,7 +18,6 @@ use crate::delegate::Credential;
 use crate::id::{PersonId, RequestId};
 use crate::secret::Secret;
 use crate::tool::{Address, Tool};
-use crate::vo::UpstreamAddress;
 
 const PUBLIC: &str = "jobs.gw.example.org:8443";
 
@@ -84,14 +83,15 @@ pub(crate) fn request_headers(data: &[u8]) {
         name: HeaderName::from_static("x-api-key"),
         value: Secret::new("of the gateway".to_owned()),
     };
+    let address = address(data);
     let context = request::Context {
         tool: &TOOL,
-        upstream: &UpstreamAddress::Tcp("ce.internal".into(), 8080),
         identity: &identity,
         credential: &credential,
-        address: address(data),
+        address,
         public_host: PUBLIC,
         client: Source::Ip("192.0.2.7".parse().unwrap()),
+        host: request::host(&TOOL, address, "ce.internal:8080", PUBLIC),
         hop: request::Hop::Http1,
     };
     let Ok(sent) = request::headers(lines(data), &context) else {

@@ -3,7 +3,6 @@
 
 use http::{HeaderMap, HeaderName};
 
-use crate::tool::HOP_BY_HOP;
 pub(super) use crate::tool::{is_claim, is_hop_by_hop, is_ours};
 
 /// Beginning of the gateway's own cookie names, in lower case, without `__Host-` or `__Secure-`.
@@ -26,8 +25,18 @@ pub(super) fn drop_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(*name);
+    drop_if(headers, is_hop_by_hop);
+}
+
+/// Removes every header whose name is of a kind.
+pub(super) fn drop_if(headers: &mut HeaderMap, is_dropped: impl Fn(&str) -> bool) {
+    let dropped: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_dropped(name.as_str()))
+        .cloned()
+        .collect();
+    for name in dropped {
+        headers.remove(name);
     }
 }
 

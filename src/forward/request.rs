@@ -38,13 +38,14 @@ pub struct Identity {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context<'a> {
     pub tool: &'a Tool,
-    pub upstream: &'a UpstreamAddress,
     pub identity: &'a Identity,
     pub credential: &'a Credential,
     pub address: Address,
     /// As the client wrote it: host and, if not the default, port.
     pub public_host: &'a str,
     pub client: Source,
+    /// The `Host` that the tool sees ([`host`]).
+    pub host: &'a str,
     pub hop: Hop,
 }
 
@@ -71,14 +72,7 @@ pub(super) fn headers(mut headers: HeaderMap, context: &Context<'_>) -> Result<H
     drop_credentials(&mut headers, context);
     names::drop_hop_by_hop(&mut headers);
     // SECURITY: a tool takes these for the gateway's word, so none of a client's may pass, in any spelling.
-    let claims: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| names::is_claim(name.as_str()))
-        .cloned()
-        .collect();
-    for name in claims {
-        headers.remove(name);
-    }
+    names::drop_if(&mut headers, names::is_claim);
     keep_cookies(&mut headers, context);
     // SECURITY: the tool's trace is the gateway's to name; a stranger's would join anybody's.
     headers.remove(TRACEPARENT);
@@ -164,6 +158,9 @@ fn is_foreign(value: &HeaderValue) -> bool {
 }
 
 fn keep_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
+    if !headers.contains_key(COOKIE) {
+        return;
+    }
     let values: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
     headers.remove(COOKIE);
     if context.address != Address::ToolHost || !context.tool.keep_cookies {
@@ -201,7 +198,6 @@ fn write_ours(headers: &mut HeaderMap, context: &Context<'_>) -> Result<(), Unfi
     write("x-countersign-vo", &identity.vo)?;
     write("x-countersign-task", &identity.task)?;
     write("x-countersign-request-id", &identity.request.to_string())?;
-    write("x-forwarded-proto", "https")?;
     write("x-forwarded-host", context.public_host)?;
     let peer = match context.client {
         Source::Ip(ip) => {
@@ -218,7 +214,8 @@ fn write_ours(headers: &mut HeaderMap, context: &Context<'_>) -> Result<(), Unfi
     if context.address == Address::Path {
         write("x-forwarded-prefix", &prefix(&identity.vo, &context.tool.name))?;
     }
-    write("host", &host(context))?;
+    write("host", context.host)?;
+    headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
     if let Credential::Header { name, value } = context.credential {
         let mut value = HeaderValue::from_str(value.expose()).map_err(|_| UnfitHeader("credential"))?;
         value.set_sensitive(true);
@@ -241,16 +238,9 @@ pub(super) fn prefix(vo: &str, tool: &str) -> String {
 }
 
 /// The `Host` that the tool sees (tools.md, `host_header`).
-pub(super) fn host(context: &Context<'_>) -> String {
-    let upstream = context
-        .tool
-        .upstream_host_header
-        .unwrap_or(context.address != Address::ToolHost);
-    if upstream {
-        upstream_host(context.upstream)
-    } else {
-        context.public_host.to_owned()
-    }
+pub(super) fn host<'a>(tool: &Tool, address: Address, own: &'a str, public: &'a str) -> &'a str {
+    let upstream = tool.upstream_host_header.unwrap_or(address != Address::ToolHost);
+    if upstream { own } else { public }
 }
 
 /// The authority under which the upstream knows itself.
@@ -288,12 +278,12 @@ mod tests {
         }
         let context = Context {
             tool: &tool,
-            upstream: &UpstreamAddress::Tcp("ce.internal".into(), 8080),
             identity: &identity(),
             credential: &Credential::None,
             address,
             public_host: "jobs.gw.example.org:8443",
             client: Source::Ip("2001:db8::9".parse().unwrap()),
+            host: host(&tool, address, "ce.internal:8080", "jobs.gw.example.org:8443"),
             hop: Hop::Http1,
         };
         headers(raw, &context).unwrap()

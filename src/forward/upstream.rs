@@ -82,8 +82,8 @@ pub(super) struct Ready {
     pub(super) limit: Duration,
     /// The connection of a pool that it goes over.
     way: Option<CaptureConnection>,
-    /// The `Host` that the tool sees.
-    host: String,
+    /// Authorities under which the tool speaks of itself: the upstream's own, and the `Host` that it is sent.
+    own: [String; 2],
     upstream: Arc<Upstream>,
     tool: Arc<Tool>,
     address: Address,
@@ -179,24 +179,25 @@ impl Forward {
     }
 
     fn ready(&self, out: Outgoing, hop: Hop) -> Result<Ready, ForwardError> {
+        let own = request::upstream_host(&out.upstream.address);
+        let host = request::host(&out.tool, out.address, &own, &out.public_host);
         let context = request::Context {
             tool: &out.tool,
-            upstream: &out.upstream.address,
             identity: &out.identity,
             credential: &out.credential,
             address: out.address,
             public_host: &out.public_host,
             client: out.client,
+            host,
             hop,
         };
-        let host = request::host(&context);
         let progress = Arc::new(Progress::default());
         let idle = self.config.idle_timeout;
         // SECURITY: a tool that is judged by headers could read another value of one in a trailer.
         let trailers = out.tool.tasks.iter().all(|task| task.demands.headers.is_empty());
         let body = Moving::new(out.body, Way::Asked, progress.clone(), idle).trailers(trailers);
         let mut request = Request::new(body.boxed_unsync());
-        *request.uri_mut() = uri(&host, &out.target, hop, &out.upstream.address)?;
+        *request.uri_mut() = uri(host, &out.target, hop, &out.upstream.address)?;
         *request.method_mut() = out.method;
         *request.headers_mut() = request::headers(out.headers, &context)?;
         if hop == Hop::Http1 {
@@ -208,7 +209,7 @@ impl Forward {
             progress,
             limit: out.timeout.unwrap_or(self.config.first_byte_timeout),
             way: None,
-            host,
+            own: [host.to_owned(), own],
             upstream: out.upstream,
             tool: out.tool,
             address: out.address,
@@ -256,7 +257,7 @@ impl Forward {
             request: ready.identity.request,
             public_host: &ready.public_host,
             prefix: &request::prefix(&ready.identity.vo, &ready.tool.name),
-            own: [&request::upstream_host(&ready.upstream.address), &ready.host],
+            own: ready.own.each_ref().map(String::as_str),
             limits: self.config.answer,
         };
         response::clean(headers, &context)

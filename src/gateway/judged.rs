@@ -76,19 +76,21 @@ impl Judging {
 }
 
 impl Pipeline {
-    /// Where only the body can say which task it is: reads it, and names the task. Gives the body that is sent on.
+    /// Where only the body can say which task it is: how much of it may be read to find out.
+    pub(super) fn judged_body(&self, x: &Exchange, subject: &Subject, place: &Place) -> Option<u64> {
+        // SECURITY: everybody else is refused by the head alone, so nothing is read for them.
+        hosts::judged_body(place, &x.head).filter(|_| self.is_member(subject, place))
+    }
+
+    /// Reads a body of at most `limit` bytes, and names the task. Gives the body that is sent on.
     pub(super) async fn judged(
         &self,
         x: &Exchange,
         subject: &Subject,
         mut place: Place,
         body: Body,
+        limit: u64,
     ) -> Result<(Place, Body), Stop> {
-        // SECURITY: refused by the head alone, so nothing is read for them.
-        let Some(limit) = hosts::judged_body(&place, &x.head).filter(|_| self.is_member(subject, &place))
-        else {
-            return Ok((place, body));
-        };
         let read = tokio::time::timeout(TIME, self.judging.read(body, limit));
         let read = read.await.unwrap_or_else(|_| {
             let detail = format!("the request's body did not come within {} s", TIME.as_secs());

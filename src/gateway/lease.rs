@@ -252,7 +252,7 @@ impl Held {
             (Some(then), Some(now)) => same(then, now),
             _ => false,
         };
-        tool && self.upstream == self.pipeline.upstream_of(then)
+        tool && self.upstream == self.pipeline.version_of_upstream(then)
     }
 
     async fn record(&self, decision: Arc<DecisionEntry>) -> Result<(), Why> {

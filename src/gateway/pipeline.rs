@@ -177,8 +177,13 @@ impl Pipeline {
         let subject = self.subject(x, &place).await; // who asks; no credential = anonymous
         lap.mark(Stage::Subject);
         let subject = subject?;
-        let (place, body) = self.judged(x, &subject, place, body).await?; // where the body names the task: read, for members
-        self.learn_parent(x.id, &subject, &place).await?; // where a parent is not known: asked by a service, on the record
+        let (place, body) = match self.judged_body(x, &subject, &place) {
+            Some(limit) => Box::pin(self.judged(x, &subject, place, body, limit)).await?, // the body names the task: read, for members
+            None => (place, body),
+        };
+        if self.may_learn(&subject, &place) {
+            Box::pin(self.learn_parent(x.id, &subject, &place)).await?; // a parent is not known: asked by a service, on the record
+        }
         let upgrade = x.head.headers.contains_key(header::UPGRADE);
         let admitted = self.admit((x.id, &x.trace), subject, place, upgrade).await?; // may they, with what, and the intent is durable
         self.act(x, body, admitted).await // outlives the client: sign, forward, outcome, ownership
@@ -277,7 +282,7 @@ impl Pipeline {
     pub(crate) async fn serve(self: &Arc<Self>, x: Exchange, body: Body) -> Response<Body> {
         match self.run(&x, body).await {
             Ok(response) => response,
-            Err(stop) => self.stopped(&x, stop).await,
+            Err(stop) => Box::pin(self.stopped(&x, stop)).await,
         }
     }
 

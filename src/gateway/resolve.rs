@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
+use super::act::Reached;
 use super::flow;
 use super::pipeline::{Pipeline, Stop};
 use crate::audit::Receipt;
@@ -24,9 +25,7 @@ use crate::id::{RequestId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Ending, Outcome};
 use crate::telemetry::Trace;
-use crate::tool::{
-    self, Address, Found, Parameters, Piece, Place, Resolve, ResourceRef, Target, Tool, ToolTarget,
-};
+use crate::tool::{self, Address, Found, Parameters, Piece, Place, Resolve, ResourceRef, Target, Tool};
 
 /// Name of the service that asks.
 pub(crate) const RESOLVER: &str = "resolver";
@@ -84,6 +83,11 @@ impl Wanted<'_> {
 }
 
 impl Pipeline {
+    /// Whether the task's resource may have a parent that is to be looked up for who asks.
+    pub(super) fn may_learn(&self, subject: &Subject, place: &Place) -> bool {
+        self.wanted(subject, place).is_some()
+    }
+
     /// Where the task's resource has a parent that is not known, and somebody asks who might be let in through it: looks it
     /// up.
     pub(super) async fn learn_parent(
@@ -284,25 +288,8 @@ impl Pipeline {
         permit: &Permit,
         credential: crate::delegate::Credential,
     ) -> Result<Outgoing, Problem> {
-        let missing = || {
-            Problem::new(
-                Kind::ToolUnreachable,
-                "the tool's upstream is not registered any more",
-            )
-        };
         let place = permit.place();
-        let (Some(tool), Some(vo)) = (&place.tool, &place.vo) else {
-            return Err(missing());
-        };
-        let ToolTarget::Upstream(name) = &tool.target else {
-            return Err(missing());
-        };
-        let upstream = self
-            .directory
-            .load()
-            .upstream(vo.id, name)
-            .cloned()
-            .ok_or_else(missing)?;
+        let Reached { vo, tool, upstream } = self.reached(place)?;
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
