@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -339,6 +339,28 @@ fn a_bad_reload_changes_nothing_and_says_every_flaw() {
     assert_eq!(last["before"]["settings"], told["before"]);
     assert_eq!(last["after"]["settings"], told["after"]);
     assert_ne!(told["before"], told["after"]);
+}
+
+#[test]
+fn a_budget_that_was_used_up_before_a_reload_is_used_up_after_it() {
+    let world = World::start();
+    let mut stranger = Client::connect(&world, &trusting(&roots(world.ca()), b"http/1.1")).unwrap();
+    // How many requests of somebody who is not signed in are let in before one is not, or `most`.
+    let mut let_in = |most: usize| {
+        let asked = (0..most).map(|_| stranger.ask(&world, "GET /.countersign/jwks.json", "").unwrap().0);
+        asked.take_while(|head| head.starts_with("http/1.1 200 ")).count()
+    };
+    let most = 20_000;
+    assert!((300..most).contains(&let_in(most)));
+    let used_up = Instant::now();
+    world.signal("HUP");
+    until("the reload", || {
+        (reloads(&world, "signal", "done") == 1).then_some(())
+    });
+    let again = let_in(300);
+    // 20 come back in a second, however long this took.
+    let back = 20.0 * used_up.elapsed().as_secs_f64() + 1.0;
+    assert!(again as f64 <= back, "{again} were let in, of {back}");
 }
 
 #[test]
