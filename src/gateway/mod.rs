@@ -29,6 +29,7 @@ mod resolve;
 mod sources;
 mod strangers;
 mod tunnel;
+mod unheard;
 
 pub use acts::Acts;
 pub use answer::Pages;

@@ -470,11 +470,11 @@ impl Handler for Door {
         .boxed()
     }
 
-    fn shed(&self, source: Source) {
+    fn shed(&self, source: Source, reason: &'static str) {
         let pipeline = &self.0;
-        pipeline.metrics.refusal(Kind::Busy.name());
+        pipeline.metrics.refusal(reason);
         if let Ok(id) = pipeline.ids.next::<RequestId>() {
-            pipeline.audit.stranger(Kind::Busy.name(), &source.network(), id);
+            pipeline.audit.stranger(reason, &source.network(), id);
         }
     }
 }
