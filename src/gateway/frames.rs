@@ -400,13 +400,17 @@ mod tests {
             let now = Instant::now();
             let (mut whole, mut pieces) = (begun(), begun());
             whole.advance(&bytes, now).unwrap();
+            let (mut went, mut went_in_pieces) = (Sent::new(Arc::default()), Sent::new(Arc::default()));
+            went.advance(&bytes);
             let (mut rest, mut cuts) = (bytes.as_slice(), cuts.iter().cycle());
             while !rest.is_empty() {
                 let (piece, left) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
                 pieces.advance(piece, now).unwrap();
+                went_in_pieces.advance(piece);
                 rest = left;
             }
             prop_assert_eq!(format!("{whole:?}"), format!("{pieces:?}"));
+            prop_assert_eq!(format!("{went:?}"), format!("{went_in_pieces:?}"));
         }
     }
 }
