@@ -23,6 +23,7 @@ use super::frames::{Frames, Sent};
 use super::framing::{Length, Limits, check_lengths, shown};
 use super::unheard::Unheard;
 use crate::problem::{Kind, Problem};
+use crate::tool::is_token;
 
 /// What the parser gets instead of a refused head.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
@@ -362,27 +363,6 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Problem> {
         return Err(malformed("a header has a control character in its value"));
     }
     Ok((name, value.trim_ascii()))
-}
-
-/// `tchar` of RFC 9110 section 5.6.2.
-const fn is_token(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'!' | b'#'
-            | b'$'
-            | b'%'
-            | b'&'
-            | b'\''
-            | b'*'
-            | b'+'
-            | b'-'
-            | b'.'
-            | b'^'
-            | b'_'
-            | b'`'
-            | b'|'
-            | b'~'
-    ) || byte.is_ascii_alphanumeric()
 }
 
 /// A connection whose bytes are judged (HTTP/1.1) and whose peer must keep moving.

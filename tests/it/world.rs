@@ -272,6 +272,14 @@ impl World {
         self.listeners()["operations"].as_str().unwrap().to_owned()
     }
 
+    /// The whole number that monitoring sees behind `line` (name and labels as they are shown).
+    pub fn metric(&self, line: &str) -> Option<u64> {
+        let url = format!("http://{}/metrics", self.operations());
+        let text = self.curl(&[&url]).expect(200).text();
+        let value = text.lines().find_map(|shown| shown.strip_prefix(line));
+        value.map(|value| value.trim().parse::<f64>().unwrap() as u64)
+    }
+
     /// The CA's certificate.
     pub fn ca(&self) -> String {
         self.data().join("tls/ca.pem").to_str().unwrap().to_owned()
