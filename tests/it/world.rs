@@ -280,6 +280,23 @@ impl World {
         value.map(|value| value.trim().parse::<f64>().unwrap() as u64)
     }
 
+    /// The store, as a thief would dump it.
+    pub fn dump(&self) -> String {
+        const PROGRAM: &str = "import sqlite3, sys\n\
+            for line in sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True).iterdump(): print(line)";
+        let output = Command::new("python3")
+            .args(["-c", PROGRAM])
+            .arg(self.data().join("store.db"))
+            .output()
+            .expect("python3 runs (apt-get install python3)");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// The CA's certificate.
     pub fn ca(&self) -> String {
         self.data().join("tls/ca.pem").to_str().unwrap().to_owned()
