@@ -233,18 +233,10 @@ fn a_renewal_that_cannot_be_recorded_ends_the_transfer() {
     let (mut wire, request) = follow(&world);
     say.send("x\n").unwrap();
     wire.until("x\n\r\n");
-    let limit = |bytes: &str| {
-        let pid = format!("--pid={}", world.pid());
-        let done = std::process::Command::new("prlimit")
-            .args([pid.as_str(), &format!("--fsize={bytes}:unlimited")])
-            .status();
-        let done = done.expect("prlimit is there (apt-get install util-linux)");
-        assert!(done.success());
-    };
     // No file of the gateway can grow: the log takes no record.
-    limit("0");
+    world.limit("0");
     let (rest, took) = wire.rest();
-    limit("unlimited");
+    world.limit("unlimited");
     assert!(!rest.contains("0\r\n\r\n"), "{rest:?}");
     assert!(took < PROMPTLY, "{took:?}");
     let outcome = outcome(&world, &request);

@@ -321,6 +321,19 @@ impl World {
         assert!(kill.status().unwrap().success());
     }
 
+    /// Lets the gateway's files grow to `size` and no further: `0`, and it cannot write at all; `unlimited`.
+    pub fn limit(&self, size: &str) {
+        let status = Command::new("prlimit")
+            .args([
+                &format!("--fsize={size}:unlimited"),
+                "--pid",
+                &self.pid().to_string(),
+            ])
+            .status()
+            .expect("prlimit runs (apt-get install util-linux)");
+        assert!(status.success());
+    }
+
     /// Waits for the gateway's end; its exit code.
     pub fn ended(&mut self) -> Option<i32> {
         let mut child = self.gateway.take().unwrap();
