@@ -362,7 +362,8 @@ pub struct Refused {
 /// Coalesced refusals of strangers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Strangers {
-    /// Problem type.
+    /// Problem type; `preflight` for a browser's question that was answered, `unheard` for requests over HTTP/2 that
+    /// nobody looked at before their connection ended.
     pub problem: String,
     /// Source network, or `other` when the minute's table was full.
     pub source: String,

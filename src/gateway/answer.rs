@@ -117,6 +117,8 @@ impl Answers {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // SECURITY: on every refusal, so that it does not tell which tools list origins.
+        headers.insert(header::VARY, HeaderValue::from_static(cors::VARIES));
         headers.insert(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),

@@ -23,6 +23,8 @@ use crate::vo::{Directory, VoState};
 const MAX_AGE: u32 = 600;
 /// The word under which preflights are counted in the log, with the requests of strangers.
 const COUNTED: &str = "preflight";
+/// What answers depend on.
+pub(super) const VARIES: &str = "Origin";
 
 impl Pipeline {
     /// Whether a VO, and the gateway above it, is open.
@@ -107,7 +109,9 @@ pub(super) fn allow(head: &Parts, place: &Place, response: &mut Response<Body>) 
     }
     let headers = response.headers_mut();
     // A cache must not hand the answer for one origin to another.
-    headers.append(VARY, HeaderValue::from_static("Origin"));
+    if headers.get_all(VARY).iter().all(|names| names != VARIES) {
+        headers.append(VARY, HeaderValue::from_static(VARIES));
+    }
     if let Some(origin) = listed(head, place) {
         headers
             .entry(ACCESS_CONTROL_ALLOW_ORIGIN)

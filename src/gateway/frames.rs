@@ -1,13 +1,17 @@
-//! The frames of an HTTP/2 connection, counted as they come (RFC 9113 section 4.1).
+//! The frames of an HTTP/2 connection, followed as they come and go (RFC 9113 section 4.1).
 //!
-//! The parser judges what frames say; this only follows their heads, to see two things that a parser lets happen: a
-//! client that sends frames which cost work and carry nothing (pings, settings, resets, priorities, empty data), and a
-//! client that begins a preface or a block of headers and does not go on.
+//! The parser judges what frames say; this only follows their heads, to see what a parser lets happen: a client that sends
+//! frames which cost work and carry nothing (pings, settings, resets, priorities, empty data), a client that begins a
+//! preface or a block of headers and does not go on, and requests that the parser itself refuses.
+
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::unheard::Unheard;
+
 /// What an HTTP/2 client says first (RFC 9113 section 3.4).
-const PREFACE: usize = 24;
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Length, type, flags, stream.
 const HEAD: usize = 9;
 /// Frames that carry nothing: this many at once, then so many in a second.
@@ -20,111 +24,195 @@ const RESETS: Allowance = Allowance::new(500.0, 50.0);
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
+/// Error codes (RFC 9113 section 7).
+const NO_ERROR: u32 = 0;
+const PROTOCOL_ERROR: u32 = 1;
+const REFUSED_STREAM: u32 = 7;
+/// A block that says nothing but the status is at most this long; ours also say which request they answer.
+const BARE_STATUS: usize = 16;
 
-/// The client sends frames that only cost work.
+/// What ends a connection before its parser sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the client floods its connection with {0}")]
-pub(super) struct Flood(&'static str);
-
-/// Follows what a client sends.
-#[derive(Debug)]
-pub(super) struct Frames {
-    state: State,
-    /// In a block of headers that is not at its end.
-    in_block: bool,
-    empty: Allowance,
-    resets: Allowance,
+pub(super) enum Flaw {
+    /// The client sends frames that only cost work.
+    #[error("the client floods its connection with {0}")]
+    Flood(&'static str),
+    /// Something else than HTTP/2.
+    #[error("the connection does not begin as HTTP/2 does")]
+    Preface,
 }
 
+/// The head of a frame.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    length: usize,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+impl Head {
+    const fn of([high, middle, low, kind, flags, a, b, c, d]: [u8; HEAD]) -> Self {
+        Self {
+            length: (high as usize) << 16 | (middle as usize) << 8 | low as usize,
+            kind,
+            flags,
+            stream: u32::from_be_bytes([a & 0x7f, b, c, d]),
+        }
+    }
+
+    const fn is_set(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Where in a frame the bytes of one direction are.
 #[derive(Debug)]
 enum State {
-    Preface(usize),
     Head { bytes: [u8; HEAD], have: usize },
     Payload { left: usize, data: bool },
 }
 
 impl State {
-    const HEAD: Self = Self::Head {
+    const START: Self = Self::Head {
         bytes: [0; HEAD],
         have: 0,
     };
+
+    /// Takes one piece off `bytes`: gives the head that is whole with it, and what came of a payload.
+    fn step<'a>(&mut self, bytes: &mut &'a [u8]) -> (Option<Head>, &'a [u8]) {
+        match self {
+            Self::Payload { left, .. } => {
+                let (came, rest) = bytes.split_at((*left).min(bytes.len()));
+                *bytes = rest;
+                *left -= came.len();
+                if *left == 0 {
+                    *self = Self::START;
+                }
+                (None, came)
+            }
+            Self::Head { bytes: head, have } => {
+                let (came, rest) = bytes.split_at((HEAD - *have).min(bytes.len()));
+                *bytes = rest;
+                for (to, from) in head.iter_mut().skip(*have).zip(came) {
+                    *to = *from;
+                }
+                *have += came.len();
+                if *have < HEAD {
+                    return (None, &[]);
+                }
+                let head = Head::of(*head);
+                *self = match head.length {
+                    0 => Self::START,
+                    left => Self::Payload {
+                        left,
+                        data: head.kind == DATA,
+                    },
+                };
+                (Some(head), &[])
+            }
+        }
+    }
+
+    const fn is_between(&self) -> bool {
+        matches!(self, Self::Head { have: 0, .. })
+    }
+}
+
+/// Follows what a client sends.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// How much of the preface is still to come.
+    preface: usize,
+    state: State,
+    /// In a block of headers that is not at its end.
+    in_block: bool,
+    /// The stream whose first block of headers is at its end with this frame.
+    opens: Option<u32>,
+    /// The stream that was opened last.
+    opened: u32,
+    empty: Allowance,
+    resets: Allowance,
+    unheard: Arc<Unheard>,
 }
 
 impl Frames {
-    pub(super) fn new() -> Self {
+    /// Requests that begin are told to `unheard`.
+    pub(super) fn new(unheard: Arc<Unheard>) -> Self {
         Self {
-            state: State::Preface(PREFACE),
+            preface: PREFACE.len(),
+            state: State::START,
             in_block: false,
+            opens: None,
+            opened: 0,
             empty: FRAMES,
             resets: RESETS,
+            unheard,
         }
     }
 
     /// Follows bytes as they came. Says whether there was a moment in them at which nothing had to go on.
     ///
     /// # Errors
-    /// [`Flood`]: the connection must end.
-    pub(super) fn advance(&mut self, mut bytes: &[u8], now: Instant) -> Result<bool, Flood> {
+    /// [`Flaw`]: the connection must end.
+    pub(super) fn advance(&mut self, bytes: &[u8], now: Instant) -> Result<bool, Flaw> {
+        self.follow(bytes, now).inspect_err(|_| self.unheard.broke())
+    }
+
+    fn follow(&mut self, mut bytes: &[u8], now: Instant) -> Result<bool, Flaw> {
         let mut rested = false;
         while !bytes.is_empty() {
-            let taken = match &mut self.state {
-                State::Preface(left) | State::Payload { left, .. } => {
-                    let taken = bytes.len().min(*left);
-                    *left -= taken;
-                    if *left == 0 {
-                        self.state = State::HEAD;
-                    }
-                    taken
-                }
-                State::Head { bytes: head, have } => {
-                    let taken = bytes.len().min(HEAD - *have);
-                    for (to, from) in head.iter_mut().skip(*have).zip(bytes.iter().take(taken)) {
-                        *to = *from;
-                    }
-                    *have += taken;
-                    if *have == HEAD {
-                        let head = *head;
-                        self.begin(head, now)?;
-                    }
-                    taken
-                }
-            };
-            bytes = bytes.get(taken..).unwrap_or_default();
+            if self.preface > 0 {
+                bytes = self.begin(bytes)?;
+            } else if let (Some(head), _) = self.state.step(&mut bytes) {
+                self.frame(head, now)?;
+            }
+            if self.state.is_between()
+                && let Some(stream) = self.opens.take()
+            {
+                self.opened = stream;
+                self.unheard.opened();
+            }
             rested |= !self.is_awaiting();
         }
         Ok(rested)
     }
 
-    fn begin(&mut self, head: [u8; HEAD], now: Instant) -> Result<(), Flood> {
-        let [high, middle, low, kind, flags, ..] = head;
-        let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        self.state = match length {
-            0 => State::HEAD,
-            left => State::Payload {
-                left,
-                data: kind == DATA,
-            },
-        };
-        match kind {
-            HEADERS | CONTINUATION => self.in_block = flags & END_HEADERS == 0,
-            _ => {}
+    /// Takes the preface off, which is the same for everybody.
+    fn begin<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Flaw> {
+        let awaited = PREFACE.get(PREFACE.len() - self.preface..).unwrap_or_default();
+        let (came, rest) = bytes.split_at(bytes.len().min(self.preface));
+        if !awaited.starts_with(came) {
+            return Err(Flaw::Preface);
         }
-        match kind {
+        self.preface -= came.len();
+        Ok(rest)
+    }
+
+    fn frame(&mut self, head: Head, now: Instant) -> Result<(), Flaw> {
+        if matches!(head.kind, HEADERS | CONTINUATION) {
+            self.in_block = !head.is_set(END_HEADERS);
+            let new = head.stream > self.opened;
+            self.opens = (new && !self.in_block).then_some(head.stream);
+        }
+        match head.kind {
             // The parser bounds a block of headers; windows let something go on.
             HEADERS | CONTINUATION | WINDOW_UPDATE => Ok(()),
-            DATA if length > 0 => {
-                self.moved(length);
+            DATA if head.length > 0 => {
+                self.moved(head.length);
                 Ok(())
             }
-            RST_STREAM => self.resets.take(now).then_some(()).ok_or(Flood("resets")),
+            RST_STREAM => self.resets.take(now).then_some(()).ok_or(Flaw::Flood("resets")),
             _ => self
                 .empty
                 .take(now)
                 .then_some(())
-                .ok_or(Flood("frames that carry nothing")),
+                .ok_or(Flaw::Flood("frames that carry nothing")),
         }
     }
 
@@ -139,9 +227,61 @@ impl Frames {
     /// data. What comes as data is for its reader to wait for.
     pub(super) const fn is_awaiting(&self) -> bool {
         match self.state {
-            State::Preface(_) => true,
+            _ if self.preface > 0 => true,
             State::Head { have, .. } => have > 0 || self.in_block,
             State::Payload { data, .. } => !data,
+        }
+    }
+}
+
+/// Follows what the gateway sends, to see what its parser answers by itself.
+#[derive(Debug)]
+pub(super) struct Sent {
+    state: State,
+    /// The frame under way, and what is known of its payload's beginning.
+    frame: Option<(Head, [u8; 8], usize)>,
+    unheard: Arc<Unheard>,
+}
+
+impl Sent {
+    /// What the parser answers by itself is told to `unheard`.
+    pub(super) const fn new(unheard: Arc<Unheard>) -> Self {
+        Self {
+            state: State::START,
+            frame: None,
+            unheard,
+        }
+    }
+
+    /// Follows bytes as they went.
+    pub(super) fn advance(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (head, payload) = self.state.step(&mut bytes);
+            if let Some(head) = head {
+                self.frame = matches!(head.kind, HEADERS | RST_STREAM | GOAWAY).then_some((head, [0; 8], 0));
+            }
+            if let Some((_, beginning, have)) = &mut self.frame {
+                for (to, from) in beginning.iter_mut().skip(*have).zip(payload) {
+                    *to = *from;
+                    *have += 1;
+                }
+            }
+            if self.state.is_between()
+                && let Some((head, beginning, _)) = self.frame.take()
+            {
+                self.went(head, beginning);
+            }
+        }
+    }
+
+    fn went(&self, head: Head, [a, b, c, d, e, f, g, h]: [u8; 8]) {
+        let (first, second) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+        match head.kind {
+            RST_STREAM if first == PROTOCOL_ERROR => self.unheard.reset(),
+            RST_STREAM if first == REFUSED_STREAM => self.unheard.refused(),
+            GOAWAY if second != NO_ERROR => self.unheard.broke(),
+            HEADERS if head.is_set(END_STREAM) && head.length <= BARE_STATUS => self.unheard.answered(),
+            _ => {}
         }
     }
 }
@@ -190,10 +330,8 @@ mod tests {
     }
 
     fn begun() -> Frames {
-        let mut frames = Frames::new();
-        frames
-            .advance(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Instant::now())
-            .unwrap();
+        let mut frames = Frames::new(Arc::default());
+        frames.advance(PREFACE, Instant::now()).unwrap();
         frames
     }
 
@@ -233,7 +371,7 @@ mod tests {
     #[test]
     fn what_began_and_does_not_go_on_is_awaited() {
         let now = Instant::now();
-        assert!(Frames::new().is_awaiting());
+        assert!(Frames::new(Arc::default()).is_awaiting());
         let mut frames = begun();
         assert!(!frames.is_awaiting());
         for (sent, awaiting) in [
@@ -262,13 +400,17 @@ mod tests {
             let now = Instant::now();
             let (mut whole, mut pieces) = (begun(), begun());
             whole.advance(&bytes, now).unwrap();
+            let (mut went, mut went_in_pieces) = (Sent::new(Arc::default()), Sent::new(Arc::default()));
+            went.advance(&bytes);
             let (mut rest, mut cuts) = (bytes.as_slice(), cuts.iter().cycle());
             while !rest.is_empty() {
                 let (piece, left) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
                 pieces.advance(piece, now).unwrap();
+                went_in_pieces.advance(piece);
                 rest = left;
             }
             prop_assert_eq!(format!("{whole:?}"), format!("{pieces:?}"));
+            prop_assert_eq!(format!("{went:?}"), format!("{went_in_pieces:?}"));
         }
     }
 }

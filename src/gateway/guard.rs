@@ -19,9 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::config::Bounds;
-use super::frames::Frames;
+use super::frames::{Frames, Sent};
 use super::framing::{Length, Limits, check_lengths, shown};
+use super::unheard::Unheard;
 use crate::problem::{Kind, Problem};
+use crate::tool::is_token;
 
 /// What the parser gets instead of a refused head.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
@@ -363,33 +365,12 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Problem> {
     Ok((name, value.trim_ascii()))
 }
 
-/// `tchar` of RFC 9110 section 5.6.2.
-const fn is_token(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'!' | b'#'
-            | b'$'
-            | b'%'
-            | b'&'
-            | b'\''
-            | b'*'
-            | b'+'
-            | b'-'
-            | b'.'
-            | b'^'
-            | b'_'
-            | b'`'
-            | b'|'
-            | b'~'
-    ) || byte.is_ascii_alphanumeric()
-}
-
 /// A connection whose bytes are judged (HTTP/1.1) and whose peer must keep moving.
 pub(super) struct Guard<S> {
     inner: S,
     framer: Option<Framer>,
-    /// Over HTTP/2.
-    frames: Option<Frames>,
+    /// Over HTTP/2: what comes, and what goes.
+    frames: Option<(Frames, Sent)>,
     bounds: Arc<Bounds>,
     /// Came, but may not pass yet.
     held: BytesMut,
@@ -410,17 +391,23 @@ impl<S> Guard<S> {
     pub(super) fn http1(inner: S, bounds: Arc<Bounds>, limits: Limits, verdict: Arc<Verdict>) -> Self {
         Self {
             framer: Some(Framer::new(limits, verdict)),
-            frames: None,
-            ..Self::http2(inner, bounds)
+            ..Self::new(inner, bounds)
         }
     }
 
     /// A connection that speaks HTTP/2: its frames are judged by the parser, and counted here.
-    pub(super) fn http2(inner: S, bounds: Arc<Bounds>) -> Self {
+    pub(super) fn http2(inner: S, bounds: Arc<Bounds>, unheard: &Arc<Unheard>) -> Self {
+        Self {
+            frames: Some((Frames::new(unheard.clone()), Sent::new(unheard.clone()))),
+            ..Self::new(inner, bounds)
+        }
+    }
+
+    fn new(inner: S, bounds: Arc<Bounds>) -> Self {
         Self {
             inner,
             framer: None,
-            frames: Some(Frames::new()),
+            frames: None,
             bounds,
             held: BytesMut::new(),
             out: Bytes::new(),
@@ -465,7 +452,7 @@ impl<S> Guard<S> {
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let in_body = self.framer.as_ref().is_some_and(Framer::in_body);
         let in_head = match &self.frames {
-            Some(frames) => frames.is_awaiting(),
+            Some((frames, _)) => frames.is_awaiting(),
             None => !self.held.is_empty(),
         };
         let limit = match (in_body, in_head) {
@@ -514,7 +501,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             self.ended = true;
             return Poll::Ready(Ok(true));
         }
-        if let Some(frames) = &mut self.frames {
+        if let Some((frames, _)) = &mut self.frames {
             // What is awaited now began after that moment.
             if frames.advance(came, Instant::now()).map_err(io::Error::other)? {
                 self.reading = None;
@@ -628,9 +615,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
     }
 
     /// Whoever gets data may ask for the state of the way.
-    fn sent(&mut self, poll: &Poll<io::Result<usize>>) {
-        if let (Poll::Ready(Ok(bytes)), Some(frames)) = (poll, &mut self.frames) {
-            frames.moved(*bytes);
+    fn sent<'a>(&mut self, poll: &Poll<io::Result<usize>>, pieces: impl Iterator<Item = &'a [u8]>) {
+        let (Poll::Ready(Ok(bytes)), Some((frames, sent))) = (poll, &mut self.frames) else {
+            return;
+        };
+        frames.moved(*bytes);
+        let mut left = *bytes;
+        for piece in pieces {
+            let went = piece.get(..left).unwrap_or(piece);
+            sent.advance(went);
+            left -= went.len();
         }
     }
 
@@ -690,7 +684,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let poll = Pin::new(&mut this.inner).poll_write(cx, bytes);
-        this.sent(&poll);
+        this.sent(&poll, std::iter::once(bytes));
         this.written(cx, poll)
     }
 
@@ -701,7 +695,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let poll = Pin::new(&mut this.inner).poll_write_vectored(cx, bytes);
-        this.sent(&poll);
+        this.sent(&poll, bytes.iter().map(|piece| &**piece));
         this.written(cx, poll)
     }
 

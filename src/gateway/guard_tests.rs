@@ -210,7 +210,7 @@ async fn a_client_that_takes_nothing_ends_the_connection() {
         ..Bounds::default()
     };
     let (near, _far) = tokio::io::duplex(16);
-    let mut guard = Guard::http2(near, Arc::new(bounds));
+    let mut guard = Guard::http2(near, Arc::new(bounds), &Arc::default());
     let error = tokio::io::AsyncWriteExt::write_all(&mut guard, &[0; 64])
         .await
         .unwrap_err();

@@ -30,6 +30,9 @@ use crate::tool::{Place, Tool, Tools};
 const SHORT: Duration = Duration::from_millis(500);
 /// How often the clock is looked at.
 const BEAT: Duration = Duration::from_millis(500);
+// INVARIANT: what takes a right away and is announced to nobody (a role that ends by itself, another manifest) is seen within
+// a second, also at the beginning of a transfer.
+const _: () = assert!(SHORT.as_millis() < 1_000 && BEAT.as_millis() < 1_000);
 /// How long a decision may take, like the log's own deadline.
 const DECIDE: Duration = Duration::from_secs(2);
 

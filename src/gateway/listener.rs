@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -31,6 +32,7 @@ use super::guard::{Guard, Verdict};
 use super::pace::{Asked, Pace, Taken};
 use super::proxy;
 use super::sources::{FromSource, Place, Places, Sources};
+use super::unheard::Unheard;
 use crate::authenticate::Source;
 use crate::body::Body;
 use crate::problem::{Kind, Problem};
@@ -59,9 +61,10 @@ pub trait Handler: Send + Sync + 'static {
         connection: &'a ConnectionInfo,
     ) -> BoxFuture<'a, Response<Body>>;
 
-    /// A connection was closed unheard, since too many are open: in all, or from its source.
-    fn shed(&self, source: Source) {
-        let _ = source;
+    /// Something ended unheard, for a reason: a connection, since too many are open in all or from its source; a request
+    /// over HTTP/2 that the parser does not let through.
+    fn shed(&self, source: Source, reason: &'static str) {
+        let _ = (source, reason);
     }
 }
 
@@ -122,6 +125,11 @@ impl Face {
             http1,
             http2,
         })
+    }
+
+    fn shed(&self, client: IpAddr) {
+        self.handler
+            .shed(Source::Ip(client.to_canonical()), Kind::Busy.name());
     }
 }
 
@@ -237,11 +245,11 @@ impl Listener {
         let face = self.face.load_full();
         let Some(place) = self.places.take(face.bounds.connections) else {
             self.counts.refuse_full();
-            return face.handler.shed(Source::Ip(peer.ip().to_canonical()));
+            return face.shed(peer.ip());
         };
         let Some(held) = self.hold(&face, place, peer.ip()) else {
             self.counts.refuse_source();
-            return face.handler.shed(Source::Ip(peer.ip().to_canonical()));
+            return face.shed(peer.ip());
         };
         let (this, abandon, stop) = (self.clone(), lives.abandon.clone(), lives.stop.clone());
         lives.connections.spawn(async move {
@@ -291,7 +299,7 @@ impl Listener {
             if client != peer && !face.balancers.trusted_proxies.contains(client) {
                 let share = self.sources.admit(client, face.bounds.connections_per_source);
                 held.from = Some(share.ok_or_else(|| {
-                    face.handler.shed(Source::Ip(client.to_canonical()));
+                    face.shed(client);
                     io::Error::other("this address has too many connections")
                 })?);
             }
@@ -367,11 +375,18 @@ impl Listener {
         face: &Face,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let io = TokioIo::new(Guard::http2(tls, face.bounds.clone()));
-        let served = Arc::new(served);
+        let unheard = Arc::new(Unheard::default());
+        let io = TokioIo::new(Guard::http2(tls, face.bounds.clone(), &unheard));
+        let served = Arc::new(Served {
+            unheard: Some(unheard.clone()),
+            ..served
+        });
         let service = service_fn({
             let served = served.clone();
-            move |request| served.clone().handle(request)
+            move |request| {
+                unheard.heard();
+                served.clone().handle(request)
+            }
         });
         let connection = face.http2.serve_connection(io, service);
         live(connection, &served, stop).await
@@ -387,6 +402,7 @@ impl Listener {
             info,
             held: Arc::new(held),
             verdict: None,
+            unheard: None,
             requests: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
         }
@@ -400,7 +416,8 @@ where
     C: Graceful,
 {
     let bounds = &served.bounds;
-    let mut connection = pin!(connection);
+    let connection = pin!(connection);
+    let mut connection = pin!(Noting { connection, served });
     let mut seen = served.requests();
     let mut busy = Instant::now();
     let look = match &served.pace {
@@ -459,6 +476,34 @@ where
 {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
+    }
+}
+
+/// A connection whose unheard requests are noted whenever it has moved, and at its end.
+struct Noting<'a, C> {
+    connection: Pin<&'a mut C>,
+    served: &'a Served,
+}
+
+impl<C: Graceful> Future for Noting<'_, C> {
+    type Output = hyper::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.connection.as_mut().poll(cx);
+        self.served.note(false);
+        polled
+    }
+}
+
+impl<C: Graceful> Graceful for Noting<'_, C> {
+    fn graceful_shutdown(mut self: Pin<&mut Self>) {
+        self.connection.as_mut().graceful_shutdown();
+    }
+}
+
+impl<C> Drop for Noting<'_, C> {
+    fn drop(&mut self) {
+        self.served.note(true);
     }
 }
 
@@ -531,6 +576,7 @@ struct Served {
     info: ConnectionInfo,
     held: Arc<Held>,
     verdict: Option<Arc<Verdict>>,
+    unheard: Option<Arc<Unheard>>,
     requests: AtomicU64,
     under_way: AtomicUsize,
 }
@@ -542,6 +588,15 @@ impl Served {
 
     fn under_way(&self) -> usize {
         self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// What never reached the handler goes on record all the same.
+    fn note(&self, over: bool) {
+        let noted = self.unheard.iter().flat_map(|unheard| unheard.note(over));
+        for (reason, count) in noted {
+            let face = self.listener.face.load();
+            (0..count).for_each(|_| face.handler.shed(self.info.source, reason));
+        }
     }
 
     async fn handle(

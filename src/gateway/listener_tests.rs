@@ -1,5 +1,6 @@
 use super::*;
 use std::process::Stdio;
+use std::sync::Mutex;
 
 use http_body_util::BodyExt;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -14,7 +15,7 @@ struct Echo {
     limits: Limits,
     entered: Notify,
     leave: Notify,
-    shed: AtomicUsize,
+    shed: Mutex<Vec<&'static str>>,
 }
 
 impl Handler for Echo {
@@ -63,8 +64,8 @@ impl Handler for Echo {
         })
     }
 
-    fn shed(&self, _: Source) {
-        self.shed.fetch_add(1, Ordering::Relaxed);
+    fn shed(&self, _: Source, reason: &'static str) {
+        self.shed.lock().unwrap().push(reason);
     }
 }
 
@@ -102,7 +103,7 @@ async fn start_behind(bounds: Bounds, balancers: Balancers) -> Server {
         limits,
         entered: Notify::new(),
         leave: Notify::new(),
-        shed: AtomicUsize::new(0),
+        shed: Mutex::default(),
     });
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -194,6 +195,18 @@ async fn read_all(client: &mut (impl AsyncReadExt + Unpin)) -> String {
     // A peer that closes without a goodbye is an error to TLS; what came before is what counts here.
     let _ = client.read_to_end(&mut text).await;
     String::from_utf8(text).unwrap()
+}
+
+/// Waits for what nobody is told of, for at most a minute.
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let look = async {
+        let mut looks = tokio::time::interval(Duration::from_millis(5));
+        while !done() {
+            looks.tick().await;
+        }
+    };
+    let done = tokio::time::timeout(Duration::from_secs(60), look).await;
+    done.unwrap_or_else(|_| panic!("waited a minute for {what}"));
 }
 
 #[tokio::test]
@@ -729,6 +742,99 @@ async fn one_http2_connection_has_only_so_many_requests_under_way() {
     while !seen.windows(refused.len()).any(|bytes| bytes == refused) {
         assert!(client.read_buf(&mut seen).await.unwrap() > 0, "{seen:?}");
     }
+    assert_eq!(*server.echo.shed.lock().unwrap(), ["busy"]);
+}
+
+#[tokio::test]
+async fn what_the_parser_of_http2_refuses_by_itself_is_told_of_once_and_at_once() {
+    use raw_http2::{begin, frame, get};
+    let server = start(Bounds::default()).await;
+    let told = || std::mem::take(&mut *server.echo.shed.lock().unwrap());
+    let (good, length) = (get("/unread"), [0x0f, 0x0d, 1, b'1']); // content-length: 1
+    let no_path = [&[0x82, 0x87][..], b"\x01\x09localhost"].concat();
+    let connect = [&b"\x02\x07CONNECT\x01\x09localhost"[..], &length].concat();
+    // x-note: 70,000 bytes, which is 127 and 69,873 in pieces of seven bits.
+    let large = [&good[..], b"\0\x06x-note\x7f\xf1\xa1\x04", &[b'a'; 70_000]].concat();
+    let pieces: Vec<&[u8]> = large.chunks(16_384).collect();
+    let large = pieces.iter().enumerate().flat_map(|(at, piece)| match at {
+        0 => frame(1, 0x1, 1, piece),
+        at if at + 1 == pieces.len() => frame(9, 0x4, 1, piece),
+        _ => frame(9, 0, 1, piece),
+    });
+    let flawed = frame(1, 0x5, 1, &no_path);
+    for (what, frames, expected) in [
+        ("a request", frame(1, 0x5, 1, &good), &[][..]),
+        ("no path", flawed.clone(), &["malformed"]),
+        (
+            "a flawed one, a good one, a flawed one",
+            [flawed, frame(1, 0x5, 3, &good), frame(1, 0x5, 5, &no_path)].concat(),
+            &["malformed", "malformed"],
+        ),
+        (
+            "a length and no body",
+            frame(1, 0x5, 1, &[&good[..], &length].concat()),
+            &["malformed"],
+        ),
+        (
+            "more of a body than its length, which the handler hears of",
+            [
+                frame(1, 0x4, 1, &[&good[..], &length].concat()),
+                frame(0, 0x1, 1, b"12"),
+            ]
+            .concat(),
+            &[],
+        ),
+        (
+            "a head that is too large to be read",
+            large.collect(),
+            &["headers_too_large"],
+        ),
+        ("data of nothing", frame(0, 0x1, 1, b"1"), &["malformed"]),
+        (
+            "half a head, and then something else",
+            frame(1, 0x1, 1, &good[..2]),
+            &["malformed"],
+        ),
+        ("a tunnel with a length", frame(1, 0x4, 1, &connect), &["unheard"]),
+    ] {
+        let mut client = begin(&server).await;
+        let (ping, pong) = (frame(6, 0, 0, b"everyone"), frame(6, 1, 0, b"everyone"));
+        client.write_all(&[frames, ping].concat()).await.unwrap();
+        // Until all of it was read, or the connection has ended.
+        let mut seen = Vec::new();
+        while !seen.windows(pong.len()).any(|bytes| bytes == pong) {
+            if client.read_buf(&mut seen).await.is_ok_and(|read| read > 0) {
+                continue;
+            }
+            drop(client);
+            until("the end of the connection", || server.listener.connections() == 0).await;
+            break;
+        }
+        assert_eq!(told(), expected, "{what}");
+    }
+    until("the end of all connections", || {
+        server.listener.connections() == 0
+    })
+    .await;
+    assert_eq!(told(), [""; 0], "nothing more at their ends");
+}
+
+#[tokio::test]
+async fn what_begins_otherwise_than_http2_is_told_of_and_what_only_begins_is_not() {
+    use raw_http2::{begin, frame, get};
+    let server = start(Bounds::default()).await;
+    let mut half = begin(&server).await;
+    half.write_all(&frame(1, 0x1, 1, &get("/")[..2])).await.unwrap();
+    half.shutdown().await.unwrap();
+    let _ = half.read_to_end(&mut Vec::new()).await;
+    let mut other = server.connect(&[b"h2"]).await.unwrap();
+    other
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let _ = other.read_to_end(&mut Vec::new()).await;
+    until("the end of both", || server.listener.connections() == 0).await;
+    assert_eq!(*server.echo.shed.lock().unwrap(), ["malformed"]);
 }
 
 #[tokio::test]
@@ -760,7 +866,7 @@ async fn connections_that_find_no_place_are_told_of() {
     .await;
     let _first = server.connect(&[b"http/1.1"]).await.unwrap();
     assert!(server.connect(&[b"http/1.1"]).await.is_err());
-    assert_eq!(server.echo.shed.load(Ordering::Relaxed), 1);
+    assert_eq!(*server.echo.shed.lock().unwrap(), ["busy"]);
 }
 
 #[tokio::test]
@@ -1016,8 +1122,6 @@ async fn slow_clients_of_every_kind_starve_nobody_and_are_gone_at_their_bounds()
     // They hung while the others were answered, and then they are gone, whether they look or not.
     let hanging = server.listener.connections();
     assert!(hanging > each, "{hanging}");
-    while server.listener.connections() > 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the slow ones to be gone", || server.listener.connections() == 0).await;
     drop(left);
 }

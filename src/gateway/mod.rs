@@ -7,6 +7,7 @@
 mod act;
 mod acts;
 mod answer;
+mod budgets;
 mod config;
 mod counts;
 mod cors;
@@ -28,9 +29,11 @@ mod resolve;
 mod sources;
 mod strangers;
 mod tunnel;
+mod unheard;
 
 pub use acts::Acts;
 pub use answer::Pages;
+pub use budgets::Budgets;
 pub use config::{Balancers, Bounds, Config, TooFewFiles, raise_file_limit};
 pub use counts::{Counts, Open};
 pub use exchange::Words;

@@ -13,6 +13,7 @@ use http::{Request, Response, header};
 
 use super::acts::Acts;
 use super::answer::{Answers, Pages};
+use super::budgets::Budgets;
 use super::exchange::{Exchange, Words, named};
 use super::framing::{Limits, Refused as Unserved};
 use super::hosts::{self, Hosts};
@@ -99,6 +100,8 @@ pub struct Parts {
     pub acts: Acts,
     /// How many acts may go on at once; more requests are answered with 503.
     pub most_acts: usize,
+    /// What strangers, judged bodies and look-ups may use.
+    pub budgets: Budgets,
 }
 
 /// The path of a request.
@@ -120,9 +123,9 @@ pub struct Pipeline {
     pub(crate) ids: Ids,
     pub(super) acts: Acts,
     most_acts: usize,
-    pub(super) strangers: Strangers,
-    pub(super) judging: Judging,
-    pub(super) look_ups: LookUps,
+    pub(super) strangers: Arc<Strangers>,
+    pub(super) judging: Arc<Judging>,
+    pub(super) look_ups: Arc<LookUps>,
 }
 
 impl Pipeline {
@@ -153,9 +156,9 @@ impl Pipeline {
             ids: parts.ids,
             acts: parts.acts,
             most_acts: parts.most_acts,
-            strangers: Strangers::new(),
-            judging: Judging::default(),
-            look_ups: LookUps::default(),
+            strangers: parts.budgets.strangers,
+            judging: parts.budgets.judging,
+            look_ups: parts.budgets.look_ups,
         })
     }
 
@@ -472,11 +475,11 @@ impl Handler for Door {
         .boxed()
     }
 
-    fn shed(&self, source: Source) {
+    fn shed(&self, source: Source, reason: &'static str) {
         let pipeline = &self.0;
-        pipeline.metrics.refusal(Kind::Busy.name());
+        pipeline.metrics.refusal(reason);
         if let Ok(id) = pipeline.ids.next::<RequestId>() {
-            pipeline.audit.stranger(Kind::Busy.name(), &source.network(), id);
+            pipeline.audit.stranger(reason, &source.network(), id);
         }
     }
 }

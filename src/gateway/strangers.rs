@@ -24,15 +24,17 @@ pub(super) struct Strangers {
     calls: AtomicU64,
 }
 
-impl Strangers {
-    pub(super) fn new() -> Self {
+impl Default for Strangers {
+    fn default() -> Self {
         let quota = Quota::per_second(PER_SECOND).allow_burst(BURST);
         Self {
             limiter: RateLimiter::keyed(quota),
             calls: AtomicU64::new(0),
         }
     }
+}
 
+impl Strangers {
     /// Lets one more request of a stranger in, or says when to come back.
     pub(super) fn admit(&self, source: Source) -> Result<(), Problem> {
         if self.calls.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
@@ -54,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_strangers_is_slowed_and_another_network_is_not() {
-        let strangers = Strangers::new();
+        let strangers = Strangers::default();
         let flood = Source::Ip("192.0.2.1".parse().unwrap());
         let refused = (0..2_000).filter(|_| strangers.admit(flood).is_err()).count();
         assert!(refused > 1_000, "{refused}");

@@ -30,7 +30,7 @@ use crate::authorize::Authorize;
 use crate::config::{self, Config};
 use crate::delegate::Delegate;
 use crate::forward::{Forward, LocalService, Meters, OwnListeners};
-use crate::gateway::{self, Acts, Listener, Parts, Pipeline, Words};
+use crate::gateway::{self, Acts, Budgets, Listener, Parts, Pipeline, Words};
 use crate::id::Ids;
 use crate::record::{Event, Start};
 use crate::resource::Resources;
@@ -75,6 +75,7 @@ struct Fixed {
     pages: Arc<console::Console>,
     words: Words,
     acts: Acts,
+    budgets: Budgets,
     own: OwnListeners,
     meters: Arc<Meters>,
     tracing: Arc<Tracing>,
@@ -368,6 +369,7 @@ impl Fixed {
             words: Words::from_hex(records.expose())
                 .context("keys/records.key must hold 64 hexadecimal digits")?,
             acts: Acts::default(),
+            budgets: Budgets::default(),
             meters: Arc::default(),
             tracing,
             own: OwnListeners {
@@ -417,6 +419,7 @@ impl Fixed {
             ids: built.ids.clone(),
             acts: self.acts.clone(),
             most_acts: config.gateway.bounds.requests,
+            budgets: self.budgets.clone(),
         })
     }
 }

@@ -253,7 +253,7 @@ mod template;
 pub use answer::{AnswerError, Created, Listed, created, looked_up, needs_body};
 pub use content::{BodyRule, ContentError, JUDGED, Language, MOST_JUDGED, Taken};
 pub use demand::{Demands, HeaderDemand, HeaderValueRule, LOOK_UP_TIME, Piece, Resolve};
-pub use header::{HOP_BY_HOP, is_claim, is_hop_by_hop, is_ours};
+pub use header::{HOP_BY_HOP, is_claim, is_hop_by_hop, is_ours, is_token};
 pub use manifest::Manifest;
 pub use matching::{Asked, FindError, Lookup, MAX_ID, RouteError, Routes, TryError, is_id};
 pub use snapshot::{Tools, ToolsHandle};

@@ -1,8 +1,9 @@
 //! Feature rows C: what a person may do with a wrapped tool.
 
 use std::fs;
+use std::path::PathBuf;
 
-use crate::world::{World, until};
+use crate::world::{Answer, World, until};
 
 fn image() -> Vec<u8> {
     let mut pgm = b"P5\n8 8\n255\n".to_vec();
@@ -26,6 +27,20 @@ fn seen(file: &std::path::Path) -> usize {
     fs::read_to_string(file).unwrap_or_default().lines().count()
 }
 
+/// Wraps the sample tool and grants nothing of it; gives the file in which it notes what it saw.
+fn ungranted(world: &mut World) -> PathBuf {
+    let (socket, seen_file) = world.sample_tool();
+    let manifest = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/examples/segmentation/segmentation.toml"
+    );
+    let url = format!("unix:{}", socket.display());
+    let allow = ["upstream", "allow", "imense", "segmentation", &url];
+    world.cli("admin", &allow).ok();
+    world.cli("admin", &["tool", "add", "imense", manifest]).ok();
+    seen_file
+}
+
 #[test]
 fn c1_when_no_record_can_be_written_nothing_is_forwarded_and_it_recovers() {
     let mut world = World::start();
@@ -33,14 +48,7 @@ fn c1_when_no_record_can_be_written_nothing_is_forwarded_and_it_recovers() {
     let seen_file = world.segmentation();
     submit(&world, "john");
     let before = seen(&seen_file);
-    let limit = |value: &str| {
-        let status = std::process::Command::new("prlimit")
-            .args([&format!("--fsize={value}"), "--pid", &world.pid().to_string()])
-            .status()
-            .expect("prlimit runs (apt-get install util-linux)");
-        assert!(status.success());
-    };
-    limit("0:unlimited");
+    world.limit("0");
     for _ in 0..3 {
         let answer = world.tool("john", "GET", "/jobs", None).expect(503);
         assert_eq!(answer.problem(), "log_unavailable");
@@ -51,7 +59,7 @@ fn c1_when_no_record_can_be_written_nothing_is_forwarded_and_it_recovers() {
         before,
         "the tool saw a request without a record"
     );
-    limit("unlimited:unlimited");
+    world.limit("unlimited");
     let answer = until("the log to recover", || {
         let answer = world.tool("john", "GET", "/jobs", None);
         (answer.status == 200).then_some(answer)
@@ -88,24 +96,7 @@ fn c2_what_no_task_names_is_refused_and_not_forwarded() {
 fn c3_a_task_added_to_a_role_counts_for_the_next_request() {
     let mut world = World::start();
     world.admin();
-    let (socket, _) = world.sample_tool();
-    let manifest = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/examples/segmentation/segmentation.toml"
-    );
-    world
-        .cli(
-            "admin",
-            &[
-                "upstream",
-                "allow",
-                "imense",
-                "segmentation",
-                &format!("unix:{}", socket.display()),
-            ],
-        )
-        .ok();
-    world.cli("admin", &["tool", "add", "imense", manifest]).ok();
+    ungranted(&mut world);
     world.person("john", &["scientist"]);
     assert_eq!(
         world.tool("john", "GET", "/jobs", None).expect(403).problem(),
@@ -163,18 +154,21 @@ fn c5_the_vo_administrator_handles_any_job_by_role() {
         .person("john", &["scientist"])
         .person("mary", &["scientist"]);
     world.segmentation();
-    for user in ["john", "mary"] {
-        let job = submit(&world, user);
-        let answer = world
-            .tool("admin", "GET", &format!("/jobs/{job}"), None)
-            .expect(200);
+    let by_role = |answer: &Answer| {
         let events = world.events_of(&answer.request_id());
         let intent = &events.iter().find(|(name, _)| name == "intent").unwrap().1;
         let path = intent["decision"]["path"].to_string();
         assert!(path.contains("role/vo-administrator"), "{path}");
-        world
-            .tool("admin", "DELETE", &format!("/jobs/{job}"), None)
-            .expect(204);
+    };
+    for user in ["john", "mary"] {
+        let job = submit(&world, user);
+        let (monitor, download) = (format!("/jobs/{job}"), format!("/jobs/{job}/result"));
+        by_role(&world.tool("admin", "GET", &monitor, None).expect(200));
+        by_role(&until("the job to be done", || {
+            let answer = world.tool("admin", "GET", &download, None);
+            (answer.status == 200).then_some(answer)
+        }));
+        by_role(&world.tool("admin", "DELETE", &monitor, None).expect(204));
     }
 }
 
@@ -189,7 +183,8 @@ fn c6_administrative_commands_are_tasks_and_are_refused_and_counted_like_any_oth
     let refused = world
         .records()
         .iter()
-        .filter(|record| record["event"]["refused"]["place"]["task"] == "role.create")
+        .map(|record| &record["event"]["refused"])
+        .filter(|event| event["place"]["task"] == "role.create" && event["status"] == 403)
         .count();
     assert_eq!(refused, 3);
     until("the alert on record", || {
@@ -216,37 +211,31 @@ fn c7_a_person_with_two_roles_has_the_union_and_the_decision_names_the_role() {
         .person("john", &["scientist"])
         .person("mary", &["scientist", "watcher"]);
     let job = submit(&world, "john");
-    submit(&world, "mary");
-    let answer = world
-        .tool("mary", "GET", &format!("/jobs/{job}"), None)
-        .expect(200);
-    let events = world.events_of(&answer.request_id());
-    let path = events.iter().find(|(name, _)| name == "intent").unwrap().1["decision"]["path"].to_string();
-    assert!(path.contains("role/watcher"), "{path}");
+    let named = |answer: &Answer, role: &str| {
+        let events = world.events_of(&answer.request_id());
+        let path =
+            events.iter().find(|(name, _)| name == "intent").unwrap().1["decision"]["path"].to_string();
+        assert!(path.contains(&format!("role/{role}")), "{path}");
+    };
+    let monitor = format!("/jobs/{job}");
+    let watched = world.tool("mary", "GET", &monitor, None).expect(200);
+    named(&watched, "watcher");
+    let submitted = world.tool("mary", "POST", "/jobs", Some(&image())).expect(201);
+    named(&submitted, "scientist");
+    // The union, and no more; without one of them, the other.
+    world.tool("mary", "DELETE", &monitor, None).expect(403);
+    world
+        .cli("admin", &["role", "unassign", "imense", "scientist", "mary"])
+        .ok();
+    world.tool("mary", "POST", "/jobs", Some(&image())).expect(403);
+    world.tool("mary", "GET", &monitor, None).expect(200);
 }
 
 #[test]
 fn c8_in_a_fresh_vo_every_request_to_a_tool_is_refused() {
     let mut world = World::start();
     world.admin();
-    let (socket, seen_file) = world.sample_tool();
-    let manifest = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/examples/segmentation/segmentation.toml"
-    );
-    world
-        .cli(
-            "admin",
-            &[
-                "upstream",
-                "allow",
-                "imense",
-                "segmentation",
-                &format!("unix:{}", socket.display()),
-            ],
-        )
-        .ok();
-    world.cli("admin", &["tool", "add", "imense", manifest]).ok();
+    let seen_file = ungranted(&mut world);
     world.person("john", &["scientist"]);
     for user in ["john", "admin"] {
         for (method, path) in [
@@ -339,6 +328,34 @@ fn m9_each_refusal_class_has_its_own_text_and_says_what_to_do_next() {
         .ok();
     world.person("eve", &["bystander"]);
     answers.push(("no_grant", world.tool("eve", "GET", "/jobs", None)));
+    let body = serde_json::json!({ "username": "john", "password": "a noisy walk along the river" });
+    let (json, sessions) = (
+        "Content-Type: application/json",
+        format!("{}/api/v1/sessions", world.base()),
+    );
+    let wrong = world.curl(&["-H", json, "--data", &body.to_string(), &sessions]);
+    assert_eq!(
+        wrong.expect(401).problem(),
+        "wrong_credential",
+        "a password is a credential"
+    );
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    crate::wire::wrap(
+        &world,
+        "down",
+        &format!("http://{nobody}"),
+        "[[task]]\nname = \"look\"\nmatch = [\"GET /look\"]\nkind = \"read\"\n",
+    );
+    answers.push((
+        "tool_unreachable",
+        world.call("john", "GET", "/imense/down/look", None),
+    ));
+    world.limit("0");
+    answers.push(("log_unavailable", world.tool("john", "GET", "/jobs", None)));
+    world.limit("unlimited");
     let mut sentences = std::collections::HashSet::new();
     for (name, answer) in &answers {
         let document = answer.json();
@@ -347,10 +364,13 @@ fn m9_each_refusal_class_has_its_own_text_and_says_what_to_do_next() {
         assert_eq!(document["request_id"], answer.request_id());
         let next = document["next"].as_str().unwrap();
         assert!(next.len() > 20, "{next}");
-        assert!(
-            sentences.insert(document["title"].as_str().unwrap().to_owned()),
-            "{name} has the title of another class"
-        );
+        for text in ["title", "explanation", "next"] {
+            let text = document[text].as_str().unwrap().to_owned();
+            assert!(
+                sentences.insert(text),
+                "{name} has the text of another class: {document}"
+            );
+        }
         assert!(
             answer
                 .header("content-type")

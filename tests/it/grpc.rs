@@ -45,7 +45,7 @@ server.wait_for_termination()
 "#;
 
 const CLIENT: &str = r#"
-import grpc, json, queue, sys
+import grpc, json, queue, socket, ssl, sys, time
 port, ca, token = sys.argv[1:]
 options = [("grpc.ssl_target_name_override", "gw.localhost"), ("grpc.default_authority", "gw.localhost:" + port)]
 # The certificate itself is trusted: BoringSSL takes no authority with the name constraints that ours has.
@@ -59,15 +59,28 @@ result = {}
 answer, call = channel.unary_unary(path + "Say").with_call(b"hello", metadata=bearer, timeout=30)
 result["say"] = [answer.decode(), dict(call.trailing_metadata())]
 
+def rest():
+    """Comes back when a body of another kind has rested for longer than the gateway waits for it."""
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", int(port)), 30) as plain:
+        with ssl._create_unverified_context().wrap_socket(plain, server_hostname="gw.localhost") as wire:
+            wire.sendall(f"POST /api/v1/sessions HTTP/1.1\r\nHost: gw.localhost:{port}\r\n"
+                         "Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{".encode())
+            try:
+                while wire.recv(4096):
+                    pass
+            except ConnectionError:
+                pass
+    assert time.monotonic() - began >= 1, "it was ended before its time"
+
 # Each word is sent only when the answer to the one before has come.
 words = queue.Queue()
 words.put(b"0")
-import time
 heard = []
 for answer in channel.stream_stream(path + "Chat")(iter(words.get, None), metadata=bearer, timeout=30):
     heard.append(answer.decode())
     if len(heard) == 2:
-        time.sleep(3)  # longer than a body may rest
+        rest()
     words.put(str(len(heard)).encode() if len(heard) < 5 else None)
 result["chat"] = heard
 

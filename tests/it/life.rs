@@ -10,32 +10,17 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 
+use super::wire::trusting;
 use super::world::{World, until};
 
 /// One connection to the gateway, speaking HTTP/1.1.
 struct Client(rustls::StreamOwned<rustls::ClientConnection, TcpStream>);
-
-/// A client's settings, trusting these certificates.
-fn trusting(roots: &[CertificateDer<'static>], alpn: &[u8]) -> Arc<rustls::ClientConfig> {
-    let mut store = rustls::RootCertStore::empty();
-    for root in roots {
-        store.add(root.clone()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.to_vec()];
-    Arc::new(config)
-}
 
 impl Client {
     fn connect(world: &World, config: &Arc<rustls::ClientConfig>) -> io::Result<Self> {
@@ -122,18 +107,9 @@ fn with_gateway(keys: &str) -> World {
     world
 }
 
-fn metric(world: &World, line: &str) -> u64 {
-    let url = format!("http://{}/metrics", world.operations());
-    let text = world.curl(&[&url]).expect(200).text();
-    let value = text.lines().find_map(|shown| shown.strip_prefix(line));
-    value.map_or(0, |value| value.trim().parse().unwrap())
-}
-
 fn reloads(world: &World, by: &str, result: &str) -> u64 {
-    metric(
-        world,
-        &format!("countersign_reloads_total{{by=\"{by}\",outcome=\"{result}\"}}"),
-    )
+    let line = format!("countersign_reloads_total{{by=\"{by}\",outcome=\"{result}\"}}");
+    world.metric(&line).unwrap_or(0)
 }
 
 /// Events of one kind, oldest first.
@@ -166,7 +142,7 @@ fn a_hundred_reloads_under_load_lose_no_request() {
     trusted.push(der);
     let bearer = format!("Authorization: Bearer {}\r\n", world.token("admin"));
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let (h1, h2) = (trusting(&trusted, b"http/1.1"), trusting(&trusted, b"h2"));
+    let (h1, h2) = (trusting(&trusted, "http/1.1"), trusting(&trusted, "h2"));
     let go_on = || !stop.load(Ordering::Relaxed);
     let ok = |head: &str| {
         assert!(head.starts_with("http/1.1 200 "), "{head}");
@@ -342,12 +318,34 @@ fn a_bad_reload_changes_nothing_and_says_every_flaw() {
 }
 
 #[test]
+fn a_budget_that_was_used_up_before_a_reload_is_used_up_after_it() {
+    let world = World::start();
+    let mut stranger = Client::connect(&world, &trusting(&roots(world.ca()), "http/1.1")).unwrap();
+    // How many requests of somebody who is not signed in are let in before one is not, or `most`.
+    let mut let_in = |most: usize| {
+        let asked = (0..most).map(|_| stranger.ask(&world, "GET /.countersign/jwks.json", "").unwrap().0);
+        asked.take_while(|head| head.starts_with("http/1.1 200 ")).count()
+    };
+    let most = 20_000;
+    assert!((300..most).contains(&let_in(most)));
+    let used_up = Instant::now();
+    world.signal("HUP");
+    until("the reload", || {
+        (reloads(&world, "signal", "done") == 1).then_some(())
+    });
+    let again = let_in(300);
+    // 20 come back in a second, however long this took.
+    let back = 20.0 * used_up.elapsed().as_secs_f64() + 1.0;
+    assert!(again as f64 <= back, "{again} were let in, of {back}");
+}
+
+#[test]
 fn a_renewed_certificate_is_shown_without_a_restart_and_half_a_pair_is_not() {
     let world = with_gateway("certificate_check = \"1s\"");
     world.admin();
-    let old = trusting(&roots(world.ca()), b"http/1.1");
+    let old = trusting(&roots(world.ca()), "http/1.1");
     let (pem, key, der) = renewed();
-    let new = trusting(&[der], b"http/1.1");
+    let new = trusting(&[der], "http/1.1");
     let shown = |config| Client::connect(&world, config).is_ok();
     assert!(shown(&old) && !shown(&new));
     fs::write(world.data().join("tls/server.pem"), pem).unwrap();
@@ -432,7 +430,7 @@ impl HalfTool {
 fn stopping(world: &World) -> (HalfTool, Client) {
     let tool = HalfTool::behind(world);
     let bearer = format!("Authorization: Bearer {}\r\n", world.token("admin"));
-    let mut client = Client::connect(world, &trusting(&roots(world.ca()), b"http/1.1")).unwrap();
+    let mut client = Client::connect(world, &trusting(&roots(world.ca()), "http/1.1")).unwrap();
     client
         .send(world, &format!("GET /{}/half/half", world.vo), &bearer)
         .unwrap();
@@ -622,7 +620,7 @@ fn a_trusted_proxys_word_is_what_records_say() {
 #[test]
 fn what_is_shed_is_on_record() {
     let mut world = with_gateway("connections_per_source = 1");
-    let config = trusting(&roots(world.ca()), b"http/1.1");
+    let config = trusting(&roots(world.ca()), "http/1.1");
     let ask = |client: &mut Client| client.ask(&world, "GET /.countersign/jwks.json", "");
     let mut first = Client::connect(&world, &config).unwrap();
     assert!(ask(&mut first).unwrap().0.starts_with("http/1.1 200 "));

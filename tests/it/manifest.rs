@@ -495,6 +495,42 @@ fn a_page_of_a_listed_origin_may_ask_with_a_token_and_no_other_page_may() {
 }
 
 #[test]
+fn a_stranger_is_not_told_which_tools_there_are_nor_which_of_them_list_origins() {
+    let world = World::start();
+    world.admin();
+    for (name, origins) in [
+        ("open", "origins = [\"https://viewer.example.org\"]\n"),
+        ("shut", ""),
+    ] {
+        let text = format!(
+            "[tool]\nname = \"{name}\"\nupstream = \"{name}\"\n{origins}\
+             [[task]]\nname = \"look\"\nmatch = \"GET /look\"\nkind = \"read\"\n"
+        );
+        wrap(&world, name, "http://127.0.0.1:9", &text, &[("look", "always")]);
+    }
+    let ask = |tool: &str, method: &str, origin: &str| {
+        let url = format!("{}/{}/{tool}/look", world.base(), world.vo);
+        let (origin, asked) = (format!("Origin: {origin}"), "Access-Control-Request-Method: PUT");
+        let answer = world.curl(&["-X", method, "-H", &origin, "-H", asked, &url]);
+        let told = |(name, _): &(String, String)| name != "date" && name != "x-countersign-request-id";
+        let mut document = answer.json();
+        document.as_object_mut().unwrap().remove("request_id");
+        let headers: Vec<_> = answer.headers.into_iter().filter(told).collect();
+        (answer.status, headers, document)
+    };
+    for (method, origin) in [
+        ("OPTIONS", "https://evil.example"),
+        ("OPTIONS", "null"),
+        ("GET", "https://evil.example"),
+    ] {
+        let open = ask("open", method, origin);
+        assert_eq!(open.0, 401);
+        assert_eq!(open, ask("shut", method, origin), "{method} {origin}");
+        assert_eq!(open, ask("none", method, origin), "{method} {origin}");
+    }
+}
+
+#[test]
 fn a_target_that_tools_read_differently_is_refused_in_every_encoding_over_both_versions() {
     let world = World::start();
     world.admin().person("john", &["scientist"]);

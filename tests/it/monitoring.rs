@@ -47,26 +47,18 @@ fn ready(world: &World, status: u16, line: &str) {
     assert_eq!(operations(world, "/livez", &[]).expect(200).text(), "alive\n");
 }
 
-fn limit(world: &World, value: &str) {
-    let status = Command::new("prlimit")
-        .args([&format!("--fsize={value}"), "--pid", &world.pid().to_string()])
-        .status()
-        .expect("prlimit runs (apt-get install util-linux)");
-    assert!(status.success());
-}
-
 #[test]
 fn ready_is_red_while_the_log_takes_no_record_and_green_again_after() {
     let world = World::start();
     ready(&world, 200, "ready");
     // Nobody asks anything of this gateway: it finds out by itself.
-    limit(&world, "0:unlimited");
+    world.limit("0");
     ready(&world, 503, "down: audit: the log cannot take a record\n");
     assert_eq!(
         sample(&metrics(&world), "countersign_part_up{part=\"audit\"}"),
         Some(0.0)
     );
-    limit(&world, "unlimited:unlimited");
+    world.limit("unlimited");
     ready(&world, 200, "ready");
     assert_eq!(
         sample(&metrics(&world), "countersign_part_up{part=\"audit\"}"),

@@ -1,25 +1,13 @@
 //! Each class of failure has its own answer and its own record, and what a client says never passes for the gateway's word.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Read;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::python::{PythonTool, wrap};
-use crate::world::{Answer, World, until};
-
-fn outcome(world: &World, request: &str) -> serde_json::Value {
-    until("the outcome", || {
-        let events = world.events_of(request);
-        events
-            .into_iter()
-            .find_map(|(name, event)| (name == "outcome").then_some(event))
-    })
-}
+use crate::wire::{Wire, outcome};
+use crate::world::{Answer, World, read_answer};
 
 #[test]
 fn a_tool_that_is_down_is_a_502_and_its_outcome_says_that_nothing_was_sent() {
@@ -257,38 +245,10 @@ fn what_a_client_says_of_identity_never_reaches_a_tool_in_any_spelling() {
     }
 }
 
-/// Sends bytes over TLS and reads the whole answer.
+/// Sends bytes over TLS and reads the whole answer; how the connection ends does not matter, that it ends does.
 fn raw(world: &World, bytes: &str) -> Answer {
-    let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(world.ca()).unwrap())
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let name = ServerName::try_from("gw.localhost").unwrap();
-    let mut tls = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut socket = TcpStream::connect(("127.0.0.1", world.port())).unwrap();
-    socket
-        .set_read_timeout(Some(std::time::Duration::from_secs(30)))
-        .unwrap();
-    let mut stream = rustls::Stream::new(&mut tls, &mut socket);
-    stream.write_all(bytes.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    // How the connection ends does not matter; that it ends does.
-    if let Err(error) = stream.read_to_end(&mut answer) {
-        assert_ne!(
-            error.kind(),
-            std::io::ErrorKind::WouldBlock,
-            "the connection stays open: {}",
-            String::from_utf8_lossy(&answer)
-        );
-    }
-    crate::world::read_answer(&answer)
+    let (answer, _) = Wire::connect(world, "http/1.1").send(bytes).rest();
+    read_answer(answer.as_bytes())
 }
 
 #[test]

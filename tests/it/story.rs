@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::python::{PythonTool, wrap};
 use crate::world::{COUNTERSIGN, PASSWORD, World, run_in, until};
@@ -52,6 +53,7 @@ fn m1_from_empty_to_a_first_proxied_request_in_at_most_ten_commands() {
     cli(&["upstream", "allow", "imense", "bench", &tool.url()]);
     cli(&["tool", "add", "imense", &manifest]);
     cli(&["grant", "add", "imense", "scientist", "bench", "look"]);
+    let begun = Instant::now();
     let added = cli(&[
         "user",
         "add",
@@ -69,6 +71,10 @@ fn m1_from_empty_to_a_first_proxied_request_in_at_most_ten_commands() {
     let answer = world.call("john", "GET", "/imense/bench/look", None).expect(200);
     assert_eq!(answer.json()["path"], "/look");
     assert!(commands <= 10, "{commands} commands");
+    assert!(
+        begun.elapsed() < Duration::from_secs(60),
+        "a new user works within a minute"
+    );
     // It was proxied indeed: with a credential for John, under the id of this request, and on record.
     let seen = tool.seen().pop().unwrap().to_string().to_ascii_lowercase();
     assert!(

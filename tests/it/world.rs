@@ -272,6 +272,31 @@ impl World {
         self.listeners()["operations"].as_str().unwrap().to_owned()
     }
 
+    /// The whole number that monitoring sees behind `line` (name and labels as they are shown).
+    pub fn metric(&self, line: &str) -> Option<u64> {
+        let url = format!("http://{}/metrics", self.operations());
+        let text = self.curl(&[&url]).expect(200).text();
+        let value = text.lines().find_map(|shown| shown.strip_prefix(line));
+        value.map(|value| value.trim().parse::<f64>().unwrap() as u64)
+    }
+
+    /// The store, as a thief would dump it.
+    pub fn dump(&self) -> String {
+        const PROGRAM: &str = "import sqlite3, sys\n\
+            for line in sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True).iterdump(): print(line)";
+        let output = Command::new("python3")
+            .args(["-c", PROGRAM])
+            .arg(self.data().join("store.db"))
+            .output()
+            .expect("python3 runs (apt-get install python3)");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// The CA's certificate.
     pub fn ca(&self) -> String {
         self.data().join("tls/ca.pem").to_str().unwrap().to_owned()
@@ -294,6 +319,19 @@ impl World {
         let mut kill = Command::new("kill");
         kill.args([&format!("-{name}"), &self.pid().to_string()]);
         assert!(kill.status().unwrap().success());
+    }
+
+    /// Lets the gateway's files grow to `size` and no further: `0`, and it cannot write at all; `unlimited`.
+    pub fn limit(&self, size: &str) {
+        let status = Command::new("prlimit")
+            .args([
+                &format!("--fsize={size}:unlimited"),
+                "--pid",
+                &self.pid().to_string(),
+            ])
+            .status()
+            .expect("prlimit runs (apt-get install util-linux)");
+        assert!(status.success());
     }
 
     /// Waits for the gateway's end; its exit code.

@@ -3,6 +3,7 @@
 use http::header::{CONTENT_TYPE, HeaderMap};
 
 use super::Language;
+use crate::tool::is_token;
 
 /// A media type of a language that is judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,27 +88,6 @@ fn parameter(text: &str) -> Option<(String, String, &str)> {
         None => after.split_at(after.find([';', ' ', '\t']).unwrap_or(after.len())),
     };
     Some((name.to_ascii_lowercase(), value.to_owned(), after.trim_start()))
-}
-
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! sets or adds one in its place, `("+name", value)` adds one at the end and `("^name", value)` at the beginning.
 //!
 //! What HTTP/2 itself forbids (RFC 9113 section 8.1.1, a malformed request) ends the stream or the connection below
-//! anything that could make a record of it.
+//! anything that could answer it; it is counted in the log as `malformed`, once.
 
 use super::Then::{Declined, Ended, Passed, Refused};
 use super::{Bench, Then, wire};
@@ -122,7 +122,10 @@ pub(super) fn try_one(bench: &mut Bench, what: &str, bytes: &[u8], then: Then) {
             bench.note(problem);
             answer.status == status && answer.problem() == problem && got.is_empty()
         }
-        (wire::Ended::Reset(_) | wire::Ended::Gone(_), Ended) => got.is_empty(),
+        (wire::Ended::Reset(_) | wire::Ended::Gone(_), Ended) => {
+            bench.note("malformed");
+            got.is_empty()
+        }
         (wire::Ended::Reset(_) | wire::Ended::Gone(_), Then::Broken) => got.iter().all(|got| !got.whole),
         (wire::Ended::Answered(answer), Then::Broken) => {
             answer.status >= 400 && got.iter().all(|got| !got.whole)

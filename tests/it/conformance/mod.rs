@@ -28,7 +28,8 @@ pub(super) enum Then {
     Declined(u16, &'static str),
     /// The body breaks while the request is under way: the tool gets no whole request, and nothing behind it is read.
     Broken,
-    /// The connection (or stream) ends without an answer: HTTP could not even be parsed. The tool sees nothing.
+    /// The connection (or stream) ends without an answer: HTTP could not even be parsed. The tool sees nothing; over HTTP/2
+    /// it is on record.
     Ended,
     /// The tool gets exactly this request line (behind the path form's prefix) and body.
     Passed(&'static str, &'static str),

@@ -1,41 +1,19 @@
 //! A client that speaks bytes and frames, not requests.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 
+pub(crate) use crate::wire::Tls;
 use crate::world::World;
 
 /// How long a connection may stay silent before that is what it does.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A TLS connection to the gateway.
-pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
-
 /// Connects with this protocol (ALPN).
 pub(crate) fn connect(world: &World, protocol: &str) -> Tls {
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(world.ca()).unwrap())
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-    let name = ServerName::try_from("gw.localhost").unwrap();
-    let tls = ClientConnection::new(Arc::new(config), name).unwrap();
-    let socket = TcpStream::connect(("127.0.0.1", world.port())).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    StreamOwned::new(tls, socket)
+    crate::wire::connect(world, protocol, PATIENCE)
 }
 
 /// An answer.
