@@ -150,8 +150,8 @@ kinds! {
         "This tool needs a key that is sealed, and the sealing key is not there.",
         "The system administrator must provide the sealing key; name the request id.";
     DelegationFailed "delegation_failed" 503 "No credential could be made for the tool",
-        "The virtual organisation's certificate is missing, expired or does not fit, so the tool was not called.",
-        "Tell your VO administrator the request id: the VO certificate needs attention.";
+        "What the tool is given authority with is missing, expired or does not fit (the virtual organisation's certificate, or the tool's own credential), so the tool was not called.",
+        "Tell your VO administrator the request id; the detail says what is missing.";
     Busy "busy" 503 "The gateway is busy",
         "More requests are under way than the gateway takes at once; nothing was passed on.",
         "Try again in a moment.";

@@ -81,6 +81,8 @@ pub struct Api {
     pub alert: Alert,
     /// VO certificates, static credentials, traces.
     pub delegate: Arc<Delegate>,
+    /// Where the gateway itself is reached.
+    pub own: upstream::OwnPlaces,
     /// Asks the server to read its settings anew.
     pub reload: gateway::Reload,
 }

@@ -337,7 +337,16 @@ impl Fixed {
             built.ids.clock().clone(),
             built.metrics.clone(),
         );
+        let own = OwnListeners {
+            addresses: vec![listening.gateway, listening.operations],
+            sockets: Vec::new(),
+        };
         let api = api::service(Arc::new(api::Api {
+            own: api::upstream::OwnPlaces {
+                name: config.gateway.name.clone(),
+                listeners: own.clone(),
+                public_ports: config.gateway.public_ports.clone(),
+            },
             db: built.db.clone(),
             vos: built.vos.clone(),
             audit: built.audit.clone(),
@@ -370,10 +379,7 @@ impl Fixed {
             acts: Acts::default(),
             meters: Arc::default(),
             tracing,
-            own: OwnListeners {
-                addresses: vec![listening.gateway, listening.operations],
-                sockets: Vec::new(),
-            },
+            own,
         })
     }
 
