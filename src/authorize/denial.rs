@@ -3,7 +3,7 @@
 use crate::authenticate::Subject;
 use crate::problem::{Kind, Problem};
 use crate::resource::Resource;
-use crate::tool::Place;
+use crate::tool::{Address, Place};
 
 /// Finer word for [`Kind::Suspended`]: the VO is, not the person.
 pub(super) const SUSPENDED_VO: &str = "suspended_vo";
@@ -24,7 +24,11 @@ pub(super) fn problem(
     place: &Place,
     chain: &[Resource],
 ) -> Problem {
-    let problem = Problem::new(refusal.kind, detail(refusal, place, chain));
+    let kind = match refusal.kind {
+        Kind::NoTask if looks_by_itself(place) => Kind::NotFound,
+        kind => kind,
+    };
+    let problem = Problem::new(kind, detail(refusal, place, chain));
     if subject.is_anonymous() {
         return problem;
     }
@@ -55,6 +59,20 @@ pub(super) fn problem(
         return problem;
     }
     problem.with("would_allow", refusal.would_allow.to_vec())
+}
+
+/// Whether a browser asks for this by itself, beside the page that somebody opened: then it is on record as `no_task` like
+/// anything else, and answered with 404, which is what a site without an icon answers, and which counts for no alert.
+fn looks_by_itself(place: &Place) -> bool {
+    const ICONS: [&str; 3] = [
+        "/favicon.ico",
+        "/apple-touch-icon.png",
+        "/apple-touch-icon-precomposed.png",
+    ];
+    place.address == Address::ToolHost
+        && matches!(place.method, http::Method::GET | http::Method::HEAD)
+        && place.target.query().is_empty()
+        && ICONS.contains(&place.target.path())
 }
 
 fn detail(refusal: &Refusal<'_>, place: &Place, chain: &[Resource]) -> String {

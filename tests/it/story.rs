@@ -618,6 +618,100 @@ fn check_config_reports_every_flaw_at_once() {
 }
 
 #[test]
+fn check_config_finds_what_a_start_would_refuse() {
+    let world = World::initialised();
+    let data = world.data();
+    let serve = |more: &[&str]| {
+        let args = [&["serve", "--data", data.to_str().unwrap()], more].concat();
+        run_in(world.dir.path(), &args)
+    };
+    let settings = data.join("countersign.toml");
+    let good = fs::read_to_string(&settings).unwrap();
+    let shown = serve(&["--check-config"]).ok().stdout;
+    assert!(
+        shown.contains("warning: no checkpoint of the audit log leaves"),
+        "{shown}"
+    );
+    assert!(!shown.contains("certificate in"), "{shown}");
+
+    // An auditor takes the checkpoints away; the certificate is for another name, the sealing key is not there.
+    let named = good
+        .replace("name = \"gw.localhost\"", "name = \"gw.example.org\"")
+        .replace("[alert]\n", "[alert]\nauditor = \"auditor@example.org\"\n")
+        .replace("keys/sealing.key", "keys/elsewhere.key");
+    fs::write(&settings, named).unwrap();
+    let shown = serve(&["--check-config"]).ok().stdout;
+    assert!(!shown.contains("no checkpoint"), "{shown}");
+    assert!(shown.contains("is not for `gw.example.org`"), "{shown}");
+    assert!(
+        shown.contains("starts sealed") && shown.contains("keys/elsewhere.key"),
+        "{shown}"
+    );
+
+    // What keeps a gateway from starting is said all at once, and a start says the same.
+    let log = tempfile::Builder::new().tempdir_in("/dev/shm").unwrap();
+    fs::rename(data.join("log"), data.join("log-before")).unwrap();
+    std::os::unix::fs::symlink(log.path(), data.join("log")).unwrap();
+    fs::remove_file(data.join("tls/server.key")).unwrap();
+    fs::remove_file(data.join("keys/log.key")).unwrap();
+    fs::write(data.join("keys/records.key"), "short").unwrap();
+    let smtp =
+        "smtp = { host = \"mail.example.org\", username = \"u\", password_file = \"keys/smtp.password\" }\n";
+    let broken = good
+        .replace("[alert]\n", &format!("[alert]\ntransport = \"smtp\"\n{smtp}"))
+        .replace("[store]\n", "[store]\nurl_file = \"store.url\"\n");
+    fs::write(&settings, broken).unwrap();
+    let before = contents(&world);
+    let checked = serve(&["--check-config"]);
+    for file in [
+        "tls/server.key",
+        "keys/log.key",
+        "keys/records.key",
+        "tmpfs",
+        "keys/smtp.password",
+        "store.url",
+    ] {
+        assert!(
+            checked.stderr.contains(file),
+            "`{file}` is not named: {}",
+            checked.stderr
+        );
+    }
+    let started = serve(&[]);
+    assert_eq!((checked.code, started.code), (1, 1));
+    assert!(started.stderr.ends_with(&checked.stderr), "{}", started.stderr);
+    assert!(contents(&world) == before, "checking changes nothing");
+}
+
+#[test]
+fn a_second_gateway_on_a_folder_names_the_first_one() {
+    let world = World::start();
+    let second = run_in(
+        world.dir.path(),
+        &["serve", "--data", world.data().to_str().unwrap()],
+    );
+    assert_eq!(second.code, 1, "{}", second.stdout);
+    let first = format!("is in use by another process (process {})", world.pid());
+    assert!(second.stderr.contains(&first), "{}", second.stderr);
+
+    let taken = format!("127.0.0.1:{}", world.port());
+    let other = World::initialised();
+    let settings = other.data().join("countersign.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replacen("127.0.0.1:0", &taken, 1)).unwrap();
+    let ran = run_in(
+        other.dir.path(),
+        &["serve", "--data", other.data().to_str().unwrap()],
+    );
+    assert!(
+        ran.stderr
+            .contains(&format!("cannot listen on {taken}: another program does")),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn the_data_folder_and_everything_in_it_are_closed_to_other_accounts() {
     use std::os::unix::fs::PermissionsExt;
 
