@@ -4,6 +4,7 @@ use crate::authenticate::Subject;
 use crate::problem::{Kind, Problem};
 use crate::resource::Resource;
 use crate::tool::{Address, Place};
+use crate::vo::SYSTEM_ADMINISTRATOR;
 
 /// Finer word for [`Kind::Suspended`]: the VO is, not the person.
 pub(super) const SUSPENDED_VO: &str = "suspended_vo";
@@ -37,6 +38,14 @@ pub(super) fn problem(
         .as_ref()
         .map(|vo| vo.name.as_str())
         .or(place.unknown_vo.as_deref());
+    let problem = match refusal.would_allow {
+        // SECURITY: of the gateway's own tasks alone; a VO has no role of this name.
+        [only] if only == SYSTEM_ADMINISTRATOR => problem.instead(
+            "This is for system administrators of the gateway; no administrator of a virtual organisation can allow it. Ask one of \
+             them, and name the request id.",
+        ),
+        _ => problem,
+    };
     let problem = match vo {
         Some(vo) => problem.with("vo", vo),
         None => problem,

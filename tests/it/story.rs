@@ -416,7 +416,13 @@ fn plain(line: &str) -> String {
         plain.push(c);
     }
     let indent = line.len() - line.trim_start().len();
-    let words: Vec<&str> = plain.split_whitespace().collect();
+    let mut words: Vec<&str> = plain.split_whitespace().collect();
+    // The place of a record in the log.
+    if let ["TIME", place, ..] = words.as_mut_slice()
+        && place.bytes().all(|b| b.is_ascii_digit())
+    {
+        *place = "N";
+    }
     let text = " ".repeat(indent) + &words.join(" ");
     let told = text.trim_start();
     // How often the story asked whether the job is done, and what that makes of the log, is not part of it.
@@ -560,6 +566,32 @@ fn init_refuses_to_overwrite() {
     );
     assert!(ran.stderr.contains(&key), "{}", ran.stderr);
     assert!(!third.exists());
+}
+
+#[test]
+fn init_where_nothing_can_be_made_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let data = dir.path().join("file/data");
+    let ran = run_in(
+        dir.path(),
+        &[
+            "init",
+            "--data",
+            data.to_str().unwrap(),
+            "--admin",
+            "admin",
+            "--throwaway",
+        ],
+    );
+    assert_eq!(ran.code, 1);
+    let said = format!("error: `{}` cannot be made: ", data.display());
+    assert!(ran.stderr.starts_with(&said), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("hint: nothing was changed;"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

@@ -177,7 +177,7 @@ async fn person(client: &Client, args: &Search) -> Result<Option<String>, Failur
 }
 
 /// A record as one line, with user names where their cards are known.
-pub(super) fn line(record: &Value, people: &BTreeMap<String, NamedPerson>) -> String {
+pub(in crate::cli) fn line(record: &Value, people: &BTreeMap<String, NamedPerson>) -> String {
     let Ok(read) = serde_json::from_value::<Record>(record.clone()) else {
         // Of a gateway that is newer than this program.
         return record.to_string();
