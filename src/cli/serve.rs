@@ -99,7 +99,7 @@ fn check_config(config: &Config, out: Output) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When it cannot: it never goes on as root by mistake.
-fn become_owner(data: &Path) -> Result<(), Failure> {
+pub(super) fn become_owner(data: &Path) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }

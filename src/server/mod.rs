@@ -8,6 +8,7 @@ mod jobs;
 mod lock;
 mod notify;
 mod operations;
+mod recover;
 mod recovery;
 mod reload;
 
@@ -45,6 +46,7 @@ use crate::{api, console};
 pub use check::{Checked, check};
 use gauges::Gauges;
 pub use lock::{FolderLock, LockError};
+pub use recover::{Recover, Recovered, recover};
 
 use api::gateway::Reload;
 use reload::Reloading;
@@ -169,6 +171,10 @@ impl Server {
         tasks.spawn(listener.clone().serve(vec![socket], stop.clone()));
         tasks.spawn(reloading.run(listener.clone(), asked, stop.clone()));
         last.spawn(operations::serve(operations, Arc::new(gauges), gone.clone()));
+        match recover::Socket::open(&config.data) {
+            Ok(socket) => drop(tasks.spawn(socket.serve(built.clone(), stop.clone()))),
+            Err(error) => tracing::warn!("`countersign admin recover` needs a stop of this gateway: {error}"),
+        }
         jobs::start(&mut tasks, &built, &stop);
         jobs::start_watchdog(&mut last, &gone);
         built.health.up("lifecycle");
@@ -346,7 +352,7 @@ impl Fixed {
         );
         let own = OwnListeners {
             addresses: vec![listening.gateway, listening.operations],
-            sockets: Vec::new(),
+            sockets: vec![config.data.join("admin.sock")],
         };
         let api = api::service(Arc::new(api::Api {
             own: api::upstream::OwnPlaces {
