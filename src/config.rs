@@ -9,7 +9,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::secret;
+use crate::secret::{self, Secret};
 use crate::settings::{Document, Flaw, Flaws, Table};
 use crate::store::{Db, StoreError};
 use crate::{alert, audit, authenticate, delegate, forward, gateway, telemetry};
@@ -167,7 +167,7 @@ impl Config {
         }
     }
 
-    /// What to know about these settings before serving with them, a line each.
+    /// What the gateway would be with these settings, a line each.
     #[must_use]
     pub fn report(&self) -> Vec<String> {
         let store = self.store.url_file.as_ref();
@@ -175,7 +175,7 @@ impl Config {
             || "SQLite".into(),
             |file| format!("PostgreSQL by {}", file.display()),
         );
-        let mut lines = vec![
+        vec![
             format!(
                 "gateway     {} on {}",
                 origin(&self.gateway.name, self.gateway.listen.port()),
@@ -184,21 +184,7 @@ impl Config {
             format!("operations  {}", self.operations),
             format!("store       {store}"),
             format!("sealing key {}", self.sealing_key.display()),
-        ];
-        if self.sealing_key.starts_with(&self.data) {
-            lines.push(
-                "warning: the sealing key lies in the data folder; whoever takes the folder has both".into(),
-            );
-        }
-        if self.audit.outside.is_none() {
-            lines.push(
-                "warning: no checkpoint of the audit log leaves this machine (`[audit] outside`)".into(),
-            );
-        }
-        if !self.gateway.listen.ip().is_loopback() && self.gateway.private_ca {
-            lines.push("warning: this gateway listens beyond loopback with a certificate of the private CA of first use".into());
-        }
-        lines
+        ]
     }
 
     /// The `[audit]` section for another data folder (while `init` builds one).
@@ -218,12 +204,26 @@ impl StoreConfig {
     /// # Errors
     /// [`StoreError::Open`].
     pub async fn open(&self, data: &Path) -> Result<Db, StoreError> {
-        let Some(file) = &self.url_file else {
-            return Db::sqlite(&data.join("store.db")).await;
+        match self.url()? {
+            None => Db::sqlite(&data.join("store.db")).await,
+            Some(url) => Db::postgres(url.expose()).await,
+        }
+    }
+
+    /// Whether the file with the URL can be read.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.url().map(drop)
+    }
+
+    fn url(&self) -> Result<Option<Secret<String>>, StoreError> {
+        let read = |file: &PathBuf| {
+            secret::read_text(file)
+                .map_err(|error| StoreError::Open(format!("`{}` cannot be read: {error}", file.display())))
         };
-        let url = secret::read_text(file)
-            .map_err(|error| StoreError::Open(format!("`{}` cannot be read: {error}", file.display())))?;
-        Db::postgres(url.expose()).await
+        self.url_file.as_ref().map(read).transpose()
     }
 }
 

@@ -117,8 +117,8 @@ kinds! {
         "The request names a host that is neither the gateway nor one of its tools, or a port under which it is not reached.",
         "Check the address; your VO administrator knows the names of the tools.";
     Invalid "invalid" 422 "The request cannot be carried out as it stands",
-        "One or more fields have a value that is not accepted.",
-        "Correct the fields that the detail names.";
+        "Something in it has a value that is not accepted, or does not fit what is there.",
+        "Correct what the detail (and each of the errors, where it lists some) names, and try again.";
     WeakPassword "weak_password" 422 "Choose a stronger password",
         "The new password is too short, too common, or contains a name that is easy to guess here.",
         "Take a phrase of at least 15 characters that only you would think of.";
@@ -150,8 +150,8 @@ kinds! {
         "This tool needs a key that is sealed, and the sealing key is not there.",
         "The system administrator must provide the sealing key; name the request id.";
     DelegationFailed "delegation_failed" 503 "No credential could be made for the tool",
-        "The virtual organisation's certificate is missing, expired or does not fit, so the tool was not called.",
-        "Tell your VO administrator the request id: the VO certificate needs attention.";
+        "What the tool is given authority with is missing, expired or does not fit (the virtual organisation's certificate, or the tool's own credential), so the tool was not called.",
+        "Tell your VO administrator the request id; the detail says what is missing.";
     Busy "busy" 503 "The gateway is busy",
         "More requests are under way than the gateway takes at once; nothing was passed on.",
         "Try again in a moment.";
@@ -175,6 +175,8 @@ pub struct Problem {
     pub detail: String,
     /// Seconds until it makes sense to try again (`Retry-After`).
     pub retry_after: Option<u32>,
+    /// What to do next, where that of the kind does not fit.
+    pub next: Option<&'static str>,
     /// Further members of the document (e.g. `task`, `would_allow`, `errors`).
     pub members: Map<String, Value>,
 }
@@ -187,6 +189,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             retry_after: None,
+            next: None,
             members: Map::new(),
         }
     }
@@ -205,6 +208,19 @@ impl Problem {
         self
     }
 
+    /// The same, where something else is to be done next than for others of its kind: a sentence with its full stop.
+    #[must_use]
+    pub const fn instead(mut self, next: &'static str) -> Self {
+        self.next = Some(next);
+        self
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn next(&self) -> &'static str {
+        self.next.unwrap_or_else(|| self.kind.next())
+    }
+
     /// The JSON document (RFC 9457 section 3). `base` is the gateway's own origin, e.g. `https://gw.example.org`.
     #[must_use]
     pub fn document(&self, base: &str, request: RequestId) -> Value {
@@ -217,7 +233,7 @@ impl Problem {
         document.insert("status".into(), self.kind.status().into());
         document.insert("detail".into(), self.detail.clone().into());
         document.insert("explanation".into(), self.kind.what().into());
-        document.insert("next".into(), self.kind.next().into());
+        document.insert("next".into(), self.next().into());
         document.insert("request_id".into(), request.to_string().into());
         for (name, value) in &self.members {
             document.entry(name.clone()).or_insert_with(|| value.clone());

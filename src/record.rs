@@ -760,6 +760,29 @@ impl Event {
         }
     }
 
+    /// The names of all events, in the order of the reference page.
+    pub const NAMES: &'static [&'static str] = &[
+        "intent",
+        "refused",
+        "strangers",
+        "lease",
+        "outcome",
+        "login",
+        "session_ended",
+        "change",
+        "mint",
+        "trace",
+        "alert",
+        "ownership_conflict",
+        "start",
+        "stop",
+        "reload_failed",
+        "recovery",
+        "epoch",
+        "log_open",
+        "unwritten",
+    ];
+
     /// The event's name, as it stands in the record.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -784,5 +807,20 @@ impl Event {
             Self::LogOpen { .. } => "log_open",
             Self::Unwritten { .. } => "unwritten",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_events_are_those_that_records_have() {
+        let error = serde_json::from_str::<Event>("{\"dreamt\": {}}")
+            .unwrap_err()
+            .to_string();
+        let (_, known) = error.split_once("expected one of ").unwrap();
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        assert_eq!(known, Event::NAMES);
     }
 }

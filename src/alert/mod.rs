@@ -107,6 +107,14 @@ impl fmt::Debug for Alert {
     }
 }
 
+/// Whether the files that the settings name can be used. Must be called within a tokio runtime.
+///
+/// # Errors
+/// As [`Alert::new`].
+pub fn check(config: &Config, data: &Path) -> Result<(), AlertError> {
+    transport::Mailer::new(config, data).map(drop)
+}
+
 impl Alert {
     /// Reads the files that the settings name; relative ones are below `data`.
     ///

@@ -9,6 +9,7 @@
 //!
 //! People stand in paths by their opaque id, so that no record holds a name: [`user::list`] finds the id of a user name.
 
+pub mod administrator;
 pub mod alert;
 pub mod audit;
 pub mod certificate;
@@ -81,6 +82,8 @@ pub struct Api {
     pub alert: Alert,
     /// VO certificates, static credentials, traces.
     pub delegate: Arc<Delegate>,
+    /// Where the gateway itself is reached.
+    pub own: upstream::OwnPlaces,
     /// Asks the server to read its settings anew.
     pub reload: gateway::Reload,
 }
@@ -129,6 +132,9 @@ fn entries() -> Vec<Entry> {
         entry::<audit::search::Search>(),
         entry::<audit::gateway::SearchGateway>(),
         entry::<alert::list::List>(),
+        entry::<administrator::add::Add>(),
+        entry::<administrator::list::List>(),
+        entry::<administrator::remove::Remove>(),
         entry::<gateway::reload::Run>(),
         entry::<session::create::Create>(),
         entry::<session::list::List>(),

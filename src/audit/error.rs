@@ -38,7 +38,11 @@ pub enum AuditError {
     #[error("the log in `{}` is in use by another process", .0.display())]
     Locked(PathBuf),
     /// What is written here may be gone after a crash.
-    #[error("the log cannot lie in `{}`: {name} does not keep what was synced", path.display())]
+    #[error(
+        "the log cannot lie in `{}`: {name} does not keep what was synced; accepted: a local disk (ext4, XFS), or for trying \
+         things out `[audit] allow_any_fs = true`",
+        path.display()
+    )]
     FileSystem {
         /// The folder.
         path: PathBuf,

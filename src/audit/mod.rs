@@ -163,7 +163,7 @@ impl Audit {
         fs::create_dir_all(&folder)
             .and_then(|()| sync_parent(&folder))
             .map_err(file_error)?;
-        check_file_system(&config)?;
+        check_file_system(&config, &folder)?;
         let lock = lock(&folder)?;
         let mut found = recover::recover(&config, &key.public(origin))?;
 
@@ -542,8 +542,18 @@ fn lock(folder: &Path) -> Result<File, AuditError> {
     Ok(file)
 }
 
+/// Whether a log can lie where `config` says. Nothing is made; a folder that is not there yet is judged by the one in which
+/// it would be.
+///
+/// # Errors
+/// [`AuditError::FileSystem`], [`AuditError::File`].
+pub fn check(config: &Config) -> Result<(), AuditError> {
+    let there = config.folder.ancestors().find(|folder| folder.exists());
+    check_file_system(config, there.unwrap_or(&config.folder))
+}
+
 /// Refuses file systems on which a sync promises nothing, warns of those on which space is not kept.
-fn check_file_system(config: &Config) -> Result<(), AuditError> {
+fn check_file_system(config: &Config, folder: &Path) -> Result<(), AuditError> {
     const REFUSED: [(u32, &str); 7] = [
         (0x6969, "NFS"),
         (0x0102_1994, "tmpfs"),
@@ -558,8 +568,8 @@ fn check_file_system(config: &Config) -> Result<(), AuditError> {
         (0x2fc1_2fc1, "ZFS"),
         (0xca45_1a4e, "bcachefs"),
     ];
-    let stat = rustix::fs::statfs(&config.folder)
-        .map_err(|error| AuditError::from_io(&config.folder, &std::io::Error::from(error)))?;
+    let stat = rustix::fs::statfs(folder)
+        .map_err(|error| AuditError::from_io(folder, &std::io::Error::from(error)))?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

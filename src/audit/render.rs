@@ -119,7 +119,10 @@ fn details(event: &Event) -> Vec<String> {
         }
         Event::Start(start) => vec![format!("version {} epoch {}", start.version, start.epoch)],
         Event::Stop { reason } => vec![reason.clone()],
-        Event::ReloadFailed(failed) => vec![format!("by {}, {} flaws", failed.by, failed.count)],
+        Event::ReloadFailed(failed) => {
+            let flaws = if failed.count == 1 { "flaw" } else { "flaws" };
+            vec![format!("by {}, {} {flaws}", failed.by, failed.count)]
+        }
         Event::Recovery(recovery) => {
             let mut words = vec![format!(
                 "{} records, {} bytes torn, {} open",

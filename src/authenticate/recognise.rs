@@ -152,7 +152,11 @@ impl Authenticate {
         if !allowed {
             return Err(Refusal::stranger(Problem::new(
                 Kind::WrongCredential,
-                "HTTP Basic is not accepted here: use a bearer token",
+                "HTTP Basic is not accepted here, whatever the user name and password",
+            )
+            .instead(
+                "Send `Authorization: Bearer TOKEN` (`countersign login` gets one). Basic is only for tools whose manifest says \
+                 `basic = true`; your VO administrator can add that.",
             )));
         }
         // SECURITY: browsers add Basic by themselves, so another site's page must not be able to use it.

@@ -3,7 +3,8 @@
 use crate::authenticate::Subject;
 use crate::problem::{Kind, Problem};
 use crate::resource::Resource;
-use crate::tool::Place;
+use crate::tool::{Address, Place};
+use crate::vo::SYSTEM_ADMINISTRATOR;
 
 /// Finer word for [`Kind::Suspended`]: the VO is, not the person.
 pub(super) const SUSPENDED_VO: &str = "suspended_vo";
@@ -24,7 +25,11 @@ pub(super) fn problem(
     place: &Place,
     chain: &[Resource],
 ) -> Problem {
-    let problem = Problem::new(refusal.kind, detail(refusal, place, chain));
+    let kind = match refusal.kind {
+        Kind::NoTask if looks_by_itself(place) => Kind::NotFound,
+        kind => kind,
+    };
+    let problem = Problem::new(kind, detail(refusal, place, chain));
     if subject.is_anonymous() {
         return problem;
     }
@@ -33,6 +38,14 @@ pub(super) fn problem(
         .as_ref()
         .map(|vo| vo.name.as_str())
         .or(place.unknown_vo.as_deref());
+    let problem = match refusal.would_allow {
+        // SECURITY: of the gateway's own tasks alone; a VO has no role of this name.
+        [only] if only == SYSTEM_ADMINISTRATOR => problem.instead(
+            "This is for system administrators of the gateway; no administrator of a virtual organisation can allow it. Ask one of \
+             them, and name the request id.",
+        ),
+        _ => problem,
+    };
     let problem = match vo {
         Some(vo) => problem.with("vo", vo),
         None => problem,
@@ -55,6 +68,20 @@ pub(super) fn problem(
         return problem;
     }
     problem.with("would_allow", refusal.would_allow.to_vec())
+}
+
+/// Whether a browser asks for this by itself, beside the page that somebody opened: then it is on record as `no_task` like
+/// anything else, and answered with 404, which is what a site without an icon answers, and which counts for no alert.
+fn looks_by_itself(place: &Place) -> bool {
+    const ICONS: [&str; 3] = [
+        "/favicon.ico",
+        "/apple-touch-icon.png",
+        "/apple-touch-icon-precomposed.png",
+    ];
+    place.address == Address::ToolHost
+        && matches!(place.method, http::Method::GET | http::Method::HEAD)
+        && place.target.query().is_empty()
+        && ICONS.contains(&place.target.path())
 }
 
 fn detail(refusal: &Refusal<'_>, place: &Place, chain: &[Resource]) -> String {

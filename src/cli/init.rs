@@ -72,7 +72,8 @@ pub(crate) struct Init {
     /// Its key (PEM).
     #[arg(long, value_name = "FILE", requires = "certificate")]
     key: Option<PathBuf>,
-    /// Where the sealing key lies; it must be outside the data folder.
+    /// Where the sealing key is to lie, outside the data folder: made there, or used if one is there. When not given, a key of
+    /// its own is made in /etc/countersign (as root) or in ~/.config/countersign.
     #[arg(long, value_name = "FILE", conflicts_with = "throwaway")]
     sealing_key: Option<PathBuf>,
     /// Put the sealing key inside the data folder. Only for trying things out.
@@ -132,11 +133,14 @@ async fn make(args: &Init) -> Result<Made, Failure> {
     check(args)?;
     let data = absolute(&args.data)?;
     let parent = data.parent().unwrap_or(Path::new("/")).to_owned();
-    fs::create_dir_all(&parent)?;
-    let staging = tempfile::Builder::new()
-        .prefix(".countersign-init-")
-        .permissions(fs::Permissions::from_mode(0o700))
-        .tempdir_in(&parent)?;
+    let staging = fs::create_dir_all(&parent)
+        .and_then(|()| {
+            tempfile::Builder::new()
+                .prefix(".countersign-init-")
+                .permissions(fs::Permissions::from_mode(0o700))
+                .tempdir_in(&parent)
+        })
+        .map_err(|error| not_made(&data, &error))?;
     let (sealing_path, mut undo) = sealing_key(args, &data, staging.path())?;
     let made = fill(args, staging.path(), &data, &sealing_path).await?;
     if data.exists() {
@@ -147,6 +151,20 @@ async fn make(args: &Init) -> Result<Made, Failure> {
     fs::File::open(&parent)?.sync_all()?;
     undo.keep();
     Ok(made)
+}
+
+/// A folder or file that this account may not make.
+fn not_made(path: &Path, error: &std::io::Error) -> Failure {
+    let folder = path.parent().unwrap_or(path).display();
+    // Its own words name a file with a random name.
+    let error = error
+        .get_ref()
+        .and_then(|inner| inner.source())
+        .map_or_else(|| error.to_string(), ToString::to_string);
+    Failure::failed(format!("`{}` cannot be made: {error}", path.display())).hint(format!(
+        "nothing was changed; this account must be able to write in `{folder}`: make that folder and give it to the \
+         account that is to run the gateway, or choose another place"
+    ))
 }
 
 fn check(args: &Init) -> Result<(), Failure> {
@@ -359,7 +377,7 @@ fn settings(args: &Init, data: &Path, sealing: &Path) -> String {
     config::template(&chosen)
 }
 
-/// Where the sealing key is to lie, made there if it is not there yet; undone when `init` fails.
+/// Where the sealing key is to lie, made there unless the command line names one that is there; undone when `init` fails.
 fn sealing_key(args: &Init, data: &Path, staging: &Path) -> Result<(PathBuf, Undo), Failure> {
     let path = match (&args.sealing_key, args.throwaway) {
         (_, true) => {
@@ -376,15 +394,36 @@ fn sealing_key(args: &Init, data: &Path, staging: &Path) -> Result<(PathBuf, Und
         return Err(Failure::usage("the sealing key must lie outside the data folder")
             .hint("whoever takes the folder must not have the key; --throwaway is for trying things out"));
     }
+    let undo = make_key(&path, args.sealing_key.is_some())?;
+    Ok((path, undo))
+}
+
+/// Makes a sealing key at `path`; one that is there is taken where the command line names it.
+fn make_key(path: &Path, named: bool) -> Result<Undo, Failure> {
     if path.exists() {
-        SealingKey::load(&path)?;
-        return Ok((path, Undo(None)));
+        // SECURITY: two gateways share a key only where somebody says so: who takes the one then opens the other.
+        if !named {
+            let shown = path.display();
+            return Err(Failure::failed(format!(
+                "there is a sealing key in `{shown}` already, of another gateway or of one that was here before"
+            ))
+            .hint(format!(
+                "nothing was changed; --sealing-key FILE makes one for this gateway elsewhere (`--sealing-key {shown}` \
+                 shares it); if nothing needs it any more, move it away"
+            )));
+        }
+        SealingKey::load(path)?;
+        return Ok(Undo(None));
     }
     if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().mode(0o700).recursive(true).create(folder)?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(folder)
+            .map_err(|error| not_made(path, &error))?;
     }
-    SealingKey::generate(&SystemSource::new())?.write(&path)?;
-    Ok((path.clone(), Undo(Some(path))))
+    SealingKey::generate(&SystemSource::new())?.write(path)?;
+    Ok(Undo(Some(path.to_owned())))
 }
 
 /// `/etc/countersign/sealing.key` as root, else below `$XDG_CONFIG_HOME`.
@@ -396,6 +435,7 @@ fn default_sealing_key() -> Result<PathBuf, Failure> {
 }
 
 /// Removes a file that was made, unless everything went well.
+#[derive(Debug)]
 struct Undo(Option<PathBuf>);
 
 impl Undo {
@@ -432,4 +472,26 @@ fn put(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
         .open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_gateway_does_not_share_the_first_ones_sealing_key_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("countersign/sealing.key");
+        make_key(&path, false).unwrap().keep();
+        let first = fs::read(&path).unwrap();
+        let refused = make_key(&path, false).unwrap_err();
+        assert!(refused.message.contains("sealing.key` already"), "{refused}");
+        assert!(refused.hint.unwrap().contains("--sealing-key FILE"));
+        drop(make_key(&path, true).unwrap());
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            first,
+            "named, it is shared; and it stays when `init` fails"
+        );
+    }
 }

@@ -5,6 +5,7 @@
 //! among the arguments; nothing turns verification off. Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 not found,
 //! 5 unreachable.
 
+mod admin;
 mod alert;
 mod audit;
 mod client;
@@ -74,6 +75,8 @@ enum Command {
     Password(session::Password),
     #[command(subcommand)]
     Session(session::Session),
+    #[command(subcommand)]
+    Admin(admin::Admin),
     #[command(subcommand)]
     Vo(vo::Vo),
     #[command(subcommand)]
@@ -212,6 +215,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Whoami(session::Whoami {}) => session::whoami(out).await,
         Command::Password(command) => session::own_password(command, out).await,
         Command::Session(command) => session::sessions(command, out).await,
+        Command::Admin(command) => admin::run(command, out).await,
         Command::Vo(command) => vo::run(command, out).await,
         Command::User(command) => user::run(command, out).await,
         Command::Role(command) => role::run(command, out).await,

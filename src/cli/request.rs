@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::audit::search::line;
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{Output, or_dash, words};
@@ -13,7 +14,7 @@ use crate::id::RequestId;
 use crate::vo::VO_ADMINISTRATOR;
 
 /// Why a request was permitted or refused: one of your own, or as an administrator any one of your virtual
-/// organisation, with the policies and the path that led to the decision.
+/// organisation, with the policies and the path that led to the decision, and every record of it.
 ///
 /// Examples:
 ///   countersign explain 0199a1b2-0000-7000-8000-000000000001
@@ -172,5 +173,16 @@ fn show(out: Output, found: &Explanation) -> std::io::Result<()> {
             pairs.push((name, words(list)));
         }
     }
-    out.pairs(&pairs)
+    out.pairs(&pairs)?;
+    if found.records.is_empty() {
+        return Ok(());
+    }
+    out.line("\nIts records")?;
+    let known = [&found.person, &found.owner_name];
+    let people = known.into_iter().flatten();
+    let people = people.map(|person| (person.id.clone(), person.clone())).collect();
+    found
+        .records
+        .iter()
+        .try_for_each(|record| out.line(line(record, &people)))
 }

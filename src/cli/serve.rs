@@ -14,7 +14,7 @@ use super::output::Output;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::id::{Ids, SystemSource};
-use crate::server::Server;
+use crate::server::{Server, check};
 use crate::telemetry;
 
 /// Runs the gateway of a data folder.
@@ -33,7 +33,7 @@ pub(super) struct Serve {
     /// The data folder, as `countersign init` made it.
     #[arg(long, env = "COUNTERSIGN_DATA", value_name = "DIR")]
     data: PathBuf,
-    /// Only check the settings: every flaw with its line, key and accepted form.
+    /// Only check the settings, and the files and places they name, as a start would: every flaw at once. What runs may go on.
     #[arg(long)]
     check_config: bool,
 }
@@ -41,18 +41,11 @@ pub(super) struct Serve {
 /// Runs the command.
 pub(super) async fn run(args: Serve, out: Output) -> Result<(), Failure> {
     let data = std::path::absolute(&args.data)?;
+    become_owner(&data)?;
     let config = Config::load(&data).map_err(|flaws| Failure::failed(flaws.to_string()))?;
     if args.check_config {
-        let report = config.report();
-        return Ok(out.show(&report, |out, report| {
-            report.iter().try_for_each(|line| out.line(line))?;
-            out.line(format!(
-                "{} is in order",
-                data.join(crate::config::FILE).display()
-            ))
-        })?);
+        return check_config(&config, out);
     }
-    become_owner(&data)?;
     telemetry::start(&config.telemetry)?;
     if rustix::process::geteuid().is_root() {
         tracing::info!(
@@ -85,18 +78,35 @@ pub(super) async fn run(args: Serve, out: Output) -> Result<(), Failure> {
     }
 }
 
+/// Says what a start would say.
+fn check_config(config: &Config, out: Output) -> Result<(), Failure> {
+    let found = check(config, SystemClock::shared().now());
+    if !found.flaws.is_empty() {
+        return Err(Failure::failed(found.flaws.join("\n")));
+    }
+    let warnings = found.warnings.iter().map(|warning| format!("warning: {warning}"));
+    let report: Vec<String> = config.report().into_iter().chain(warnings).collect();
+    Ok(out.show(&report, |out, report| {
+        report.iter().try_for_each(|line| out.line(line))?;
+        out.line(format!(
+            "{} is in order",
+            config.data.join(crate::config::FILE).display()
+        ))
+    })?)
+}
+
 /// Started as root for a data folder of another account, starts anew as that account, with its group alone.
 ///
 /// # Errors
 /// When it cannot: it never goes on as root by mistake.
-fn become_owner(data: &Path) -> Result<(), Failure> {
+pub(super) fn become_owner(data: &Path) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let owner = std::fs::metadata(data)?;
-    if owner.uid() == 0 {
+    // Where there is nothing, reading the settings says so.
+    let Some(owner) = std::fs::metadata(data).ok().filter(|owner| owner.uid() != 0) else {
         return Ok(());
-    }
+    };
     // SECURITY: the program itself and its arguments, again; the system's `exec` also drops root's further groups.
     let error = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))

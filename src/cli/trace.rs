@@ -59,6 +59,12 @@ pub(crate) async fn run(args: Trace, out: Output) -> Result<(), Failure> {
 /// What is asked for: a file's certificates in PEM, or the words themselves.
 fn read(query: &str) -> Result<String, Failure> {
     if query != "-" && !Path::new(query).is_file() {
+        // No serial, fingerprint or distinguished name looks like this.
+        if query.contains(['.', '/']) && !query.contains('=') {
+            return Err(Failure::not_found(format!("there is no file `{query}`")).hint(
+                "give a file with the certificate, its serial, a SHA-256 of it or of its public key, or a distinguished name",
+            ));
+        }
         return Ok(query.to_owned());
     }
     let bytes = bytes(Path::new(query))?;

@@ -44,8 +44,9 @@ pub(crate) enum User {
     ///
     /// Examples:
     ///   countersign user reset-password imaging john
+    ///   countersign user reset-password imaging john --show-password
     #[command(verbatim_doc_comment)]
-    ResetPassword(Member),
+    ResetPassword(Reset),
 }
 
 /// Makes somebody a member. She gets a new account with a one-time password, which is good for choosing her own;
@@ -130,6 +131,16 @@ pub(crate) struct Member {
     user: String,
 }
 
+/// A member who gets a one-time password.
+#[derive(Debug, Args)]
+pub(crate) struct Reset {
+    #[command(flatten)]
+    member: Member,
+    /// Show the one-time password also where the gateway can send it by mail.
+    #[arg(long)]
+    show_password: bool,
+}
+
 /// Runs the command.
 pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
     let client = Client::saved()?;
@@ -200,12 +211,16 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
                 out.line(format!("{} may sign in again", user.username))
             })?;
         }
-        User::ResetPassword(member) => {
+        User::ResetPassword(Reset {
+            member,
+            show_password,
+        }) => {
             let person = client.person(&member.vo, &member.user).await?;
             let task = client
                 .task("user.reset_password")
                 .at("vo", member.vo)
-                .at("person", person);
+                .at("person", person)
+                .maybe("show_password", show_password.then_some("true"));
             let reset: PasswordReset = task.fetch().await?;
             out.show(&reset, |out, reset| match &reset.one_time_password {
                 Some(password) => out.line(format!(

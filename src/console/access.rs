@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 
 use super::Console;
@@ -54,7 +55,7 @@ pub(super) struct VoAccess {
 pub(super) struct ToolAccess {
     /// Name.
     pub(super) name: String,
-    /// Where a browser opens it.
+    /// Where a browser opens it: hosts on which she may do `GET /`.
     pub(super) pages: Vec<String>,
     /// Where programs reach it.
     pub(super) path: String,
@@ -158,6 +159,11 @@ impl Console {
 
 fn tool_access(vo: &Vo, tool: &Tool, allowed: Vec<Allowed>, base: &str) -> ToolAccess {
     let path = format!("{base}/{}/{}", vo.name, tool.name);
+    let opens = |host: &&String| {
+        front(tool, host).is_some_and(|front| allowed.iter().any(|allowed| allowed.task == front))
+    };
+    let pages = tool.hosts.iter().filter(opens);
+    let pages = pages.map(|host| format!("{}/", origin_of(host, base))).collect();
     let tasks = allowed.into_iter().filter_map(|allowed| {
         let task = tool.task(&allowed.task)?;
         Some(TaskAccess {
@@ -170,14 +176,17 @@ fn tool_access(vo: &Vo, tool: &Tool, allowed: Vec<Allowed>, base: &str) -> ToolA
     });
     ToolAccess {
         name: tool.name.clone(),
-        pages: tool
-            .hosts
-            .iter()
-            .map(|host| format!("{}/", origin_of(host, base)))
-            .collect(),
+        pages,
         tasks: tasks.collect(),
         path,
     }
+}
+
+/// The task that a browser does which opens the tool under this host.
+fn front(tool: &Tool, host: &str) -> Option<String> {
+    let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_str(host).ok()?)]);
+    let found = tool.try_whole("GET /", &headers, &[]).ok()??;
+    Some(found.task.name.clone())
 }
 
 /// The origin of a tool's host: the gateway's, with its port.
@@ -232,6 +241,41 @@ mod tests {
             origin_of("a.gw.example.org", "https://gw.example.org"),
             "https://a.gw.example.org"
         );
+    }
+
+    #[test]
+    fn a_page_is_offered_only_where_its_visitor_may_open_it() {
+        let public = crate::tool::Audience::Granted(&[]);
+        let task =
+            |name: &str, matches: &str| super::super::task(name, matches, crate::tool::Kind::Read, public);
+        let mut tool = Tool::own(vec![
+            task("view page", "GET /"),
+            task("show job", "GET /jobs/{job:int}"),
+        ])
+        .unwrap();
+        tool.name = "seg".into();
+        tool.hosts = vec!["seg.gw.localhost".into()];
+        let vo = Vo {
+            id: crate::id::VoId::from(uuid::Uuid::nil()),
+            name: "imense".into(),
+            state: crate::vo::VoState::Active,
+            version: 1,
+        };
+        let allowed = |task: &str| Allowed {
+            tool: "seg".into(),
+            task: task.into(),
+            conditions: Vec::new(),
+            roles: Vec::new(),
+        };
+        let pages = |tasks: &[&str]| {
+            let allowed = tasks.iter().map(|task| allowed(task)).collect();
+            tool_access(&vo, &tool, allowed, "https://gw.localhost:8443").pages
+        };
+        assert_eq!(
+            pages(&["view page", "show job"]),
+            ["https://seg.gw.localhost:8443/"]
+        );
+        assert!(pages(&["show job"]).is_empty());
     }
 
     #[test]

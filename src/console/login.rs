@@ -133,6 +133,6 @@ pub(super) fn words(problem: &Problem) -> String {
     }
     match problem.retry_after {
         Some(seconds) => format!("{detail}. Try again in {seconds} s."),
-        None => format!("{detail}. {}", problem.kind.next()),
+        None => format!("{detail}. {}", problem.next()),
     }
 }

@@ -222,7 +222,7 @@ pub(super) fn onward(to: &str) -> String {
 <h1>{{ problem.kind.title() }}</h1>
 <p>{{ detail }}</p>
 <p>{{ problem.kind.what() }}</p>
-<p><strong>What to do next:</strong> {{ problem.kind.next() }}</p>
+<p><strong>What to do next:</strong> {{ problem.next() }}</p>
 <dl>
 {%- for (name, value) in members %}
 <dt>{{ name }}</dt><dd>{{ value }}</dd>

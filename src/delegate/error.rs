@@ -11,13 +11,17 @@ use super::mint::MintError;
 #[derive(Debug, thiserror::Error)]
 pub enum DelegateError {
     /// The VO has no certificate.
-    #[error("the virtual organisation `{vo}` has no certificate yet")]
+    #[error(
+        "the virtual organisation `{vo}` has no certificate yet; its administrator imports one with `countersign vo certificate import`"
+    )]
     NoCertificate {
         /// Name of the VO.
         vo: String,
     },
     /// The tool has no static credential.
-    #[error("no static credential is stored for the tool `{tool}`")]
+    #[error(
+        "no static credential is stored for the tool `{tool}`; an administrator of the virtual organisation sets one with `countersign tool credential`"
+    )]
     NoStatic {
         /// Name of the tool.
         tool: String,

@@ -126,6 +126,17 @@ impl Delegate {
         choose(self, request, &Wanted::of(permit))
     }
 
+    /// What the tool's way of delegation lacks at the moment; `None` when its credentials can be made.
+    #[must_use]
+    pub fn lacks(&self, vo: &VoRef, tool: &Tool) -> Option<DelegateError> {
+        match tool.delegation {
+            Delegation::None => None,
+            Delegation::Static => choose_static(self, vo, tool).err(),
+            Delegation::Assertion => self.keys.load().assertion().err(),
+            Delegation::ClientCertificate | Delegation::Pem => self.keys.load().issuer(vo).err(),
+        }
+    }
+
     /// Makes the credential that was planned. `receipt` proves that the intent, and with it the `mint` record, is durable.
     ///
     /// # Errors

@@ -2,10 +2,13 @@
 //!
 //! The only place that knows all concrete types. Tests about time start the same [`Server`] with a clock that they move.
 
+mod check;
 mod gauges;
 mod jobs;
+mod lock;
 mod notify;
 mod operations;
+mod recover;
 mod recovery;
 mod reload;
 
@@ -34,14 +37,16 @@ use crate::gateway::{self, Acts, Budgets, Listener, Parts, Pipeline, Words};
 use crate::id::Ids;
 use crate::record::{Event, Start};
 use crate::resource::Resources;
-use crate::secret;
 use crate::store::Db;
 use crate::telemetry::{self, Exporter, Health, Metrics, Tracing};
 use crate::tool::{Tool, ToolStore};
 use crate::trust::seal::SealingKey;
 use crate::vo::{DirectoryHandle, Vos};
 use crate::{api, console};
+pub use check::{Checked, check};
 use gauges::Gauges;
+pub use lock::{FolderLock, LockError};
+pub use recover::{Recover, Recovered, recover};
 
 use api::gateway::Reload;
 use reload::Reloading;
@@ -66,6 +71,8 @@ pub struct Server {
     last: JoinSet<()>,
     listening: Listening,
     file: PathBuf,
+    /// The data folder's; goes last.
+    lock: FolderLock,
 }
 
 /// Parts that a reload keeps.
@@ -114,7 +121,13 @@ impl Server {
     /// Whatever keeps it from serving safely: it never serves with a part missing. Only the sealing key may be absent;
     /// then what needs a sealed key is refused.
     pub async fn start(config: Config, ids: Ids) -> anyhow::Result<Self> {
+        let found = check(&config, ids.clock().now());
+        for warning in &found.warnings {
+            tracing::warn!("{warning}");
+        }
+        anyhow::ensure!(found.flaws.is_empty(), "{}", found.flaws.join("\n"));
         close_folder(&config.data)?;
+        let lock = FolderLock::take(&config.data)?;
         let files = gateway::raise_file_limit();
         let socket = bind(config.gateway.listen).await?;
         let operations = bind(config.operations).await?;
@@ -159,6 +172,10 @@ impl Server {
         tasks.spawn(listener.clone().serve(vec![socket], stop.clone()));
         tasks.spawn(reloading.run(listener.clone(), asked, stop.clone()));
         last.spawn(operations::serve(operations, Arc::new(gauges), gone.clone()));
+        match recover::Socket::open(&config.data) {
+            Ok(socket) => drop(tasks.spawn(socket.serve(built.clone(), stop.clone()))),
+            Err(error) => tracing::warn!("`countersign admin recover` needs a stop of this gateway: {error}"),
+        }
         jobs::start(&mut tasks, &built, &stop);
         jobs::start_watchdog(&mut last, &gone);
         built.health.up("lifecycle");
@@ -182,6 +199,7 @@ impl Server {
             last,
             listening,
             file,
+            lock,
         })
     }
 
@@ -220,6 +238,7 @@ impl Server {
         self.db.close().await;
         self.gone.cancel();
         finish(&mut self.last).await;
+        drop(self.lock);
     }
 }
 
@@ -249,9 +268,13 @@ fn close_folder(data: &Path) -> anyhow::Result<()> {
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
+            "cannot listen on {address}: another program does; stop that one, or give another `listen` in {}",
+            config::FILE
+        ),
+        _ => anyhow::Error::new(error).context(format!("cannot listen on {address}")),
+    })
 }
 
 async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
@@ -274,7 +297,8 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
     let delegate = Delegate::new(
         config.delegate.clone(),
         db.clone(),
-        sealing_key(&config.sealing_key),
+        // Without it the gateway starts sealed, and `check` has said so.
+        SealingKey::load(&config.sealing_key).ok(),
         ids.clone(),
         base.to_owned(),
     )
@@ -313,17 +337,6 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
     })
 }
 
-/// The key that opens what is sealed; without it the gateway starts sealed and says so.
-fn sealing_key(path: &Path) -> Option<SealingKey> {
-    match SealingKey::load(path) {
-        Ok(key) => Some(key),
-        Err(error) => {
-            tracing::error!("the gateway starts sealed, tools that need a key are refused: {error}");
-            None
-        }
-    }
-}
-
 impl Fixed {
     fn new(
         config: &Config,
@@ -338,7 +351,16 @@ impl Fixed {
             built.ids.clock().clone(),
             built.metrics.clone(),
         );
+        let own = OwnListeners {
+            addresses: vec![listening.gateway, listening.operations],
+            sockets: vec![config.data.join("admin.sock")],
+        };
         let api = api::service(Arc::new(api::Api {
+            own: api::upstream::OwnPlaces {
+                name: config.gateway.name.clone(),
+                listeners: own.clone(),
+                public_ports: config.gateway.public_ports.clone(),
+            },
             db: built.db.clone(),
             vos: built.vos.clone(),
             audit: built.audit.clone(),
@@ -360,22 +382,17 @@ impl Fixed {
             built.delegate.clone(),
             built.ids.clone(),
         );
-        let records = secret::read_text(&config.data.join("keys/records.key"))
-            .context("keys/records.key cannot be read")?;
+        let words = check::read_words(&config.data.join("keys/records.key")).map_err(anyhow::Error::msg)?;
         Ok(Self {
             authorize,
             locals: HashMap::from([(api::SERVICE, api), (console::SERVICE, pages.service())]),
             pages: Arc::new(pages),
-            words: Words::from_hex(records.expose())
-                .context("keys/records.key must hold 64 hexadecimal digits")?,
+            words,
             acts: Acts::default(),
             budgets: Budgets::default(),
             meters: Arc::default(),
             tracing,
-            own: OwnListeners {
-                addresses: vec![listening.gateway, listening.operations],
-                sockets: Vec::new(),
-            },
+            own,
         })
     }
 

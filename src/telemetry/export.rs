@@ -54,6 +54,17 @@ pub enum ExportError {
 }
 
 impl Exporter {
+    /// Whether it can be started with these settings.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub fn check(config: &Traces) -> Result<(), ExportError> {
+        match config.endpoint {
+            Some(_) => client(config).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Starts the sender, when the settings name a collector. `service` names this gateway; it ends after `stop`, when
     /// what is queued was sent or two seconds have passed.
     ///

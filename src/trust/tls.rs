@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::ProducesTickets;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ParsedCertificate, ProducesTickets};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -110,6 +111,18 @@ impl Identity {
         } else {
             Err(TlsError::NotValidNow { from, to, now })
         }
+    }
+
+    /// Whether clients take the server's own certificate for `name` (RFC 9525).
+    #[must_use]
+    pub fn is_for(&self, name: &str) -> bool {
+        let leaf = self
+            .chain
+            .first()
+            .and_then(|der| ParsedCertificate::try_from(der).ok());
+        let name = ServerName::try_from(name).ok();
+        leaf.zip(name)
+            .is_some_and(|(leaf, name)| verify_server_name(&leaf, &name).is_ok())
     }
 
     /// When the server's own certificate ends; `None` when it cannot be read.

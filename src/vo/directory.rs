@@ -188,6 +188,14 @@ pub struct Upstream {
     pub version: i64,
 }
 
+impl UpstreamAddress {
+    /// Whether it is spoken to over TLS.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls { .. })
+    }
+}
+
 /// An immutable snapshot of people, VOs, roles, grants and upstreams.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {

@@ -50,6 +50,16 @@ pub struct NewUpstream {
     pub http2: bool,
 }
 
+impl NewUpstream {
+    /// Where it is.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] with the accepted form.
+    pub fn address(&self) -> Result<UpstreamAddress, UpstreamError> {
+        address(&self.url, self.ca.clone(), self.expected.clone()).map(|(address, _)| address)
+    }
+}
+
 /// Reads an address, and whether it names this machine or a local network itself.
 ///
 /// # Errors

@@ -476,6 +476,12 @@ fn explain_names_the_owner_to_administrators_and_to_herself_only() {
         let found = world.cli_json(user, &["explain", id]);
         assert_eq!(found["owner"], jane);
         let text = world.cli(user, &["explain", id]).ok().stdout;
+        // Each record of the request stands there, with the same words as in a search.
+        for record in found["records"].as_array().into_iter().flatten() {
+            let (seq, event) = (&record["seq"], record["event"].as_object().unwrap());
+            let kind = event.keys().next().unwrap();
+            assert!(text.contains(&format!(" {seq} {kind} {id}")), "{text}");
+        }
         (found["owner_name"]["username"].clone(), text)
     };
     let shown = format!("jane (user jane), {}", jane.as_str().unwrap());

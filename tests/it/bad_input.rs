@@ -133,6 +133,18 @@ fn a_broken_manifest_is_refused_with_file_line_and_accepted_form() {
         "several.toml",
         &(TOOL.replace("\"none\"", "\"kerberos\"") + &task.replace("\"read\"", "\"reed\"")),
     );
+    let plain = write(
+        "plain.toml",
+        &(TOOL.replace("\"none\"", "\"client-certificate\"") + task),
+    );
+    let host = write(
+        "host.toml",
+        &(TOOL.to_owned() + "hosts = [\"bench.example.org\"]\n" + task),
+    );
+    let taken = write(
+        "taken.toml",
+        &(TOOL.to_owned() + "hosts = [\"segmentation.gw.localhost\"]\n" + task),
+    );
     let bytes = file(&world, "bytes.toml", [0xff, 0xfe, 0x00]);
     let folder = world.dir.path().to_str().unwrap();
     check(
@@ -167,6 +179,28 @@ fn a_broken_manifest_is_refused_with_file_line_and_accepted_form() {
                 &["tool", "add", "imense", &several],
                 1,
                 &["several.toml:4", "several.toml:9"],
+            ),
+            // What is refused when a tool is added is refused when it is tried.
+            bad(
+                &["tool", "add", "imense", &plain],
+                1,
+                &["client-certificate", "`https://`"],
+            ),
+            bad(
+                &["tool", "try", "imense", &plain],
+                1,
+                &["client-certificate", "`https://`"],
+            ),
+            bad(&["tool", "try", "imense", &upstream], 1, &["`elsewhere`"]),
+            bad(
+                &["tool", "try", "imense", &host],
+                1,
+                &["directly below `gw.localhost`"],
+            ),
+            bad(
+                &["tool", "try", "imense", &taken],
+                1,
+                &["belongs to another tool"],
             ),
             bad(&["tool", "add", "imense", &bytes], 1, &["bytes.toml", "UTF-8"]),
             bad(&["tool", "add", "imense", folder], 1, &[folder]),
@@ -308,6 +342,11 @@ fn bad_grants_roles_and_people_are_refused_with_what_is_accepted() {
                 1,
                 &["`nonsense`", "`GET /jobs/7`"],
             ),
+            bad(
+                &["audit", "search", "--vo", "imense", "--event", "denial"],
+                2,
+                &["'denial'", "refused", "session_ended"],
+            ),
             bad(&["request", "explain", "nonsense"], 2, &["'nonsense'"]),
             bad(
                 &["trace", "nonsense", "--vo", "imense"],
@@ -360,6 +399,17 @@ fn bad_addresses_files_and_certificates_are_refused_with_what_is_accepted() {
             bad(&allow("127.0.0.1:80"), 1, forms),
             bad(&allow("http://127.0.0.1:99999"), 1, &["99999"]),
             bad(&allow("http://user:secret@127.0.0.1"), 1, &["HOST"]),
+            bad(&allow(&world.base()), 1, &[&world.base(), "this gateway itself"]),
+            bad(
+                &allow(&world.base().replace("gw.localhost", "127.0.0.1")),
+                1,
+                &["this gateway itself"],
+            ),
+            bad(
+                &allow(&format!("http://{}", world.operations())),
+                1,
+                &["this gateway itself"],
+            ),
             bad(&allow("unix:tool.sock"), 1, &["tool.sock", "absolute path"]),
             bad(&["upstream", "remove", "imense", "nothing"], 4, &["`nothing`"]),
             bad(

@@ -122,6 +122,13 @@ impl Browser {
         answer["value"].as_str().unwrap().to_owned()
     }
 
+    /// Shows pages as a phone of this width does, in CSS pixels.
+    fn as_phone(&self, width: u32) {
+        let metrics = json!({"width": width, "height": 740, "deviceScaleFactor": 2, "mobile": true});
+        let asked = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics});
+        post(&format!("{}/goog/cdp/execute", self.session), &asked);
+    }
+
     /// Runs a script in the page and gives what it returns (or what its promise becomes).
     fn run(&self, script: &str, arguments: Value) -> Value {
         let asked = json!({"script": script, "args": arguments});
@@ -239,4 +246,30 @@ fn in_a_browser_the_page_of_one_tool_can_do_nothing_with_the_session_at_another_
     let own = "return fetch('/act', {method: 'POST', body: 'x'}).then(answer => answer.status);";
     assert_eq!(browser.run(own, json!([])), 200);
     assert_eq!(acts(&tool), 1);
+}
+
+#[test]
+fn the_sample_tools_page_fits_on_a_phone() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    world.segmentation();
+    let image = [b"P5\n4 4\n255\n".to_vec(), [10, 10, 200, 200].repeat(4)].concat();
+    let name = "a-name-as-long-as-people-give-them".repeat(2);
+    let path = format!("/jobs?name={name}");
+    world.tool("john", "POST", &path, Some(&image)).expect(201);
+    let page = format!("https://segmentation.gw.localhost:{}/", world.port());
+
+    let browser = Browser::start();
+    browser.as_phone(360);
+    browser.sign_in(&world, "john");
+    browser.open(&page);
+    let rows = "return document.querySelectorAll('#jobs tr').length;";
+    until("the job in its list", || {
+        (browser.run(rows, json!([])) == 1).then_some(())
+    });
+    let widths = browser.run(
+        "return [document.documentElement.scrollWidth, window.innerWidth];",
+        json!([]),
+    );
+    assert_eq!(widths, json!([360, 360]), "what is wider scrolls by itself");
 }

@@ -240,3 +240,83 @@ fn a_log_that_was_changed_does_not_verify_and_says_where() {
     assert_eq!(verdict["first_bad_record"], 0, "{verdict}");
     assert_eq!(run_in(world.dir.path(), &["audit", "verify", "/nowhere"]).code, 4);
 }
+
+#[test]
+fn a_hint_says_what_is_wrong_and_the_next_step() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    world.segmentation();
+    let reload = world.cli("john", &["reload"]);
+    assert_eq!(reload.code, 3, "{}", reload.stderr);
+    let hint = reload
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("hint: "))
+        .unwrap();
+    assert!(
+        hint.contains("for system administrators of the gateway"),
+        "{hint}"
+    );
+
+    let trace = world.cli("admin", &["trace", "nofile.pem", "--vo", "imense"]);
+    assert_eq!(trace.code, 4, "{}", trace.stderr);
+    assert!(
+        trace.stderr.contains("there is no file `nofile.pem`"),
+        "{}",
+        trace.stderr
+    );
+
+    let url = format!("{}/imense/segmentation/jobs", world.base());
+    let basic = world
+        .curl(&["-u", &format!("john:{PASSWORD}"), &url])
+        .expect(401)
+        .json();
+    assert!(
+        basic["detail"]
+            .as_str()
+            .unwrap()
+            .contains("Basic is not accepted here"),
+        "{basic}"
+    );
+    assert!(
+        basic["next"].as_str().unwrap().contains("`basic = true`"),
+        "{basic}"
+    );
+
+    let manifest = world.dir.path().join("static.toml");
+    let text = "[tool]\nname = \"archive\"\nupstream = \"segmentation\"\ndelegation = \"static\"\n\n\
+                [[task]]\nname = \"look\"\nmatch = [\"GET /\"]\nkind = \"read\"\n";
+    fs::write(&manifest, text).unwrap();
+    let manifest = manifest.to_str().unwrap();
+    for command in ["try", "add"] {
+        let told = world
+            .cli("admin", &["tool", command, "imense", manifest])
+            .ok()
+            .stderr;
+        assert!(
+            told.contains("the tool cannot be called yet") && told.contains("`countersign tool credential`"),
+            "{command}: {told}"
+        );
+    }
+    let grant = ["grant", "add", "imense", "scientist", "archive", "look"];
+    world.cli("admin", &grant).ok();
+    let missing = world
+        .call("john", "GET", "/imense/archive/", None)
+        .expect(503)
+        .json();
+    assert!(
+        missing["detail"]
+            .as_str()
+            .unwrap()
+            .contains("`countersign tool credential`"),
+        "{missing}"
+    );
+
+    fs::write(manifest, text.replace("\"read\"", "\"reed\"")).unwrap();
+    let refused = world.cli("admin", &["tool", "try", "imense", manifest]);
+    assert!(
+        refused.stderr.contains("each of the errors"),
+        "{}",
+        refused.stderr
+    );
+}

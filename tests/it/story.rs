@@ -422,7 +422,13 @@ fn plain(line: &str) -> String {
         plain.push(c);
     }
     let indent = line.len() - line.trim_start().len();
-    let words: Vec<&str> = plain.split_whitespace().collect();
+    let mut words: Vec<&str> = plain.split_whitespace().collect();
+    // The place of a record in the log.
+    if let ["TIME", place, ..] = words.as_mut_slice()
+        && place.bytes().all(|b| b.is_ascii_digit())
+    {
+        *place = "N";
+    }
     let text = " ".repeat(indent) + &words.join(" ");
     let told = text.trim_start();
     // How often the story asked whether the job is done, and what that makes of the log, is not part of it.
@@ -569,6 +575,32 @@ fn init_refuses_to_overwrite() {
 }
 
 #[test]
+fn init_where_nothing_can_be_made_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let data = dir.path().join("file/data");
+    let ran = run_in(
+        dir.path(),
+        &[
+            "init",
+            "--data",
+            data.to_str().unwrap(),
+            "--admin",
+            "admin",
+            "--throwaway",
+        ],
+    );
+    assert_eq!(ran.code, 1);
+    let said = format!("error: `{}` cannot be made: ", data.display());
+    assert!(ran.stderr.starts_with(&said), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("hint: nothing was changed;"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn check_config_reports_every_flaw_at_once() {
     let world = World::initialised();
     let data = world.data();
@@ -621,6 +653,100 @@ fn check_config_reports_every_flaw_at_once() {
     let start = run_in(world.dir.path(), &["serve", "--data", data.to_str().unwrap()]);
     assert_eq!((start.code, start.stderr), (1, ran.stderr));
     assert!(contents(&world) == before);
+}
+
+#[test]
+fn check_config_finds_what_a_start_would_refuse() {
+    let world = World::initialised();
+    let data = world.data();
+    let serve = |more: &[&str]| {
+        let args = [&["serve", "--data", data.to_str().unwrap()], more].concat();
+        run_in(world.dir.path(), &args)
+    };
+    let settings = data.join("countersign.toml");
+    let good = fs::read_to_string(&settings).unwrap();
+    let shown = serve(&["--check-config"]).ok().stdout;
+    assert!(
+        shown.contains("warning: no checkpoint of the audit log leaves"),
+        "{shown}"
+    );
+    assert!(!shown.contains("certificate in"), "{shown}");
+
+    // An auditor takes the checkpoints away; the certificate is for another name, the sealing key is not there.
+    let named = good
+        .replace("name = \"gw.localhost\"", "name = \"gw.example.org\"")
+        .replace("[alert]\n", "[alert]\nauditor = \"auditor@example.org\"\n")
+        .replace("keys/sealing.key", "keys/elsewhere.key");
+    fs::write(&settings, named).unwrap();
+    let shown = serve(&["--check-config"]).ok().stdout;
+    assert!(!shown.contains("no checkpoint"), "{shown}");
+    assert!(shown.contains("is not for `gw.example.org`"), "{shown}");
+    assert!(
+        shown.contains("starts sealed") && shown.contains("keys/elsewhere.key"),
+        "{shown}"
+    );
+
+    // What keeps a gateway from starting is said all at once, and a start says the same.
+    let log = tempfile::Builder::new().tempdir_in("/dev/shm").unwrap();
+    fs::rename(data.join("log"), data.join("log-before")).unwrap();
+    std::os::unix::fs::symlink(log.path(), data.join("log")).unwrap();
+    fs::remove_file(data.join("tls/server.key")).unwrap();
+    fs::remove_file(data.join("keys/log.key")).unwrap();
+    fs::write(data.join("keys/records.key"), "short").unwrap();
+    let smtp =
+        "smtp = { host = \"mail.example.org\", username = \"u\", password_file = \"keys/smtp.password\" }\n";
+    let broken = good
+        .replace("[alert]\n", &format!("[alert]\ntransport = \"smtp\"\n{smtp}"))
+        .replace("[store]\n", "[store]\nurl_file = \"store.url\"\n");
+    fs::write(&settings, broken).unwrap();
+    let before = contents(&world);
+    let checked = serve(&["--check-config"]);
+    for file in [
+        "tls/server.key",
+        "keys/log.key",
+        "keys/records.key",
+        "tmpfs",
+        "keys/smtp.password",
+        "store.url",
+    ] {
+        assert!(
+            checked.stderr.contains(file),
+            "`{file}` is not named: {}",
+            checked.stderr
+        );
+    }
+    let started = serve(&[]);
+    assert_eq!((checked.code, started.code), (1, 1));
+    assert!(started.stderr.ends_with(&checked.stderr), "{}", started.stderr);
+    assert!(contents(&world) == before, "checking changes nothing");
+}
+
+#[test]
+fn a_second_gateway_on_a_folder_names_the_first_one() {
+    let world = World::start();
+    let second = run_in(
+        world.dir.path(),
+        &["serve", "--data", world.data().to_str().unwrap()],
+    );
+    assert_eq!(second.code, 1, "{}", second.stdout);
+    let first = format!("is in use by another process (process {})", world.pid());
+    assert!(second.stderr.contains(&first), "{}", second.stderr);
+
+    let taken = format!("127.0.0.1:{}", world.port());
+    let other = World::initialised();
+    let settings = other.data().join("countersign.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replacen("127.0.0.1:0", &taken, 1)).unwrap();
+    let ran = run_in(
+        other.dir.path(),
+        &["serve", "--data", other.data().to_str().unwrap()],
+    );
+    assert!(
+        ran.stderr
+            .contains(&format!("cannot listen on {taken}: another program does")),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

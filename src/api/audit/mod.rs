@@ -56,7 +56,7 @@ fn query(call: &Call) -> Result<Query, Problem> {
         task: text("task")?,
         resource: text("resource")?,
         permit: call.query_as("permit", "true or false")?,
-        event: text("event")?,
+        event: event(call)?,
         request: call.query_as("request", "an id")?,
         serial: text("serial")?,
         trace: call.query_as("trace", "32 hexadecimal digits")?,
@@ -67,6 +67,19 @@ fn query(call: &Call) -> Result<Query, Problem> {
         fresh: true,
         vo: None,
     })
+}
+
+/// The kind of record that is searched for. A name that no record can have would find nothing, and say so of everything.
+fn event(call: &Call) -> Result<Option<String>, Problem> {
+    let Some(name) = call.query("event")? else {
+        return Ok(None);
+    };
+    if Event::NAMES.contains(&name) {
+        return Ok(Some(name.to_owned()));
+    }
+    let shown: String = name.chars().take(40).collect();
+    let detail = format!("`event` is `{shown}`; accepted: {}", Event::NAMES.join(", "));
+    Err(Problem::new(Kind::Invalid, detail))
 }
 
 /// A place in the log, as pages name it: `EPOCH.SEQ`.

@@ -533,6 +533,18 @@ async fn every_change_is_on_record_and_names_nobody() {
     let (_, gateway) = world.ask(&admin, "GET", "/api/v1/audit?event=change", None).await;
     let text = gateway["records"].to_string();
     assert!(!text.contains("role.assign"), "a VO's records are the VO's");
+    for path in [
+        "/api/v1/audit?event=changes",
+        "/api/v1/vos/imense/audit?event=changes",
+    ] {
+        let (status, refused) = world.ask(&admin, "GET", path, None).await;
+        let detail = refused["detail"].as_str().unwrap();
+        assert_eq!(status, 422, "a kind that no record has finds nothing");
+        assert!(
+            detail.contains("`changes`") && detail.contains("accepted: intent, refused,"),
+            "{detail}"
+        );
+    }
 }
 
 #[tokio::test]

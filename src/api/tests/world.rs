@@ -68,6 +68,11 @@ impl World {
         let own = Arc::new(Tool::own(tasks()).unwrap());
         let resources = Resources::new(db.clone(), clock.clone());
         let api = Arc::new(Api {
+            own: upstream::OwnPlaces {
+                name: "gw.example.org".into(),
+                public_ports: vec![443],
+                ..upstream::OwnPlaces::default()
+            },
             reload: gateway::Reload::channel().0,
             authenticate: Authenticate::open(db.clone(), handle.clone(), ids.clone(), cheap)
                 .await

@@ -4,11 +4,11 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ToolView, named, parsed, reload, view};
+use super::{ToolView, check, named, parsed, reload, view, warnings};
 use crate::api::operation::{Call, Operation, VO, task};
 use crate::api::{Api, problem};
-use crate::problem::{Kind, Problem};
-use crate::tool::{self, Task, Tool};
+use crate::problem::Problem;
+use crate::tool::{self, Task};
 
 /// A manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -54,7 +54,7 @@ impl Operation for Add {
     async fn run(api: &Api, call: &Call, body: ToolAdd) -> Result<ToolAdded, Problem> {
         let vo = call.vo()?.id;
         let manifest = parsed(body.file.as_deref(), &body.manifest)?;
-        refuse_own_host(call, &manifest.tool)?;
+        check(api, call, &manifest.tool)?;
         let mut tx = api.begin().await?;
         api.vos.touch(&mut tx, vo).await.map_err(problem)?;
         let change = api
@@ -65,32 +65,10 @@ impl Operation for Add {
         api.commit(call.id, tx, vec![change]).await?;
         reload(api).await?;
         let tool = named(api, vo, &manifest.tool.name)?;
-        let mut warnings = manifest.warnings;
-        warnings.extend(
-            api.authorize
-                .flaws(vo, &tool)
-                .into_iter()
-                .map(|flaw| flaw.message),
-        );
+        let warnings = warnings(api, call, &tool, manifest.warnings)?;
         Ok(ToolAdded {
             tool: view(&tool),
             warnings,
         })
-    }
-}
-
-/// SECURITY: a tool under the gateway's own host would share the origin of console and API.
-fn refuse_own_host(call: &Call, tool: &Tool) -> Result<(), Problem> {
-    let base: http::Uri = call
-        .base
-        .parse()
-        .map_err(|_| Problem::new(Kind::Internal, "the gateway's origin cannot be read"))?;
-    let own = base.host().unwrap_or_default();
-    match tool.hosts.iter().find(|host| host.eq_ignore_ascii_case(own)) {
-        Some(host) => Err(Problem::new(
-            Kind::Invalid,
-            format!("the host `{host}` is the gateway's own"),
-        )),
-        None => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::operation::Call;
 use super::{Api, problem};
 use crate::id::VoId;
 use crate::problem::{Kind, Problem};
@@ -100,6 +101,40 @@ fn parsed(file: Option<&str>, text: &str) -> Result<Manifest, Problem> {
         let flaws: Vec<String> = flaws.iter().map(ToString::to_string).collect();
         Problem::new(Kind::Invalid, "the manifest is not accepted").with("errors", flaws)
     })
+}
+
+/// Whether the VO of `call` may have this tool: all that can be said before it is registered, the same when it is tried.
+fn check(api: &Api, call: &Call, tool: &Tool) -> Result<(), Problem> {
+    refuse_own_host(call, tool)?;
+    api.tools.check(call.vo()?.id, tool).map_err(problem)
+}
+
+/// SECURITY: a tool under the gateway's own host would share the origin of console and API.
+fn refuse_own_host(call: &Call, tool: &Tool) -> Result<(), Problem> {
+    let base: http::Uri = call
+        .base
+        .parse()
+        .map_err(|_| Problem::new(Kind::Internal, "the gateway's origin cannot be read"))?;
+    let own = base.host().unwrap_or_default();
+    match tool.hosts.iter().find(|host| host.eq_ignore_ascii_case(own)) {
+        Some(host) => Err(Problem::new(
+            Kind::Invalid,
+            format!("the host `{host}` is the gateway's own"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What a tool's author should think about, and what is still to be done before the tool can be called.
+fn warnings(api: &Api, call: &Call, tool: &Tool, read: Vec<String>) -> Result<Vec<String>, Problem> {
+    let vo = call.vo()?;
+    let flaws = api.authorize.flaws(vo.id, tool);
+    let lacking = api.delegate.lacks(vo, tool);
+    Ok(read
+        .into_iter()
+        .chain(flaws.into_iter().map(|flaw| flaw.message))
+        .chain(lacking.map(|error| format!("the tool cannot be called yet: {error}")))
+        .collect())
 }
 
 /// Takes changed registrations into use.

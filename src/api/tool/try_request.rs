@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{named, parsed};
+use super::{check, named, parsed, warnings};
 use crate::api::operation::{Call, Operation, VO, task};
 use crate::api::{Api, problem, user};
 use crate::id::VoId;
@@ -107,7 +107,9 @@ impl Operation for TryRequest {
         let (tool, warnings) = match (&body.manifest, &body.tool) {
             (Some(text), None) => {
                 let manifest = parsed(body.file.as_deref(), text)?;
-                (Arc::new(manifest.tool), manifest.warnings)
+                check(api, call, &manifest.tool)?;
+                let warnings = warnings(api, call, &manifest.tool, manifest.warnings)?;
+                (Arc::new(manifest.tool), warnings)
             }
             (None, Some(name)) => (named(api, vo, name)?, Vec::new()),
             _ => return Err(Problem::new(Kind::Invalid, "give either `manifest` or `tool`")),

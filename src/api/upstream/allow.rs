@@ -1,5 +1,7 @@
 //! `upstream.allow`: gives an address to a VO.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -7,9 +9,10 @@ use utoipa::ToSchema;
 use super::list::{UpstreamView, view};
 use crate::api::operation::{Call, Operation, SYSTEM, task};
 use crate::api::{Api, problem};
+use crate::id::VoId;
 use crate::problem::{Kind, Problem};
-use crate::tool::{self, Task};
-use crate::vo::NewUpstream;
+use crate::tool::{self, Delegation, Task, Tool, ToolTarget};
+use crate::vo::{NewUpstream, VoError};
 
 /// An address for a VO.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -59,6 +62,7 @@ impl Operation for Allow {
             expected: body.expected_name,
             http2: body.http2,
         };
+        refuse(api, vo, &new)?;
         let mut tx = api.begin().await?;
         let change = api.vos.allow_upstream(&mut tx, vo, &new).await.map_err(problem)?;
         api.commit(call.id, tx, vec![change]).await?;
@@ -67,5 +71,33 @@ impl Operation for Allow {
             .upstream(vo, &new.name)
             .map(|upstream| view(upstream))
             .ok_or_else(|| Problem::new(Kind::Internal, "the new upstream is not there"))
+    }
+}
+
+/// Refuses what could be registered and would never work: the gateway itself, and an address that does not fit the tools
+/// that are wrapped there already.
+fn refuse(api: &Api, vo: VoId, new: &NewUpstream) -> Result<(), Problem> {
+    let address = new.address().map_err(|error| problem(VoError::from(error)))?;
+    if api.own.include(&address) {
+        let detail = format!(
+            "`{}` is where this gateway itself is reached, and would call itself; give the address of the tool",
+            new.url
+        );
+        return Err(Problem::new(Kind::Invalid, detail));
+    }
+    let wrapped = api.wrapped();
+    let shows = |tool: &&Arc<Tool>| {
+        tool.delegation == Delegation::ClientCertificate
+            && tool.target == ToolTarget::Upstream(new.name.clone())
+    };
+    match wrapped.all(vo).find(shows).filter(|_| !address.is_tls()) {
+        Some(tool) => {
+            let detail = format!(
+                "the tool `{}` at `{}` gets a client certificate, which needs an `https://` address, not `{}`",
+                tool.name, new.name, new.url
+            );
+            Err(Problem::new(Kind::Invalid, detail))
+        }
+        None => Ok(()),
     }
 }

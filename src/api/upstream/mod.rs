@@ -3,3 +3,6 @@
 pub mod allow;
 pub mod end;
 pub mod list;
+mod own;
+
+pub use own::OwnPlaces;

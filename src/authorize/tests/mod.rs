@@ -138,6 +138,38 @@ fn a_request_that_no_task_names_is_denied() {
 }
 
 #[test]
+fn an_icon_that_browsers_ask_for_by_themselves_is_not_there_and_counts_for_no_alert() {
+    let authorize = story().authorize();
+    let icon = |address, method: http::Method, path: &str| {
+        let place = crate::tool::Place {
+            address,
+            method,
+            target: crate::tool::Target::parse(path).unwrap(),
+            ..place(Some(IMENSE), &jobs(), None, None)
+        };
+        let denial = decide(&authorize, jane(), place).expect_err("no task");
+        assert_eq!(denial.decision.reason, "no_task", "on record like any other");
+        denial.problem.kind
+    };
+    use crate::tool::Address::{Path, ToolHost};
+    for (path, method) in [
+        ("/favicon.ico", http::Method::GET),
+        ("/apple-touch-icon.png", http::Method::HEAD),
+    ] {
+        // Denials count for alerts by their status, 403.
+        assert_eq!(icon(ToolHost, method, path), Kind::NotFound, "{path}");
+    }
+    for (address, method, path) in [
+        (ToolHost, http::Method::POST, "/favicon.ico"),
+        (ToolHost, http::Method::GET, "/favicon.ico?job=7"),
+        (ToolHost, http::Method::GET, "/jobs/favicon.ico"),
+        (Path, http::Method::GET, "/favicon.ico"),
+    ] {
+        assert_eq!(icon(address, method, path), Kind::NoTask, "{path}");
+    }
+}
+
+#[test]
 fn a_denial_says_task_tool_vo_and_the_roles_that_may() {
     let mut world = story();
     world.rows.assignments.clear();

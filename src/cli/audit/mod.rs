@@ -1,6 +1,6 @@
 //! `countersign audit`: reading and proving the audit log.
 
-mod search;
+pub(super) mod search;
 mod tail;
 mod verify;
 

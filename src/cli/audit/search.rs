@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ use crate::cli::input::moment;
 use crate::cli::output::Output;
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId};
-use crate::record::{Record, TraceId};
+use crate::record::{Event, Record, TraceId};
 
 /// Most records that one page of the API holds.
 const PAGE: u64 = 200;
@@ -49,8 +50,8 @@ pub(crate) struct Search {
     /// With this decision.
     #[arg(long)]
     decision: Option<Decision>,
-    /// Of this kind: intent, outcome, refused, login, change, mint, trace, alert, ...
-    #[arg(long)]
+    /// Of this kind.
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(Event::NAMES))]
     event: Option<String>,
     /// Of the proxy with this serial.
     #[arg(long)]
@@ -176,7 +177,7 @@ async fn person(client: &Client, args: &Search) -> Result<Option<String>, Failur
 }
 
 /// A record as one line, with user names where their cards are known.
-pub(super) fn line(record: &Value, people: &BTreeMap<String, NamedPerson>) -> String {
+pub(in crate::cli) fn line(record: &Value, people: &BTreeMap<String, NamedPerson>) -> String {
     let Ok(read) = serde_json::from_value::<Record>(record.clone()) else {
         // Of a gateway that is newer than this program.
         return record.to_string();

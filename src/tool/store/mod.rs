@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Manifest, Tool, ToolTarget, Tools, ToolsHandle, VoRef};
+use super::{Delegation, Manifest, Tool, ToolTarget, Tools, ToolsHandle, VoRef};
 use crate::clock::Timestamp;
 use crate::id::{Ids, RandomError, ToolId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
@@ -65,6 +65,17 @@ pub enum ToolError {
         /// The gateway's own name.
         gateway: String,
     },
+    /// A client certificate is shown in TLS, and the upstream is spoken to without.
+    #[error(
+        "the delegation `client-certificate` needs an `https://` upstream, and `{upstream}` is `{url}`; a system administrator \
+         can give the virtual organisation one, or the manifest names another delegation: none, static, assertion, pem"
+    )]
+    NoTls {
+        /// Name of the upstream.
+        upstream: String,
+        /// Its address.
+        url: String,
+    },
     /// No id could be made.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -78,7 +89,9 @@ impl AsProblem for ToolError {
         match self {
             Self::Version { .. } | Self::HostTaken(_) => Problem::new(Kind::Conflict, self.to_string()),
             Self::Unknown(_) => Problem::new(Kind::NotFound, self.to_string()),
-            Self::Upstream(_) | Self::Host { .. } => Problem::new(Kind::Invalid, self.to_string()),
+            Self::Upstream(_) | Self::Host { .. } | Self::NoTls { .. } => {
+                Problem::new(Kind::Invalid, self.to_string())
+            }
             Self::Random(_) => Problem::new(Kind::Internal, "no id could be made"),
             Self::Store(error) => error.as_problem(),
         }
@@ -180,23 +193,24 @@ impl ToolStore {
         Ok(broken)
     }
 
-    /// Registers a tool (`seen` is 0) or puts a new manifest in the place of the version `seen`.
+    /// Whether a VO may have this tool: all that [`ToolStore::add`] refuses but another version in force.
     ///
     /// # Errors
-    /// [`ToolError`]: an upstream that the VO does not have, a host of another tool, another version in force.
-    pub async fn add(
-        &self,
-        tx: &mut Tx,
-        vo: VoId,
-        manifest: &Manifest,
-        seen: i64,
-    ) -> Result<Change, ToolError> {
-        let tool = &manifest.tool;
+    /// [`ToolError`]: an upstream that the VO does not have or that does not fit the delegation, a host that is not below
+    /// the gateway's or belongs to another tool.
+    pub fn check(&self, vo: VoId, tool: &Tool) -> Result<(), ToolError> {
         // SECURITY: only a system administrator says which addresses a VO may reach.
-        match &tool.target {
-            ToolTarget::Upstream(name) if self.directory.load().upstream(vo, name).is_some() => {}
-            ToolTarget::Upstream(name) => return Err(ToolError::Upstream(name.clone())),
-            ToolTarget::Local(name) => return Err(ToolError::Upstream((*name).to_owned())),
+        let directory = self.directory.load();
+        let upstream = match &tool.target {
+            ToolTarget::Upstream(name) => directory.upstream(vo, name).ok_or(name.as_str()),
+            ToolTarget::Local(name) => Err(*name),
+        };
+        let upstream = upstream.map_err(|name| ToolError::Upstream(name.to_owned()))?;
+        if tool.delegation == Delegation::ClientCertificate && !upstream.address.is_tls() {
+            return Err(ToolError::NoTls {
+                upstream: upstream.name.clone(),
+                url: upstream.url.clone(),
+            });
         }
         if let Some(host) = tool.hosts.iter().find(|host| self.reserved.contains(host)) {
             return Err(ToolError::HostTaken(host.clone()));
@@ -207,6 +221,31 @@ impl ToolStore {
                 gateway: self.reserved.first().cloned().unwrap_or_default(),
             });
         }
+        let tools = self.handle.load();
+        let foreign = |host: &&String| {
+            tools
+                .by_host(host)
+                .is_some_and(|(owner, other)| owner.id != vo || other.name != tool.name)
+        };
+        match tool.hosts.iter().find(foreign) {
+            Some(host) => Err(ToolError::HostTaken(host.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Registers a tool (`seen` is 0) or puts a new manifest in the place of the version `seen`.
+    ///
+    /// # Errors
+    /// [`ToolError`]: what [`ToolStore::check`] refuses, or another version in force.
+    pub async fn add(
+        &self,
+        tx: &mut Tx,
+        vo: VoId,
+        manifest: &Manifest,
+        seen: i64,
+    ) -> Result<Change, ToolError> {
+        let tool = &manifest.tool;
+        self.check(vo, tool)?;
         let now = self.ids.clock().now();
         let before = alive(tx, vo, &tool.name).await?;
         let (id, present) = match &before {

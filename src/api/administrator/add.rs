@@ -1,0 +1,62 @@
+//! `administrator.add`: gives somebody the gateway's own role.
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::list::{AdministratorView, view};
+use crate::api::operation::{Call, Operation, SYSTEM, moment, task};
+use crate::api::{Api, problem, user};
+use crate::problem::{Kind, Problem};
+use crate::tool::{self, Task};
+use crate::vo::{Directory, SYSTEM_ADMINISTRATOR};
+
+/// Who becomes a system administrator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdministratorAdd {
+    /// User name of an account that is there.
+    #[schema(max_length = 40)]
+    pub username: String,
+    /// When it ends by itself (RFC 3339); for good when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 40)]
+    pub until: Option<String>,
+}
+
+pub(in crate::api) struct Add;
+
+impl Operation for Add {
+    type Body = AdministratorAdd;
+    type Answer = AdministratorView;
+    const STATUS: StatusCode = StatusCode::CREATED;
+    const SUMMARY: &'static str = "Makes somebody a system administrator, for good or until a moment";
+
+    fn task() -> Task {
+        // SECURITY: for system administrators alone, and no grant within a VO can give it to anybody else.
+        task(
+            "administrator.add",
+            "POST /api/v1/administrators",
+            tool::Kind::Create,
+            SYSTEM,
+        )
+    }
+
+    async fn run(api: &Api, call: &Call, body: AdministratorAdd) -> Result<AdministratorView, Problem> {
+        let until = body.until.map(|text| moment("until", &text)).transpose()?;
+        let person = user::named(api, &body.username)?;
+        let gateway = Directory::gateway();
+        let mut tx = api.begin().await?;
+        let change = api
+            .vos
+            .assign(&mut tx, gateway, SYSTEM_ADMINISTRATOR, person.id, until)
+            .await
+            .map_err(problem)?;
+        api.commit(call.id, tx, vec![change]).await?;
+        let directory = api.directory();
+        directory
+            .assignments(gateway, person.id, api.now())
+            .find_map(|held| view(&directory, held))
+            .ok_or_else(|| Problem::new(Kind::Internal, "the new administrator is not there"))
+    }
+}

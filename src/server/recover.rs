@@ -1,0 +1,295 @@
+//! Recovery of an administrator by whoever operates the machine: where nobody is left who could reset her account.
+//!
+//! It goes through the administration socket of the running gateway (`admin.sock` in the data folder), or, where none
+//! runs, holds the folder's lock meanwhile. Both are for the account that owns the folder, and for root; what is done is
+//! in the audit log before it takes effect.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{Built, FolderLock, LockError, build};
+use crate::config::{self, Config};
+use crate::id::{Ids, RequestId};
+use crate::record::{Change, ChangeEvent, Event};
+use crate::secret::Secret;
+use crate::vo::{Directory, Person, PersonState, SYSTEM_ADMINISTRATOR};
+
+/// Longest question and answer, in bytes.
+const LONGEST: u64 = 4096;
+/// A question must come within this time.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// An answer may take a password hash, a record and a transaction.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Which account is to be recovered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recover {
+    /// User name; may be absent where there is one system administrator.
+    pub user: Option<String>,
+    /// Whether she becomes a system administrator when she is none.
+    #[serde(default)]
+    pub promote: bool,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recovered {
+    /// User name.
+    pub user: String,
+    /// Good for choosing an own password.
+    // SECURITY: for the operator's eyes, over a socket that only she reaches.
+    #[serde(serialize_with = "exposed")]
+    pub one_time_password: Secret<String>,
+    /// Whether the account was suspended and no longer is.
+    pub resumed: bool,
+    /// Whether she has become a system administrator.
+    pub promoted: bool,
+    /// The request that the records name.
+    pub request: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Done(Recovered),
+    Refused(String),
+}
+
+fn exposed<S: serde::Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}
+
+/// Recovers an account of the gateway in `data`, running or not.
+///
+/// # Errors
+/// In words for the operator; then nothing has changed.
+pub async fn recover(data: &Path, asked: &Recover, ids: Ids) -> anyhow::Result<Recovered> {
+    match FolderLock::take(data) {
+        Ok(_lock) => offline(data, asked, ids).await,
+        Err(LockError::Held { .. }) => ask(&socket(data), asked).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// With the folder's lock held: everything as a start does it, without listeners.
+async fn offline(data: &Path, asked: &Recover, ids: Ids) -> anyhow::Result<Recovered> {
+    let config = Config::load(data)?;
+    let base = config::origin(&config.gateway.name, config.gateway.listen.port());
+    let built = build(&config, &base, ids).await?;
+    let done = done(&built, asked, rustix::process::geteuid().as_raw()).await;
+    built.audit.close("an account was recovered").await;
+    built.db.close().await;
+    done
+}
+
+/// Through the running gateway.
+async fn ask(socket: &Path, asked: &Recover) -> anyhow::Result<Recovered> {
+    let unreachable = || format!("the running gateway does not answer at `{}`", socket.display());
+    let talk = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        let mut question = serde_json::to_vec(asked)?;
+        question.push(b'\n');
+        stream.write_all(&question).await?;
+        let mut answer = String::new();
+        stream.take(LONGEST).read_to_string(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    let answer = tokio::time::timeout(ANSWER, talk)
+        .await
+        .with_context(unreachable)?;
+    let answer = answer.with_context(unreachable)?;
+    match serde_json::from_str(&answer).with_context(unreachable)? {
+        Answer::Done(done) => Ok(done),
+        Answer::Refused(why) => Err(anyhow::Error::msg(why)),
+    }
+}
+
+fn socket(data: &Path) -> PathBuf {
+    data.join("admin.sock")
+}
+
+/// The administration socket of a running gateway.
+pub(super) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Opens it. The folder's lock is held, so one that is there already is nobody's.
+    pub(super) fn open(data: &Path) -> std::io::Result<Self> {
+        let path = socket(data);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers one after the other until told to stop.
+    pub(super) async fn serve(self, built: Arc<Built>, stop: CancellationToken) {
+        loop {
+            let stream = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(_) => {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+            };
+            if let Err(error) = answer(stream, &built).await {
+                tracing::warn!("the administration socket: {error:#}");
+            }
+        }
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+async fn answer(mut stream: UnixStream, built: &Built) -> anyhow::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    // SECURITY: the folder and the socket's mode keep others out already; who gets in all the same is nobody else either.
+    if peer != 0 && peer != rustix::process::geteuid().as_raw() {
+        anyhow::bail!("the account {peer} was sent away");
+    }
+    let mut line = String::new();
+    let mut lines = BufReader::new((&mut stream).take(LONGEST));
+    tokio::time::timeout(PATIENCE, lines.read_line(&mut line)).await??;
+    let said = match serde_json::from_str::<Recover>(&line) {
+        Ok(asked) => match done(built, &asked, peer).await {
+            Ok(done) => Answer::Done(done),
+            Err(error) => Answer::Refused(format!("{error:#}")),
+        },
+        Err(error) => Answer::Refused(format!("not a question: {error}")),
+    };
+    let text = serde_json::to_vec(&said)?;
+    tokio::time::timeout(PATIENCE, stream.write_all(&text)).await??;
+    Ok(())
+}
+
+/// Gives the account a one-time password, and back what it lacks. `by` is the operator's account on this machine.
+async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recovered> {
+    let person = chosen(built, asked)?;
+    let gateway = Directory::gateway();
+    let now = built.ids.clock().now();
+    let directory = built.vos.handle().load();
+    let promote = !directory
+        .holders(gateway, SYSTEM_ADMINISTRATOR, now)
+        .contains(&person.id);
+    let resume = person.state == PersonState::Suspended;
+    // Before the store's lock is taken: a password hash takes its time.
+    let one_time = built.authenticate.one_time_password().await?;
+    let request: RequestId = built.ids.next()?;
+    let mut tx = built.db.begin_write().await?;
+    let mut changes = Vec::new();
+    if promote {
+        let assigned = built
+            .vos
+            .assign(&mut tx, gateway, SYSTEM_ADMINISTRATOR, person.id, None);
+        changes.push(assigned.await?);
+    }
+    if resume {
+        changes.push(built.vos.resume_person(&mut tx, person.id).await?);
+    }
+    let reset = built
+        .authenticate
+        .reset_password(&mut tx, &person, one_time, request)
+        .await?;
+    changes.push(Change {
+        action: "admin.recover".into(),
+        ..reset.change
+    });
+    tx.applied(request, now).await?;
+    // INVARIANT: what the operator does is on record before it takes effect, like everybody's.
+    let events = changes
+        .into_iter()
+        .map(|change| by_operator(change, by))
+        .map(|change| Event::Change(Box::new(ChangeEvent { request, change })))
+        .chain(reset.ended.iter().cloned().map(Event::SessionEnded))
+        .collect();
+    built.audit.write_all(events).await?;
+    tx.commit().await?;
+    built.vos.load().await?;
+    if let Some(ended) = &reset.ended {
+        ended
+            .sessions
+            .iter()
+            .for_each(|session| built.delegate.end_session(*session));
+        built.authenticate.forget(ended).await?;
+    }
+    tracing::warn!(
+        "the account person/{} was recovered by the operator of this machine (account {by})",
+        person.id
+    );
+    Ok(Recovered {
+        user: person.username.clone(),
+        one_time_password: reset.password,
+        resumed: resume,
+        promoted: promote,
+        request: request.to_string(),
+    })
+}
+
+fn by_operator(mut change: Change, by: u32) -> Change {
+    if let Some(Value::Object(after)) = &mut change.after {
+        after.insert("by".into(), json!({ "operator": by }));
+    }
+    change
+}
+
+/// The account that is meant.
+fn chosen(built: &Built, asked: &Recover) -> anyhow::Result<Arc<Person>> {
+    let directory = built.vos.handle().load();
+    let holders = directory.holders(
+        Directory::gateway(),
+        SYSTEM_ADMINISTRATOR,
+        built.ids.clock().now(),
+    );
+    let names = || {
+        let names = holders.iter().filter_map(|id| directory.person(*id));
+        let names: Vec<String> = names.map(|person| format!("`{}`", person.username)).collect();
+        names.join(", ")
+    };
+    let person = match (&asked.user, holders.as_slice()) {
+        (Some(name), _) => directory
+            .person_named(name)
+            .filter(|person| person.state != PersonState::Ended)
+            .with_context(|| {
+                format!(
+                    "there is no user `{name}`; the system administrators are {}",
+                    names()
+                )
+            })?,
+        (None, [only]) => directory
+            .person(*only)
+            .context("the system administrator has no account")?,
+        (None, []) => {
+            anyhow::bail!("there is no system administrator; name an account with --user NAME --promote")
+        }
+        (None, _) => anyhow::bail!(
+            "there are several system administrators, name one with --user NAME: {}",
+            names()
+        ),
+    };
+    anyhow::ensure!(
+        asked.promote || holders.contains(&person.id),
+        "`{}` is no system administrator (these are: {}); --promote makes her one. The administrators of her home reset \
+         all other accounts",
+        person.username,
+        names()
+    );
+    Ok(person.clone())
+}
