@@ -156,6 +156,14 @@ impl Client {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// The same, whose requests have this as their body.
+    pub(crate) fn sending(&self, piece: Bytes) -> Self {
+        Self {
+            piece,
+            ..self.clone()
+        }
+    }
+
     /// Opens what `clients` need.
     pub(crate) async fn connect(&self, protocol: Protocol, clients: usize) -> Vec<Connection> {
         let mut connections = Vec::new();
