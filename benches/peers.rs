@@ -4,7 +4,8 @@
 //! Needs nginx, Apache with mod_auth_openidc, and Caddy; when one is missing it says what to run, and fails.
 //!
 //! Options after `--`: `--rounds N`, `--requests N` (of one round), `--only STAGE,STAGE` (`memory`, `kept`, `new`, `large`,
-//! `growth`, `restart`), `--json FILE`, `--long` (growth with a million records).
+//! `growth`, `restart`), `--case WORD` (cases of `kept`, `new` and `large` in whose name it stands), `--json FILE`, `--long`
+//! (growth with a million records).
 
 #![allow(
     dead_code,
@@ -60,6 +61,8 @@ struct Scale {
     /// How long a tool is up, and down.
     phase: Duration,
     only: Option<Vec<String>>,
+    /// What stands in the names of the cases that are wanted.
+    case: Option<String>,
 }
 
 impl Scale {
@@ -78,6 +81,7 @@ impl Scale {
             records: 200,
             phase: Duration::from_millis(200),
             only,
+            case: options.value("--case").map(str::to_owned),
         };
         let full = |least: Self| Self {
             rounds: 5,

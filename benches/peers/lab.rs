@@ -24,16 +24,18 @@ pub(crate) enum Which {
     Bare,
     Nginx,
     NginxAuth,
+    NginxAuthKept,
     Apache,
     Caddy,
 }
 
 impl Which {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Countersign,
         Self::Bare,
         Self::Nginx,
         Self::NginxAuth,
+        Self::NginxAuthKept,
         Self::Apache,
         Self::Caddy,
     ];
@@ -45,6 +47,7 @@ impl Which {
             Self::Bare => "bare hyper proxy",
             Self::Nginx => "nginx",
             Self::NginxAuth => "nginx auth_request + log",
+            Self::NginxAuthKept => "nginx auth_request (kept) + log",
             Self::Apache => "Apache mod_auth_openidc + log",
             Self::Caddy => "Caddy forward_auth + log",
         }
@@ -98,8 +101,7 @@ impl Lab {
             let peer = match which {
                 Which::Countersign => None,
                 Which::Bare => Some(site.bare(&upstream)),
-                Which::Nginx => Some(words.nginx("nginx", false)),
-                Which::NginxAuth => Some(words.nginx("nginx-auth", true)),
+                Which::Nginx | Which::NginxAuth | Which::NginxAuthKept => Some(words.nginx(which)),
                 Which::Apache => Some(words.apache()),
                 Which::Caddy => Some(words.caddy()),
             };
@@ -149,8 +151,22 @@ impl Lab {
                 "{}: {status}",
                 proxy.which.name()
             );
+            if !lets_all && proxy.which != Which::Countersign {
+                logged(&self.site.folder().join(place(proxy.which)).join("access.log")).await;
+            }
         }
     }
+}
+
+/// Waits for the first line of a log of requests, which is written after the answer.
+async fn logged(file: &Path) {
+    for _ in 0..500 {
+        if fs::metadata(file).is_ok_and(|log| log.len() > 0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no request was logged in {}", file.display());
 }
 
 async fn listening(proxy: &mut Proxy, folder: &Path) {
@@ -181,6 +197,7 @@ const fn place(which: Which) -> &'static str {
         Which::Countersign | Which::Bare => ".",
         Which::Nginx => "nginx",
         Which::NginxAuth => "nginx-auth",
+        Which::NginxAuthKept => "nginx-auth-kept",
         Which::Apache => "apache",
         Which::Caddy => "caddy",
     }
@@ -194,13 +211,20 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
-    fn nginx(&self, name: &str, auth: bool) -> Peer {
-        let folder = self.folder(name);
+    fn nginx(&self, which: Which) -> Peer {
+        let folder = self.folder(place(which));
         let log = format!("access_log {}/access.log combined;", path(&folder));
-        let (log, auth_request) = if auth {
-            (log.as_str(), "auth_request /auth;")
-        } else {
-            ("access_log off;", "")
+        let (log, auth_request) = match which {
+            Which::Nginx => ("access_log off;", ""),
+            _ => (log.as_str(), "auth_request /auth;"),
+        };
+        // As its documentation shows it, nginx connects anew for each question.
+        let (auth_kept, auth_version) = match which {
+            Which::NginxAuthKept => (
+                "keepalive 256; keepalive_requests 1000000;",
+                "proxy_http_version 1.1; proxy_set_header Connection \"\";",
+            ),
+            _ => ("", ""),
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let more = [
@@ -208,6 +232,8 @@ impl Words<'_> {
             ("cores", &cores.to_string()),
             ("log", log),
             ("auth_request", auth_request),
+            ("auth_kept", auth_kept),
+            ("auth_version", auth_version),
         ];
         let (file, port) = self.write(&folder, "nginx.conf", include_str!("nginx.conf"), &more);
         let arguments = ["-p", path(&folder), "-e", "stderr", "-c", path(&file)];
