@@ -1,4 +1,5 @@
-//! The programs that this one starts of itself: the upstream, and the bare proxy that is the measure.
+//! The programs that this one starts of itself: the upstream, who answers for nginx and Caddy whether somebody may, and
+//! the bare proxy that is the measure.
 //!
 //! Each prints its port and serves until its standard input ends.
 
@@ -10,8 +11,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign::trust::tls::{Identity, server_config};
-use http::{Request, Response, Uri, header};
-use http_body_util::Full;
+use http::{Request, Response, StatusCode, Uri, header};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
@@ -21,18 +22,22 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// `upstream`, or `bare UPSTREAM-PORT CERTIFICATE KEY`.
+use super::load::Repeat;
+
+/// `upstream PORT` (0: any), `auth TOKEN`, or `bare UPSTREAM-PORT CERTIFICATE KEY`.
 pub(crate) fn child(arguments: &[String]) {
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let single = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime")
+    };
     match words[..] {
-        ["upstream"] => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(upstream());
-        }
+        ["upstream", port] => single().block_on(upstream(port.parse().expect("a port"))),
+        ["auth", token] => single().block_on(auth(token)),
         ["bare", port, certificate, key] => {
             // The same runtime as the gateway's.
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -44,29 +49,78 @@ pub(crate) fn child(arguments: &[String]) {
     }
 }
 
-async fn listen() -> TcpListener {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+async fn listen(port: u16) -> TcpListener {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .expect("a port");
     println!("{}", listener.local_addr().expect("an address").port());
     std::io::stdout().flush().expect("a pipe");
     listener
 }
 
-async fn upstream() {
-    let listener = listen().await;
+/// Answers 1 KiB, or as many bytes as a path `.../large/BYTES` says, after it has read the request's body.
+async fn upstream(port: u16) {
     let page = Bytes::from(vec![b'x'; 1024]);
+    let piece = Bytes::from(vec![b'x'; 64 * 1024]);
+    serve(port, move |request| {
+        let (page, piece) = (page.clone(), piece.clone());
+        async move {
+            let large = request.uri().path().rsplit_once("/large/");
+            let body = match large.and_then(|(_, bytes)| bytes.parse().ok()) {
+                Some(bytes) => Repeat::new(piece, bytes),
+                None => Repeat::new(page, 1024),
+            };
+            let mut sent = request.into_body();
+            while let Some(frame) = sent.frame().await {
+                if frame.is_err() {
+                    break;
+                }
+            }
+            let answer = Response::builder().header(header::CONTENT_TYPE, "text/plain");
+            answer.body(body).expect("an answer")
+        }
+    })
+    .await;
+}
+
+/// Says for `auth_request` and `forward_auth` who asks, by a token in memory.
+async fn auth(token: &str) {
+    let expected: Arc<str> = format!("Bearer {token}").into();
+    serve(0, move |request| {
+        let expected = expected.clone();
+        async move {
+            let given = request.headers().get(header::AUTHORIZATION);
+            let known = given.is_some_and(|given| given.as_bytes() == expected.as_bytes());
+            let status = if known {
+                StatusCode::OK
+            } else {
+                StatusCode::UNAUTHORIZED
+            };
+            let mut answer = Response::builder().status(status);
+            if known {
+                answer = answer.header("x-remote-user", "anna");
+            }
+            answer.body(Repeat::new(Bytes::new(), 0)).expect("an answer")
+        }
+    })
+    .await;
+}
+
+async fn serve<F>(port: u16, answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static)
+where
+    F: Future<Output = Response<Repeat>> + Send + 'static,
+{
+    let listener = listen(port).await;
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
         stream.set_nodelay(true).expect("a socket");
-        let page = page.clone();
-        let answer = move |_: Request<Incoming>| {
-            let page = page.clone();
-            async move {
-                let answer = Response::builder().header(header::CONTENT_TYPE, "text/plain");
-                Ok::<_, Infallible>(answer.body(Full::new(page)).expect("an answer"))
-            }
-        };
-        let server = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service_fn(answer));
+        let answer = answer.clone();
+        let service = service_fn(move |request| {
+            let answer = answer(request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let server =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         tokio::spawn(server);
     }
 }
@@ -80,7 +134,7 @@ async fn bare(upstream: &str, certificate: &Path, key: &Path) {
         .pool_timer(TokioTimer::new())
         .build(connector);
     let authority: Arc<str> = format!("127.0.0.1:{upstream}").into();
-    let listener = listen().await;
+    let listener = listen(0).await;
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
         stream.set_nodelay(true).expect("a socket");

@@ -1,20 +1,49 @@
-//! What is measured: the upstream, the bare proxy, and a gateway with one VO, one wrapped tool and one person.
+//! A gateway with one VO, wrapped tools and one person, set up through its own command line.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::RootCertStore;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::load::Client;
+use super::process::Peer;
+
 const COUNTERSIGN: &str = env!("CARGO_BIN_EXE_countersign");
 const PASSWORD: &str = "a quiet walk along the river";
+/// All load comes from one address, and stays.
+const SETTINGS: &str =
+    "connections_per_source = 20000\nrequests_per_source = 10000\nidle_timeout = \"10m\"\n";
+
+/// A tool to wrap.
+pub(crate) struct Tool {
+    pub(crate) name: String,
+    /// Port of its upstream.
+    pub(crate) upstream: u16,
+    pub(crate) manifest: String,
+    /// Tasks that the role `scientist` may do.
+    pub(crate) tasks: Vec<&'static str>,
+}
+
+impl Tool {
+    /// The tool that everything is asked of: pages, a resource, large bodies, and a task that nobody may do.
+    pub(crate) fn bench(upstream: u16) -> Self {
+        Self {
+            name: "bench".to_owned(),
+            upstream,
+            manifest: MANIFEST.to_owned(),
+            tasks: vec!["view page", "view job", "change page", "view large"],
+        }
+    }
+}
+
 const MANIFEST: &str = r#"
 [tool]
 name = "bench"
@@ -32,6 +61,11 @@ match = ["PUT /page"]
 kind = "update"
 
 [[task]]
+name = "view large"
+match = ["GET /large/{bytes:int}"]
+kind = "download"
+
+[[task]]
 name = "view job"
 match = ["GET /jobs/{job:int}"]
 kind = "read"
@@ -43,71 +77,84 @@ match = ["GET /closed"]
 kind = "read"
 "#;
 
-/// A process that is measured or asked.
-pub(crate) struct Peer {
-    child: Child,
-    pub(crate) pid: u32,
-    pub(crate) port: u16,
-    _input: Option<ChildStdin>,
-}
-
-/// Everything, in a folder of its own.
-pub(crate) struct World {
+/// A running gateway.
+pub(crate) struct Site {
     pub(crate) gateway: Peer,
-    pub(crate) bare: Peer,
-    _upstream: Peer,
-    /// Name in the certificate of both proxies.
+    /// Name in the certificate.
     pub(crate) host: String,
-    pub(crate) tls: Arc<rustls::ClientConfig>,
-    /// Bearer token of the person.
+    /// Bearer token of the person, who holds the role `scientist`.
     pub(crate) token: String,
-    _folder: TempDir,
+    /// Address of health and metrics.
+    pub(crate) operations: String,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    /// Whom a client of the load trusts.
+    pub(crate) tls: rustls::ClientConfig,
+    folder: TempDir,
 }
 
-impl World {
-    /// Sets the gateway up through its command line and starts everything.
-    pub(crate) fn start() -> Self {
+impl Site {
+    /// Makes a data folder, lets `prepare` see it, starts the gateway, wraps the tools, and signs a person in who also
+    /// holds the role `role`.
+    pub(crate) fn start(tools: &[Tool], role: Option<&str>, prepare: impl FnOnce(&Path)) -> Self {
         // Beside the build's output, which lies on a disk: the log is as fast as the disk under it.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let data = folder.path().join("data");
         let args = "init --listen 127.0.0.1:0 --operations 127.0.0.1:0 --vo lab --admin admin --admin-mail admin@example.org --throwaway --json --data";
         let made = run(folder.path(), "admin", args, &[path(&data)]);
-        let upstream = Peer::of_self(&["upstream"]);
-        let (certificate, key) = (data.join("tls/server.pem"), data.join("tls/server.key"));
-        let bare = Peer::of_self(&["bare", &upstream.port.to_string(), path(&certificate), path(&key)]);
-        let (gateway, base) = serve(folder.path(), &data);
-        let ca = data.join("tls/ca.pem");
+        let settings = data.join("countersign.toml");
+        let text = fs::read_to_string(&settings).expect("settings");
+        let text = text.replacen("[gateway]\n", &format!("[gateway]\n{SETTINGS}"), 1);
+        fs::write(&settings, text).expect("a file");
+        prepare(&data);
+        let (gateway, listeners) = serve(folder.path(), &data);
+        let (base, ca) = (field(&listeners, "base").to_owned(), data.join("tls/ca.pem"));
         let setup = Setup {
             folder: folder.path(),
             base: &base,
             ca: &ca,
         };
-        setup.login("admin", text(&made, "one_time_password"));
-        setup.tool(upstream.port);
-        let added = run(
-            folder.path(),
-            "admin",
-            "user add lab anna --name Anna --mail anna@example.org --role scientist --show-password --json",
-            &[],
-        );
-        setup.login("anna", text(&added, "one_time_password"));
+        setup.login("admin", field(&made, "one_time_password"));
+        for tool in tools {
+            setup.tool(tool);
+        }
+        let mut add =
+            "user add lab anna --name Anna --mail anna@example.org --role scientist --show-password --json"
+                .to_owned();
+        if let Some(role) = role {
+            add.push_str(&format!(" --role {role}"));
+        }
+        let added = run(folder.path(), "admin", &add, &[]);
+        setup.login("anna", field(&added, "one_time_password"));
         let saved = fs::read(folder.path().join("home-anna/login.json")).expect("a sign-in");
-        let token = text(&serde_json::from_slice(&saved).expect("JSON"), "token").to_owned();
-        let host = base
-            .trim_start_matches("https://")
-            .split(':')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let token = field(&serde_json::from_slice(&saved).expect("JSON"), "token").to_owned();
+        let host = base.trim_start_matches("https://").split(':').next();
         Self {
             gateway,
-            bare,
-            _upstream: upstream,
-            host,
-            tls: trust(&ca),
+            host: host.unwrap_or_default().to_owned(),
             token,
-            _folder: folder,
+            operations: field(&listeners, "operations").to_owned(),
+            certificate: data.join("tls/server.pem"),
+            key: data.join("tls/server.key"),
+            tls: trust(&ca),
+            folder,
         }
+    }
+
+    /// The folder in which everything lies.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A client of a program that shows this certificate.
+    pub(crate) fn client(&self, port: u16) -> Client {
+        Client::new(port, &self.host, &self.tls)
+    }
+
+    /// The bare proxy, with the same certificate.
+    pub(crate) fn bare(&self, upstream: &Peer) -> Peer {
+        let port = upstream.port.to_string();
+        Peer::of_self(&["bare", &port, path(&self.certificate), path(&self.key)])
     }
 }
 
@@ -135,21 +182,16 @@ impl Setup<'_> {
         );
     }
 
-    fn tool(&self, upstream: u16) {
-        let manifest = self.file("bench.toml", MANIFEST);
-        run(
-            self.folder,
-            "admin",
-            &format!("upstream allow lab bench http://127.0.0.1:{upstream}"),
-            &[],
-        );
+    fn tool(&self, tool: &Tool) {
+        let manifest = self.file("manifest.toml", &tool.manifest);
+        let (name, port) = (&tool.name, tool.upstream);
+        let allow = format!("upstream allow lab {name} http://127.0.0.1:{port}");
+        run(self.folder, "admin", &allow, &[]);
         run(self.folder, "admin", "tool add lab", &[path(&manifest)]);
-        run(
-            self.folder,
-            "admin",
-            "grant add lab scientist bench",
-            &["view page", "view job", "change page"],
-        );
+        if !tool.tasks.is_empty() {
+            let grant = format!("grant add lab scientist {name}");
+            run(self.folder, "admin", &grant, &tool.tasks);
+        }
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
@@ -159,68 +201,20 @@ impl Setup<'_> {
     }
 }
 
-impl Peer {
-    fn of_self(arguments: &[&str]) -> Self {
-        let program = std::env::current_exe().expect("this program");
-        let mut command = Command::new(program);
-        command
-            .arg("--child")
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut child = command.spawn().expect("a process");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe"))
-            .read_line(&mut line)
-            .expect("a port");
-        let port = line.trim().parse().expect("a port");
-        Self {
-            pid: child.id(),
-            port,
-            _input: child.stdin.take(),
-            child,
-        }
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts the gateway; gives its origin too.
-fn serve(folder: &Path, data: &Path) -> (Peer, String) {
+/// Starts the gateway; gives where it listens too.
+fn serve(folder: &Path, data: &Path) -> (Peer, Value) {
     let log = fs::File::create(folder.join("gateway.log")).expect("a file");
-    let mut command = Command::new(COUNTERSIGN);
-    command.arg("serve").arg("--data").arg(data).stdin(Stdio::null());
-    command.stdout(log.try_clone().expect("a file")).stderr(log);
-    let mut child = command.spawn().expect("the gateway");
+    let mut peer = Peer::of(COUNTERSIGN, &["serve", "--data", path(data)], 0, log);
     let file = data.join("listeners.json");
     while !file.exists() {
-        assert!(
-            child.try_wait().expect("a process").is_none(),
-            "the gateway ended"
-        );
+        let said = || fs::read_to_string(folder.join("gateway.log")).unwrap_or_default();
+        assert!(peer.is_up(), "the gateway ended: {}", said());
         std::thread::sleep(Duration::from_millis(20));
     }
     let listeners: Value = serde_json::from_slice(&fs::read(file).expect("a file")).expect("JSON");
-    let base = text(&listeners, "base").to_owned();
-    let port = base
-        .rsplit(':')
-        .next()
-        .and_then(|port| port.parse().ok())
-        .expect("a port");
-    (
-        Peer {
-            pid: child.id(),
-            port,
-            _input: None,
-            child,
-        },
-        base,
-    )
+    let port = field(&listeners, "gateway").rsplit(':').next();
+    peer.port = port.and_then(|port| port.parse().ok()).expect("a port");
+    (peer, listeners)
 }
 
 /// Runs the program once as `user`; what it prints as JSON, if it does.
@@ -239,50 +233,32 @@ fn run(folder: &Path, user: &str, words: &str, more: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+fn field<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().expect("a text")
 }
 
-fn path(path: &Path) -> &str {
+/// A path as an argument.
+pub(crate) fn path(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 
-fn trust(ca: &Path) -> Arc<rustls::ClientConfig> {
+/// Clients trust the private authority and offer one choice only, so that every proxy does the same work: TLS 1.3 with
+/// AES-256-GCM, X25519 alone, and no resumption.
+fn trust(ca: &Path) -> rustls::ClientConfig {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(ca).expect("a certificate"))
         .expect("an authority");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    let provider = CryptoProvider {
+        cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384],
+        kx_groups: vec![aws_lc_rs::kx_group::X25519],
+        ..aws_lc_rs::default_provider()
+    };
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("protocol versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Arc::new(config)
-}
-
-/// Processor time of a process, user and system, threads that ended included (proc(5): fields 14 and 15, in ticks of
-/// 10 ms).
-pub(crate) fn processor_time(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
-    let ticks = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|field| field.parse::<u64>().expect("ticks"));
-    Duration::from_millis(10 * ticks.sum::<u64>())
-}
-
-/// Waits until the process has nothing more to do: at most a tick in 300 ms, for at most 10 seconds.
-pub(crate) async fn settled(pid: u32) {
-    let mut last = processor_time(pid);
-    for _ in 0..33 {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let now = processor_time(pid);
-        if now - last <= Duration::from_millis(10) {
-            return;
-        }
-        last = now;
-    }
+    config.resumption = rustls::client::Resumption::disabled();
+    config
 }

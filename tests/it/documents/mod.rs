@@ -37,7 +37,7 @@ fn documents() -> BTreeMap<PathBuf, String> {
             fs::read_to_string(root().join(name)).expect(name),
         );
     }
-    for folder in ["docs", "examples"] {
+    for folder in ["docs", "examples", "benches"] {
         for path in files(&root().join(folder), "md") {
             let text = fs::read_to_string(&path).unwrap();
             found.insert(path, text);
