@@ -115,7 +115,7 @@ impl Authenticate {
             Some(Credential::Bearer(token)) => self.bearer(&token, source)?,
             Some(Credential::Basic { username, password }) => {
                 let given = (&*username, &password);
-                self.by_basic(given, head, place, source, journal).await?
+                Box::pin(self.by_basic(given, head, place, source, journal)).await?
             }
             Some(Credential::Cookie(token)) => self.by_cookie(&token, head, place, source)?,
         };

@@ -221,7 +221,7 @@ impl Delegate {
                 let (now, begun) = (self.ids.clock().now(), self.ids.clock().monotonic());
                 let way = stamp.way.as_str();
                 let proxy = chosen.sign(durable)?;
-                let minted = self.minted(proxy, ticket, stamp, &record, now).await?;
+                let minted = Box::pin(self.minted(proxy, ticket, stamp, &record, now)).await?;
                 let time = self.ids.clock().monotonic().saturating_sub(begun);
                 self.metrics.mint(way, time);
                 Ok(minted)

@@ -14,6 +14,7 @@ mod made;
 mod switch;
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -188,7 +189,7 @@ impl Act {
     async fn ask(&mut self, outgoing: Outgoing) -> Result<Response<Body>, Failure> {
         self.busy = Some(self.pipeline.forward.busy(&outgoing.upstream));
         let pipeline = self.pipeline.clone();
-        self.told(pipeline.forward.send(outgoing)).await
+        self.told(pin!(pipeline.forward.send(outgoing))).await
     }
 
     /// What the tool answers, for as long as the lease holds; counted for monitoring.
@@ -362,7 +363,7 @@ impl Act {
 
     /// Reads an answer whole, for as long as the lease holds.
     async fn collect(&mut self, body: Body, limit: u64) -> Result<(Bytes, Option<http::HeaderMap>), Failure> {
-        match self.lease.during(flow::collect(body, limit)).await {
+        match self.lease.during(pin!(flow::collect(body, limit))).await {
             Ok(Ok((whole, trailers))) => {
                 self.count(&whole);
                 Ok((whole, trailers))

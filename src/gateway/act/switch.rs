@@ -1,5 +1,6 @@
 //! Switching to another protocol: both connections, bytes both ways, the end.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -39,7 +40,7 @@ impl Act {
             Ok(outgoing) => {
                 self.busy = Some(self.pipeline.forward.busy(&outgoing.upstream));
                 let pipeline = self.pipeline.clone();
-                self.told(pipeline.forward.switch(outgoing, upgrade)).await
+                self.told(pin!(pipeline.forward.switch(outgoing, upgrade))).await
             }
             Err(failure) => Err(failure),
         };
