@@ -233,8 +233,14 @@ struct Condition {
     keys: Vec<Vec<i64>>,
     from: Option<Timestamp>,
     to: Option<Timestamp>,
-    /// A block has one of these keys, or touches one of these spans.
-    requests: Option<(Vec<i64>, Vec<(Timestamp, Timestamp)>)>,
+    requests: Option<Requests>,
+}
+
+/// Where records of some requests can be: a block has one of the keys, or touches one of the spans of time.
+#[derive(Debug)]
+struct Requests {
+    keys: Vec<i64>,
+    spans: Vec<(Timestamp, Timestamp)>,
 }
 
 /// In which blocks a search can find something.
@@ -246,7 +252,10 @@ fn of(wanted: &Wanted<'_>) -> Condition {
             .filter_map(|request| block::span(*request))
             .collect();
         spans.sort_unstable();
-        (keys.collect(), joined(spans))
+        Requests {
+            keys: keys.collect(),
+            spans: joined(spans),
+        }
     });
     Condition {
         keys: wanted.keys(),
@@ -285,7 +294,7 @@ impl Condition {
             sql.push(" AND ");
             has_key(&mut sql, keys);
         }
-        if let Some((keys, spans)) = &self.requests {
+        if let Some(Requests { keys, spans }) = &self.requests {
             sql.push(" AND (");
             has_key(&mut sql, keys);
             for (from, to) in spans {
