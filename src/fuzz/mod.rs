@@ -54,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     target("segment", audit::fuzz::segment),
     target("record", audit::fuzz::record),
     target("checkpoint", audit::fuzz::checkpoint),
+    target("index-block", audit::index::fuzz_block),
     target("certificate", certificate::certificate),
     target("trace", certificate::trace),
     target("settings", settings::settings),

@@ -456,6 +456,48 @@ fn key(field: Field, text: &[u8]) -> i64 {
     i64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
+/// A block's bytes are read in one way, and everything in it can be asked for.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let Some(block) = Block::decode(1, 7, bytes) else {
+        return;
+    };
+    assert!(block.encode() == bytes, "two spellings of one block");
+    let all = Query::default();
+    let wanted = Wanted {
+        query: &all,
+        requests: None,
+    };
+    assert!(block.find(&wanted).count() as u64 == block.len());
+    let keys = block.keys();
+    for row in &block.rows {
+        let mine: Vec<_> = row
+            .request
+            .into_iter()
+            .chain(row.trace.map(|trace| Uuid::from_bytes(trace.0).into()))
+            .collect();
+        for request in mine {
+            let _ = (block.origin(request), span(request));
+        }
+        let person = Query {
+            person: row.person,
+            permit: row.permit,
+            ..Query::default()
+        };
+        let wanted = Wanted {
+            query: &person,
+            requests: None,
+        };
+        assert!(block.find(&wanted).next().is_some());
+        assert!(
+            wanted
+                .keys()
+                .iter()
+                .all(|one_of| one_of.iter().any(|key| keys.contains(key)))
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
