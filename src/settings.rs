@@ -429,6 +429,22 @@ pub fn duration_of(text: &str) -> Option<Duration> {
     }
 }
 
+/// For tests of sections.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Document, Table};
+
+    /// What a section's reader makes of a text, and every flaw that is told.
+    pub(crate) fn read<T>(text: &str, section: impl FnOnce(&mut Table<'_>) -> T) -> (T, Vec<String>) {
+        let document = Document::parse("countersign.toml", text).unwrap();
+        let mut root = document.root();
+        let config = section(&mut root);
+        root.end();
+        let flaws = document.problems().iter().map(ToString::to_string).collect();
+        (config, flaws)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

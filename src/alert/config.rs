@@ -204,17 +204,10 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Document;
+    use crate::settings::testing;
 
     fn read(text: &str) -> (Config, Vec<String>) {
-        let document = Document::parse("countersign.toml", text).unwrap();
-        let mut root = document.root();
-        let config = Config::read(&mut root);
-        root.end();
-        (
-            config,
-            document.problems().iter().map(ToString::to_string).collect(),
-        )
+        testing::read(text, Config::read)
     }
 
     #[test]

@@ -312,25 +312,9 @@ pub(super) fn moment(field: &str, text: &str) -> Result<Timestamp, Problem> {
 /// A task of the API without anything particular.
 pub(super) fn task(name: &str, matches: &str, kind: tool::Kind, audience: Audience) -> Task {
     Task {
-        name: name.to_owned(),
-        matches: vec![matches.to_owned()],
-        kind,
-        audience,
-        resource: None,
-        creates: Vec::new(),
-        filter: None,
-        deletes: false,
-        query: Some(Vec::new()),
-        demands: crate::tool::Demands::default(),
-        within: None,
-        resolve: None,
-        sensitive: Vec::new(),
-        strict: false,
         max_body: Some(LIMIT as u64),
-        timeout: None,
-        upgrade: Vec::new(),
-        home_only: false,
         local: Some(super::SERVICE),
+        ..Task::plain(name, &[matches], kind, audience)
     }
 }
 

@@ -256,27 +256,7 @@ fn basic(username: &str, password: &str) -> Parts {
 }
 
 fn task(audience: Audience, kind: TaskKind) -> Task {
-    Task {
-        name: "a task".into(),
-        matches: Vec::new(),
-        kind,
-        audience,
-        resource: None,
-        creates: Vec::new(),
-        filter: None,
-        deletes: false,
-        query: None,
-        demands: crate::tool::Demands::default(),
-        within: None,
-        resolve: None,
-        sensitive: Vec::new(),
-        strict: false,
-        max_body: None,
-        timeout: None,
-        upgrade: Vec::new(),
-        home_only: false,
-        local: None,
-    }
+    Task::plain("a task", &[], kind, audience)
 }
 
 fn place(address: Address, host: &str, audience: Audience) -> Place {

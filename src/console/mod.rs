@@ -134,25 +134,9 @@ pub fn tasks() -> Vec<Task> {
 
 fn task(name: &str, matches: &str, kind: tool::Kind, audience: Audience) -> Task {
     Task {
-        name: name.into(),
-        matches: vec![matches.into()],
-        kind,
-        audience,
-        resource: None,
-        creates: Vec::new(),
-        filter: None,
-        deletes: false,
-        query: Some(Vec::new()),
-        demands: crate::tool::Demands::default(),
-        within: None,
-        resolve: None,
-        sensitive: Vec::new(),
-        strict: false,
         max_body: Some(0),
-        timeout: None,
-        upgrade: Vec::new(),
-        home_only: false,
         local: Some(SERVICE),
+        ..Task::plain(name, &[matches], kind, audience)
     }
 }
 

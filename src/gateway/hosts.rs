@@ -291,25 +291,8 @@ mod tests {
 
     fn task(name: &str, matches: &str) -> Task {
         Task {
-            name: name.into(),
-            matches: vec![matches.into()],
-            kind: TaskKind::Read,
-            audience: Audience::Granted(&[]),
-            resource: None,
-            creates: Vec::new(),
-            filter: None,
-            deletes: false,
             query: Some(vec!["full".into()]),
-            demands: crate::tool::Demands::default(),
-            within: None,
-            resolve: None,
-            sensitive: Vec::new(),
-            strict: false,
-            max_body: None,
-            timeout: None,
-            upgrade: Vec::new(),
-            home_only: false,
-            local: None,
+            ..Task::plain(name, &[matches], TaskKind::Read, Audience::Granted(&[]))
         }
     }
 

@@ -650,6 +650,17 @@ mod raw_http2 {
         client
     }
 
+    /// Whether these bytes come before the connection ends.
+    pub(super) async fn sees(client: &mut Client, awaited: &[u8]) -> bool {
+        let mut seen = Vec::new();
+        while !seen.windows(awaited.len()).any(|bytes| bytes == awaited) {
+            if !client.read_buf(&mut seen).await.is_ok_and(|read| read > 0) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Writes `bytes` again and again until the server ends the connection; how often that was.
     pub(super) async fn flood(mut client: Client, mut next: impl FnMut(u32) -> Vec<u8>) -> u32 {
         let (mut reading, mut writing) = tokio::io::split(&mut client);
@@ -723,7 +734,7 @@ async fn floods_of_frames_end_their_connection_and_nobody_elses() {
 
 #[tokio::test]
 async fn one_http2_connection_has_only_so_many_requests_under_way() {
-    use raw_http2::{begin, frame, get};
+    use raw_http2::{begin, frame, get, sees};
     let server = start(Bounds {
         streams: 3,
         ..Bounds::default()
@@ -737,17 +748,13 @@ async fn one_http2_connection_has_only_so_many_requests_under_way() {
             .unwrap();
     }
     // The fourth is refused with a reset (REFUSED_STREAM), and never reaches the handler.
-    let mut seen = Vec::new();
-    let refused = frame(3, 0, 7, &[0, 0, 0, 7]);
-    while !seen.windows(refused.len()).any(|bytes| bytes == refused) {
-        assert!(client.read_buf(&mut seen).await.unwrap() > 0, "{seen:?}");
-    }
+    assert!(sees(&mut client, &frame(3, 0, 7, &[0, 0, 0, 7])).await);
     assert_eq!(*server.echo.shed.lock().unwrap(), ["busy"]);
 }
 
 #[tokio::test]
 async fn what_the_parser_of_http2_refuses_by_itself_is_told_of_once_and_at_once() {
-    use raw_http2::{begin, frame, get};
+    use raw_http2::{begin, frame, get, sees};
     let server = start(Bounds::default()).await;
     let told = || std::mem::take(&mut *server.echo.shed.lock().unwrap());
     let (good, length) = (get("/unread"), [0x0f, 0x0d, 1, b'1']); // content-length: 1
@@ -801,14 +808,9 @@ async fn what_the_parser_of_http2_refuses_by_itself_is_told_of_once_and_at_once(
         let (ping, pong) = (frame(6, 0, 0, b"everyone"), frame(6, 1, 0, b"everyone"));
         client.write_all(&[frames, ping].concat()).await.unwrap();
         // Until all of it was read, or the connection has ended.
-        let mut seen = Vec::new();
-        while !seen.windows(pong.len()).any(|bytes| bytes == pong) {
-            if client.read_buf(&mut seen).await.is_ok_and(|read| read > 0) {
-                continue;
-            }
+        if !sees(&mut client, &pong).await {
             drop(client);
             until("the end of the connection", || server.listener.connections() == 0).await;
-            break;
         }
         assert_eq!(told(), expected, "{what}");
     }

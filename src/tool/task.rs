@@ -103,6 +103,34 @@ pub struct Task {
     pub local: Option<&'static str>,
 }
 
+impl Task {
+    /// A task of a wrapped tool that takes no query and does nothing but what it is named for.
+    #[must_use]
+    pub fn plain(name: impl Into<String>, matches: &[&str], kind: Kind, audience: Audience) -> Self {
+        Self {
+            name: name.into(),
+            matches: matches.iter().map(|text| (*text).to_owned()).collect(),
+            kind,
+            audience,
+            resource: None,
+            creates: Vec::new(),
+            filter: None,
+            deletes: false,
+            query: Some(Vec::new()),
+            demands: Demands::default(),
+            within: None,
+            resolve: None,
+            sensitive: Vec::new(),
+            strict: false,
+            max_body: None,
+            timeout: None,
+            upgrade: Vec::new(),
+            home_only: false,
+            local: None,
+        }
+    }
+}
+
 /// A protocol that a task may switch its connection to (RFC 9110 section 7.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Upgrade {

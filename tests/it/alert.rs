@@ -24,7 +24,32 @@ struct Post {
     _folder: tempfile::TempDir,
 }
 
+/// Settings that send mails to this server.
+fn smtp(host: &str, port: u16, security: Security, ca: Option<&str>) -> Config {
+    Config {
+        transport: Transport::Smtp(Smtp {
+            host: host.to_owned(),
+            port,
+            security,
+            username: None,
+            password_file: None,
+            ca_file: ca.map(Into::into),
+            timeout: Duration::from_secs(10),
+        }),
+        ..Config::default()
+    }
+}
+
 impl Post {
+    /// The same with other settings.
+    fn with(self, config: Config) -> Self {
+        let ids = Ids::new(self.clock.clone(), Arc::new(SystemSource::new()));
+        let vos = Vos::new(self.db.clone(), DirectoryHandle::default(), ids.clone());
+        let folder = self.peer.folder();
+        let alert = Alert::new(config, self.db.clone(), vos, ids, Metrics::new(), folder).unwrap();
+        Self { alert, ..self }
+    }
+
     /// Ada administers the gateway.
     async fn new(security: Security) -> Self {
         let peer = Peer::start("smtp");
@@ -52,18 +77,12 @@ impl Post {
             Security::Tls => "TLS_PORT",
             Security::None => "PLAIN_PORT",
         };
-        let config = Config {
-            transport: Transport::Smtp(Smtp {
-                host: peer.env("HOST").to_owned(),
-                port: peer.env(port).parse().unwrap(),
-                security,
-                username: None,
-                password_file: None,
-                ca_file: Some(peer.env("CA").into()),
-                timeout: Duration::from_secs(10),
-            }),
-            ..Config::default()
-        };
+        let config = smtp(
+            peer.env("HOST"),
+            peer.env(port).parse().unwrap(),
+            security,
+            Some(peer.env("CA")),
+        );
         let metrics = Metrics::new();
         let alert = Alert::new(config, db.clone(), vos, ids, metrics.clone(), folder.path()).unwrap();
         Self {
@@ -152,30 +171,9 @@ async fn a_mail_arrives_under_tls_either_way() {
 async fn no_mail_goes_to_a_server_whose_certificate_is_not_trusted() {
     let post = Post::new(Security::StartTls).await;
     let stranger = Peer::start("smtp");
-    let ids = Ids::new(post.clock.clone(), Arc::new(SystemSource::new()));
-    let vos = Vos::new(post.db.clone(), DirectoryHandle::default(), ids.clone());
-    let config = Config {
-        transport: Transport::Smtp(Smtp {
-            host: "localhost".into(),
-            port: post.peer.env("PORT").parse().unwrap(),
-            security: Security::StartTls,
-            username: None,
-            password_file: None,
-            ca_file: Some(stranger.env("CA").into()),
-            timeout: Duration::from_secs(10),
-        }),
-        ..Config::default()
-    };
-    let alert = Alert::new(
-        config,
-        post.db.clone(),
-        vos,
-        ids,
-        Metrics::new(),
-        post.peer.folder(),
-    )
-    .unwrap();
-    let post = Post { alert, ..post };
+    let port = post.peer.env("PORT").parse().unwrap();
+    let ca = Some(stranger.env("CA"));
+    let post = post.with(smtp("localhost", port, Security::StartTls, ca));
     post.write("vera@example.org").await;
     let delivery = post.delivery("vera@example.org").await;
     assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Pending, 1));
@@ -243,30 +241,7 @@ async fn a_server_that_is_away_is_waited_for() {
         .local_addr()
         .unwrap()
         .port();
-    let ids = Ids::new(post.clock.clone(), Arc::new(SystemSource::new()));
-    let vos = Vos::new(post.db.clone(), DirectoryHandle::default(), ids.clone());
-    let config = Config {
-        transport: Transport::Smtp(Smtp {
-            host: "127.0.0.1".into(),
-            port: away,
-            security: Security::None,
-            username: None,
-            password_file: None,
-            ca_file: None,
-            timeout: Duration::from_secs(10),
-        }),
-        ..Config::default()
-    };
-    let alert = Alert::new(
-        config,
-        post.db.clone(),
-        vos,
-        ids,
-        Metrics::new(),
-        post.peer.folder(),
-    )
-    .unwrap();
-    let before = Post { alert, ..post };
+    let before = post.with(smtp("127.0.0.1", away, Security::None, None));
     before.write("vera@example.org").await;
     assert_eq!(
         before.delivery("vera@example.org").await.state,

@@ -339,14 +339,11 @@ fn m9_each_refusal_class_has_its_own_text_and_says_what_to_do_next() {
         "wrong_credential",
         "a password is a credential"
     );
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = format!("unix:{}", world.dir.path().join("nobody.sock").display());
     crate::wire::wrap(
         &world,
         "down",
-        &format!("http://{nobody}"),
+        &nobody,
         "[[task]]\nname = \"look\"\nmatch = [\"GET /look\"]\nkind = \"read\"\n",
     );
     answers.push((

@@ -93,7 +93,7 @@ fn finds(world: &World, bytes: &[u8]) -> Vec<String> {
     // Base64 from each of the three places in which they may begin, without what their neighbours change.
     for shift in 0..3 {
         let text = data_encoding::BASE64_NOPAD.encode(&[&vec![0; shift], bytes].concat());
-        forms.push(text[4 * shift.min(1)..text.len() - 4].as_bytes().to_vec());
+        forms.push(text.as_bytes()[4 * shift.min(1)..text.len() - 4].to_vec());
     }
     let holds = |text: &[u8]| {
         let one_line: Vec<u8> = text

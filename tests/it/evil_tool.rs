@@ -207,10 +207,9 @@ fn bodies_that_break_off_are_never_ended_cleanly() {
             "\r\nffffffffffffffffff\r\n",
         ),
     ];
-    let told = breaks.clone();
     let (world, _tool) = world(move |mut caller| {
         caller.head();
-        let (_, framing, end) = &told[turn.fetch_add(1, Ordering::SeqCst) % told.len()];
+        let (_, framing, end) = breaks[turn.fetch_add(1, Ordering::SeqCst) % breaks.len()];
         let size = if framing.starts_with('T') { "186a0\r\n" } else { "" };
         caller.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{size}{big}"));
         // The client has begun to read the answer.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use crate::python::{PythonTool, wrap};
@@ -13,17 +12,13 @@ use crate::world::{Answer, World, read_answer};
 fn a_tool_that_is_down_is_a_502_and_its_outcome_says_that_nothing_was_sent() {
     let world = World::start();
     world.admin().person("john", &["scientist"]);
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    wrap(&world, "down", &format!("http://127.0.0.1:{port}"), "none");
+    let nobody = world.dir.path().join("nobody.sock");
+    wrap(&world, "down", &format!("unix:{}", nobody.display()), "none");
     let answer = world.call("john", "GET", "/imense/down/look", None).expect(502);
     assert_eq!(answer.problem(), "tool_unreachable");
     let document = answer.json();
     assert_eq!(document["request_id"], answer.request_id());
-    assert!(!document.to_string().contains(&port.to_string()), "{document}");
+    assert!(!document.to_string().contains("nobody.sock"), "{document}");
     let names: Vec<String> = world
         .events_of(&answer.request_id())
         .into_iter()

@@ -217,27 +217,7 @@ impl World {
 }
 
 pub(super) fn task(name: &str, kind: Kind) -> Task {
-    Task {
-        name: name.into(),
-        matches: Vec::new(),
-        kind,
-        audience: Audience::Granted(&[]),
-        resource: None,
-        creates: Vec::new(),
-        filter: None,
-        deletes: false,
-        query: Some(Vec::new()),
-        demands: crate::tool::Demands::default(),
-        within: None,
-        resolve: None,
-        sensitive: Vec::new(),
-        strict: false,
-        max_body: None,
-        timeout: None,
-        upgrade: Vec::new(),
-        home_only: false,
-        local: None,
-    }
+    Task::plain(name, &[], kind, Audience::Granted(&[]))
 }
 
 pub(super) fn tool(name: &str, tasks: Vec<Task>) -> Arc<Tool> {

@@ -429,25 +429,11 @@ fn pieces(table: &mut Table<'_>, text: &str, names: &Names) -> Vec<Piece> {
 
 /// The look-up as a task: what is decided, recorded and told to the tool.
 fn look_up(name: &str, get: &str, resource: Option<&ResourceRule>) -> Task {
+    let (name, get) = (format!("{LOOK_UP}{name}"), format!("GET {get}"));
     Task {
-        name: format!("{LOOK_UP}{name}"),
-        matches: vec![format!("GET {get}")],
-        kind: Kind::Read,
-        audience: Audience::Granted(&[]),
         resource: resource.cloned(),
-        creates: Vec::new(),
-        filter: None,
-        deletes: false,
-        query: Some(Vec::new()),
-        demands: Demands::default(),
-        within: None,
-        resolve: None,
-        sensitive: Vec::new(),
-        strict: false,
         max_body: Some(0),
         timeout: Some(crate::tool::LOOK_UP_TIME),
-        upgrade: Vec::new(),
-        home_only: false,
-        local: None,
+        ..Task::plain(name, &[&get], Kind::Read, Audience::Granted(&[]))
     }
 }

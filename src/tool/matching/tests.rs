@@ -5,25 +5,8 @@ use crate::tool::{Audience, Kind as TaskKind, ResourceRule};
 
 fn task(name: &str, matches: &[&str]) -> Task {
     Task {
-        name: name.to_owned(),
-        matches: matches.iter().map(|text| (*text).to_owned()).collect(),
-        kind: TaskKind::Read,
-        audience: Audience::AnyPerson,
-        resource: None,
-        creates: Vec::new(),
-        filter: None,
-        deletes: false,
-        query: Some(Vec::new()),
-        demands: crate::tool::Demands::default(),
-        within: None,
-        resolve: None,
-        sensitive: Vec::new(),
-        strict: false,
-        max_body: None,
-        timeout: None,
-        upgrade: Vec::new(),
-        home_only: false,
         local: Some("api"),
+        ..Task::plain(name, matches, TaskKind::Read, Audience::AnyPerson)
     }
 }
 
