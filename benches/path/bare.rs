@@ -19,7 +19,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 
 use super::load::Repeat;
@@ -50,9 +50,11 @@ pub(crate) fn child(arguments: &[String]) {
 }
 
 async fn listen(port: u16) -> TcpListener {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .expect("a port");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, port).into()).expect("a port");
+    // Room for every client that connects at the same moment.
+    let listener = socket.listen(4096).expect("a listener");
     println!("{}", listener.local_addr().expect("an address").port());
     std::io::stdout().flush().expect("a pipe");
     listener
