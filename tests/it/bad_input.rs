@@ -2,32 +2,19 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use crate::world::World;
 
 /// Every row of every table, and the names of all files. Left out: sessions and logins, and the counts of denials.
 fn state(world: &World) -> (String, Vec<String>) {
     const PROGRAM: &str = r#"
-import sqlite3, sys
-store = sqlite3.connect(sys.argv[1])
 left_out = {"session", "login_count", "alert_denial", "alert_turn"}
 for (table,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall():
     if table not in left_out:
         for row in sorted(map(repr, store.execute(f'SELECT * FROM "{table}"'))):
             print(table, row)
 "#;
-    let output = Command::new("python3")
-        .args(["-c", PROGRAM])
-        .arg(world.data().join("store.db"))
-        .output()
-        .expect("python3 runs (apt-get install python3)");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let tables = String::from_utf8_lossy(&output.stdout).into_owned();
+    let tables = world.read_store(PROGRAM);
     assert!(
         tables.contains("\nrole ") && tables.contains("\nupstream "),
         "{tables}"

@@ -282,10 +282,14 @@ impl World {
 
     /// The store, as a thief would dump it.
     pub fn dump(&self) -> String {
-        const PROGRAM: &str = "import sqlite3, sys\n\
-            for line in sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True).iterdump(): print(line)";
+        self.read_store("for line in store.iterdump(): print(line)")
+    }
+
+    /// What a Python program prints that has the store as `store`, to read.
+    pub fn read_store(&self, program: &str) -> String {
+        let open = "import sqlite3, sys\nstore = sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True)\n";
         let output = Command::new("python3")
-            .args(["-c", PROGRAM])
+            .args(["-c", &(open.to_owned() + program)])
             .arg(self.data().join("store.db"))
             .output()
             .expect("python3 runs (apt-get install python3)");
@@ -541,19 +545,8 @@ impl World {
 
     /// A number out of the store, which the gateway tells nobody.
     pub fn stored(&self, query: &str) -> i64 {
-        let program =
-            "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])";
-        let mut python = Command::new("python3");
-        let output = python
-            .args(["-c", program])
-            .arg(self.data().join("store.db"))
-            .arg(query)
-            .output();
-        let output = output.expect("python3 runs (apt-get install python3)");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        said.trim()
-            .parse()
-            .unwrap_or_else(|_| panic!("{query}: {}", String::from_utf8_lossy(&output.stderr)))
+        let said = self.read_store(&format!("print(store.execute({query:?}).fetchone()[0])"));
+        said.trim().parse().unwrap_or_else(|_| panic!("{query}: {said}"))
     }
 
     /// The events of one request, as (name, body).
