@@ -175,8 +175,6 @@ pub struct Problem {
     pub detail: String,
     /// Seconds until it makes sense to try again (`Retry-After`).
     pub retry_after: Option<u32>,
-    /// What to do next, where that of the kind does not fit.
-    pub next: Option<&'static str>,
     /// Further members of the document (e.g. `task`, `would_allow`, `errors`).
     pub members: Map<String, Value>,
 }
@@ -189,7 +187,6 @@ impl Problem {
             kind,
             detail: detail.into(),
             retry_after: None,
-            next: None,
             members: Map::new(),
         }
     }
@@ -210,15 +207,15 @@ impl Problem {
 
     /// The same, where something else is to be done next than for others of its kind: a sentence with its full stop.
     #[must_use]
-    pub const fn instead(mut self, next: &'static str) -> Self {
-        self.next = Some(next);
-        self
+    pub fn instead(self, next: &'static str) -> Self {
+        self.with("next", next)
     }
 
     /// What to do next.
     #[must_use]
-    pub fn next(&self) -> &'static str {
-        self.next.unwrap_or_else(|| self.kind.next())
+    pub fn next(&self) -> &str {
+        let instead = self.members.get("next").and_then(Value::as_str);
+        instead.unwrap_or_else(|| self.kind.next())
     }
 
     /// The JSON document (RFC 9457 section 3). `base` is the gateway's own origin, e.g. `https://gw.example.org`.

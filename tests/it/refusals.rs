@@ -498,3 +498,32 @@ fn a_head_has_no_body_in_any_version() {
         }
     }
 }
+
+#[test]
+fn an_icon_that_a_browser_looks_for_is_on_record_and_leads_to_no_alert() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]);
+    world.segmentation();
+    let token = format!("Authorization: Bearer {}", world.token("john"));
+    let get = |path: &str| {
+        let url = format!("https://segmentation.gw.localhost:{}{path}", world.port());
+        world.curl(&["-H", &token, &url])
+    };
+    let icons: Vec<String> = (0..5)
+        .map(|_| get("/favicon.ico").expect(404).request_id())
+        .collect();
+    get("/nothing").expect(403);
+    // Denials are counted beside the answer, in their order.
+    let counted = || world.stored("SELECT count(*) FROM alert_denial");
+    until("the denial that counts", || (counted() > 0).then_some(()));
+    world.stop();
+    assert_eq!(world.stored("SELECT count(*) FROM alert_denial"), 1);
+    for icon in icons {
+        let events = world.events_of(&icon);
+        let [(name, refused)] = events.as_slice() else {
+            panic!("{events:?}");
+        };
+        assert_eq!(name, "refused");
+        assert_eq!(refused["decision"]["reason"], "no_task");
+    }
+}

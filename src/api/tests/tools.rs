@@ -175,6 +175,35 @@ async fn a_broken_manifest_is_refused_with_every_flaw_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_address_that_its_tools_cannot_use_is_not_given_in_the_place_of_another() {
+    let world = World::new().await;
+    let admin = world.token(ADMIN).await;
+    let upstreams = "/api/v1/vos/imense/upstreams";
+    let allow = async |url: &str| {
+        let body = json!({ "name": "grid", "url": url });
+        world.ask(&admin, "POST", upstreams, Some(body)).await
+    };
+    assert_eq!(allow("https://ce.example.org").await.0, 201);
+    let manifest = MANIFEST
+        .replace("\"ce\"", "\"grid\"")
+        .replace("\"static\"", "\"client-certificate\"");
+    let (status, added) = add(&world, &admin, &manifest, 0).await;
+    assert_eq!(status, 201, "{added}");
+    let end = format!("{upstreams}/grid");
+    assert_eq!(world.ask(&admin, "DELETE", &end, None).await.0, 204);
+    for url in ["http://ce.example.org", "unix:/run/ce.sock"] {
+        let (status, refused) = allow(url).await;
+        let detail = refused["detail"].as_str().unwrap();
+        assert_eq!(status, 422, "{refused}");
+        assert!(
+            detail.contains("`jobs`") && detail.contains("`https://`"),
+            "{detail}"
+        );
+    }
+    assert_eq!(allow("https://other.example.org").await.0, 201);
+}
+
+#[tokio::test]
 async fn a_static_credential_goes_in_and_never_out() {
     let world = World::new().await;
     let admin = with_jobs(&world).await;
