@@ -3,7 +3,7 @@
 //!
 //! Needs nginx, Apache with mod_auth_openidc, and Caddy; when one is missing it says what to run, and fails.
 //!
-//! Options after `--`: `--rounds N`, `--requests N` (of one round), `--only STAGE,STAGE` (`memory`, `kept`, `new`, `large`,
+//! Options after `--`: `--rounds N`, `--requests N` (of one round), `--only STAGE,STAGE` (`memory`, `latency`, `kept`, `new`, `large`,
 //! `growth`, `restart`), `--case WORD` (cases of `kept`, `new` and `large` in whose name it stands), `--json FILE`, `--long`
 //! (growth with a million records).
 
@@ -26,6 +26,8 @@ mod path;
 mod growth;
 #[path = "peers/lab.rs"]
 mod lab;
+#[path = "peers/latency.rs"]
+mod latency;
 #[path = "peers/memory.rs"]
 mod memory;
 #[path = "peers/oidc.rs"]
@@ -142,8 +144,14 @@ fn main() -> ExitCode {
         let lab = runtime.block_on(Lab::start());
         runtime.block_on(memory::run(&lab, &scale, &mut report, &clock));
     }
-    if ["kept", "new", "large"].iter().any(|stage| scale.wants(stage)) {
+    if ["latency", "kept", "new", "large"]
+        .iter()
+        .any(|stage| scale.wants(stage))
+    {
         let lab = runtime.block_on(Lab::start());
+        if scale.wants("latency") {
+            runtime.block_on(latency::run(&lab, &scale, &mut report, &clock));
+        }
         runtime.block_on(requests::run(&lab, &scale, &mut report, &clock));
     }
     if scale.wants("growth") {

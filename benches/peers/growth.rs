@@ -229,7 +229,6 @@ fn entry(ids: &Ids, vo: VoId, person: PersonId, number: usize) -> Entry {
             kind: Some("read".into()),
             method: "GET".into(),
             path: Some("/page".into()),
-            ..PlaceEntry::default()
         },
         parameters: std::collections::BTreeMap::new(),
         resource: None,
