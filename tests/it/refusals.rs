@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::python::{PythonTool, wrap};
 use crate::wire::{Wire, outcome};
-use crate::world::{Answer, World, read_answer};
+use crate::world::{Answer, World, read_answer, until};
 
 #[test]
 fn a_tool_that_is_down_is_a_502_and_its_outcome_says_that_nothing_was_sent() {
