@@ -147,6 +147,8 @@ pub struct Recovered {
     pub epoch: u64,
     /// Whether there was no log before.
     pub fresh: bool,
+    /// Whether a `recovery` record that says this stands in the log already.
+    pub told: bool,
 }
 
 impl Audit {
@@ -196,6 +198,7 @@ impl Audit {
 
     fn recovered(&self, found: recover::Found) -> Recovered {
         let mut open = Vec::new();
+        let told = found.is_told();
         for (request, entry) in found.open {
             match entry {
                 Some(entry) => open.push(entry),
@@ -212,6 +215,7 @@ impl Audit {
             torn_bytes: found.torn_bytes,
             epoch: found.epoch,
             fresh: !found.existed,
+            told,
         }
     }
 
@@ -471,7 +475,7 @@ fn sync_parent(folder: &Path) -> std::io::Result<()> {
 
 /// What stands first in the segment that recovery opens.
 fn leading(found: &recover::Found) -> Vec<Event> {
-    if !found.existed || found.clean {
+    if !found.is_told() {
         return Vec::new();
     }
     let mut settled: Vec<_> = found.open.keys().copied().collect();

@@ -50,6 +50,13 @@ pub(crate) struct Found {
     pub(crate) clean: bool,
 }
 
+impl Found {
+    /// Whether the log goes on with a `recovery` record that says what was found.
+    pub(crate) const fn is_told(&self) -> bool {
+        self.existed && !self.clean
+    }
+}
+
 /// Looks at the log in `config.folder` and makes it ready to be continued.
 pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, AuditError> {
     let folder = config.folder.as_path();

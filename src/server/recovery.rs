@@ -31,16 +31,18 @@ pub(super) async fn settle(
         opened.audit.settle(Outcome::ended(entry.request, ending)).await?;
     }
     let mut damage = found.damage.clone();
-    if found.fresh && db.has_history().await? {
+    let gone = found.fresh && db.has_history().await?;
+    if gone {
         damage.push(
             "the log is new although the store has a history: the log that was here is gone".to_owned(),
         );
     }
-    if found.open.is_empty() && damage.is_empty() && found.torn_bytes == 0 {
-        return Ok(());
-    }
     for damage in &damage {
         tracing::error!("the audit log is damaged: {damage}");
+    }
+    let nothing = found.open.is_empty() && damage.is_empty() && found.torn_bytes == 0;
+    if nothing || (found.told && !gone) {
+        return Ok(());
     }
     let recovery = Recovery {
         records: found.records,

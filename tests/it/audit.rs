@@ -81,6 +81,14 @@ fn i1_kill_9_under_load_leaves_no_request_without_a_record() {
             *outcomes.entry(id.to_owned()).or_default() += 1;
         }
     }
+    let recoveries = records
+        .iter()
+        .filter(|record| !record["event"]["recovery"].is_null());
+    assert_eq!(
+        recoveries.count(),
+        cycles,
+        "one for each crash, and no second one"
+    );
     let seen = fs::read_to_string(&seen_file).unwrap();
     let mut saw = 0;
     for line in seen.lines() {
