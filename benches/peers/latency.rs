@@ -16,9 +16,10 @@ use super::Scale;
 use super::lab::{Lab, Which};
 use super::report::{ADDED, Report};
 use crate::path::load::{self, Protocol};
+use crate::path::measure::settled;
 use crate::path::round::{middle, part};
 
-const SLICES: usize = 20;
+const SLICES: usize = 50;
 
 /// Measures it.
 pub(crate) async fn run(lab: &Lab, scale: &Scale, report: &mut Report, clock: &Arc<dyn Clock>) {
@@ -29,6 +30,7 @@ pub(crate) async fn run(lab: &Lab, scale: &Scale, report: &mut Report, clock: &A
         bare.client.connect(Protocol::Http1, 1).await,
     ];
     let requests = (scale.requests / SLICES / 4).max(4);
+    settled(own.pid).await; // files that the log makes in advance are there
     let (mut syncs, mut added, mut waits) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=scale.rounds {
         eprintln!("round {round} of {}: latency", scale.rounds);
@@ -52,9 +54,15 @@ pub(crate) async fn run(lab: &Lab, scale: &Scale, report: &mut Report, clock: &A
         }
     }
     let name = Which::Countersign.name();
-    report.fact(ADDED, name, middle(added), "x");
-    report.fact("fdatasync of 400 bytes, p50", "the disk", middle(syncs), "us");
-    report.fact("waiting for the intent's record, mean", name, middle(waits), "us");
+    let (sync, wait) = (middle(syncs), middle(waits));
+    report.fact("fdatasync of 400 bytes, p50", "the disk", sync, "us");
+    report.fact("waiting for the intent's record, mean", name, wait, "us");
+    // The record's own fdatasync is part of that: where it is faster than the disk, the disk was busy with something else.
+    if wait >= sync {
+        report.fact(ADDED, name, middle(added), "x");
+    } else {
+        eprintln!("the disk was busy with something else: P7 is left out");
+    }
 }
 
 /// A file of zeros on the disk that the audit log is on.
