@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,8 @@ pub use recover::{Recover, Recovered, recover};
 use api::gateway::Reload;
 use reload::Reloading;
 
+/// Connections that may wait to be accepted: as many as come at once when everybody connects anew.
+const BACKLOG: u32 = 4_096;
 /// Parts whose health decides whether the node is ready.
 const PARTS: &[&str] = &["audit", "clock", "lifecycle", "sealing_key", "store"];
 /// How long a request whose answer has gone may take to write its outcome when the gateway stops.
@@ -268,13 +270,25 @@ fn close_folder(data: &Path) -> anyhow::Result<()> {
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+    listen(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
             "cannot listen on {address}: another program does; stop that one, or give another `listen` in {}",
             config::FILE
         ),
         _ => anyhow::Error::new(error).context(format!("cannot listen on {address}")),
     })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // A restart does not wait for the connections of the program before it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {

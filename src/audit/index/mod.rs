@@ -4,9 +4,9 @@
 //! records themselves are read from the segments. An outcome names only its request, so it is found by person, place and
 //! resource of the request's intent.
 //!
-//! The writer hands over what is durable ([`Handover`](super::handover::Handover)), so that nothing is read back; what it
+//! The writer hands over what is durable (`audit/handover.rs`), so that nothing is read back; what it
 //! had no room for, and what was written before the gateway started, is read from the segments. Records are gathered in
-//! memory into blocks of about a thousand ([`block`]), and only whole blocks go into the file ([`file`]): a start
+//! memory into blocks of about a thousand (`block`), and only whole blocks go into the file (`file`): a start
 //! reads the rest again.
 
 mod block;
@@ -97,7 +97,7 @@ pub struct Query {
     pub resource: Option<String>,
     /// Permitted (true) or refused (false) requests.
     pub permit: Option<bool>,
-    /// Name of the event ([`Event::name`]).
+    /// Name of the event ([`Event::name`](crate::record::Event::name)).
     pub event: Option<String>,
     /// The request.
     pub request: Option<RequestId>,
