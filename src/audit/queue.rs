@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_millis(20);
 ///
 /// A sync costs the processor as much as several requests do. Where requests follow each other closely, the writer would
 /// otherwise run for each of them.
-const GATHER: Duration = Duration::from_micros(500);
+const GATHER: Duration = Duration::from_millis(1);
 /// How often the writer looks around when nothing is written.
 const TICK: Duration = Duration::from_secs(1);
 
