@@ -207,7 +207,7 @@ pub enum Event {
 /// Who asks, and how they proved it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SubjectEntry {
-    /// `person`, `service`, `provider`, `app` or `anonymous`.
+    /// `person`, `service`, `provider`, `app`, `anonymous`, or `operator` (whoever operates the machine).
     pub kind: String,
     /// The opaque person id.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -48,7 +48,7 @@ pub(crate) struct Draft {
     cut: Option<Cut>,
     /// What it means for the table of open requests.
     pub(crate) mark: Mark,
-    /// What it says, for the index; nothing where it was cut, since the record says less then.
+    /// What the record says, for the index.
     pub(crate) event: Option<Event>,
 }
 
@@ -63,16 +63,24 @@ impl Draft {
         let (body, cut) = body(&event);
         Ok(Self {
             salt,
-            body,
             mark: Mark::of(&event),
-            event: cut.is_none().then_some(event),
+            event: match &cut {
+                None => Some(event),
+                Some(_) => serde_json::from_slice(&body).ok(),
+            },
             cut,
+            body,
         })
     }
 
     /// Bytes that the record will have at most.
     pub(crate) const fn bound(&self) -> usize {
         self.body.len() + ENVELOPE
+    }
+
+    /// Bytes that the event takes.
+    pub(crate) const fn size(&self) -> usize {
+        self.body.len()
     }
 
     /// Appends the record to `bytes`.

@@ -115,6 +115,11 @@ impl Reader {
         self.seq.max(self.from)
     }
 
+    /// Leaves out the records before `seq`.
+    pub(crate) fn skip_to(&mut self, seq: u64) {
+        self.from = self.from.max(seq);
+    }
+
     /// Looks for a newer checkpoint, so that [`Reader::read`] goes on where it stopped. Gives the new limit.
     ///
     /// # Errors

@@ -278,13 +278,15 @@ impl Writer {
         self.shared
             .handover
             .give(records.filter_map(|((draft, offset), seq)| {
-                Some(Handed {
+                let event = draft.event.take()?;
+                let handed = Handed {
                     seq,
                     segment,
                     offset,
                     time,
-                    event: draft.event.take()?,
-                })
+                    event,
+                };
+                Some((handed, draft.size()))
             }));
     }
 
@@ -323,6 +325,8 @@ impl Writer {
             if !item.must {
                 self.shared.refused_one();
             } else if self.kept.len() < KEPT {
+                // Very many may have to be kept: the index reads them from the log.
+                item.drafts.iter_mut().for_each(|draft| draft.event = None);
                 self.kept.push_back(item);
             } else {
                 tracing::error!("an outcome is lost: {KEPT} are waiting for the log");

@@ -163,6 +163,15 @@ impl Authenticate {
         self.0.db.was_applied(request).await
     }
 
+    /// Whether an account has a one-time password that its person has not replaced by one of her own.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn awaits_own_password(&self, person: PersonId) -> Result<bool, StoreError> {
+        let stored = store::password(&self.0.db, person).await?;
+        Ok(stored.is_some_and(|stored| stored.one_time))
+    }
+
     /// A job of the gateway itself, as a subject.
     #[must_use]
     pub const fn service(&self, name: &'static str) -> Subject {

@@ -25,6 +25,9 @@ use crate::tool::Place;
 const HELD: usize = 256 * 1024;
 /// How long a body has to come.
 const TIME: Duration = Duration::from_secs(30);
+/// How much of a refused body is still taken, and for how long.
+const READ_ON_BYTES: usize = 4 << 20;
+const READ_ON_TIME: Duration = Duration::from_secs(1);
 
 /// How much of bodies is held.
 pub(super) struct Judging(Arc<Semaphore>);
@@ -45,7 +48,7 @@ impl Judging {
     }
 
     /// Reads a body of at most `limit` bytes, and gives it with its place in memory.
-    async fn read(&self, mut body: Body, limit: u64) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
+    async fn read(&self, body: &mut Body, limit: u64) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
         let too_large = || {
             let detail = format!(
                 "the body decides which task this is, and is larger than the {limit} bytes that are read"
@@ -88,14 +91,17 @@ impl Pipeline {
         x: &Exchange,
         subject: &Subject,
         mut place: Place,
-        body: Body,
+        mut body: Body,
         limit: u64,
     ) -> Result<(Place, Body), Stop> {
-        let read = tokio::time::timeout(TIME, self.judging.read(body, limit));
+        let read = tokio::time::timeout(TIME, self.judging.read(&mut body, limit));
         let read = read.await.unwrap_or_else(|_| {
             let detail = format!("the request's body did not come within {} s", TIME.as_secs());
             Err(Problem::new(Kind::Malformed, detail))
         });
+        if read.is_err() {
+            read_on(&mut body).await;
+        }
         let judged = read.and_then(|(bytes, permit)| {
             hosts::judge_body(&mut place, &x.head, &bytes)?;
             Ok((bytes, permit))
@@ -120,6 +126,22 @@ impl Pipeline {
         let must_change = subject.session().is_some_and(|session| session.must_change);
         !must_change && self.directory.load().is_member(vo.id, person.id)
     }
+}
+
+/// Takes some more of a body that was refused: a client that still sends might not hear the answer otherwise.
+async fn read_on(body: &mut Body) {
+    let rest = async {
+        let mut left = READ_ON_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let size = frame.data_ref().map_or(0, Bytes::len);
+            let Some(less) = left.checked_sub(size) else {
+                return;
+            };
+            left = less;
+        }
+    };
+    // Who is slower than that hears what he hears.
+    let _ = tokio::time::timeout(READ_ON_TIME, rest).await;
 }
 
 /// A body that is at hand, which gives its place in memory back when it is gone.
@@ -166,26 +188,44 @@ mod tests {
     #[tokio::test]
     async fn a_judged_body_is_bounded_by_itself_and_all_of_them_together() {
         let judging = Judging(Arc::new(Semaphore::new(2)));
-        let (bytes, first) = judging.read(body::full("0123456789"), 10).await.unwrap();
+        let (bytes, first) = judging.read(&mut body::full("0123456789"), 10).await.unwrap();
         assert_eq!(bytes, "0123456789");
-        let refused = judging.read(body::full("0123456789"), 9).await.unwrap_err();
+        let refused = judging.read(&mut body::full("0123456789"), 9).await.unwrap_err();
         assert_eq!(refused.kind, Kind::TooLarge);
-        let (_, second) = judging.read(body::full("x"), 1 << 20).await.unwrap();
-        let busy = judging.read(body::full("x"), 1 << 20).await.unwrap_err();
+        let (_, second) = judging.read(&mut body::full("x"), 1 << 20).await.unwrap();
+        let busy = judging.read(&mut body::full("x"), 1 << 20).await.unwrap_err();
         assert_eq!(busy.kind, Kind::Busy);
         drop(first);
-        assert!(judging.read(body::full("x"), 1 << 20).await.is_ok());
+        assert!(judging.read(&mut body::full("x"), 1 << 20).await.is_ok());
         drop(second);
     }
 
     #[tokio::test]
     async fn a_judged_body_is_sent_as_the_same_bytes_with_its_length() {
         let judging = Judging::default();
-        let (bytes, permit) = judging.read(body::full("{ \"a\" : 1 }"), 100).await.unwrap();
+        let (bytes, permit) = judging.read(&mut body::full("{ \"a\" : 1 }"), 100).await.unwrap();
         assert_eq!(judging.0.available_permits(), HELD - 1);
         let body = held(bytes, permit);
         assert_eq!(body.size_hint().exact(), Some(11));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "{ \"a\" : 1 }");
         assert_eq!(judging.0.available_permits(), HELD);
+    }
+
+    #[tokio::test]
+    async fn of_a_refused_body_only_so_much_is_taken() {
+        let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = taken.clone();
+        let frames = futures_util::stream::iter((0..10).map(move |_| {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok::<_, BoxError>(Frame::data(Bytes::from_static(&[0; 1 << 20])))
+        }));
+        let mut body = http_body_util::StreamBody::new(frames).boxed_unsync();
+        read_on(&mut body).await;
+        // The frame that is too much has come already.
+        let most = READ_ON_BYTES / (1 << 20) + 1;
+        assert_eq!(taken.load(std::sync::atomic::Ordering::Relaxed), most);
+        let mut short = body::full("the rest");
+        read_on(&mut short).await;
+        assert!(short.is_end_stream());
     }
 }

@@ -4,6 +4,7 @@
 //! runs, holds the folder's lock meanwhile. Both are for the account that owns the folder, and for root; what is done is
 //! in the audit log before it takes effect.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -20,9 +21,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Built, FolderLock, LockError, build};
 use crate::config::{self, Config};
 use crate::id::{Ids, RequestId};
-use crate::record::{Change, ChangeEvent, Event};
+use crate::record::{
+    Change, ChangeEvent, DecisionEntry, Ending, Entry, Event, Outcome, PlaceEntry, ResourceEntry,
+    SubjectEntry,
+};
 use crate::secret::Secret;
-use crate::vo::{Directory, Person, PersonState, SYSTEM_ADMINISTRATOR};
+use crate::tool::Kind;
+use crate::vo::{Directory, OWN_TOOL, Person, PersonState, SYSTEM_ADMINISTRATOR};
 
 /// Longest question and answer, in bytes.
 const LONGEST: u64 = 4096;
@@ -186,9 +191,10 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
     let gateway = Directory::gateway();
     let now = built.ids.clock().now();
     let directory = built.vos.handle().load();
-    let promote = !directory
+    let holds = directory
         .holders(gateway, SYSTEM_ADMINISTRATOR, now)
         .contains(&person.id);
+    let promote = asked.promote && !holds;
     let resume = person.state == PersonState::Suspended;
     // Before the store's lock is taken: a password hash takes its time.
     let one_time = built.authenticate.one_time_password().await?;
@@ -213,22 +219,40 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
         ..reset.change
     });
     tx.applied(request, now).await?;
-    // INVARIANT: what the operator does is on record before it takes effect, like everybody's.
+    // INVARIANT: what the operator does is on record before it takes effect, like everybody's, and so is how it ended: a
+    // start after a crash looks whether it was applied.
     let events = changes
         .into_iter()
         .map(|change| by_operator(change, by))
         .map(|change| Event::Change(Box::new(ChangeEvent { request, change })))
         .chain(reset.ended.iter().cloned().map(Event::SessionEnded))
         .collect();
-    built.audit.write_all(events).await?;
-    tx.commit().await?;
-    built.vos.load().await?;
+    let receipt = built.audit.intent(intent(request, &person, by), events).await?;
+    let committed = tx.commit().await;
+    // The answer to the commit may have been lost, not the commit.
+    let applied = committed.is_ok() || built.db.was_applied(request).await?;
+    let ending = if applied {
+        Ending::Applied
+    } else {
+        Ending::NotApplied
+    };
+    let recorded = receipt.outcome(Outcome::ended(request, ending)).await;
+    if !applied {
+        committed?;
+    }
     if let Some(ended) = &reset.ended {
         ended
             .sessions
             .iter()
             .for_each(|session| built.delegate.end_session(*session));
         built.authenticate.forget(ended).await?;
+    }
+    // What is not in memory yet comes with the next look at the store; the password is good in any case.
+    if let Err(error) = built.vos.load().await {
+        tracing::error!("the recovered account is not seen yet: {error}");
+    }
+    if let Err(error) = recorded {
+        tracing::error!("the outcome of {request} is written later: {error}");
     }
     tracing::warn!(
         "the account person/{} was recovered by the operator of this machine (account {by})",
@@ -243,11 +267,54 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
     })
 }
 
-fn by_operator(mut change: Change, by: u32) -> Change {
-    if let Some(Value::Object(after)) = &mut change.after {
+/// The gateway's own change, whatever VO the account comes from: there system administrators look for it.
+fn by_operator(change: Change, by: u32) -> Change {
+    let mut after = change.after.unwrap_or_else(|| json!({}));
+    if let Value::Object(after) = &mut after {
         after.insert("by".into(), json!({ "operator": by }));
+        after.insert("home".into(), json!(change.vo));
     }
-    change
+    Change {
+        vo: Directory::gateway(),
+        after: Some(after),
+        ..change
+    }
+}
+
+/// The operator's request, as its record says it: permitted by who reaches the socket or the folder.
+fn intent(request: RequestId, person: &Person, by: u32) -> Entry {
+    Entry {
+        request,
+        trace: None,
+        subject: SubjectEntry {
+            kind: "operator".into(),
+            result: "ok".into(),
+            ..SubjectEntry::default()
+        },
+        place: PlaceEntry {
+            via: "gateway".into(),
+            tool: Some(OWN_TOOL.into()),
+            task: Some("admin.recover".into()),
+            kind: Some(Kind::Update.as_str().into()),
+            method: "RECOVER".into(),
+            ..PlaceEntry::default()
+        },
+        parameters: BTreeMap::from([("operator".to_owned(), by.to_string())]),
+        resource: Some(ResourceEntry {
+            kind: "person".into(),
+            id: person.id.to_string(),
+            generation: None,
+            owner: None,
+            parents: Vec::new(),
+        }),
+        decision: Some(Arc::new(DecisionEntry {
+            permit: true,
+            reason: "operator".into(),
+            ..DecisionEntry::default()
+        })),
+        delegation: None,
+        source: "local".into(),
+    }
 }
 
 /// The account that is meant.

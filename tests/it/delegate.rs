@@ -74,6 +74,8 @@ fn finds(world: &World, bytes: &[u8]) -> Vec<String> {
         for entry in fs::read_dir(folder).unwrap().flatten() {
             match entry.path() {
                 path if path.is_dir() => files(&path, found),
+                // The administration socket holds nothing.
+                path if !path.is_file() => {}
                 path => {
                     let mut bytes = fs::read(&path).unwrap();
                     // Segments of the log are made in advance, of zeros.

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use super::world::{Ran, World, run_in};
+use super::world::{PASSWORD, Ran, World, run_in};
 
 /// As the operator of the machine, who has signed in nowhere.
 fn recover(world: &World, more: &[&str]) -> Ran {
@@ -92,6 +92,9 @@ fn a_second_system_administrator_is_made_and_the_last_one_stays() {
     assert_eq!(world.cli("john", &["admin", "list"]).code, 3);
 
     world.cli("admin", &["admin", "add", "ben"]).ok();
+    let before = world.cli("ben", &["whoami"]);
+    assert_eq!(before.code, 3, "a session that began with less has ended");
+    world.login("ben", PASSWORD).ok();
     let listed = world.cli_json("ben", &["admin", "list"]);
     let names: Vec<&str> = listed["administrators"]
         .as_array()
@@ -162,4 +165,55 @@ fn recovery_names_whom_it_could_mean_and_promotes_only_when_told_to() {
     let elsewhere = run_in(world.dir.path(), &["admin", "recover", "--data", "/nonexistent"]);
     assert_eq!(elsewhere.code, 4, "{}", elsewhere.stderr);
     world.verify().ok();
+}
+
+#[test]
+fn whoever_knows_a_one_time_password_does_not_become_system_administrator_by_it() {
+    let world = World::start();
+    world.admin();
+    let args = [
+        "user",
+        "add",
+        "imense",
+        "mia",
+        "--name",
+        "Mia",
+        "--mail",
+        "mia@example.org",
+        "--show-password",
+    ];
+    let one_time = world.cli_json("admin", &args)["one_time_password"].clone();
+    let refused = world.cli("admin", &["admin", "add", "mia"]);
+    assert!(
+        refused.code == 1 && refused.stderr.contains("has not chosen a password of her own"),
+        "{}",
+        refused.stderr
+    );
+    world.login("mia", one_time.as_str().unwrap()).ok();
+    world.cli("admin", &["admin", "add", "mia"]).ok();
+}
+
+#[test]
+fn a_recovery_is_a_request_of_its_own_that_system_administrators_find() {
+    let world = World::start();
+    world.admin().person("ben", &["scientist"]);
+    world.cli("admin", &["admin", "add", "ben"]).ok();
+    let done = recover(&world, &["--user", "ben"]).ok().json();
+    let request = done["request"].as_str().unwrap();
+    let names: Vec<String> = world
+        .events_of(request)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, ["intent", "change", "outcome"]);
+    let (_, outcome) = world.events_of(request).pop().unwrap();
+    assert_eq!(outcome["ending"], "applied");
+    // His home is a virtual organisation; the records are the gateway's own all the same.
+    let found = world.cli_json("admin", &["audit", "search", "--event", "change"]);
+    let found = found["records"].as_array().unwrap().iter();
+    let actions: Vec<&str> = found
+        .filter(|record| record["event"]["change"]["request"] == request)
+        .filter_map(|record| record["event"]["change"]["change"]["action"].as_str())
+        .collect();
+    assert_eq!(actions, ["admin.recover"]);
 }

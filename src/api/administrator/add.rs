@@ -1,4 +1,4 @@
-//! `administrator.add`: gives somebody the gateway's own role.
+//! `administrator.add`: gives somebody the gateway's own role, for sessions that begin from then on.
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use super::list::{AdministratorView, view};
 use crate::api::operation::{Call, Operation, SYSTEM, moment, task};
 use crate::api::{Api, problem, user};
 use crate::problem::{Kind, Problem};
+use crate::record::Event;
 use crate::tool::{self, Task};
 use crate::vo::{Directory, SYSTEM_ADMINISTRATOR};
 
@@ -46,13 +47,34 @@ impl Operation for Add {
         let until = body.until.map(|text| moment("until", &text)).transpose()?;
         let person = user::named(api, &body.username)?;
         let gateway = Directory::gateway();
+        // SECURITY: whoever was shown the one-time password could sign in before her, as system administrator.
+        if api
+            .authenticate
+            .awaits_own_password(person.id)
+            .await
+            .map_err(problem)?
+        {
+            return Err(Problem::new(
+                Kind::Conflict,
+                format!("`{}` has not chosen a password of her own yet", person.username),
+            )
+            .instead("Ask her to sign in and choose one, then try again."));
+        }
         let mut tx = api.begin().await?;
         let change = api
             .vos
             .assign(&mut tx, gateway, SYSTEM_ADMINISTRATOR, person.id, until)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        // SECURITY: sessions that began with less are not good for more.
+        let ended = api
+            .authenticate
+            .ending_all(person.id, None, "promoted", Some(call.id));
+        let further = ended.iter().cloned().map(Event::SessionEnded).collect();
+        api.commit_with(call.id, tx, vec![change], further).await?;
+        if let Some(ended) = ended {
+            api.end_recorded(&ended).await?;
+        }
         let directory = api.directory();
         directory
             .assignments(gateway, person.id, api.now())

@@ -245,7 +245,17 @@ struct Requests {
 
 /// In which blocks a search can find something.
 fn of(wanted: &Wanted<'_>) -> Condition {
-    let requests = wanted.requests.map(|requests| {
+    let (mut from, to) = (wanted.query.from, wanted.query.to);
+    let few = wanted
+        .requests
+        .filter(|requests| requests.len() <= super::LOOK_UP);
+    if let Some(requests) = wanted.requests.filter(|_| few.is_none()) {
+        // A statement has no room for so many: whatever is not older than the first of them is looked at.
+        let began: Option<Vec<_>> = requests.iter().map(|request| block::span(*request)).collect();
+        let first = began.and_then(|spans| spans.into_iter().map(|(from, _)| from).min());
+        from = from.max(first);
+    }
+    let requests = few.map(|requests| {
         let keys = requests.iter().map(|request| block::key_of_request(*request));
         let mut spans: Vec<_> = requests
             .iter()
@@ -259,8 +269,8 @@ fn of(wanted: &Wanted<'_>) -> Condition {
     });
     Condition {
         keys: wanted.keys(),
-        from: wanted.query.from,
-        to: wanted.query.to,
+        from,
+        to,
         requests,
     }
 }

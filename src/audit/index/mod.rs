@@ -362,6 +362,8 @@ impl Index {
     }
 
     async fn run(&self, head: &mut watch::Receiver<u64>) -> Result<(), IndexError> {
+        // Whoever waits for the newest records waits until they are here again.
+        self.0.indexed.send_replace(0);
         let file = self.0.file.get_or_try_init(|| File::open(&self.0.path)).await?;
         self.earlier(file).await?;
         let next = self
@@ -397,6 +399,10 @@ impl Index {
     async fn first_missing(&self, file: &File, epoch: u64, folder: PathBuf) -> Result<u64, IndexError> {
         match file.last(epoch).await {
             Ok(None) => return Ok(0),
+            // What an ended epoch has in the file may be more than can be read of it now.
+            Ok(Some((last, count))) if count == last.end() && epoch != self.0.epoch => {
+                return Ok(last.end());
+            }
             Ok(Some((last, count))) if count == last.end() => {
                 let place = last.last();
                 let same = move || {
@@ -404,7 +410,7 @@ impl Index {
                     let there = record_at(&folder, place.segment, place.offset)?;
                     Ok(there.is_some_and(|record| (record.seq, record.time) == (place.seq, place.time)))
                 };
-                let within = epoch != self.0.epoch || last.end() <= *self.0.head.borrow();
+                let within = last.end() <= *self.0.head.borrow();
                 if within && blocking(same).await? {
                     return Ok(last.end());
                 }
@@ -469,8 +475,7 @@ impl<'a> Intake<'a> {
     async fn read_up_to(&mut self, limit: u64) -> Result<(), IndexError> {
         while self.next < limit {
             let (folder, next) = (self.folder.clone(), self.next);
-            // A reader goes on where it stopped, which is not here when records were handed over since.
-            let reader = self.reader.take().filter(|reader| reader.next() == next);
+            let reader = self.reader.take().filter(|reader| reader.next() <= next);
             let (back, found) = blocking(move || read(reader, &folder, next, limit)).await?;
             self.reader = Some(back);
             if found.is_empty() {
@@ -568,6 +573,8 @@ fn read(
         None => Reader::to(folder, next, limit)?,
     };
     reader.set_limit(limit)?;
+    // Records may have been handed over since it was used.
+    reader.skip_to(next);
     let mut found = Vec::new();
     while found.len() < ROUND {
         match reader.read() {

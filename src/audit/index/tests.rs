@@ -168,6 +168,27 @@ async fn all_records_of_a_trace_are_found_wherever_they_stand() {
     );
     let stranger = ids.next().unwrap();
     assert_eq!(names(found(&audit, of_trace(Some(stranger))).await), []);
+    // More than go into one statement.
+    for _ in 0..super::LOOK_UP {
+        let mut entry = entry(&ids);
+        entry.trace = Some(trace);
+        requests.push(entry.request);
+        let receipt = audit.intent(entry, Vec::new()).await.unwrap();
+        receipt.outcome_soon(outcome(*requests.last().unwrap()));
+    }
+    let intents = Query {
+        event: Some("intent".into()),
+        limit: 1_000,
+        ..of_trace(None)
+    };
+    let intents: Vec<_> = names(found(&audit, intents).await);
+    assert_eq!(
+        intents,
+        requests
+            .iter()
+            .map(|request| ("intent", Some(*request)))
+            .collect::<Vec<_>>()
+    );
     audit.close("test").await;
 }
 
