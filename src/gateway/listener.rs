@@ -330,14 +330,13 @@ impl Listener {
             server_name: session.server_name().map(str::to_owned),
         };
         match protocol {
-            // Each in a place of its own, so that a connection holds no more memory than its protocol needs.
             Protocol::Http1 => {
                 let served = self.served(info, client, face, held);
-                Box::pin(self.serve_http1(tls, served, face, stop)).await
+                self.serve_http1(tls, served, face, stop).await
             }
             Protocol::Http2 => {
                 let served = self.served(info, client, face, held);
-                Box::pin(self.serve_http2(tls, served, face, stop)).await
+                self.serve_http2(tls, served, face, stop).await
             }
         }
     }
