@@ -3,6 +3,7 @@
 //! An id is a UUIDv7 (RFC 9562 section 5.7) made from the [`Clock`] and a [`Random`] source, wrapped in a type of
 //! its own, so that two kinds of id never mix.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +18,15 @@ pub trait Random: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`RandomError`] when the system has none to give; the caller refuses what it was about to do.
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError>;
+
+    /// Fills `bytes` with random bytes that will be seen by others anyway (ids, salts) and of which many are needed. Never
+    /// use them as a secret: the source may hold some ready.
+    ///
+    /// # Errors
+    /// [`RandomError`], as above.
+    fn fill_public(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        self.fill(bytes)
+    }
 }
 
 /// The random source failed.
@@ -50,6 +60,32 @@ impl Random for SystemSource {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
         self.0.fill(bytes).map_err(|_| RandomError)
     }
+
+    /// One call of the system's source costs as much as kilobytes of it: each thread holds some ready.
+    fn fill_public(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        READY.with_borrow_mut(|ready| {
+            if ready.len() < bytes.len() {
+                ready.resize(READY_BYTES.max(bytes.len()), 0);
+                if let Err(error) = self.fill(ready) {
+                    // Nothing that is not random is ever handed out.
+                    ready.clear();
+                    return Err(error);
+                }
+            }
+            let rest = ready.len() - bytes.len();
+            for (to, from) in bytes.iter_mut().zip(ready.drain(rest..)) {
+                *to = from;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Bytes of one refill.
+const READY_BYTES: usize = 1024;
+
+thread_local! {
+    static READY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// `N` random bytes.
@@ -82,7 +118,8 @@ impl Ids {
     /// [`RandomError`] when the source fails.
     pub fn next<T: From<uuid::Uuid>>(&self) -> Result<T, RandomError> {
         let millis = u64::try_from(self.clock.now().micros() / 1_000).unwrap_or(0);
-        let bytes = random_bytes::<10>(&*self.random)?;
+        let mut bytes = [0; 10];
+        self.random.fill_public(&mut bytes)?;
         Ok(T::from(
             uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid(),
         ))
@@ -177,6 +214,19 @@ ids! {
 mod tests {
     use super::*;
     use crate::clock::{HandClock, Timestamp};
+
+    #[test]
+    fn public_bytes_are_handed_out_once_and_are_as_many_as_asked_for() {
+        let source = SystemSource::new();
+        let mut seen = std::collections::HashSet::new();
+        for length in (8..40).cycle().take(2_000).chain([3 * READY_BYTES]) {
+            let mut bytes = vec![0; length];
+            source.fill_public(&mut bytes).unwrap();
+            for piece in bytes.chunks_exact(8) {
+                assert!(seen.insert(piece.to_vec()), "the same bytes twice");
+            }
+        }
+    }
 
     #[test]
     fn ids_are_version_7_and_sort_by_time() {

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod id;
 pub mod secret;
 pub mod body;
+pub mod lane;
 pub mod problem;
 pub mod record;
 pub mod settings;

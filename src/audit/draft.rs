@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::segment::LONGEST;
 use crate::clock::Timestamp;
-use crate::id::{Random, RandomError, RequestId, random_bytes};
+use crate::id::{Random, RandomError, RequestId};
 use crate::record::{Cut, Event, Hash, VERSION};
 
 /// Bytes that may stand around the event: position, times, salt, mark of a cut.
@@ -58,8 +58,10 @@ impl Draft {
     /// # Errors
     /// [`RandomError`] when there is no salt.
     pub(crate) fn new(event: Event, random: &dyn Random) -> Result<Self, RandomError> {
+        let mut bytes = [0; 16];
+        random.fill_public(&mut bytes)?;
         let mut salt = [0; 32];
-        data_encoding::HEXLOWER.encode_mut(&random_bytes::<16>(random)?, &mut salt);
+        data_encoding::HEXLOWER.encode_mut(&bytes, &mut salt);
         let (body, cut) = body(&event);
         Ok(Self {
             salt,

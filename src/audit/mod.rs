@@ -25,15 +25,17 @@
 //! # }
 //! ```
 //!
-//! The store follows the log, neverthe other way round; the [`index`] can be dropped at any time.
+//! The store follows the log, never the other way round; the [`index`] can be dropped at any time.
 
+mod answers;
+mod blocks;
 mod checkpoint;
 mod config;
 mod draft;
 mod error;
-mod handover;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod handover;
 pub mod index;
 mod keeper;
 mod key;
@@ -55,12 +57,12 @@ mod tests;
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::clock::Timestamp;
 use crate::id::{Ids, RequestId};
@@ -74,8 +76,9 @@ pub use index::Index;
 pub use key::{KeyError, LogKey, VerifyingKey};
 pub use receipt::Receipt;
 
+use answers::Reply;
 use draft::Draft;
-use queue::{Answer, Item, Reply, Shared, held};
+use queue::{Item, Shared, held};
 
 /// How much room the log has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,14 +187,13 @@ impl Audit {
             edge: std::mem::take(&mut found.edge),
             checkpoint_size,
         };
-        let (answers, answered) = mpsc::unbounded_channel();
         let leading = leading(&found);
-        let writer = writer::Writer::begin(shared.clone(), keeper.clone(), answers, begin, &leading)
-            .map_err(file_error)?;
+        let writer =
+            writer::Writer::begin(shared.clone(), keeper.clone(), begin, &leading).map_err(file_error)?;
         let index = Index::start(&runtime, &shared);
         let done = start_threads(writer, keeper, lock).map_err(file_error)?;
         let audit = Self(Arc::new(Inner { shared, index, done }));
-        runtime.spawn(answer(Arc::downgrade(&audit.0), answered));
+        audit.lane();
         let recovery = audit.recovered(found);
         Ok(Opened { audit, recovery })
     }
@@ -244,10 +246,16 @@ impl Audit {
                 drafts,
                 must,
                 reply: Reply::Seqs(waiter),
+                lane: self.lane(),
             },
             true,
         )?;
         self.wait(answer, must).await
+    }
+
+    /// The lane of whoever waits from here on.
+    fn lane(&self) -> usize {
+        self.0.shared.answers.here(&self.0)
     }
 
     fn drafts(&self, events: Vec<Event>) -> Result<Vec<Draft>, AuditError> {
@@ -281,6 +289,7 @@ impl Audit {
                 drafts,
                 must: false,
                 reply: Reply::Receipt(request, waiter),
+                lane: self.lane(),
             },
             true,
         )?;
@@ -440,30 +449,6 @@ impl Audit {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.stop();
-    }
-}
-
-/// Gives out the answers of each batch, so that the writer wakes one task and not one for every waiter.
-async fn answer(audit: Weak<Inner>, mut batches: mpsc::UnboundedReceiver<Vec<Answer>>) {
-    while let Some(batch) = batches.recv().await {
-        for Answer { reply, result } in batch {
-            match reply {
-                Reply::None => {}
-                // A waiter that has gone needs no answer: its record stands.
-                Reply::Seqs(waiter) => drop(waiter.send(result)),
-                Reply::Receipt(request, waiter) => {
-                    let Some(audit) = audit.upgrade().map(Audit) else {
-                        continue;
-                    };
-                    let seq = |seqs: Vec<u64>| seqs.first().copied().unwrap_or_default();
-                    let receipt = result.map(|seqs| Receipt::new(audit, request, seq(seqs)));
-                    if let Err(Ok(receipt)) = waiter.send(receipt) {
-                        // It was refused meanwhile, so nothing was sent to any tool.
-                        receipt.not_sent();
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -6,14 +6,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
+use super::answers::{Answers, Reply};
 use super::checkpoint::Checkpoint;
 use super::draft::Draft;
 use super::handover::Handover;
 use super::segment::FRAME;
 use super::strangers::Strangers;
-use super::{AuditError, Config, Receipt, Space};
+use super::{AuditError, Config, Space};
 use crate::clock::Timestamp;
 use crate::id::{Ids, RequestId};
 use crate::record::Event;
@@ -29,24 +30,6 @@ const GATHER: Duration = Duration::from_millis(1);
 /// How often the writer looks around when nothing is written.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Who waits for a record, and for what.
-#[derive(Debug)]
-pub(crate) enum Reply {
-    /// Nobody.
-    None,
-    /// Positions of the records.
-    Seqs(oneshot::Sender<Result<Vec<u64>, AuditError>>),
-    /// The receipt of an intent.
-    Receipt(RequestId, oneshot::Sender<Result<Receipt, AuditError>>),
-}
-
-impl Reply {
-    /// Whether an intent's waiter has gone: then the intent is not written.
-    pub(crate) fn is_void(&self) -> bool {
-        matches!(self, Self::Receipt(_, waiter) if waiter.is_closed())
-    }
-}
-
 /// Records that belong together: adjacent, durable at the same time.
 #[derive(Debug)]
 pub(crate) struct Item {
@@ -56,13 +39,8 @@ pub(crate) struct Item {
     pub(crate) must: bool,
     /// Who waits.
     pub(crate) reply: Reply,
-}
-
-/// An answer on its way from the writer to the task that gives it out.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) reply: Reply,
-    pub(crate) result: Result<Vec<u64>, AuditError>,
+    /// In which lane.
+    pub(crate) lane: usize,
 }
 
 #[derive(Debug, Default)]
@@ -165,6 +143,8 @@ pub(crate) struct Shared {
     pub(crate) open: Mutex<HashSet<RequestId>>,
     /// Number of durable records.
     pub(crate) head: watch::Sender<u64>,
+    /// The way to those who wait.
+    pub(crate) answers: Answers,
     /// Durable records on their way to the index.
     pub(crate) handover: Arc<Handover>,
     pub(crate) newest: ArcSwapOption<Checkpoint>,
@@ -207,6 +187,7 @@ impl Shared {
             unwritten: Mutex::default(),
             open: Mutex::default(),
             head: watch::Sender::new(0),
+            answers: Answers::default(),
             handover: Arc::default(),
             newest: ArcSwapOption::new(newest.map(Arc::new)),
             strangers: Mutex::default(),
@@ -291,6 +272,7 @@ impl Shared {
                 drafts: vec![draft],
                 must: true,
                 reply: Reply::None,
+                lane: 0,
             },
             Err(error) => return tracing::error!(event = name, "record lost: {error}"),
         };

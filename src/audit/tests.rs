@@ -470,7 +470,8 @@ async fn an_intent_that_lands_after_its_refusal_is_not_sent() {
     // The writer had taken it already, and its write succeeds after all.
     let answers = audit.0.shared.take_now().items.into_iter();
     let answers = answers
-        .map(|item| super::Answer {
+        .map(|item| super::answers::Answer {
+            lane: item.lane,
             reply: item.reply,
             result: Ok(vec![7]),
         })
@@ -478,7 +479,7 @@ async fn an_intent_that_lands_after_its_refusal_is_not_sent() {
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
     sender.send(answers).unwrap();
     drop(sender);
-    super::answer(std::sync::Arc::downgrade(&audit.0), receiver).await;
+    super::answers::give_out(std::sync::Arc::downgrade(&audit.0), receiver).await;
     let outcomes = audit.0.shared.take_now().items;
     let mut bytes = Vec::new();
     outcomes[0].drafts[0].write(&mut bytes, 8, Timestamp(0), 0);

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
-
+use super::answers::{Answer, Reply};
+use super::blocks::Blocks;
 use super::draft::{Draft, Mark};
 use super::handover::Handed;
 use super::keeper::Keeper;
-use super::queue::{Answer, Item, Reply, Shared, Unwritten, held};
+use super::queue::{Item, Shared, Unwritten, held};
 use super::segment::{self, Batch, FRAME, Header};
 use super::tree::{self, Edge};
 use crate::clock::Timestamp;
@@ -39,9 +39,8 @@ const KEPT: usize = 100_000;
 #[derive(Debug)]
 struct Segment {
     path: PathBuf,
-    file: File,
+    blocks: Blocks,
     index: u64,
-    offset: u64,
     /// Where it ends.
     size: u64,
     batch: u32,
@@ -51,7 +50,7 @@ impl Segment {
     /// Whether `item` fits behind what is there and `used` more bytes.
     fn fits(&self, used: usize, item: &Item) -> bool {
         let bytes: usize = item.drafts.iter().map(|draft| draft.bound() + FRAME).sum();
-        self.offset + (used + bytes) as u64 <= self.size
+        self.blocks.offset() + (used + bytes) as u64 <= self.size
     }
 }
 
@@ -60,7 +59,6 @@ impl Segment {
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     keeper: Arc<Keeper>,
-    answers: UnboundedSender<Vec<Answer>>,
     origin: Hash,
     segment: Option<Segment>,
     next_index: u64,
@@ -88,7 +86,6 @@ impl Writer {
     pub(crate) fn begin(
         shared: Arc<Shared>,
         keeper: Arc<Keeper>,
-        answers: UnboundedSender<Vec<Answer>>,
         begin: Begin,
         leading: &[Event],
     ) -> io::Result<Self> {
@@ -96,7 +93,6 @@ impl Writer {
         let mut writer = Self {
             shared,
             keeper,
-            answers,
             origin: begin.origin,
             segment: None,
             next_index: begin.next_index,
@@ -199,7 +195,7 @@ impl Writer {
                 composed
                     .places
                     .offsets
-                    .push(segment.offset + self.batch.len() as u64);
+                    .push(segment.blocks.offset() + self.batch.len() as u64);
                 add(
                     &mut self.batch,
                     segment.batch,
@@ -221,16 +217,11 @@ impl Writer {
         let bytes = self.batch.end(segment.batch);
         let (clock, meters) = (self.shared.ids.clock(), &self.shared.meters);
         let begun = clock.monotonic();
-        let written = segment
-            .file
-            .write_all_at(bytes, segment.offset)
-            .and_then(|()| segment.file.sync_data());
-        if let Err(error) = written {
+        if let Err(error) = segment.blocks.append(bytes) {
             return Err((composed.items, error));
         }
         meters.syncs.observe(clock.monotonic().saturating_sub(begun));
         meters.batches.count(composed.edge.size() - self.acked.size());
-        segment.offset += bytes.len() as u64;
         segment.batch += 1;
         self.acked = composed.edge;
         self.acknowledge(composed.items, composed.places);
@@ -261,12 +252,13 @@ impl Writer {
             if !matches!(item.reply, Reply::None) {
                 let seqs = (first..).take(item.drafts.len()).collect();
                 answers.push(Answer {
+                    lane: item.lane,
                     reply: item.reply,
                     result: Ok(seqs),
                 });
             }
         }
-        self.answer(answers);
+        self.shared.answers.send(answers);
     }
 
     /// Gives the index what is durable, before it hears that it is.
@@ -290,13 +282,6 @@ impl Writer {
             }));
     }
 
-    fn answer(&self, answers: Vec<Answer>) {
-        if !answers.is_empty() {
-            // Nobody listens any more only when the gateway itself has gone.
-            let _ = self.answers.send(answers);
-        }
-    }
-
     /// A write or sync failed: the segment is given up, waiters are refused, what must be written is kept.
     fn fail(&mut self, batch: Vec<(Item, u64)>, waiting: VecDeque<Item>, error: &io::Error) {
         // SECURITY: never again on this descriptor: after a failed fdatasync the kernel may report success for
@@ -318,6 +303,7 @@ impl Writer {
             let reply = std::mem::replace(&mut item.reply, Reply::None);
             if !matches!(reply, Reply::None) {
                 answers.push(Answer {
+                    lane: item.lane,
                     reply,
                     result: Err(error.clone()),
                 });
@@ -332,7 +318,7 @@ impl Writer {
                 tracing::error!("an outcome is lost: {KEPT} are waiting for the log");
             }
         }
-        self.answer(answers);
+        self.shared.answers.send(answers);
     }
 
     /// Refuses until a new segment can be opened.
@@ -427,22 +413,20 @@ impl Writer {
         let path = segment::path(&self.shared.config.folder, index);
         let spare = self.keeper.spare()?;
         let bytes = self.batch.end(1);
-        let file = match take_into_use(&spare, &path, bytes) {
-            Ok(file) => file,
+        let blocks = match take_into_use(&spare, &path, bytes) {
+            Ok(blocks) => blocks,
             Err(error) => {
                 let _ = fs::remove_file(&spare);
                 return Err(error);
             }
         };
-        let offset = bytes.len() as u64;
         // INVARIANT: every item fits into a new segment, however long its list of open requests is.
-        let least = offset + self.shared.config.segment_bytes / 2;
+        let least = blocks.offset() + self.shared.config.segment_bytes / 2;
         let size = self.shared.config.segment_bytes.max(least);
         self.segment = Some(Segment {
             path,
-            file,
+            blocks,
             index,
-            offset,
             size,
             batch: 2,
         });
@@ -491,6 +475,7 @@ impl Writer {
                     drafts: vec![draft],
                     must: true,
                     reply: Reply::None,
+                    lane: 0,
                 }),
                 Err(error) => tracing::error!(event = name, "record lost: {error}"),
             }
@@ -520,7 +505,7 @@ impl Writer {
     /// A segment that was removed or replaced under our feet is noticed here: writing to it would go nowhere.
     fn look_at_file(&mut self) {
         let Some(segment) = &self.segment else { return };
-        let same = match (fs::metadata(&segment.path), segment.file.metadata()) {
+        let same = match (fs::metadata(&segment.path), segment.blocks.file().metadata()) {
             (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
             _ => false,
         };
@@ -576,13 +561,12 @@ fn micros(duration: Duration) -> i64 {
 }
 
 /// Turns a spare into the segment `path`: its first batch is durable before it has the name.
-fn take_into_use(spare: &Path, path: &Path, bytes: &[u8]) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).open(spare)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync_data()?;
+fn take_into_use(spare: &Path, path: &Path, bytes: &[u8]) -> io::Result<Blocks> {
+    let mut blocks = Blocks::open(spare)?;
+    blocks.append(bytes)?;
     fs::rename(spare, path)?;
     sync_folder(path.parent().unwrap_or(path))?;
-    Ok(file)
+    Ok(blocks)
 }
 
 /// Makes creations and renames in `folder` durable.

@@ -1,5 +1,5 @@
-//! Connections that are kept: one pool for each tool on its upstream and, where authority is bound to the connection, for
-//! each proxy.
+//! Connections that are kept: in each lane one pool for each tool on its upstream and, where authority is bound to the
+//! connection, for each proxy.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -20,6 +20,7 @@ use super::meters::Meters;
 use crate::body::Body;
 use crate::delegate::Credential;
 use crate::id::{ToolId, UpstreamId};
+use crate::lane;
 use crate::vo::{Upstream, UpstreamAddress};
 
 /// Windows and buffers towards HTTP/2 tools, in bytes.
@@ -36,6 +37,8 @@ struct PoolKey {
     tool: ToolId,
     upstream: UpstreamId,
     version: i64,
+    /// Each lane has connections of its own.
+    lane: usize,
     /// SECURITY: where authority is bound to the connection, it is never shared between proxies.
     proxy: Option<String>,
 }
@@ -106,6 +109,7 @@ impl Pools {
             tool,
             upstream: upstream.id,
             version: upstream.version,
+            lane: lane::number(),
             proxy: match credential {
                 Credential::ClientCertificate { id, .. } => Some(id.clone()),
                 _ => None,
@@ -130,7 +134,7 @@ impl Pools {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(self.config.pool_idle)
-            .pool_max_idle_per_host(self.config.pool_size)
+            .pool_max_idle_per_host(self.config.pool_size.div_ceil(lane::usual()))
             .http1_max_buf_size(answer.bytes.saturating_add(16 * 1024));
         // Up to 100 fields hyper keeps on the stack.
         if answer.count > 100 {

@@ -35,6 +35,7 @@ use super::sources::{FromSource, Place, Places, Sources};
 use super::unheard::Unheard;
 use crate::authenticate::Source;
 use crate::body::Body;
+use crate::lane::Lanes;
 use crate::problem::{Kind, Problem};
 use crate::tool::Target;
 
@@ -189,9 +190,14 @@ impl Listener {
         self.face.load().bounds.drain
     }
 
-    /// Serves all of `sockets` until `stop`; then takes no more connections, lets requests under way finish within the
+    /// Serves all of `sockets`, each connection in one of `lanes`, until `stop`; then takes no more connections, lets requests under way finish within the
     /// drain time, and returns.
-    pub async fn serve(self: Arc<Self>, sockets: Vec<TcpListener>, stop: CancellationToken) {
+    pub async fn serve(
+        self: Arc<Self>,
+        sockets: Vec<TcpListener>,
+        lanes: Arc<Lanes>,
+        stop: CancellationToken,
+    ) {
         let connections = TaskTracker::new();
         // Cancelled when even the drain time is over: connections that are left are dropped.
         let abandon = CancellationToken::new();
@@ -202,6 +208,7 @@ impl Listener {
                     stop: stop.clone(),
                     abandon: abandon.clone(),
                     connections: connections.clone(),
+                    lanes: lanes.clone(),
                 };
                 tokio::spawn(self.clone().accept(socket, lives))
             })
@@ -251,8 +258,18 @@ impl Listener {
             self.counts.refuse_source();
             return face.shed(peer.ip());
         };
+        // From here on it belongs to the events of its lane.
+        let (Some(lane), Ok(stream)) = (lives.lanes.emptiest(), stream.into_std()) else {
+            return;
+        };
         let (this, abandon, stop) = (self.clone(), lives.abandon.clone(), lives.stop.clone());
-        lives.connections.spawn(async move {
+        let inside = lane.enter();
+        let work = async move {
+            let _inside = inside;
+            let stream = match TcpStream::from_std(stream) {
+                Ok(stream) => stream,
+                Err(error) => return tracing::warn!("a connection could not be served: {error}"),
+            };
             tokio::select! {
                 () = abandon.cancelled() => {}
                 served = this.connection(stream, peer.ip(), &face, held, stop) => {
@@ -261,7 +278,8 @@ impl Listener {
                     }
                 }
             }
-        });
+        };
+        lives.connections.spawn_on(work, lane.runtime());
     }
 
     /// What a connection from `ip` holds. What stands in front of the gateway speaks for many, so it has no share.
@@ -549,6 +567,7 @@ struct Lives {
     stop: CancellationToken,
     abandon: CancellationToken,
     connections: TaskTracker,
+    lanes: Arc<Lanes>,
 }
 
 /// What a connection holds while it is open.

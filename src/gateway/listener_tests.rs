@@ -117,7 +117,8 @@ async fn start_behind(bounds: Bounds, balancers: Balancers) -> Server {
         balancers,
     };
     let listener = Listener::new(front);
-    let served = tokio::spawn(listener.clone().serve(vec![socket], stop.clone()));
+    let lanes = Arc::new(Lanes::start(2).unwrap());
+    let served = tokio::spawn(listener.clone().serve(vec![socket], lanes, stop.clone()));
     Server {
         address,
         ca,

@@ -1,6 +1,7 @@
 //! Background jobs. Each runs on its own beat and ends with the server; none of them is on the path of a request.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Built, notify};
 use crate::clock::Timestamp;
+use crate::lane::Lanes;
 use crate::record::Event;
 
 /// How often mails are looked for.
@@ -114,11 +116,22 @@ fn wrong_time(
     (off > OFF).then_some("the clock was stepped by more than 30 seconds")
 }
 
-/// Tells the service manager that the gateway is alive, where it wants to know.
-pub(super) fn start_watchdog(tasks: &mut JoinSet<()>, gone: &CancellationToken) {
-    if let Some(beat) = notify::watchdog() {
-        tasks.spawn(every(beat, gone.clone(), || async { notify::alive() }));
-    }
+/// Tells the service manager that the gateway is alive, where it wants to know. While a lane hangs, it is told nothing.
+pub(super) fn start_watchdog(tasks: &mut JoinSet<()>, lanes: &Arc<Lanes>, gone: &CancellationToken) {
+    let Some(beat) = notify::watchdog() else {
+        return;
+    };
+    // When the gateway ends, its lanes do too.
+    let lanes = Arc::downgrade(lanes);
+    tasks.spawn(every(beat, gone.clone(), move || {
+        let answers = lanes.upgrade().map(|lanes| lanes.answer());
+        async move {
+            if let Some(answers) = answers {
+                answers.await;
+                notify::alive();
+            }
+        }
+    }));
 }
 
 /// Runs `job` on its beat until the server stops; a run that takes longer than the beat delays the next one.

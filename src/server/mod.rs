@@ -35,6 +35,7 @@ use crate::delegate::Delegate;
 use crate::forward::{Forward, LocalService, Meters, OwnListeners};
 use crate::gateway::{self, Acts, Budgets, Listener, Parts, Pipeline, Words};
 use crate::id::Ids;
+use crate::lane::{self, Lanes};
 use crate::record::{Event, Start};
 use crate::resource::Resources;
 use crate::store::Db;
@@ -73,6 +74,7 @@ pub struct Server {
     last: JoinSet<()>,
     listening: Listening,
     file: PathBuf,
+    lanes: Arc<Lanes>,
     /// The data folder's; goes last.
     lock: FolderLock,
 }
@@ -171,7 +173,8 @@ impl Server {
         let started = built.ids.clock().now().secs();
         built.metrics.gauges().started.set(telemetry::whole(started));
         let gauges = Gauges::new(&built, meters, listener.counts());
-        tasks.spawn(listener.clone().serve(vec![socket], stop.clone()));
+        let lanes = Arc::new(Lanes::start(lane::usual()).context("no threads to serve with")?);
+        tasks.spawn(listener.clone().serve(vec![socket], lanes.clone(), stop.clone()));
         tasks.spawn(reloading.run(listener.clone(), asked, stop.clone()));
         last.spawn(operations::serve(operations, Arc::new(gauges), gone.clone()));
         match recover::Socket::open(&config.data) {
@@ -179,7 +182,7 @@ impl Server {
             Err(error) => tracing::warn!("`countersign admin recover` needs a stop of this gateway: {error}"),
         }
         jobs::start(&mut tasks, &built, &stop);
-        jobs::start_watchdog(&mut last, &gone);
+        jobs::start_watchdog(&mut last, &lanes, &gone);
         built.health.up("lifecycle");
 
         let file = config.data.join("listeners.json");
@@ -201,6 +204,7 @@ impl Server {
             last,
             listening,
             file,
+            lanes,
             lock,
         })
     }
@@ -240,6 +244,10 @@ impl Server {
         self.db.close().await;
         self.gone.cancel();
         finish(&mut self.last).await;
+        // Everything that used them has ended.
+        if let Some(lanes) = Arc::into_inner(self.lanes) {
+            let _ = tokio::task::spawn_blocking(|| lanes.end()).await;
+        }
         drop(self.lock);
     }
 }
