@@ -25,9 +25,6 @@ use crate::tool::Place;
 const HELD: usize = 256 * 1024;
 /// How long a body has to come.
 const TIME: Duration = Duration::from_secs(30);
-/// How much of a refused body is still taken, and for how long.
-const READ_ON_BYTES: usize = 4 << 20;
-const READ_ON_TIME: Duration = Duration::from_secs(1);
 
 /// How much of bodies is held.
 pub(super) struct Judging(Arc<Semaphore>);
@@ -99,9 +96,6 @@ impl Pipeline {
             let detail = format!("the request's body did not come within {} s", TIME.as_secs());
             Err(Problem::new(Kind::Malformed, detail))
         });
-        if read.is_err() {
-            read_on(&mut body).await;
-        }
         let judged = read.and_then(|(bytes, permit)| {
             hosts::judge_body(&mut place, &x.head, &bytes)?;
             Ok((bytes, permit))
@@ -126,22 +120,6 @@ impl Pipeline {
         let must_change = subject.session().is_some_and(|session| session.must_change);
         !must_change && self.directory.load().is_member(vo.id, person.id)
     }
-}
-
-/// Takes some more of a body that was refused: a client that still sends might not hear the answer otherwise.
-async fn read_on(body: &mut Body) {
-    let rest = async {
-        let mut left = READ_ON_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
-            let size = frame.data_ref().map_or(0, Bytes::len);
-            let Some(less) = left.checked_sub(size) else {
-                return;
-            };
-            left = less;
-        }
-    };
-    // Who is slower than that hears what he hears.
-    let _ = tokio::time::timeout(READ_ON_TIME, rest).await;
 }
 
 /// A body that is at hand, which gives its place in memory back when it is gone.
@@ -209,23 +187,5 @@ mod tests {
         assert_eq!(body.size_hint().exact(), Some(11));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "{ \"a\" : 1 }");
         assert_eq!(judging.0.available_permits(), HELD);
-    }
-
-    #[tokio::test]
-    async fn of_a_refused_body_only_so_much_is_taken() {
-        let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let count = taken.clone();
-        let frames = futures_util::stream::iter((0..10).map(move |_| {
-            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            Ok::<_, BoxError>(Frame::data(Bytes::from_static(&[0; 1 << 20])))
-        }));
-        let mut body = http_body_util::StreamBody::new(frames).boxed_unsync();
-        read_on(&mut body).await;
-        // The frame that is too much has come already.
-        let most = READ_ON_BYTES / (1 << 20) + 1;
-        assert_eq!(taken.load(std::sync::atomic::Ordering::Relaxed), most);
-        let mut short = body::full("the rest");
-        read_on(&mut short).await;
-        assert!(short.is_end_stream());
     }
 }

@@ -627,8 +627,9 @@ impl Served {
         let messages = self.info.protocol == Protocol::Http2 && is_grpc(request.headers());
         let answered = Arc::new(AtomicBool::new(messages));
         let conversation = answered.clone();
+        let stream = self.info.protocol == Protocol::Http2;
         let mut request =
-            request.map(|body| Asked::new(body, self.bounds.clone(), conversation).boxed_unsync());
+            request.map(|body| Asked::new(body, self.bounds.clone(), conversation, stream).boxed_unsync());
         let face = self.listener.face.load_full();
         let client = face.balancers.client(self.peer, request.headers());
         let flawed = self

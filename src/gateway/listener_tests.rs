@@ -324,6 +324,32 @@ async fn an_upload_that_is_refused_gets_to_read_why() {
     assert!(text.ends_with("not read"), "{text}");
 }
 
+/// Found with curl 7.88, which lost the answer when its stream was reset while it still sent.
+#[tokio::test]
+async fn an_http2_upload_that_is_refused_is_not_reset_while_it_is_sent() {
+    use raw_http2::{begin, frame, frames, get};
+    const END: u8 = 0x1;
+    const ACK: u8 = 0x1;
+    let server = start(Bounds::default()).await;
+    let mut client = begin(&server).await;
+    let mut post = get("/unread");
+    post[0] = 0x83;
+    client.write_all(&frame(1, 0x4, 1, &post)).await.unwrap();
+    let answered = frames(&mut client, |kind, flags, _| kind == 0 && flags & END != 0).await;
+    assert_eq!(answered.last().unwrap().2, b"not read");
+    // As much as fits into the first window.
+    for flags in [0, 0, END] {
+        client
+            .write_all(&frame(0, flags, 1, &[b'a'; 16_384]))
+            .await
+            .unwrap();
+    }
+    client.write_all(&frame(6, 0, 0, b"the ping")).await.unwrap();
+    let seen = frames(&mut client, |kind, flags, _| kind == 6 && flags & ACK != 0).await;
+    let resets = answered.iter().chain(&seen).filter(|(kind, ..)| *kind == 3);
+    assert_eq!(resets.count(), 0);
+}
+
 #[tokio::test]
 async fn alpn_alone_chooses_the_protocol() {
     let server = start(Bounds::default()).await;
@@ -660,6 +686,26 @@ mod raw_http2 {
             }
         }
         true
+    }
+
+    /// The frames (kind, flags, payload) that come, up to one that is `last`.
+    pub(super) async fn frames(
+        client: &mut Client,
+        last: impl Fn(u8, u8, &[u8]) -> bool,
+    ) -> Vec<(u8, u8, Vec<u8>)> {
+        let mut seen = Vec::new();
+        loop {
+            let mut head = [0; 9];
+            client.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            client.read_exact(&mut payload).await.unwrap();
+            let done = last(head[3], head[4], &payload);
+            seen.push((head[3], head[4], payload));
+            if done {
+                return seen;
+            }
+        }
     }
 
     /// Writes `bytes` again and again until the server ends the connection; how often that was.

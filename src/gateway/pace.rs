@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use super::config::Bounds;
@@ -26,23 +28,39 @@ const PATIENCE: u32 = 10;
 
 /// A request's body, of which at least [`Bounds::body_bytes`] must come within each [`Bounds::body_timeout`] in which it
 /// is read.
+///
+/// Over HTTP/2 what is left of it when nobody reads it any more is read on for a moment, and thrown away: a client whose
+/// stream is reset while it still sends may lose the answer (curl 7.88 does), although it was told to keep it (RFC 9113
+/// section 8.1). Over HTTP/1.1 the guard does the same.
 pub(super) struct Asked {
-    body: Incoming,
+    /// `None` when it has been left to [`read_on`].
+    body: Option<Incoming>,
     bounds: Arc<Bounds>,
     /// Until when, and how much came since.
     waiting: Option<(Pin<Box<Sleep>>, usize)>,
     /// Set when the answer has begun: from then on it is a conversation, in which the client may be silent.
     answered: Arc<AtomicBool>,
+    stream: bool,
 }
 
+/// How much of a body that nobody reads any more is still taken, and for how long.
+const READ_ON_BYTES: usize = 4 << 20;
+const READ_ON_TIME: Duration = Duration::from_secs(1);
+
 impl Asked {
-    /// `answered` is set when the answer begins.
-    pub(super) const fn new(body: Incoming, bounds: Arc<Bounds>, answered: Arc<AtomicBool>) -> Self {
+    /// `answered` is set when the answer begins; `stream` says that others share the connection (HTTP/2).
+    pub(super) const fn new(
+        body: Incoming,
+        bounds: Arc<Bounds>,
+        answered: Arc<AtomicBool>,
+        stream: bool,
+    ) -> Self {
         Self {
-            body,
+            body: Some(body),
             bounds,
             waiting: None,
             answered,
+            stream,
         }
     }
 
@@ -58,6 +76,29 @@ impl Asked {
     }
 }
 
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let left = self
+            .body
+            .take()
+            .filter(|body| self.stream && !http_body::Body::is_end_stream(body));
+        if let (Some(left), Ok(runtime)) = (left, Handle::try_current()) {
+            runtime.spawn(tokio::time::timeout(READ_ON_TIME, read_on(left)));
+        }
+    }
+}
+
+/// Takes the rest of a body, within bounds.
+async fn read_on(mut body: impl http_body::Body<Data = Bytes> + Unpin) {
+    let mut taken = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        taken += frame.data_ref().map_or(0, Bytes::len);
+        if taken > READ_ON_BYTES {
+            return;
+        }
+    }
+}
+
 impl http_body::Body for Asked {
     type Data = Bytes;
     type Error = BoxError;
@@ -66,7 +107,10 @@ impl http_body::Body for Asked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(body).poll_frame(cx) {
             Poll::Ready(frame) => {
                 let bytes = match &frame {
                     Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
@@ -94,11 +138,14 @@ impl http_body::Body for Asked {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body
+            .as_ref()
+            .map(http_body::Body::size_hint)
+            .unwrap_or_default()
     }
 }
 
@@ -258,10 +305,22 @@ impl Wake for Woken {
 mod tests {
     use super::*;
     use futures_util::FutureExt as _;
-    use http_body_util::BodyExt as _;
 
     const LIMIT: Duration = Duration::from_secs(30);
     const LIMIT_MS: u64 = 30_000;
+
+    #[tokio::test]
+    async fn of_a_body_that_nobody_reads_only_so_much_is_taken() {
+        let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = taken.clone();
+        let frames = futures_util::stream::iter((0..10).map(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, BoxError>(Frame::data(Bytes::from_static(&[0; 1 << 20])))
+        }));
+        read_on(http_body_util::StreamBody::new(frames)).await;
+        // The frame that is too much has come already.
+        assert_eq!(taken.load(Ordering::Relaxed), READ_ON_BYTES / (1 << 20) + 1);
+    }
 
     #[tokio::test]
     async fn an_answer_that_is_left_is_stuck_and_one_that_the_tool_owes_is_not() {
