@@ -140,6 +140,9 @@ kinds! {
     ToolAnswer "tool_answer" 502 "The tool's answer was withheld",
         "The tool answered in a form that the gateway cannot check, so the answer was not passed on.",
         "Tell your VO administrator the request id: the manifest does not fit the tool.";
+    LowSpace "low_space" 503 "The gateway has little room left",
+        "The disk of the audit log is nearly full, so nothing is brought into tools and no new proxy is made until there is room again.",
+        "Looking things up still works; try again later. The administrator of the gateway has been told.";
     LogUnavailable "log_unavailable" 503 "The audit log cannot be written",
         "Nothing is done here without a durable record, and none can be written at the moment; nothing was passed on.",
         "Try again in a moment; the system administrator has been warned.";

@@ -202,7 +202,12 @@ pub enum Event {
         /// Until when.
         to: Timestamp,
     },
+    /// How much room the log has is another than before.
+    LogDegraded(LogDegraded),
 }
+
+/// [`SubjectEntry::kind`] of whoever operates the machine.
+pub const OPERATOR: &str = "operator";
 
 /// Who asks, and how they proved it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -706,6 +711,17 @@ pub struct Recovery {
     pub damage: Vec<String>,
 }
 
+/// How much room the log has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogDegraded {
+    /// `ok`; `low`: uploads and new proxies are refused; `stopped`: every request is refused; `reserved`: there is no segment
+    /// left but the reserved one, which takes nothing else than records like this one and what the operator does.
+    pub room: String,
+    /// Bytes free on its file system, where they could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+}
+
 /// The log goes on in a new epoch. Stands among the first records of that epoch, as often as the list of files needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochBegun {
@@ -756,7 +772,25 @@ impl Event {
             | Self::Recovery(_)
             | Self::Epoch(_)
             | Self::LogOpen { .. }
-            | Self::Unwritten { .. } => None,
+            | Self::Unwritten { .. }
+            | Self::LogDegraded(_) => None,
+        }
+    }
+
+    /// Whether it is written even where only the reserved segment is left: what happens to the log itself, and what
+    /// whoever operates the machine does about it.
+    #[must_use]
+    pub fn is_vital(&self) -> bool {
+        match self {
+            Self::Intent(entry) => entry.subject.kind == OPERATOR,
+            Self::Start(_)
+            | Self::Stop { .. }
+            | Self::Recovery(_)
+            | Self::Epoch(_)
+            | Self::LogOpen { .. }
+            | Self::Unwritten { .. }
+            | Self::LogDegraded(_) => true,
+            _ => false,
         }
     }
 
@@ -781,6 +815,7 @@ impl Event {
         "epoch",
         "log_open",
         "unwritten",
+        "log_degraded",
     ];
 
     /// The event's name, as it stands in the record.
@@ -806,6 +841,7 @@ impl Event {
             Self::Epoch(_) => "epoch",
             Self::LogOpen { .. } => "log_open",
             Self::Unwritten { .. } => "unwritten",
+            Self::LogDegraded(_) => "log_degraded",
         }
     }
 }

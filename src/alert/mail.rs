@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::audit::Space;
 use crate::clock::Timestamp;
 use crate::id::RequestId;
 use crate::vo::OWN_TOOL;
@@ -108,6 +109,41 @@ pub(super) fn undelivered(recipient: &str, subject: &str, error: &str, at: Times
          ([alert.smtp] in countersign.toml). The mail itself is kept in the outbox.\n"
     );
     ("[Countersign] a mail could not be delivered".into(), text)
+}
+
+/// Subject and text of the mail about the room that the audit log has.
+pub(super) fn room(space: Space, at: Timestamp, checkpoint: &str) -> (String, String) {
+    let (subject, meaning) = match space {
+        Space::Ok => (
+            "there is room for the audit log again",
+            "Everything is served again.",
+        ),
+        Space::Low => (
+            "little room is left for the audit log",
+            "What brings data into tools, and new proxies, are refused. Everything else is served.",
+        ),
+        Space::Stopped => (
+            "no request is served: the audit log has no room",
+            "Every request is refused, since it could not be recorded.",
+        ),
+        Space::Reserved => (
+            "no request is served: the audit log has only its reserve left",
+            "Every request is refused, since it could not be recorded. The reserve takes what the operator of the machine does.",
+        ),
+    };
+    let next = match space {
+        Space::Ok => "",
+        _ => {
+            "What to do next\n  Make room on the disk that holds the folder `log` of the gateway. Nothing in that folder\n  \
+             may be changed or deleted. The gateway notices by itself, within seconds.\n\n"
+        }
+    };
+    let checkpoint = match checkpoint {
+        "" => "",
+        some => &format!("The audit log at this moment:\n\n{some}"),
+    };
+    let text = format!("{meaning}\n\nSince: {at}\n\n{next}{checkpoint}");
+    (format!("[Countersign] {subject}"), text)
 }
 
 fn times(text: &mut String, told: &Told) {

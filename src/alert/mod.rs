@@ -21,18 +21,20 @@ mod config;
 mod episode;
 mod mail;
 mod outbox;
+mod room;
 #[cfg(test)]
 mod tests;
 mod transport;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
 
 pub use config::{Config, Security, Smtp, Transport};
 pub use outbox::{Delivery, DeliveryState, Letter};
 
+use crate::audit::Space;
 use crate::clock::Timestamp;
 use crate::id::{Ids, PersonId, RandomError, RequestId, VoId};
 use crate::record::AlertEvent;
@@ -99,6 +101,8 @@ struct Inner {
     open: moka::sync::Cache<episode::Key, Timestamp>,
     /// Microseconds; before that no checkpoint is due for the auditor.
     checkpoint_due: AtomicI64,
+    /// What the administrators know of the log's room.
+    room: Mutex<Space>,
 }
 
 impl fmt::Debug for Alert {
@@ -138,6 +142,7 @@ impl Alert {
             mailer,
             open: moka::sync::Cache::new(10_000),
             checkpoint_due: AtomicI64::new(0),
+            room: Mutex::new(Space::Ok),
         })))
     }
 

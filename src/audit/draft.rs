@@ -48,6 +48,8 @@ pub(crate) struct Draft {
     cut: Option<Cut>,
     /// What it means for the table of open requests.
     pub(crate) mark: Mark,
+    /// Whether it is written even where only the reserved segment is left.
+    pub(crate) vital: bool,
     /// What the record says, for the index.
     pub(crate) event: Option<Event>,
 }
@@ -66,6 +68,7 @@ impl Draft {
         Ok(Self {
             salt,
             mark: Mark::of(&event),
+            vital: event.is_vital(),
             event: match &cut {
                 None => Some(event),
                 Some(_) => serde_json::from_slice(&body).ok(),

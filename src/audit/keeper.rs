@@ -13,10 +13,12 @@ use super::checkpoint::Checkpoint;
 use super::key::LogKey;
 use super::queue::{Shared, held};
 use super::segment::HEADER;
-use crate::record::Hash;
+use crate::record::{Event, Hash};
 
 /// Spares held ready.
 const SPARES: usize = 2;
+/// What comes instead of a number in the name of the reserved one.
+const RESERVED: &str = "reserved";
 const TICK: Duration = Duration::from_secs(1);
 /// Zeros are synced in pieces, so that they do not hold up the writer's own fdatasync.
 const PIECE: usize = 4 * 1024 * 1024;
@@ -34,9 +36,17 @@ pub(crate) struct Keeper {
 #[derive(Debug, Default)]
 struct State {
     spares: VecDeque<PathBuf>,
+    /// The one that is used when there is no other.
+    reserved: Option<PathBuf>,
     made: u64,
     head: Option<(u64, Hash)>,
     stop: bool,
+}
+
+impl State {
+    fn wants(&self) -> bool {
+        self.spares.len() < SPARES || self.reserved.is_none()
+    }
 }
 
 /// Why the thread woke.
@@ -71,7 +81,10 @@ impl Keeper {
             let Some(number) = name.strip_prefix("spare-") else {
                 continue;
             };
-            if state.spares.len() < SPARES && self.is_whole(&path)? {
+            let whole = self.is_whole(&path)?;
+            if whole && number == RESERVED {
+                state.reserved = Some(path);
+            } else if whole && state.spares.len() < SPARES {
                 state.made = state.made.max(number.parse().unwrap_or(0));
                 state.spares.push_back(path);
             } else {
@@ -103,13 +116,27 @@ impl Keeper {
         }
     }
 
+    /// Whether there is a spare to go on with.
+    pub(crate) fn has_spare(&self) -> bool {
+        !held(&self.state).spares.is_empty()
+    }
+
+    /// The reserved file, for when there is no spare and none can be made.
+    pub(crate) fn reserved(&self) -> Option<PathBuf> {
+        held(&self.state).reserved.take()
+    }
+
     fn make_spare(&self) -> io::Result<PathBuf> {
         let number = {
             let mut state = held(&self.state);
             state.made += 1;
             state.made
         };
-        let path = self.shared.config.folder.join(format!("spare-{number}"));
+        self.make(&number.to_string())
+    }
+
+    fn make(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.shared.config.folder.join(format!("spare-{name}"));
         let temporary = path.with_extension("tmp");
         let made = self
             .zeros(&temporary)
@@ -213,7 +240,7 @@ impl Keeper {
     fn wait(&self) -> Woken {
         let mut state = held(&self.state);
         let mut timed_out = false;
-        while !(state.head.is_some() || state.stop || state.spares.len() < SPARES || timed_out) {
+        while !(state.head.is_some() || state.stop || state.wants() || timed_out) {
             let (again, timeout) = self
                 .bell
                 .wait_timeout(state, TICK)
@@ -223,7 +250,7 @@ impl Keeper {
         }
         Woken {
             head: state.head.take(),
-            wanted: state.spares.len() < SPARES,
+            wanted: state.wants(),
             stop: state.stop,
             timed_out,
         }
@@ -238,12 +265,23 @@ impl Keeper {
 
     /// Makes a spare. False when there is none to be had now.
     fn replenish(&self, short: &mut bool) -> bool {
-        if self.shared.space() == Space::Stopped {
+        if self.shared.space_left() == Space::Stopped {
             return false;
         }
-        match self.make_spare() {
+        let spares = held(&self.state).spares.len() < SPARES;
+        let made = if spares {
+            self.make_spare()
+        } else {
+            self.make(RESERVED)
+        };
+        match made {
             Ok(path) => {
-                held(&self.state).spares.push_back(path);
+                let mut state = held(&self.state);
+                if spares {
+                    state.spares.push_back(path);
+                } else {
+                    state.reserved = Some(path);
+                }
                 *short = false;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -292,7 +330,8 @@ impl Keeper {
         }
     }
 
-    fn look_at_space(&self) {
+    /// Looks how much room there is, and writes it down when that is another state than before.
+    pub(crate) fn look_at_space(&self) {
         let config = &self.shared.config;
         let Ok(stat) = rustix::fs::statvfs(&config.folder) else {
             return;
@@ -305,9 +344,11 @@ impl Keeper {
         } else {
             Space::Ok
         };
-        if space != self.shared.space() {
-            tracing::warn!(free_bytes = free, "space for the audit log: {space:?}");
-            self.shared.set_space(space);
+        let before = self.shared.space_left();
+        self.shared.set_space(space, free);
+        if space != before {
+            tracing::warn!(free_bytes = free, "room for the audit log: {}", space.as_str());
+            self.shared.must(Event::LogDegraded(self.shared.degraded()));
         }
     }
 }

@@ -51,6 +51,8 @@ pub mod verify;
 mod writer;
 
 #[cfg(test)]
+mod room_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
@@ -80,15 +82,30 @@ use answers::Reply;
 use draft::Draft;
 use queue::{Item, Shared, held};
 
-/// How much room the log has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much room the log has, from much to little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Space {
     /// Enough.
     Ok,
-    /// Less than [`Config::min_free_bytes`]: warn; uploads and minting should be refused.
+    /// Less than [`Config::min_free_bytes`]: what brings data into tools, and new proxies, are refused.
     Low,
     /// Less than [`Config::stop_free_bytes`]: every request is refused.
     Stopped,
+    /// No segment is left but the reserved one, which takes only what is vital ([`Event::is_vital`]).
+    Reserved,
+}
+
+impl Space {
+    /// The name in records and mails.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Low => "low",
+            Self::Stopped => "stopped",
+            Self::Reserved => "reserved",
+        }
+    }
 }
 
 /// How the log does, for monitoring.
@@ -190,6 +207,7 @@ impl Audit {
         let leading = leading(&found);
         let writer =
             writer::Writer::begin(shared.clone(), keeper.clone(), begin, &leading).map_err(file_error)?;
+        keeper.look_at_space();
         let index = Index::start(&runtime, &shared);
         let done = start_threads(writer, keeper, lock).map_err(file_error)?;
         let audit = Self(Arc::new(Inner { shared, index, done }));
@@ -369,7 +387,7 @@ impl Audit {
         !(shared.is_stopped()
             || late
             || shared.refusing.load(Ordering::Acquire)
-            || shared.space() == Space::Stopped)
+            || shared.space() >= Space::Stopped)
     }
 
     /// What monitoring is told of the log.

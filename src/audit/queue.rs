@@ -1,7 +1,7 @@
 //! What the tasks of the gateway and the log's threads share: the queue of records, and the state of the log.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::strangers::Strangers;
 use super::{AuditError, Config, Space};
 use crate::clock::Timestamp;
 use crate::id::{Ids, RequestId};
-use crate::record::Event;
+use crate::record::{Event, LogDegraded};
 use crate::telemetry::Histogram;
 
 /// How long a record that nobody waits for may wait for company.
@@ -41,6 +41,13 @@ pub(crate) struct Item {
     pub(crate) reply: Reply,
     /// In which lane.
     pub(crate) lane: usize,
+}
+
+impl Item {
+    /// Whether it is written even where only the reserved segment is left.
+    pub(crate) fn is_vital(&self) -> bool {
+        self.drafts.iter().any(|draft| draft.vital)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -139,6 +146,10 @@ pub(crate) struct Shared {
     pub(crate) late: AtomicBool,
     stopped: AtomicBool,
     space: AtomicU8,
+    /// Free bytes when that was looked at.
+    free: AtomicU64,
+    /// The reserved segment is being written.
+    reserved: AtomicBool,
     unwritten: Mutex<Option<Unwritten>>,
     pub(crate) open: Mutex<HashSet<RequestId>>,
     /// Number of durable records.
@@ -184,6 +195,8 @@ impl Shared {
             late: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             space: AtomicU8::new(Space::Ok as u8),
+            free: AtomicU64::new(0),
+            reserved: AtomicBool::new(false),
             unwritten: Mutex::default(),
             open: Mutex::default(),
             head: watch::Sender::new(0),
@@ -253,7 +266,7 @@ impl Shared {
         if self.refusing.load(Ordering::Acquire) {
             return Err(self.unwritable());
         }
-        if self.space() == Space::Stopped {
+        if self.space() >= Space::Stopped && !item.is_vital() {
             return Err(AuditError::NoSpace);
         }
         Ok(())
@@ -358,6 +371,14 @@ impl Shared {
     }
 
     pub(crate) fn space(&self) -> Space {
+        if self.reserved.load(Ordering::Acquire) {
+            return Space::Reserved;
+        }
+        self.space_left()
+    }
+
+    /// The same by the bytes that are free alone.
+    pub(crate) fn space_left(&self) -> Space {
         match self.space.load(Ordering::Relaxed) {
             0 => Space::Ok,
             1 => Space::Low,
@@ -365,8 +386,24 @@ impl Shared {
         }
     }
 
-    pub(crate) fn set_space(&self, space: Space) {
+    pub(crate) fn set_space(&self, space: Space, free: u64) {
+        self.free.store(free, Ordering::Relaxed);
         self.space.store(space as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_reserved(&self, reserved: bool) {
+        self.reserved.store(reserved, Ordering::Release);
+    }
+
+    /// What a record says of the room that there is.
+    pub(crate) fn degraded(&self) -> LogDegraded {
+        LogDegraded {
+            room: self.space().as_str().into(),
+            free_bytes: match self.free.load(Ordering::Relaxed) {
+                0 => None,
+                free => Some(free),
+            },
+        }
     }
 }
 

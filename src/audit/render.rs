@@ -139,6 +139,12 @@ fn details(event: &Event) -> Vec<String> {
         )],
         Event::LogOpen { open } => vec![format!("{} requests", open.len())],
         Event::Unwritten { count, from, to } => vec![format!("{count} requests refused from {from} to {to}")],
+        Event::LogDegraded(degraded) => {
+            let free = degraded.free_bytes.map(|free| format!("{free} bytes free"));
+            std::iter::once(format!("room: {}", degraded.room))
+                .chain(free)
+                .collect()
+        }
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::read::Reader;
 use super::{Audit, Config, LogKey, Opened, VerifyingKey};
 use crate::clock::SystemClock;
 use crate::id::{Ids, RequestId, SystemSource};
 use crate::record::{
-    DecisionEntry, DelegationEntry, Ending, Entry, Outcome, PlaceEntry, ResourceEntry, SubjectEntry,
+    DecisionEntry, DelegationEntry, Ending, Entry, Outcome, PlaceEntry, Record, ResourceEntry, SubjectEntry,
 };
 
 /// Name of the log in tests.
@@ -100,4 +101,12 @@ pub(super) fn public(data: &Path) -> VerifyingKey {
 
 pub(super) fn open(data: &Path) -> Opened {
     Audit::open(config(data), key(data), ORIGIN, ids()).unwrap()
+}
+
+/// Every record under the newest checkpoint.
+pub(super) fn records(data: &Path) -> Vec<Record> {
+    let mut reader = Reader::open(&data.join("log"), 0).unwrap();
+    std::iter::from_fn(|| reader.read().unwrap())
+        .map(|found| found.record)
+        .collect()
 }

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use super::index::Query;
 use super::read::Reader;
 use super::segment::{self, FRAME, HEADER};
-use super::testing::{ORIGIN, config, entry, ids, key, open, outcome, public};
+use super::testing::{ORIGIN, config, entry, ids, key, open, outcome, public, records};
 use super::verify::{Report, VerifyError, verify};
 use super::{Audit, AuditError, Checkpoint, Opened};
 use crate::clock::Timestamp;
@@ -22,14 +22,6 @@ use crate::record::{Ending, Event, Mint, Record};
 
 fn checked(data: &Path, outside: Option<&Checkpoint>) -> Result<Report, VerifyError> {
     verify(&data.join("log"), &public(data), outside, |_| {})
-}
-
-/// Every record under the newest checkpoint.
-fn records(data: &Path) -> Vec<Record> {
-    let mut reader = Reader::open(&data.join("log"), 0).unwrap();
-    std::iter::from_fn(|| reader.read().unwrap())
-        .map(|found| found.record)
-        .collect()
 }
 
 fn copy(from: &Path, to: &Path) {

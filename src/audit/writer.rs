@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::AuditError;
 use super::answers::{Answer, Reply};
 use super::blocks::Blocks;
 use super::draft::{Draft, Mark};
@@ -61,6 +62,8 @@ pub(crate) struct Writer {
     keeper: Arc<Keeper>,
     origin: Hash,
     segment: Option<Segment>,
+    /// The segment is the reserved one.
+    reserved: bool,
     next_index: u64,
     /// The tree over the acknowledged records.
     acked: Edge,
@@ -95,6 +98,7 @@ impl Writer {
             keeper,
             origin: begin.origin,
             segment: None,
+            reserved: false,
             next_index: begin.next_index,
             acked: begin.edge,
             batch: Batch::default(),
@@ -126,7 +130,7 @@ impl Writer {
             if self.segment.is_none() {
                 self.mend();
             }
-            while !self.kept.is_empty() && self.segment.is_some() {
+            while self.segment.is_some() && self.kept.iter().any(|item| self.takes(item)) {
                 self.commit(Vec::new());
             }
             if taken.stop {
@@ -156,6 +160,18 @@ impl Writer {
         }
     }
 
+    /// Whether the present segment is one for `item`.
+    fn takes(&self, item: &Item) -> bool {
+        !self.reserved || item.is_vital()
+    }
+
+    /// Where only the reserved segment is left: refuses what is not vital, or keeps it for later.
+    fn put_aside(&mut self, waiting: &mut VecDeque<Item>) {
+        let (vital, others): (Vec<_>, Vec<_>) = waiting.drain(..).partition(Item::is_vital);
+        waiting.extend(vital);
+        self.refuse(others.into_iter(), &AuditError::NoSpace);
+    }
+
     /// Moves items from `waiting` into one batch of frames, opening a new segment when the present one is full.
     fn compose(&mut self, waiting: &mut VecDeque<Item>) -> io::Result<Composed> {
         let full = match (&self.segment, waiting.front()) {
@@ -164,6 +180,9 @@ impl Writer {
         };
         if full {
             self.roll(&[])?;
+        }
+        if self.reserved {
+            self.put_aside(waiting);
         }
         let Some(segment) = &self.segment else {
             return Err(io::Error::other("no segment"));
@@ -211,6 +230,9 @@ impl Writer {
 
     /// One write, one fdatasync; then the batch is acknowledged.
     fn put_down(&mut self, composed: Composed) -> Result<(), (Vec<(Item, u64)>, io::Error)> {
+        if composed.items.is_empty() {
+            return Ok(());
+        }
         let Some(segment) = &mut self.segment else {
             return Err((composed.items, io::Error::other("no segment")));
         };
@@ -293,11 +315,11 @@ impl Writer {
         );
         *held(&self.shared.broken) = Some(error.to_string());
         self.shared.refusing.store(true, Ordering::Release);
-        self.refuse(batch.into_iter().map(|(item, _)| item).chain(waiting));
+        let error = self.shared.unwritable();
+        self.refuse(batch.into_iter().map(|(item, _)| item).chain(waiting), &error);
     }
 
-    fn refuse(&mut self, items: impl Iterator<Item = Item>) {
-        let error = self.shared.unwritable();
+    fn refuse(&mut self, items: impl Iterator<Item = Item>, error: &AuditError) {
         let mut answers = Vec::new();
         for mut item in items {
             let reply = std::mem::replace(&mut item.reply, Reply::None);
@@ -326,7 +348,8 @@ impl Writer {
         loop {
             std::thread::sleep(PROBE);
             let taken = self.shared.take_now();
-            self.refuse(taken.items.into_iter());
+            let error = self.shared.unwritable();
+            self.refuse(taken.items.into_iter(), &error);
             if taken.stop {
                 return;
             }
@@ -374,8 +397,16 @@ impl Writer {
     }
 
     fn open_next(&mut self, leading: &[Event], unwritten: Option<Unwritten>) -> io::Result<()> {
+        let (spare, reserved) = match self.keeper.spare() {
+            Ok(spare) => (spare, false),
+            Err(error) => (self.keeper.reserved().ok_or(error)?, true),
+        };
         let mut events = self.open_events();
         events.extend_from_slice(leading);
+        self.shared.set_reserved(reserved);
+        if reserved || self.reserved {
+            events.push(Event::LogDegraded(self.shared.degraded()));
+        }
         events.extend(unwritten.map(unwritten_event));
         if !self.damage.is_empty() {
             let damage = self.damage.clone();
@@ -411,7 +442,6 @@ impl Writer {
             drafts.push(draft);
         }
         let path = segment::path(&self.shared.config.folder, index);
-        let spare = self.keeper.spare()?;
         let bytes = self.batch.end(1);
         let blocks = match take_into_use(&spare, &path, bytes) {
             Ok(blocks) => blocks,
@@ -430,6 +460,7 @@ impl Writer {
             size,
             batch: 2,
         });
+        self.reserved = reserved;
         self.next_index = index + 1;
         self.acked = edge;
         self.damage.clear();
@@ -453,6 +484,12 @@ impl Writer {
 
     /// What is due beside the requests: checkpoint, list of open requests, sums.
     fn look_around(&mut self, idle: bool) {
+        if self.reserved && self.segment.is_some() && self.keeper.has_spare() {
+            tracing::warn!("the audit log has room again");
+            if let Err(error) = self.roll(&[]) {
+                self.fail(Vec::new(), VecDeque::new(), &error);
+            }
+        }
         let clock = self.shared.ids.clock();
         let (now, mono) = (clock.now(), clock.monotonic());
         let strangers = held(&self.shared.strangers).flush_before(now);

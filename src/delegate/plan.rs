@@ -115,6 +115,14 @@ impl Wanted {
     }
 }
 
+impl Plan {
+    /// Whether a new credential is signed for it.
+    #[must_use]
+    pub const fn mints(&self) -> bool {
+        matches!(self.work, Work::Mint(_))
+    }
+}
+
 impl Delegate {
     /// Chooses how `request`, which `permit` permits, is given authority. Waits for nothing and signs nothing.
     ///

@@ -22,7 +22,7 @@ use super::listener::{ConnectionInfo, Handler};
 use super::resolve::LookUps;
 use super::strangers::Strangers;
 use crate::alert::Alert;
-use crate::audit::{Audit, Receipt};
+use crate::audit::{Audit, Receipt, Space};
 use crate::authenticate::{Authenticate, Journal, Source, Subject};
 use crate::authorize::{Authorize, Denial, Permit};
 use crate::body::Body;
@@ -33,7 +33,7 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Entry, Event, Refused, SubjectEntry};
 use crate::resource::Resources;
 use crate::telemetry::{Decision, Metrics, Stage, Trace, Tracing};
-use crate::tool::{Audience, Place, ToolsHandle};
+use crate::tool::{self, Audience, Place, ToolsHandle};
 use crate::vo::{DirectoryHandle, OWN_TOOL};
 
 /// Why a request stops before `act`. Recorded before it is answered; whatever fails, refuses.
@@ -226,6 +226,10 @@ impl Pipeline {
         let plan = self.delegate.plan(id, &permit);
         lap.mark(Stage::Plan);
         let plan = plan.map_err(|error| unplanned(error.as_problem()))?; // nothing signed yet
+        if self.audit.space() == Space::Low && (plan.mints() || brings_data(&permit)) {
+            let detail = "the audit log has little room left: nothing new is taken in until there is more";
+            return Err(unplanned(Problem::new(Kind::LowSpace, detail).retry_after(60)));
+        }
         let entry = entry(Some(plan.entry()));
         let receipt = self
             .audit
@@ -427,6 +431,16 @@ impl Pipeline {
             }
         });
     }
+}
+
+/// Whether a tool is given something to keep.
+fn brings_data(permit: &Permit) -> bool {
+    let task = &permit.found().task;
+    let taken_in = matches!(
+        task.kind,
+        tool::Kind::Create | tool::Kind::Update | tool::Kind::Transfer
+    );
+    taken_in && task.local.is_none()
 }
 
 /// A pipeline behind a listener: every request gets its id here.

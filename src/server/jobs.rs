@@ -34,7 +34,8 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Built, stop: &CancellationT
                 .checkpoint()
                 .map(|checkpoint| checkpoint.note)
                 .unwrap_or_default();
-            if let Err(error) = alert.run_once(&checkpoint).await {
+            let told = alert.room(audit.space(), &checkpoint).await;
+            if let Err(error) = told.and(alert.run_once(&checkpoint).await) {
                 tracing::error!("mails cannot be handled: {error}");
             }
         }

@@ -22,7 +22,7 @@ use super::{Built, FolderLock, LockError, build};
 use crate::config::{self, Config};
 use crate::id::{Ids, RequestId};
 use crate::record::{
-    Change, ChangeEvent, DecisionEntry, Ending, Entry, Event, Outcome, PlaceEntry, ResourceEntry,
+    Change, ChangeEvent, DecisionEntry, Ending, Entry, Event, OPERATOR, Outcome, PlaceEntry, ResourceEntry,
     SubjectEntry,
 };
 use crate::secret::Secret;
@@ -287,7 +287,7 @@ fn intent(request: RequestId, person: &Person, by: u32) -> Entry {
         request,
         trace: None,
         subject: SubjectEntry {
-            kind: "operator".into(),
+            kind: OPERATOR.into(),
             result: "ok".into(),
             ..SubjectEntry::default()
         },

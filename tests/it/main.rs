@@ -36,6 +36,7 @@ mod property;
 mod python;
 mod recover;
 mod refusals;
+mod room;
 mod story;
 mod streaming;
 mod time;
