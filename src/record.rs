@@ -202,6 +202,8 @@ pub enum Event {
         /// Until when.
         to: Timestamp,
     },
+    /// The witness of the log's checkpoints gives no cosignature; once, until it gives one again or the cause is another.
+    Witness(WitnessEvent),
 }
 
 /// Who asks, and how they proved it.
@@ -692,6 +694,21 @@ pub struct ReloadFailed {
     pub flaws: Vec<String>,
 }
 
+/// Why a checkpoint was not cosigned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessEvent {
+    /// Name of the witness.
+    pub witness: String,
+    /// `unreachable`, `refused` (it answers, and does not cosign), or `conflict`: it saw a log that this one does not
+    /// continue, so one of the two was rolled back or rewritten.
+    pub problem: String,
+    /// Size of the checkpoint that it was asked for.
+    pub size: u64,
+    /// Size of the newest checkpoint that it cosigned, where it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<u64>,
+}
+
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
@@ -756,7 +773,8 @@ impl Event {
             | Self::Recovery(_)
             | Self::Epoch(_)
             | Self::LogOpen { .. }
-            | Self::Unwritten { .. } => None,
+            | Self::Unwritten { .. }
+            | Self::Witness(_) => None,
         }
     }
 
@@ -781,6 +799,7 @@ impl Event {
         "epoch",
         "log_open",
         "unwritten",
+        "witness",
     ];
 
     /// The event's name, as it stands in the record.
@@ -806,6 +825,7 @@ impl Event {
             Self::Epoch(_) => "epoch",
             Self::LogOpen { .. } => "log_open",
             Self::Unwritten { .. } => "unwritten",
+            Self::Witness(_) => "witness",
         }
     }
 }

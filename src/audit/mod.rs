@@ -25,7 +25,7 @@
 //! # }
 //! ```
 //!
-//! The store follows the log, neverthe other way round; the [`index`] can be dropped at any time.
+//! The store follows the log, never the other way round; the [`index`] can be dropped at any time.
 
 mod checkpoint;
 mod config;
@@ -37,6 +37,8 @@ pub(crate) mod fuzz;
 pub mod index;
 mod keeper;
 mod key;
+pub mod proof;
+pub mod prove;
 mod queue;
 pub mod read;
 mod receipt;
@@ -46,6 +48,7 @@ mod segment;
 mod strangers;
 mod tree;
 pub mod verify;
+pub mod witness;
 mod writer;
 
 #[cfg(test)]
@@ -72,6 +75,7 @@ pub use config::Config;
 pub use error::AuditError;
 pub use index::Index;
 pub use key::{KeyError, LogKey, VerifyingKey};
+pub use proof::Proof;
 pub use receipt::Receipt;
 
 use draft::Draft;

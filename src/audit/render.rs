@@ -139,6 +139,16 @@ fn details(event: &Event) -> Vec<String> {
         )],
         Event::LogOpen { open } => vec![format!("{} requests", open.len())],
         Event::Unwritten { count, from, to } => vec![format!("{count} requests refused from {from} to {to}")],
+        Event::Witness(witness) => {
+            let known = witness.known.map(|known| format!(", which knows {known}"));
+            vec![format!(
+                "{} {} for {} records{}",
+                witness.witness,
+                witness.problem,
+                witness.size,
+                known.unwrap_or_default()
+            )]
+        }
     }
 }
 

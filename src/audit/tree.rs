@@ -83,7 +83,12 @@ impl Edge {
 /// The root over neighbouring complete subtrees, largest first. `None` when there are none.
 pub(crate) fn joined(subtrees: &[Hash]) -> Option<Hash> {
     let (smallest, larger) = subtrees.split_last()?;
-    Some(larger.iter().rev().fold(*smallest, |right, left| node(left, &right)))
+    Some(
+        larger
+            .iter()
+            .rev()
+            .fold(*smallest, |right, left| node(left, &right)),
+    )
 }
 
 /// A complete subtree: the leaves from `index << level` to `(index + 1) << level`.
@@ -308,7 +313,10 @@ mod tests {
 
     fn proof(subtrees: &[Range<u64>], nodes: &BTreeMap<Node, Hash>) -> Vec<Hash> {
         let hash = |range| Node::of(range).iter().map(|node| nodes[node]).collect::<Vec<_>>();
-        subtrees.iter().map(|range| joined(&hash(range)).unwrap()).collect()
+        subtrees
+            .iter()
+            .map(|range| joined(&hash(range)).unwrap())
+            .collect()
     }
 
     /// Every way to change a proof by one step.
@@ -334,11 +342,19 @@ mod tests {
                 let other = tlog::prove_record(size, index, &stored).unwrap();
                 assert_eq!(proof, other.iter().map(|hash| Hash(hash.0)).collect::<Vec<_>>());
                 let hash = leaf(&index.to_le_bytes());
-                assert_eq!(root_by(hash, index, size, &proof), Some(root), "{index} in {size}");
+                assert_eq!(
+                    root_by(hash, index, size, &proof),
+                    Some(root),
+                    "{index} in {size}"
+                );
                 assert_ne!(root_by(Hash::of(b"another"), index, size, &proof), Some(root));
                 assert_ne!(root_by(hash, index + 1, size, &proof), Some(root));
                 for changed in changes(&proof) {
-                    assert_ne!(root_by(hash, index, size, &changed), Some(root), "{index} in {size}");
+                    assert_ne!(
+                        root_by(hash, index, size, &changed),
+                        Some(root),
+                        "{index} in {size}"
+                    );
                 }
             }
             assert_eq!(root_by(leaf(b""), size, size, &[]), None);
@@ -361,13 +377,22 @@ mod tests {
                     "{old} {size}"
                 );
                 assert!(continues(was, new, &proof), "{old} to {size}");
-                assert!(!continues((old, Hash::of(b"forked")), new, &proof), "{old} to {size}");
-                assert!(!continues(was, (size, Hash::of(b"forked")), &proof), "{old} to {size}");
+                assert!(
+                    !continues((old, Hash::of(b"forked")), new, &proof),
+                    "{old} to {size}"
+                );
+                assert!(
+                    !continues(was, (size, Hash::of(b"forked")), &proof),
+                    "{old} to {size}"
+                );
                 for changed in changes(&proof) {
                     assert!(!continues(was, new, &changed), "{old} to {size}");
                 }
             }
-            assert!(continues((0, Hash::default()), new, &[]), "everything continues nothing");
+            assert!(
+                continues((0, Hash::default()), new, &[]),
+                "everything continues nothing"
+            );
             assert!(!continues((0, Hash::default()), new, &[new.1]));
             assert!(!continues((size + 1, new.1), new, &[]), "shorter than before");
         }

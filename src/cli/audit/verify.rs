@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{load_key, log_folder, own_key};
+use super::{given_key, load_key, log_folder, own_key};
 use crate::audit::read::newest_checkpoint;
 use crate::audit::verify::{Report, VerifyError, verify};
 use crate::audit::{Checkpoint, VerifyingKey};
@@ -157,10 +157,7 @@ fn is_elsewhere(file: &Path, folder: &Path) -> bool {
 /// The key that was given, or else the one that lies beside the log.
 fn key(args: &Verify, given: &Path, folder: &Path) -> Result<VerifyingKey, Failure> {
     match &args.key {
-        Some(key) => match key.parse() {
-            Ok(key) => Ok(key),
-            Err(_) => load_key(Path::new(key)),
-        },
+        Some(key) => given_key(key),
         None => {
             let beside = folder.parent().map(own_key);
             let own = Some(own_key(given))
