@@ -297,7 +297,7 @@ mod tests {
             let (mut edge, mut nodes) = (Edge::default(), BTreeMap::new());
             for record in records {
                 edge.push_seen(leaf(record.as_bytes()), |node, hash| {
-                    drop(nodes.insert(node, hash))
+                    nodes.insert(node, hash);
                 });
             }
             let subtrees = consistency(old, edge.size());

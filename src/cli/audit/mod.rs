@@ -108,7 +108,7 @@ fn load_key(path: &Path) -> Result<VerifyingKey, Failure> {
 }
 
 /// The log's key as it was given: the key itself, or a file with it.
-fn given_key(key: &str) -> Result<VerifyingKey, Failure> {
+pub(super) fn given_key(key: &str) -> Result<VerifyingKey, Failure> {
     match key.parse() {
         Ok(key) => Ok(key),
         Err(_) => load_key(Path::new(key)),
