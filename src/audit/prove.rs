@@ -196,12 +196,13 @@ pub(crate) const COSIGNATURES: &str = "cosignatures";
 
 /// Checkpoints that stand one after the other, each followed by an empty line, newest epoch first. `None` when they do not.
 pub(crate) fn notes(text: &str) -> Option<Vec<Checkpoint>> {
-    let (mut reader, mut read) = (text.as_bytes(), Vec::new());
+    let (mut reader, mut read, mut length) = (text.as_bytes(), Vec::new(), 0);
     while let Ok(Some(note)) = next_note(&mut reader) {
+        length += note.len() + 1;
         read.push(Checkpoint::parse(&note).ok()?);
     }
     read.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.epoch));
-    reader.is_empty().then_some(read)
+    (length == text.len()).then_some(read)
 }
 
 /// Where the files of an epoch are.

@@ -103,7 +103,14 @@ impl Checked {
     }
 
     fn exposure(&mut self, config: &Config) {
-        let leaves = config.audit.outside.is_some() || config.audit.witness.is_some();
+        let witness = config.audit.witness.as_ref();
+        if witness.is_some_and(witness::Config::is_here) {
+            self.warnings.push(
+                "the witness of `[audit.witness]` is on this machine: whoever has the machine has both, so it counts for nothing"
+                    .to_owned(),
+            );
+        }
+        let leaves = config.audit.outside.is_some() || witness.is_some_and(|witness| !witness.is_here());
         if !leaves && config.alert.auditor.is_none() {
             self.warnings.push(
                 "no checkpoint of the audit log leaves this machine: name an auditor (`[alert] auditor`), a witness \

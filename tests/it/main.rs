@@ -32,6 +32,7 @@ mod grpc;
 mod lease;
 mod peers;
 mod power;
+mod proof;
 mod property;
 mod python;
 mod recover;

@@ -23,6 +23,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether the witness is on this machine: then it is in the same hands, and its word adds nothing.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.url.host().is_some_and(is_here)
+    }
+
     /// Reads the section. `None` when it is not whole: then it has a flaw.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         let url = table.parsed(
