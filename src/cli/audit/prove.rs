@@ -110,7 +110,9 @@ fn offline(folder: &Path, args: &Prove) -> Result<RecordProof, Failure> {
     };
     let proof = prove(folder, place).map_err(failure)?;
     let record: serde_json::Value = serde_json::from_slice(proof.record())?;
-    let event = record["event"].as_object().and_then(|event| event.keys().next());
+    let event = record
+        .get("event")
+        .and_then(|event| event.as_object()?.keys().next());
     Ok(RecordProof {
         record: format!("{}.{}", place.epoch, place.seq),
         event: event.cloned().unwrap_or_default(),
