@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -185,17 +185,32 @@ pub(crate) fn consistency(folder: &Path, old: u64, size: u64) -> Result<Vec<Hash
 /// believed before it is checked.
 #[must_use]
 pub fn cosigned(folder: &Path) -> Vec<Checkpoint> {
-    let Ok(text) = fs::read_to_string(folder.join(COSIGNATURES)) else {
-        return Vec::new();
-    };
-    notes(&text).unwrap_or_default()
+    cosignatures(folder).ok().flatten().unwrap_or_default()
 }
+
+/// The same; `None` when the file holds something else.
+pub(crate) fn cosignatures(folder: &Path) -> io::Result<Option<Vec<Checkpoint>>> {
+    let file = match fs::File::open(folder.join(COSIGNATURES)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Vec::new())),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(MOST_COSIGNATURES + 1).read_to_end(&mut bytes)?;
+    let text = String::from_utf8(bytes).ok();
+    Ok(text
+        .filter(|text| text.len() as u64 <= MOST_COSIGNATURES)
+        .and_then(|text| notes(&text)))
+}
+
+/// Largest file of cosigned checkpoints, in bytes: room for thousands of epochs.
+const MOST_COSIGNATURES: u64 = 4 * 1024 * 1024;
 
 /// File of the newest cosigned checkpoint of each epoch.
 pub(crate) const COSIGNATURES: &str = "cosignatures";
 
 /// Checkpoints that stand one after the other, each followed by an empty line, newest epoch first. `None` when they do not.
-pub(crate) fn notes(text: &str) -> Option<Vec<Checkpoint>> {
+fn notes(text: &str) -> Option<Vec<Checkpoint>> {
     let (mut reader, mut read, mut length) = (text.as_bytes(), Vec::new(), 0);
     while let Ok(Some(note)) = next_note(&mut reader) {
         length += note.len() + 1;

@@ -43,4 +43,5 @@ mod time;
 mod two_sites;
 mod upgrade;
 mod wire;
+mod witness;
 mod world;
