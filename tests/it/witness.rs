@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -33,7 +34,7 @@ impl Witness {
             text(&key),
         ];
         run_in(world.dir.path(), &init).ok();
-        let (child, url) = serve(&folder, &world.data().join("keys/log.pub"), "127.0.0.1:0");
+        let (child, url) = serve(&folder, &world.data().join("keys/log.pub"), "127.0.0.1:0", &[]);
         Self { folder, child, url }
     }
 
@@ -55,7 +56,7 @@ impl Witness {
     fn restart(&mut self, world: &World) {
         self.end();
         let listen = self.url.trim_start_matches("http://").to_owned();
-        (self.child, self.url) = serve(&self.folder, &world.data().join("keys/log.pub"), &listen);
+        (self.child, self.url) = serve(&self.folder, &world.data().join("keys/log.pub"), &listen, &[]);
     }
 
     fn end(&mut self) {
@@ -93,7 +94,7 @@ impl Drop for Witness {
     }
 }
 
-fn serve(folder: &Path, log: &Path, listen: &str) -> (Child, String) {
+fn serve(folder: &Path, log: &Path, listen: &str, more: &[&str]) -> (Child, String) {
     let mut child = Command::new(COUNTERSIGN)
         .args(["witness", "serve", "--listen", listen])
         .arg("--key")
@@ -102,6 +103,7 @@ fn serve(folder: &Path, log: &Path, listen: &str) -> (Child, String) {
         .arg(folder.join("state"))
         .arg("--log-key")
         .arg(log)
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -395,4 +397,58 @@ fn a_witness_answers_as_the_specification_says_and_only_at_its_one_address() {
     ];
     let ran = run_in(world.dir.path(), &more);
     assert_eq!(ran.code, 2, "plain HTTP beyond this machine: {}", ran.stderr);
+}
+
+#[test]
+fn a_witness_is_reached_over_https_with_an_authority_that_is_trusted_and_no_other() {
+    let mut world = World::initialised();
+    let mut witness = Witness::start(&world);
+    witness.end();
+    let made = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let (certificate, key) = (
+            world.dir.path().join(format!("{name}.pem")),
+            world.dir.path().join(format!("{name}.key")),
+        );
+        fs::write(&certificate, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        (certificate, key)
+    };
+    let ((certificate, key), (other, _)) = (made("witness"), made("other"));
+    let tls = [
+        "--certificate",
+        text(&certificate),
+        "--certificate-key",
+        text(&key),
+    ];
+    let log = world.data().join("keys/log.pub");
+    (witness.child, witness.url) = serve(&witness.folder, &log, "127.0.0.1:0", &tls);
+    assert!(witness.url.starts_with("https://"), "{}", witness.url);
+
+    let settings = fs::read_to_string(world.data().join("countersign.toml")).unwrap();
+    let with = |authority: &Path| format!("{}ca_file = \"{}\"\n", witness.settings(), authority.display());
+    add_settings(&world, &with(&other));
+    world.serve();
+    let unreachable = "countersign_audit_witness_total{result=\"unreachable\"} ";
+    until("an attempt", || {
+        world.metric(unreachable).filter(|count| *count > 0)
+    });
+    assert!(!witness.seen().exists());
+    world.stop();
+    fs::write(world.data().join("countersign.toml"), settings).unwrap();
+    add_settings(&world, &with(&certificate));
+    world.serve();
+    cosigned(&world, &witness, 0);
+    world.stop();
+
+    // Authorities that are none are said before anything starts.
+    fs::write(&certificate, "nothing").unwrap();
+    let data = world.data();
+    let ran = run_in(
+        world.dir.path(),
+        &["serve", "--check-config", "--data", text(&data)],
+    );
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("[audit.witness] ca_file"), "{}", ran.stderr);
 }

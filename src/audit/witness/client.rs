@@ -241,7 +241,7 @@ impl Client {
     }
 
     async fn post(&self, body: String) -> Result<(u16, String), Failure> {
-        let unreachable = |error: &dyn fmt::Display| Failure::Unreachable(error.to_string());
+        let unreachable = |error: &(dyn std::error::Error + 'static)| Failure::Unreachable(root_cause(error));
         let base = self.config.url.to_string();
         let uri: Uri = format!("{}/add-checkpoint", base.trim_end_matches('/'))
             .parse()
@@ -254,7 +254,7 @@ impl Client {
         let answer = self.http.request(request).await;
         let (head, body) = answer.map_err(|error| unreachable(&error))?.into_parts();
         let body = Limited::new(body, LONGEST).collect().await;
-        let body = body.map_err(|error| unreachable(&error))?.to_bytes();
+        let body = body.map_err(|error| unreachable(&*error))?.to_bytes();
         let text = String::from_utf8(body.to_vec()).map_err(|_| Failure::Answer)?;
         Ok((head.status.as_u16(), text))
     }
@@ -306,6 +306,15 @@ enum Asked {
     Knows(u64),
     /// It saw other records.
     Other,
+}
+
+/// What is at the bottom of an error: the rest says that a request failed.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }
 
 fn store(folder: &Path, newest: &Checkpoint) -> io::Result<()> {
