@@ -80,7 +80,8 @@ impl std::str::FromStr for Place {
 }
 
 /// Proves the record at `place` of the log in `folder`: under the newest checkpoint that a witness cosigned where that
-/// covers it, else under the newest one of its epoch.
+/// covers it, else under the newest one of its epoch. Where later records are damaged, it is proved under the first checkpoint
+/// that covers it.
 ///
 /// # Errors
 /// [`ProveError`].
@@ -88,40 +89,43 @@ pub fn prove(folder: &Path, place: Place) -> Result<Proof, ProveError> {
     let of_epoch = epoch_folder(folder, place.epoch)?;
     let newest = newest_checkpoint(&of_epoch).filter(|newest| newest.epoch == place.epoch);
     let newest = newest.ok_or(ProveError::Epoch(place.epoch))?;
-    let covers = |cosigned: &Checkpoint| {
-        cosigned.epoch == place.epoch && cosigned.size > place.seq && cosigned.size <= newest.size
-    };
-    let checkpoint = cosigned(folder).into_iter().find(covers).unwrap_or(newest);
-    if place.seq >= checkpoint.size {
+    if place.seq >= newest.size {
         return Err(ProveError::NotCovered {
             epoch: place.epoch,
             seq: place.seq,
-            size: checkpoint.size,
+            size: newest.size,
         });
     }
-    let subtrees = tree::inclusion(place.seq, checkpoint.size);
+    let covers = |cosigned: &Checkpoint| {
+        cosigned.epoch == place.epoch && cosigned.size > place.seq && cosigned.size <= newest.size
+    };
     let files = Files::open(&of_epoch)?;
-    let found = files.roots(&subtrees, Some(place.seq))?;
-    let Some(record) = found.record else {
-        return Err(damaged(format!("record {} cannot be read", place.seq)));
+    let first_choice = cosigned(folder).into_iter().find(covers).unwrap_or(newest);
+    let proved = files.prove(place.seq, first_choice);
+    let Err(ProveError::Damaged(what)) = proved else {
+        return proved;
     };
-    let proof = Proof {
-        record,
-        index: place.seq,
-        path: found.roots,
-        checkpoint,
-    };
-    // What would not hold is not given out.
-    let root = tree::root_by(
-        tree::leaf(&proof.record),
-        proof.index,
-        proof.checkpoint.size,
-        &proof.path,
-    );
-    match root == Some(proof.checkpoint.root) {
-        true => Ok(proof),
-        false => Err(damaged("its records are not those that were signed".into())),
+    match first_covering(&of_epoch, place)? {
+        Some(first) => files.prove(place.seq, first),
+        None => Err(damaged(what)),
     }
+}
+
+/// The first of an epoch's checkpoints that covers a record.
+fn first_covering(folder: &Path, place: Place) -> Result<Option<Checkpoint>, ProveError> {
+    let path = folder.join("checkpoints");
+    let mut reader = match fs::File::open(&path) {
+        Ok(file) => io::BufReader::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(file_error(&path, source)),
+    };
+    while let Some(note) = next_note(&mut reader).map_err(|source| file_error(&path, source))? {
+        let covers = |read: &Checkpoint| read.epoch == place.epoch && read.size > place.seq;
+        if let Some(first) = Checkpoint::parse(&note).ok().filter(covers) {
+            return Ok(Some(first));
+        }
+    }
+    Ok(None)
 }
 
 /// The place of the record of `request` in the log in `folder`: of the kind `event`, or the one with which it began.
@@ -263,6 +267,25 @@ impl Files {
                 segments,
             }),
         }
+    }
+
+    /// Proves the record `index` under a checkpoint that covers it.
+    fn prove(&self, index: u64, checkpoint: Checkpoint) -> Result<Proof, ProveError> {
+        let found = self.roots(&tree::inclusion(index, checkpoint.size), Some(index))?;
+        let Some(record) = found.record else {
+            return Err(damaged(format!("record {index} cannot be read")));
+        };
+        // What would not hold is not given out.
+        let root = tree::root_by(tree::leaf(&record), index, checkpoint.size, &found.roots);
+        if root != Some(checkpoint.root) {
+            return Err(damaged("its records are not those that were signed".into()));
+        }
+        Ok(Proof {
+            record,
+            index,
+            path: found.roots,
+            checkpoint,
+        })
     }
 
     /// The roots of `subtrees`, in their order, and the record at `wanted`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use countersign::audit::prove::{Place, ProveError, prove as prove_record};
 use countersign::audit::verify::{Against, Report, VerifyError, verify_against};
 use countersign::audit::{Audit, Checkpoint, Config, LogKey, VerifyingKey};
 use countersign::clock::SystemClock;
@@ -402,6 +403,37 @@ async fn a_tail_that_was_cut_with_its_checkpoints_is_found_with_a_checkpoint_kep
         matches!(found, Err(VerifyError::Cut { size, records }) if (size, records) == (newest.size, older.size)),
         "{found:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_proved_against_a_checkpoint_of_its_own_epoch_also_when_later_ones_are_lost() {
+    let log = Log::new(300).await;
+    let before = log.checkpoint().size;
+    let whole = segments(&log.path());
+    log.write(300).await;
+    let lost = log.checkpoint().size - 1;
+    // What was acknowledged is missing: a new epoch begins.
+    for file in segments(&log.path()).iter().filter(|file| !whole.contains(file)) {
+        fs::remove_file(file).unwrap();
+    }
+    log.write(100).await;
+    assert_eq!(log.checkpoint().epoch, 2);
+    let key = VerifyingKey::load(&log.folder.path().join("log.pub")).unwrap();
+    let proved = |epoch, seq| {
+        let proof = prove_record(&log.path(), Place { epoch, seq })?;
+        let proved = proof.check(&key, &[]).unwrap();
+        assert_eq!((proved.epoch, proved.index), (epoch, seq));
+        Ok(proved.size)
+    };
+    assert_eq!(proved(2, 0).unwrap(), log.checkpoint().size);
+    assert_eq!(proved(1, before - 1).unwrap(), before);
+    assert!(proved(1, 0).unwrap() <= before);
+    assert!(
+        matches!(proved(1, lost), Err(ProveError::Damaged(_))),
+        "what is lost is not proved"
+    );
+    assert!(matches!(proved(1, lost + 1), Err(ProveError::NotCovered { .. })));
+    assert!(matches!(proved(3, 0), Err(ProveError::Epoch(3))));
 }
 
 /// The segments of a log, in order.

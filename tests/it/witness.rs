@@ -208,6 +208,11 @@ fn a_witness_cosigns_a_log_that_grows_and_proofs_and_verification_show_it() {
     let ran = verify(&world, &with_witness);
     assert_eq!(ran.code, 1, "{}", ran.stdout);
     assert!(ran.stderr.contains("witness.example.org"), "{}", ran.stderr);
+
+    // A gateway that forgot what was cosigned hears it from the witness, and goes on from there.
+    world.serve();
+    cosigned(&world, &witness, known);
+    verify(&world, &with_witness).ok();
 }
 
 /// The log is put back to an older state, or made anew; the witness refuses it, and its checkpoint finds it.
