@@ -408,9 +408,12 @@ mod tests {
             },
             alert::Config::default()
         );
+        let every = shown.audit.witness.as_ref().map(|witness| witness.every);
+        assert_eq!(every, Some(std::time::Duration::from_secs(10)));
         assert_eq!(
             audit::Config {
                 outside: None,
+                witness: None,
                 ..shown.audit.clone()
             },
             plain.audit

@@ -204,6 +204,8 @@ pub enum Event {
     },
     /// How much room the log has is another than before.
     LogDegraded(LogDegraded),
+    /// The witness of the log's checkpoints gives no cosignature; once, until it gives one again or the cause is another.
+    Witness(WitnessEvent),
 }
 
 /// [`SubjectEntry::kind`] of whoever operates the machine.
@@ -697,6 +699,21 @@ pub struct ReloadFailed {
     pub flaws: Vec<String>,
 }
 
+/// Why a checkpoint was not cosigned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessEvent {
+    /// Name of the witness.
+    pub witness: String,
+    /// `unreachable`, `refused` (it answers, and does not cosign), or `conflict`: it saw a log that this one does not
+    /// continue, so one of the two was rolled back or rewritten.
+    pub problem: String,
+    /// Size of the checkpoint that it was asked for.
+    pub size: u64,
+    /// Size of the newest checkpoint that it cosigned, where it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<u64>,
+}
+
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
@@ -773,7 +790,8 @@ impl Event {
             | Self::Epoch(_)
             | Self::LogOpen { .. }
             | Self::Unwritten { .. }
-            | Self::LogDegraded(_) => None,
+            | Self::LogDegraded(_)
+            | Self::Witness(_) => None,
         }
     }
 
@@ -816,6 +834,7 @@ impl Event {
         "log_open",
         "unwritten",
         "log_degraded",
+        "witness",
     ];
 
     /// The event's name, as it stands in the record.
@@ -842,6 +861,7 @@ impl Event {
             Self::LogOpen { .. } => "log_open",
             Self::Unwritten { .. } => "unwritten",
             Self::LogDegraded(_) => "log_degraded",
+            Self::Witness(_) => "witness",
         }
     }
 }

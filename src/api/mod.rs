@@ -131,6 +131,8 @@ fn entries() -> Vec<Entry> {
         entry::<request::settle::Settle>(),
         entry::<audit::search::Search>(),
         entry::<audit::gateway::SearchGateway>(),
+        entry::<audit::prove::Prove>(),
+        entry::<audit::prove::ProveGateway>(),
         entry::<alert::list::List>(),
         entry::<administrator::add::Add>(),
         entry::<administrator::list::List>(),

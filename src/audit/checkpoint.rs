@@ -100,19 +100,56 @@ impl Checkpoint {
         read().ok_or(CheckpointError::Malformed)
     }
 
+    /// The text that is signed: the lines before the empty one.
+    pub(crate) fn text(&self) -> &str {
+        let end = self.note.rfind("\n\n").map_or(0, |at| at + 1);
+        self.note.get(..end).unwrap_or_default()
+    }
+
+    /// Name of the log: the origin without the epoch.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        self.origin.rsplit_once('/').map_or("", |(log, _)| log)
+    }
+
     /// Checks that the log's `key` signed it and that it is of that log.
     ///
     /// # Errors
     /// [`CheckpointError`].
     pub fn check(&self, key: &VerifyingKey) -> Result<(), CheckpointError> {
+        self.signature(key).map(drop)
+    }
+
+    /// The same checkpoint without other signatures than that of the log.
+    pub(crate) fn signed_by(&self, key: &VerifyingKey) -> Result<Self, CheckpointError> {
+        let signature = self.signature(key)?;
+        let line = String::from_utf8(signature.to_bytes()).map_err(|_| CheckpointError::Malformed)?;
+        Ok(Self {
+            note: format!("{}\n{line}", self.text()),
+            ..self.clone()
+        })
+    }
+
+    fn signature(&self, key: &VerifyingKey) -> Result<Signature, CheckpointError> {
         // SECURITY: nothing in a checkpoint is believed before this.
         let note = Note::from_bytes(self.note.as_bytes()).map_err(|_| CheckpointError::Malformed)?;
-        note.verify(&VerifierList::new(vec![Box::new(key.clone())]))
-            .map_err(|_| CheckpointError::Signature(self.size))?;
+        let unsigned = || CheckpointError::Signature(self.size);
+        let (mut signed, _) = note
+            .verify(&VerifierList::new(vec![Box::new(key.clone())]))
+            .map_err(|_| unsigned())?;
         if self.origin != format!("{}/{}", key.name(), self.epoch) {
             return Err(CheckpointError::Origin(self.origin.clone()));
         }
-        Ok(())
+        signed.pop().ok_or_else(unsigned)
+    }
+
+    /// Names of all keys that are said to have signed it, the log's first as a rule. Nobody's word.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let lines = self.note.rsplit_once("\n\n").map_or("", |(_, lines)| lines);
+        lines
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("\u{2014} ")?.split_once(' ')?.0.to_owned()))
+            .collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::witness;
 use crate::settings::Table;
 
 const KIB: u64 = 1024;
@@ -28,6 +29,8 @@ pub struct Config {
     pub stop_free_bytes: u64,
     /// A file elsewhere that gets the newest checkpoint, at most once a second.
     pub outside: Option<PathBuf>,
+    /// Who cosigns the checkpoints; `None` when nobody does.
+    pub witness: Option<witness::Config>,
     /// Accept a folder on a file system that does not keep what was written (tests, quickstart).
     pub allow_any_fs: bool,
 }
@@ -43,6 +46,7 @@ impl Default for Config {
             min_free_bytes: GIB,
             stop_free_bytes: 256 * MIB,
             outside: None,
+            witness: None,
             allow_any_fs: false,
         }
     }
@@ -75,6 +79,7 @@ impl Config {
                 default.deadline,
             ),
             outside: table.text("outside").map(PathBuf::from),
+            witness: table.table("witness").and_then(witness::Config::read),
             allow_any_fs: table.boolean("allow_any_fs", false),
             ..default
         }

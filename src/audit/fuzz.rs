@@ -14,8 +14,9 @@ use std::sync::LazyLock;
 
 use super::segment::{self, Batch, FRAME, HEADER, Header};
 use super::tree::{self, Edge};
-use super::{Checkpoint, Config, LogKey, recover, verify};
-use crate::clock::Timestamp;
+use super::witness::{AddCheckpoint, Witness, WitnessSigner};
+use super::{Checkpoint, Config, LogKey, Proof, recover, verify};
+use crate::clock::{SystemClock, Timestamp};
 use crate::id::{Random, RandomError};
 use crate::record::{Event, Hash, Record};
 
@@ -267,5 +268,107 @@ pub(crate) fn checkpoint(data: &[u8]) {
             (other.origin(), other.size(), other.hash().0),
             (read.origin.as_str(), read.size, read.root.0)
         );
+    }
+}
+
+/// Bytes as a proof.
+///
+/// What is read is what is written; and the key vouches only for records that it signed.
+pub(crate) fn proof(data: &[u8]) {
+    let Ok(proof) = Proof::parse(data) else { return };
+    assert_eq!(proof.to_string().as_bytes(), data, "a second spelling");
+    if let Ok(proved) = proof.check(&LOG.key.public(ORIGIN), &[]) {
+        let signed = usize::try_from(proved.index)
+            .ok()
+            .and_then(|index| LOG.records.get(index));
+        assert_eq!(
+            signed.map(Vec::as_slice),
+            Some(proved.record.as_bytes()),
+            "vouched for, but never signed"
+        );
+        assert_eq!((proved.epoch, proved.size), (1, 6));
+    }
+}
+
+thread_local! {
+    static WITNESS: (tempfile::TempDir, Witness) = witness();
+}
+
+fn witness() -> (tempfile::TempDir, Witness) {
+    let (folder, signer) = (
+        folder(),
+        WitnessSigner::generate("witness.example.org", &Same(9)).unwrap(),
+    );
+    let logs = vec![LOG.key.public(ORIGIN)];
+    let witness = Witness::open(signer, logs, folder.path(), SystemClock::shared()).unwrap();
+    (folder, witness)
+}
+
+/// Bytes as what a log sends to a witness.
+///
+/// What is read is what is written; and the witness cosigns only what the log signed.
+pub(crate) fn add_checkpoint(data: &[u8]) {
+    let read = AddCheckpoint::parse(data);
+    if let Some(read) = &read {
+        assert_eq!(read.text().as_bytes(), data, "a second spelling");
+    }
+    let answer = WITNESS.with(|(_, witness)| witness.add_checkpoint(data));
+    assert!(
+        [200, 400, 403, 404, 409, 422].contains(&answer.status),
+        "{answer:?}"
+    );
+    assert!(read.is_some() || answer.status == 400, "{answer:?}");
+    if answer.status == 200 {
+        let text = AddCheckpoint::parse(data).unwrap().checkpoint.text().to_owned();
+        assert!(LOG.note.starts_with(&text), "cosigned, but never signed");
+    }
+}
+
+#[cfg(test)]
+mod seeds {
+    //! The whole ones are written from the fixture: `COUNTERSIGN_BLESS=1 cargo test --lib audit::fuzz`.
+    use super::*;
+
+    /// A proof of one of the fixture's records.
+    fn written(index: usize) -> Proof {
+        let mut nodes = std::collections::BTreeMap::new();
+        let mut edge = Edge::default();
+        for record in &LOG.records {
+            edge.push_seen(tree::leaf(record), |node, hash| {
+                nodes.insert(node, hash);
+            });
+        }
+        let hash = |range: &std::ops::Range<u64>| {
+            let nodes: Vec<Hash> = tree::Node::of(range).iter().map(|node| nodes[node]).collect();
+            tree::joined(&nodes).unwrap()
+        };
+        Proof {
+            record: LOG.records[index].clone(),
+            index: index as u64,
+            path: tree::inclusion(index as u64, 6).iter().map(hash).collect(),
+            checkpoint: Checkpoint::parse(&LOG.note).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_seeds_of_proofs_and_checkpoints_hold() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+        let note = &LOG.note;
+        for (name, text) in [
+            ("proof/first", written(0).to_string()),
+            ("proof/fifth", written(4).to_string()),
+            ("add-checkpoint/first", format!("old 0\n\n{note}")),
+            ("add-checkpoint/again", format!("old 6\n\n{note}")),
+        ] {
+            let path = root.join(name);
+            if std::env::var_os("COUNTERSIGN_BLESS").is_some() {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, &text).unwrap();
+            }
+            assert_eq!(fs::read_to_string(&path).unwrap(), text, "{name}");
+        }
+        for index in [0, 4] {
+            written(index).check(&LOG.key.public(ORIGIN), &[]).unwrap();
+        }
     }
 }

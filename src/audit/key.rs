@@ -36,6 +36,16 @@ pub enum KeyError {
     /// The text is not a public key of the form `name+hash+base64`.
     #[error("`{0}` is not a log's public key (accepted: `name+hash+base64` with an Ed25519 key)")]
     Public(String),
+    /// The text is not a public key of a witness.
+    #[error(
+        "`{0}` is not a witness's public key (accepted: `name+hash+base64` with an Ed25519 cosignature key)"
+    )]
+    Witness(String),
+    /// A name that no signature line can carry.
+    #[error(
+        "`{0}` cannot be the name of a key (accepted: a name without spaces and without `+`, such as `witness.example.org`)"
+    )]
+    Name(String),
 }
 
 /// The private key that signs checkpoints.
@@ -73,21 +83,31 @@ impl LogKey {
     /// # Errors
     /// [`KeyError::File`].
     pub fn save(&self, path: &Path, origin: &str) -> Result<(), KeyError> {
+        self.save_with(path, &self.public(origin).to_string())
+    }
+
+    /// The same with the text of the public key, which depends on what the key is for.
+    pub(super) fn save_with(&self, path: &Path, public: &str) -> Result<(), KeyError> {
         let der = self.0.to_pkcs8v1().map_err(|_| KeyError::Private)?;
         write_new(path, 0o600, der.as_ref())?;
         write_new(
             &path.with_extension("pub"),
             0o644,
-            format!("{}\n", self.public(origin)).as_bytes(),
+            format!("{public}\n").as_bytes(),
         )
     }
 
     /// The public key under the name `origin`.
     #[must_use]
     pub fn public(&self, origin: &str) -> VerifyingKey {
+        VerifyingKey::new(origin, self.public_bytes())
+    }
+
+    /// The 32 bytes of the public key.
+    pub(super) fn public_bytes(&self) -> [u8; 32] {
         let mut key = [0; 32];
         key.copy_from_slice(self.0.public_key().as_ref());
-        VerifyingKey::new(origin, key)
+        key
     }
 
     /// Signs `message`: 64 bytes.
@@ -128,7 +148,7 @@ pub struct VerifyingKey {
 
 impl VerifyingKey {
     fn new(name: &str, key: [u8; 32]) -> Self {
-        let id = signed_note::key_id(name, &encoded(&key));
+        let id = signed_note::key_id(name, &encoded(ED25519_NOTE, &key));
         Self {
             name: name.to_owned(),
             id,
@@ -155,10 +175,30 @@ impl VerifyingKey {
     }
 }
 
-fn encoded(key: &[u8; 32]) -> Vec<u8> {
-    let mut bytes = vec![ED25519_NOTE];
+/// A key as notes know it: the type of its signatures, then its bytes.
+pub(super) fn encoded(kind: u8, key: &[u8; 32]) -> Vec<u8> {
+    let mut bytes = vec![kind];
     bytes.extend_from_slice(key);
     bytes
+}
+
+/// Name and bytes of a verifier key `name+hash+base64` for signatures of this type.
+pub(super) fn decoded(kind: u8, text: &str) -> Option<(&str, [u8; 32])> {
+    let (name, rest) = text.split_once('+')?;
+    let (id, key) = rest.split_once('+')?;
+    let bytes = data_encoding::BASE64.decode(key.as_bytes()).ok()?;
+    let same_id = u32::from_str_radix(id, 16).ok()? == signed_note::key_id(name, &bytes);
+    let (found, key) = bytes.split_first()?;
+    let right = *found == kind && same_id && signed_note::is_key_name_valid(name);
+    right.then_some(())?;
+    Some((name, key.try_into().ok()?))
+}
+
+/// Whether `key` made the signature.
+pub(super) fn verifies(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ED25519, key)
+        .verify(message, signature)
+        .is_ok()
 }
 
 impl signed_note::Verifier for VerifyingKey {
@@ -171,9 +211,7 @@ impl signed_note::Verifier for VerifyingKey {
     }
 
     fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, &self.key)
-            .verify(message, signature)
-            .is_ok()
+        verifies(&self.key, message, signature)
     }
 }
 
@@ -181,16 +219,9 @@ impl FromStr for VerifyingKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let read = || {
-            let (name, rest) = text.split_once('+')?;
-            let (id, key) = rest.split_once('+')?;
-            let bytes = data_encoding::BASE64.decode(key.as_bytes()).ok()?;
-            let (kind, key) = bytes.split_first()?;
-            let key = VerifyingKey::new(name, key.try_into().ok()?);
-            let same_id = u32::from_str_radix(id, 16).ok()? == key.id;
-            (*kind == ED25519_NOTE && same_id && signed_note::is_key_name_valid(name)).then_some(key)
-        };
-        read().ok_or_else(|| KeyError::Public(text.to_owned()))
+        decoded(ED25519_NOTE, text)
+            .map(|(name, key)| Self::new(name, key))
+            .ok_or_else(|| KeyError::Public(text.to_owned()))
     }
 }
 
@@ -201,7 +232,7 @@ impl fmt::Display for VerifyingKey {
             "{}+{:08x}+{}",
             self.name,
             self.id,
-            data_encoding::BASE64.encode(&encoded(&self.key))
+            data_encoding::BASE64.encode(&encoded(ED25519_NOTE, &self.key))
         )
     }
 }

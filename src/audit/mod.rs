@@ -39,6 +39,8 @@ mod handover;
 pub mod index;
 mod keeper;
 mod key;
+pub mod proof;
+pub mod prove;
 mod queue;
 pub mod read;
 mod receipt;
@@ -48,6 +50,7 @@ mod segment;
 mod strangers;
 mod tree;
 pub mod verify;
+pub mod witness;
 mod writer;
 
 #[cfg(test)]
@@ -76,6 +79,7 @@ pub use config::Config;
 pub use error::AuditError;
 pub use index::Index;
 pub use key::{KeyError, LogKey, VerifyingKey};
+pub use proof::Proof;
 pub use receipt::Receipt;
 
 use answers::Reply;

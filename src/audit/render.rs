@@ -145,6 +145,16 @@ fn details(event: &Event) -> Vec<String> {
                 .chain(free)
                 .collect()
         }
+        Event::Witness(witness) => {
+            let known = witness.known.map(|known| format!(", which knows {known}"));
+            vec![format!(
+                "{} {} for {} records{}",
+                witness.witness,
+                witness.problem,
+                witness.size,
+                known.unwrap_or_default()
+            )]
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod trace;
 mod upstream;
 mod user;
 mod vo;
+mod witness;
 
 #[cfg(test)]
 mod reference;
@@ -96,6 +97,8 @@ enum Command {
     Request(request::Request),
     #[command(subcommand)]
     Audit(audit::Audit),
+    #[command(subcommand)]
+    Witness(witness::Witness),
     Trace(trace::Trace),
     #[command(subcommand)]
     Alert(alert::Alert),
@@ -226,6 +229,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Explain(args) => request::explain(args, out).await,
         Command::Request(command) => request::run(command, out).await,
         Command::Audit(command) => audit::run(command, out).await,
+        Command::Witness(command) => witness::run(command, out).await,
         Command::Alert(command) => alert::run(command, out).await,
         Command::Trace(args) => trace::run(args, out).await,
         Command::Completions(args) => completions::run(&args, out),

@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use super::client::Client;
 use super::failure::Failure;
 use super::input::bytes;
-use super::output::{Output, or_dash};
+use super::output::{Output, or_dash, plain};
 use crate::api::proxy::trace::{TraceInput, TraceResult, TracedPerson, TracedProxy};
 
 /// Finds the person that a proxy was minted for, and what it was used for. The trace itself is recorded.
@@ -51,7 +51,13 @@ pub(crate) async fn run(args: Trace, out: Output) -> Result<(), Failure> {
             }
             show(out, proxy)?;
         }
-        Ok(())
+        match &found.checkpoint {
+            Some(checkpoint) => {
+                out.line("\nThe audit log's checkpoint now (keep it with the case: it pins these records):")?;
+                checkpoint.lines().try_for_each(|line| out.line(plain(line)))
+            }
+            None => Ok(()),
+        }
     })?;
     Ok(())
 }

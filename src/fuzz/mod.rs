@@ -54,6 +54,8 @@ pub const TARGETS: &[Target] = &[
     target("segment", audit::fuzz::segment),
     target("record", audit::fuzz::record),
     target("checkpoint", audit::fuzz::checkpoint),
+    target("proof", audit::fuzz::proof),
+    target("add-checkpoint", audit::fuzz::add_checkpoint),
     target("index-block", audit::index::fuzz_block),
     target("certificate", certificate::certificate),
     target("trace", certificate::trace),

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::alert;
-use crate::audit::{self, LogKey};
+use crate::audit::{self, LogKey, witness};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::gateway::{self, Words};
@@ -74,6 +74,13 @@ impl Checked {
     fn log(&mut self, config: &Config) {
         self.take(LogKey::load(&config.data.join("keys/log.key")));
         self.take(audit::check(&config.audit));
+        self.take(
+            config
+                .audit
+                .witness
+                .as_ref()
+                .map_or(Ok(()), witness::Client::check),
+        );
         let outside = config.audit.outside.as_deref().and_then(Path::parent);
         if let Some(folder) = outside.filter(|folder| !folder.is_dir()) {
             self.warnings.push(format!(
@@ -96,10 +103,18 @@ impl Checked {
     }
 
     fn exposure(&mut self, config: &Config) {
-        if config.audit.outside.is_none() && config.alert.auditor.is_none() {
+        let witness = config.audit.witness.as_ref();
+        if witness.is_some_and(witness::Config::is_here) {
             self.warnings.push(
-                "no checkpoint of the audit log leaves this machine: name an auditor (`[alert] auditor`) or a file \
-                 elsewhere (`[audit] outside`)"
+                "the witness of `[audit.witness]` is on this machine: whoever has the machine has both, so it counts for nothing"
+                    .to_owned(),
+            );
+        }
+        let leaves = config.audit.outside.is_some() || witness.is_some_and(|witness| !witness.is_here());
+        if !leaves && config.alert.auditor.is_none() {
+            self.warnings.push(
+                "no checkpoint of the audit log leaves this machine: name an auditor (`[alert] auditor`), a witness \
+                 (`[audit.witness]`) or a file elsewhere (`[audit] outside`)"
                     .to_owned(),
             );
         }

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::Alert;
-use crate::audit::{Audit, LogKey};
+use crate::audit::{Audit, LogKey, witness};
 use crate::authenticate::Authenticate;
 use crate::authorize::Authorize;
 use crate::config::{self, Config};
@@ -144,6 +144,11 @@ impl Server {
         let (reload, asked) = Reload::channel();
         let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
         let (mut tasks, mut last) = (JoinSet::new(), JoinSet::new());
+        if let Some(witness) = &config.audit.witness {
+            let client = witness::Client::new(witness.clone(), built.audit.clone())?;
+            built.metrics.register(|registry| client.register(registry));
+            tasks.spawn(client.run(stop.clone()));
+        }
         let traces = &config.telemetry.traces;
         let exporter = match Exporter::start(traces, &listening.base, &built.metrics, gone.clone())? {
             Some((exporter, sender)) => {

@@ -100,6 +100,8 @@ pub const FAMILIES: &[Family] = &[
     family("audit_unsigned_records", Kind::Gauge, &[], "Durable records that no signed checkpoint covers yet"),
     family("audit_checkpoint_age_seconds", Kind::Gauge, &[], "Time since the newest checkpoint was signed"),
     family("audit_index_lag_records", Kind::Gauge, &[], "Durable records that searches do not find yet"),
+    family("audit_cosigned_records", Kind::Gauge, &[], "Records under the newest checkpoint that the witness cosigned"),
+    family("audit_witness", Kind::Counter, &["result"], "Checkpoints that the witness was asked to cosign, by what came of it"),
     family("connections", Kind::Gauge, &["listener"], "Open connections of clients"),
     family("connections_accepted", Kind::Counter, &["listener"], "Connections that were taken in"),
     family("connections_refused", Kind::Counter, &["listener", "reason"], "Connections closed at once: no place left, or too many from one source"),

@@ -136,8 +136,12 @@ fn ready_is_red_during_a_drain_and_the_request_under_way_still_ends() {
 
 /// A gateway with one of everything that is counted, and what it then shows.
 fn counted() -> (World, String) {
-    // Port 9 is never ours: nobody takes the traces.
-    let world = World::with_settings("[telemetry.traces]\nendpoint = \"http://127.0.0.1:9/v1/traces\"\n");
+    // Port 9 is never ours: nobody takes the traces, and nobody is witness.
+    let world = World::with_settings(
+        "[telemetry.traces]\nendpoint = \"http://127.0.0.1:9/v1/traces\"\n\
+         [audit.witness]\nurl = \"http://127.0.0.1:9\"\nevery = \"1s\"\n\
+         key = \"witness.example.org+d3d62b4b+BPrBYVBpHybc1NUQ2vuvW/XAdZD6x+AIU87+nw8lYoUO\"\n",
+    );
     world.admin().person("john", &["scientist"]);
     let mut tool = PythonTool::start(world.dir.path());
     wrap(&world, "bench", &tool.url(), "none");
@@ -157,6 +161,10 @@ fn counted() -> (World, String) {
             "countersign_trace_spans_total{result=\"failed\"}",
         )
         .filter(|count| *count > 0.0)
+    });
+    until("the witness to be asked", || {
+        let asked = "countersign_audit_witness_total{result=\"unreachable\"}";
+        sample(&metrics(&world), asked).filter(|count| *count > 0.0)
     });
     let text = metrics(&world);
     (world, text)

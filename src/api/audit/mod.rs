@@ -1,6 +1,7 @@
-//! Searching the audit log.
+//! Searching the audit log, and proving what stands in it.
 
 pub mod gateway;
+pub mod prove;
 pub mod search;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -25,6 +25,9 @@ pub struct TraceInput {
 pub struct TraceResult {
     /// The proxies of this VO; none when it is not one of them.
     pub proxies: Vec<TracedProxy>,
+    /// The audit log's newest checkpoint: kept with the case, it pins every record before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
 }
 
 /// A proxy and the one person it was minted for.
@@ -137,7 +140,9 @@ impl Operation for Trace {
         for traced in found {
             proxies.push(view(api, traced).await?);
         }
-        Ok(TraceResult { proxies })
+        // The newest one was signed before the trace itself was written down; the next one covers that too.
+        let checkpoint = api.audit.checkpoint().map(|newest| newest.note);
+        Ok(TraceResult { proxies, checkpoint })
     }
 }
 

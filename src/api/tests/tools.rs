@@ -347,6 +347,9 @@ async fn a_trace_names_the_person_in_her_own_vo_and_is_recorded() {
         json!(false),
         "a serial is somebody's word"
     );
+    let newest = world.api.audit.checkpoint().unwrap();
+    let carried = crate::audit::Checkpoint::parse(found["checkpoint"].as_str().unwrap()).unwrap();
+    assert_eq!((carried.origin, carried.epoch), (newest.origin, newest.epoch));
     let (_, other) = trace("4712").await;
     assert_eq!(other["proxies"], json!([]), "another VO's proxy");
     let (status, _) = trace("no such thing!").await;

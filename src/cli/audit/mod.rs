@@ -1,5 +1,7 @@
 //! `countersign audit`: reading and proving the audit log.
 
+mod check_proof;
+mod prove;
 pub(super) mod search;
 mod tail;
 mod verify;
@@ -13,6 +15,7 @@ use super::failure::Failure;
 use super::input::text_file;
 use super::output::Output;
 use crate::audit::VerifyingKey;
+use crate::audit::witness::WitnessKey;
 
 /// The audit log.
 #[derive(Debug, Subcommand)]
@@ -20,6 +23,8 @@ pub(crate) enum Audit {
     Tail(tail::Tail),
     Verify(verify::Verify),
     Search(search::Search),
+    Prove(prove::Prove),
+    CheckProof(check_proof::CheckProof),
     Key(Key),
     RebuildIndex(RebuildIndex),
 }
@@ -55,6 +60,8 @@ pub(crate) async fn run(command: Audit, out: Output) -> Result<(), Failure> {
         Audit::Tail(args) => tail::run(args, out).await,
         Audit::Verify(args) => verify::run(&args, out),
         Audit::Search(args) => search::run(args, out).await,
+        Audit::Prove(args) => prove::run(args, out).await,
+        Audit::CheckProof(args) => check_proof::run(&args, out),
         Audit::RebuildIndex(args) => rebuild_index(&args.data, out),
         Audit::Key(Key { data }) => {
             let key = load_key(&own_key(&data))?;
@@ -98,6 +105,26 @@ fn load_key(path: &Path) -> Result<VerifyingKey, Failure> {
         Failure::failed(format!("`{}` does not hold a log's public key", path.display()))
             .hint("accepted: one line NAME+HASH+BASE64, as `init` and `audit key` print it")
     })
+}
+
+/// The log's key as it was given: the key itself, or a file with it.
+pub(super) fn given_key(key: &str) -> Result<VerifyingKey, Failure> {
+    match key.parse() {
+        Ok(key) => Ok(key),
+        Err(_) => load_key(Path::new(key)),
+    }
+}
+
+/// The keys of witnesses, given in the same way.
+fn witness_keys(keys: &[String]) -> Result<Vec<WitnessKey>, Failure> {
+    let read = |key: &String| match key.parse() {
+        Ok(key) => Ok(key),
+        Err(_) => text_file(Path::new(key))?.trim().parse().map_err(|_| {
+            Failure::failed(format!("`{key}` does not hold a witness's public key"))
+                .hint("accepted: one line NAME+HASH+BASE64, as `countersign witness init` prints it")
+        }),
+    };
+    keys.iter().map(read).collect()
 }
 
 /// Where a data folder keeps the log's public key.

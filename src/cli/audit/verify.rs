@@ -6,24 +6,28 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{load_key, log_folder, own_key};
+use super::{given_key, load_key, log_folder, own_key, witness_keys};
 use crate::audit::read::newest_checkpoint;
-use crate::audit::verify::{Report, VerifyError, verify};
+use crate::audit::verify::{Against, Report, VerifyError, verify_against};
 use crate::audit::{Checkpoint, VerifyingKey};
 use crate::cli::failure::Failure;
 use crate::cli::input::text_file;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, words};
 
 /// Verifies the log offline: every record, every segment, every checkpoint. Exit code 1, with the first bad record, when
 /// something was changed, deleted, reordered or cut off.
 ///
 /// Records newer than the newest checkpoint are not signed. Without a checkpoint that was kept elsewhere, whoever holds
 /// the folder could have put an older state back, and with the log key have rebuilt all of it; the report says whether
-/// one was given. While a gateway writes to the log, the batch that it is just writing is not judged.
+/// one was given. A witness's cosignatures, kept beside the log, count for those whose keys are given: each of them must have
+/// cosigned, and the report says what and when. While a gateway writes to the log, the batch that it is just writing is not
+/// judged.
 ///
 /// Examples:
 ///   countersign audit verify --data /srv/countersign
 ///   countersign audit verify --data /srv/countersign --key noted.pub --checkpoint from-the-mail.txt
+///   countersign audit verify --data /srv/countersign --key noted.pub --witness-key witness.pub
+///   countersign audit verify --data /srv/countersign --key noted.pub --since yesterday.txt
 ///   countersign audit verify /backup/log --key noted.pub --json
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -40,6 +44,13 @@ pub(crate) struct Verify {
     /// A checkpoint that was kept elsewhere (from an alert mail, a trace, an outside file).
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// A checkpoint that was verified before and kept elsewhere: only records after it are read, and those of its own segment
+    /// before it. That the log continues it is proved; that older records are still there is not looked at.
+    #[arg(long, value_name = "FILE")]
+    since: Option<PathBuf>,
+    /// Public key of a witness that must have cosigned: a file, or the key itself. May be given more than once.
+    #[arg(long, value_name = "PUB")]
+    witness_key: Vec<String>,
 }
 
 /// What `--json` prints.
@@ -56,6 +67,9 @@ struct Verdict<'a> {
     key: String,
     key_from_folder: bool,
     outside: Option<Outside<'a>>,
+    since: Option<Outside<'a>>,
+    /// Whether nothing but the folder itself speaks for it.
+    alone: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,6 +83,12 @@ struct Shown {
     earlier: Vec<Earlier>,
     torn_bytes: u64,
     void_records: u64,
+    cosigned: Vec<Cosigned>,
+    /// Witnesses whose cosignatures were not checked.
+    unchecked: Vec<String>,
+    /// First record that was read, of which epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_from: Option<String>,
     /// Whether a gateway was writing to the log meanwhile.
     live: bool,
 }
@@ -78,6 +98,14 @@ struct Earlier {
     epoch: u64,
     records: u64,
     damage: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cosigned {
+    witness: String,
+    time: String,
+    epoch: u64,
+    size: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,17 +130,16 @@ pub(super) fn run(args: &Verify, out: Output) -> Result<(), Failure> {
     }
     let folder = log_folder(given);
     let key = key(args, given, &folder)?;
-    let outside = match &args.checkpoint {
-        Some(file) => Some((file.as_path(), Checkpoint::parse(&text_file(file)?)?)),
-        None => None,
+    let witnesses = witness_keys(&args.witness_key)?;
+    let outside = checkpoint(args.checkpoint.as_ref())?;
+    let since = checkpoint(args.since.as_ref())?;
+    let against = Against {
+        outside: outside.as_ref().map(|(_, checkpoint)| checkpoint),
+        since: since.as_ref().map(|(_, checkpoint)| checkpoint),
+        witnesses: &witnesses,
     };
     let bar = Progress::new(newest_checkpoint(&folder).map_or(0, |newest| newest.size));
-    let result = verify(
-        &folder,
-        &key,
-        outside.as_ref().map(|(_, checkpoint)| checkpoint),
-        |done| bar.show(done),
-    );
+    let result = verify_against(&folder, &key, against, |done| bar.show(done));
     bar.end();
     let mut verdict = Verdict {
         ok: result.is_ok(),
@@ -121,13 +148,13 @@ pub(super) fn run(args: &Verify, out: Output) -> Result<(), Failure> {
         report: None,
         key: key.to_string(),
         key_from_folder: args.key.is_none(),
-        outside: outside.as_ref().map(|(file, checkpoint)| Outside {
-            file,
-            size: checkpoint.size,
-            epoch: checkpoint.epoch,
-            elsewhere: is_elsewhere(file, &folder),
-        }),
+        outside: outside.as_ref().map(|given| Outside::of(given, &folder)),
+        since: since.as_ref().map(|given| Outside::of(given, &folder)),
+        alone: true,
     };
+    let given = [&verdict.outside, &verdict.since];
+    verdict.alone = !given.into_iter().flatten().any(|given| given.elsewhere)
+        && result.as_ref().map_or(true, |report| report.cosigned.is_empty());
     match result {
         Ok(report) => {
             verdict.report = Some(shown(&report));
@@ -146,6 +173,23 @@ pub(super) fn run(args: &Verify, out: Output) -> Result<(), Failure> {
     }
 }
 
+/// A checkpoint that was given, with its file.
+fn checkpoint(file: Option<&PathBuf>) -> Result<Option<(PathBuf, Checkpoint)>, Failure> {
+    let read = |file: &PathBuf| Ok((file.clone(), Checkpoint::parse(&text_file(file)?)?));
+    file.map(read).transpose()
+}
+
+impl<'a> Outside<'a> {
+    fn of((file, checkpoint): &'a (PathBuf, Checkpoint), folder: &Path) -> Self {
+        Self {
+            file,
+            size: checkpoint.size,
+            epoch: checkpoint.epoch,
+            elsewhere: is_elsewhere(file, folder),
+        }
+    }
+}
+
 /// SECURITY: what lies beside the log was in the same hands.
 fn is_elsewhere(file: &Path, folder: &Path) -> bool {
     match (file.canonicalize(), folder.canonicalize()) {
@@ -157,10 +201,7 @@ fn is_elsewhere(file: &Path, folder: &Path) -> bool {
 /// The key that was given, or else the one that lies beside the log.
 fn key(args: &Verify, given: &Path, folder: &Path) -> Result<VerifyingKey, Failure> {
     match &args.key {
-        Some(key) => match key.parse() {
-            Ok(key) => Ok(key),
-            Err(_) => load_key(Path::new(key)),
-        },
+        Some(key) => given_key(key),
         None => {
             let beside = folder.parent().map(own_key);
             let own = Some(own_key(given))
@@ -194,6 +235,18 @@ fn shown(report: &Report) -> Shown {
             .collect(),
         torn_bytes: report.torn_bytes,
         void_records: report.void.iter().map(|void| void.records).sum(),
+        cosigned: report
+            .cosigned
+            .iter()
+            .map(|seen| Cosigned {
+                witness: seen.by.witness.clone(),
+                time: seen.by.time.to_string(),
+                epoch: seen.epoch,
+                size: seen.size,
+            })
+            .collect(),
+        unchecked: report.unchecked.clone(),
+        read_from: report.since.map(|(epoch, from)| format!("{epoch}.{from}")),
         live: report.live,
     }
 }
@@ -234,26 +287,69 @@ fn print(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> 
         );
         out.pairs(&[("Void", what)])?;
     }
-    match &verdict.outside {
-        Some(outside) if !outside.elsewhere => out.line(format!(
-            "Outside checkpoint  none: `{}` lies in the folder itself, and whoever holds it could have put an older state of both back.",
-            outside.file.display()
-        ))?,
-        Some(outside) => out.line(format!(
-            "Outside checkpoint  `{}`: the first {} records of epoch {}{} were not changed since.",
-            outside.file.display(),
-            outside.size,
-            outside.epoch,
-            if outside.epoch > 1 { ", and the files of earlier epochs as it found them," } else { "" }
-        ))?,
-        None => out.line(
-            "Outside checkpoint  none was given: whoever holds this folder could have put an older state of it back, and with the log key have rebuilt all of it.",
-        )?,
+    if let (Some(since), Some((epoch, from))) = (&verdict.since, report.since) {
+        out.line(format!(
+            "Since               `{}`: the log continues its first {} records of epoch {epoch}. What is before record {epoch}.{from} was not read: whether it is still there was not looked at.",
+            since.file.display(),
+            since.size
+        ))?;
     }
+    print_witnesses(out, report)?;
+    print_outside(out, report, verdict)?;
     if verdict.key_from_folder {
         out.line("Key                 taken from the folder that was verified; give the one you noted with --key PUB.")?;
     }
     Ok(())
+}
+
+/// Who saw the log, and what that is worth.
+fn print_witnesses(out: Output, report: &Report) -> io::Result<()> {
+    for seen in &report.cosigned {
+        out.line(format!(
+            "Witness             {} saw the first {} records of epoch {} on {}: they were not changed since.",
+            seen.by.witness, seen.size, seen.epoch, seen.by.time
+        ))?;
+    }
+    if !report.unchecked.is_empty() {
+        out.line(format!(
+            "Witness             cosignatures of {} are there and were NOT checked: give their keys with --witness-key PUB.",
+            words(&report.unchecked)
+        ))?;
+    }
+    Ok(())
+}
+
+/// Which checkpoint that lay elsewhere speaks for the log, and plainly when none does.
+fn print_outside(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> {
+    for outside in [&verdict.outside, &verdict.since].into_iter().flatten() {
+        let file = outside.file.display();
+        if !outside.elsewhere {
+            out.line(format!(
+                "Outside checkpoint  none: `{file}` lies in the folder itself, and whoever holds it could have put an older state of both back."
+            ))?;
+            continue;
+        }
+        let earlier = if outside.epoch > 1 && report.since.is_none() {
+            ", and the files of earlier epochs as it found them,"
+        } else {
+            ""
+        };
+        out.line(format!(
+            "Outside checkpoint  `{file}`: the first {} records of epoch {}{earlier} were not changed since.",
+            outside.size, outside.epoch
+        ))?;
+    }
+    if verdict.outside.is_some() || verdict.since.is_some() {
+        return Ok(());
+    }
+    if !report.cosigned.is_empty() {
+        return out.line(
+            "Outside checkpoint  none was given: an older state of this folder that was put back shows by the time of the witness's word alone.",
+        );
+    }
+    out.line(
+        "Outside checkpoint  none was given: whoever holds this folder could have put an older state of it back, and with the log key have rebuilt all of it.",
+    )
 }
 
 /// The first record that is bad, where the error knows it.

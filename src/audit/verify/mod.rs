@@ -5,163 +5,66 @@
 //! checkpoint from elsewhere whoever holds the folder could have put an older state of it back; neither needs a key.
 //! Whoever holds the log key too could have rebuilt all of it. [`Report::outside`] says whether one was given.
 //!
+//! A witness's cosignatures, kept beside the log, are somebody else's word, with a time: they count for those whose keys are
+//! given ([`Report::cosigned`]).
+//!
+//! With a trusted checkpoint to begin from ([`Against::since`]) the records before it are not read, but for those of the
+//! segment in which it ends: the tree's edge at the head of that segment and these records must give its root, so the
+//! tree that is built on continues the one that was trusted. That the older records are still there is then not checked.
+//!
 //! Epochs that ended are compared with what the epoch after them recorded when it began, file by file: damage of that
 //! moment is told ([`Earlier::damage`]), anything that was changed later is an error.
+
+mod begun;
+mod report;
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{self, BufReader, Read, Take};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::checkpoint::{Checkpoint, CheckpointError, next_note};
 use super::key::VerifyingKey;
+use super::proof::Cosigned;
+use super::prove::{COSIGNATURES, cosignatures};
 use super::segment::{self, Frames, Header};
 use super::tree::{self, Edge};
-use crate::record::{EpochBegun, Event, Hash, Record};
+use super::witness::WitnessKey;
+use crate::record::{Event, Hash, Record};
 
-/// What a log was found to be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Records of the present epoch.
-    pub records: u64,
-    /// Its segments.
-    pub segments: u64,
-    /// Its checkpoints, each signed and with the root that the records give.
-    pub checkpoints: u64,
-    /// Records under the newest of them; the rest is not signed yet.
-    pub signed: u64,
-    /// Root of the tree over all records.
-    pub root: Hash,
-    /// The present epoch.
-    pub epoch: u64,
-    /// Epochs that ended before, whose files are kept.
-    pub earlier: Vec<Earlier>,
-    /// Whether a checkpoint from elsewhere was given and holds.
-    pub outside: bool,
-    /// Bytes of writes that broke off and were never acknowledged.
-    pub torn_bytes: u64,
-    /// Records that were written but never acknowledged, and do not count.
-    pub void: Vec<Void>,
-    /// Whether a gateway was writing to the log meanwhile. What lies beyond its last whole record is then a batch that is
-    /// being written, of which nothing is said.
-    pub live: bool,
+use begun::{Begun, ended};
+pub use report::{Earlier, Report, VerifyError, Void, Witnessed};
+
+/// What a log is held against, beside its own checkpoints.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Against<'a> {
+    /// A checkpoint that was kept elsewhere.
+    pub outside: Option<&'a Checkpoint>,
+    /// A checkpoint that is trusted: what is before it is not read again.
+    pub since: Option<&'a Checkpoint>,
+    /// Witnesses that must have cosigned.
+    pub witnesses: &'a [WitnessKey],
 }
 
-/// An epoch that ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Earlier {
-    /// Which.
-    pub epoch: u64,
-    /// Its records, where it verifies.
-    pub records: u64,
-    /// Why it ended damaged; `None` when it verifies.
-    pub damage: Option<String>,
-}
+impl<'a> Against<'a> {
+    /// Of what is given, that which is of `epoch`.
+    fn of(self, epoch: u64) -> Self {
+        let this = |checkpoint: &&Checkpoint| checkpoint.epoch == epoch;
+        Self {
+            outside: self.outside.filter(this),
+            since: self.since.filter(this),
+            ..self
+        }
+    }
 
-/// Records at the end of a segment that do not count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Void {
-    /// The segment.
-    pub segment: u64,
-    /// Position from which they were void.
-    pub from: u64,
-    /// How many.
-    pub records: u64,
-}
+    /// Whether an epoch lies before the one from which on is read.
+    fn skips(&self, epoch: u64) -> bool {
+        self.since.is_some_and(|since| epoch < since.epoch)
+    }
 
-/// What is wrong, and where it shows first.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// The system refused.
-    #[error("cannot read `{}`: {source}", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// There is nothing to verify.
-    #[error("there is no log in `{}`", .0.display())]
-    NoLog(PathBuf),
-    /// A segment is missing.
-    #[error("segment {0} is missing")]
-    SegmentMissing(u64),
-    /// A segment's header is not whole.
-    #[error("the header of segment {0} was changed")]
-    Header(u64),
-    /// A segment is of another log or epoch, or does not continue the one before.
-    #[error("segment {segment} does not continue the log at record {seq}")]
-    Continuation {
-        /// Which.
-        segment: u64,
-        /// Where the log stood.
-        seq: u64,
-    },
-    /// A record is missing or was changed.
-    #[error("record {seq} in segment {segment} is missing or was changed")]
-    Record {
-        /// Its position.
-        seq: u64,
-        /// Where it should stand.
-        segment: u64,
-    },
-    /// A record stands where another belongs.
-    #[error("record {seq} in segment {segment} is out of place")]
-    Order {
-        /// The position.
-        seq: u64,
-        /// Where it stands.
-        segment: u64,
-    },
-    /// A checkpoint is not one of this log.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// The newest checkpoint, in a file of its own, cannot be read.
-    #[error("`{}` was changed: {source}", path.display())]
-    Newest {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: CheckpointError,
-    },
-    /// A checkpoint's root is not what the records give.
-    #[error(
-        "the first {size} records are not those that were signed: a record between {after} and {size} was changed"
-    )]
-    Root {
-        /// Size of the checkpoint that does not hold.
-        size: u64,
-        /// Size of the last checkpoint that does.
-        after: u64,
-    },
-    /// Fewer records than were signed.
-    #[error("the log was cut: {size} records were signed, {records} are there")]
-    Cut {
-        /// Size of the checkpoint.
-        size: u64,
-        /// Records found.
-        records: u64,
-    },
-    /// Records without any checkpoint.
-    #[error("{0} records are there, but no checkpoint: nothing is signed")]
-    Unsigned(u64),
-    /// An epoch that ended is not what it was then.
-    #[error("the file `{file}` of an epoch that ended before epoch {epoch} began {what}")]
-    Ended {
-        /// The epoch that recorded the file.
-        epoch: u64,
-        /// Folder of the epoch that ended, and name of the file.
-        file: String,
-        /// What happened to it.
-        what: &'static str,
-    },
-    /// The beginning of an epoch does not say what the ones before left.
-    #[error("epoch {0} does not say what the epochs before it left")]
-    Beginning(u64),
-    /// The checkpoint from elsewhere is of an epoch that is not there.
-    #[error("the checkpoint is of epoch {0}, of which there are no files")]
-    Epoch(u64),
+    fn given(self) -> impl Iterator<Item = &'a Checkpoint> {
+        [self.outside, self.since].into_iter().flatten()
+    }
 }
 
 /// Verifies the log in `folder`.
@@ -175,37 +78,104 @@ pub fn verify(
     folder: &Path,
     key: &VerifyingKey,
     outside: Option<&Checkpoint>,
+    progress: impl FnMut(u64),
+) -> Result<Report, VerifyError> {
+    let against = Against {
+        outside,
+        ..Against::default()
+    };
+    verify_against(folder, key, against, progress)
+}
+
+/// The same, held against all that is given.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify_against(
+    folder: &Path,
+    key: &VerifyingKey,
+    against: Against<'_>,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, VerifyError> {
-    if let Some(outside) = outside {
-        outside.check(key)?;
+    for given in against.given() {
+        given.check(key)?;
     }
-    let mut run = Run::new(folder, key, outside, &mut progress);
-    let mut report = run.epoch()?;
-    let there = segment::aside(folder).map_err(|source| file_error(folder, source))?;
-    run.begun.check(report.epoch)?;
-    run.begun.hold(report.epoch, &there)?;
-    if let Some(file) = there.keys().find(|name| !run.begun.files.contains_key(*name)) {
-        return Err(ended(report.epoch, file, "was added since"));
+    let cosigned = cosigned(folder)?;
+    let mut run = Run::new(folder, key, against, &mut progress);
+    let mut report = run.epoch(&cosigned)?;
+    // What is before a trusted checkpoint of this epoch is not looked at again, earlier epochs least of all.
+    if !against.skips(report.epoch.saturating_sub(1)) {
+        let there = segment::aside(folder).map_err(|source| file_error(folder, source))?;
+        run.begun.check(report.epoch)?;
+        run.begun.hold(report.epoch, &there)?;
+        if let Some(file) = there.keys().find(|name| !run.begun.files.contains_key(*name)) {
+            return Err(ended(report.epoch, file, "was added since"));
+        }
+        earlier(folder, key, against, &there, &mut report, &mut progress)?;
     }
+    let found = |epoch| report.epoch == epoch || report.earlier.iter().any(|earlier| earlier.epoch == epoch);
+    if let Some(missing) = against.given().find(|given| !found(given.epoch)) {
+        return Err(VerifyError::Epoch(missing.epoch));
+    }
+    for witness in against.witnesses {
+        if !report
+            .cosigned
+            .iter()
+            .any(|seen| seen.by.witness == witness.name())
+        {
+            return Err(VerifyError::NotCosigned(witness.name().to_owned()));
+        }
+    }
+    let names = cosigned.iter().flat_map(Checkpoint::names);
+    let known = |name: &String| name == key.name() || against.witnesses.iter().any(|one| one.name() == name);
+    report.unchecked = names.filter(|name| !known(name)).collect();
+    report.unchecked.sort();
+    report.unchecked.dedup();
+    Ok(report)
+}
+
+/// The checkpoints that were cosigned, kept in a file beside those of the log itself.
+fn cosigned(folder: &Path) -> Result<Vec<Checkpoint>, VerifyError> {
+    let path = folder.join(COSIGNATURES);
+    match cosignatures(folder) {
+        Ok(Some(cosigned)) => Ok(cosigned),
+        Ok(None) => Err(VerifyError::Cosignatures(path)),
+        Err(source) => Err(file_error(&path, source)),
+    }
+}
+
+/// Verifies the epochs that ended, as far as their files are kept.
+fn earlier(
+    folder: &Path,
+    key: &VerifyingKey,
+    against: Against<'_>,
+    there: &BTreeMap<String, (u64, Hash)>,
+    report: &mut Report,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), VerifyError> {
+    let cosigned = cosigned(folder)?;
     for epoch in segment::epochs(folder).map_err(|source| file_error(folder, source))? {
-        let path = segment::epoch_folder(folder, epoch);
-        let of_this = outside.filter(|outside| outside.epoch == epoch);
-        let mut run = Run::new(&path, key, of_this, &mut progress);
-        let result = run.epoch();
+        if against.skips(epoch) {
+            continue;
+        }
+        let (path, of_this) = (segment::epoch_folder(folder, epoch), against.of(epoch));
+        let mut run = Run::new(&path, key, of_this, progress);
+        let result = run.epoch(&cosigned);
         // What was changed before a later epoch began shows by what this one recorded.
-        run.begun.hold(epoch, &there)?;
+        run.begun.hold(epoch, there)?;
         // SECURITY: the damage of an old epoch is on record, with the files as they were then, but what was signed and kept elsewhere must hold.
         let earlier = match result {
             Ok(found) => {
                 report.outside |= found.outside;
+                report.cosigned.extend(found.cosigned);
+                report.since = report.since.or(found.since);
                 Earlier {
                     epoch,
                     records: found.records,
                     damage: None,
                 }
             }
-            Err(error) if of_this.is_some() => return Err(error),
+            Err(error) if of_this.given().next().is_some() => return Err(error),
             Err(error) => Earlier {
                 epoch,
                 records: 0,
@@ -214,60 +184,15 @@ pub fn verify(
         };
         report.earlier.push(earlier);
     }
-    match outside {
-        Some(outside) if !report.outside => Err(VerifyError::Epoch(outside.epoch)),
-        _ => Ok(report),
-    }
-}
-
-/// What an epoch recorded about the ones before, when it began.
-#[derive(Debug, Default)]
-struct Begun {
-    total: Option<u64>,
-    files: BTreeMap<String, (u64, Hash)>,
-}
-
-impl Begun {
-    fn take(&mut self, begun: EpochBegun) {
-        self.total = Some(begun.total);
-        self.files.extend(
-            begun
-                .files
-                .into_iter()
-                .map(|file| (file.name, (file.bytes, file.hash))),
-        );
-    }
-
-    /// SECURITY: a later epoch without its list would leave the earlier ones to whoever holds the folder.
-    fn check(&self, epoch: u64) -> Result<(), VerifyError> {
-        match self.total {
-            None if epoch == 1 => Ok(()),
-            Some(total) if total == self.files.len() as u64 => Ok(()),
-            _ => Err(VerifyError::Beginning(epoch)),
-        }
-    }
-
-    fn hold(&self, epoch: u64, there: &BTreeMap<String, (u64, Hash)>) -> Result<(), VerifyError> {
-        for (name, was) in &self.files {
-            match there.get(name) {
-                None => return Err(ended(epoch, name, "is missing")),
-                Some(is) if is != was => return Err(ended(epoch, name, "was changed since")),
-                Some(_) => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-fn ended(epoch: u64, file: &str, what: &'static str) -> VerifyError {
-    let file = file.to_owned();
-    VerifyError::Ended { epoch, file, what }
+    Ok(())
 }
 
 struct Run<'a> {
     folder: &'a Path,
     key: &'a VerifyingKey,
-    outside: Option<&'a Checkpoint>,
+    against: Against<'a>,
+    /// Cosigned checkpoints of this epoch that are still to be compared, the largest first.
+    cosigned: Vec<Checkpoint>,
     progress: &'a mut dyn FnMut(u64),
     edge: Edge,
     signed: Signed,
@@ -290,7 +215,7 @@ impl<'a> Run<'a> {
     fn new(
         folder: &'a Path,
         key: &'a VerifyingKey,
-        outside: Option<&'a Checkpoint>,
+        against: Against<'a>,
         progress: &'a mut dyn FnMut(u64),
     ) -> Self {
         let signed = Signed {
@@ -301,7 +226,8 @@ impl<'a> Run<'a> {
         Self {
             folder,
             key,
-            outside,
+            against,
+            cosigned: Vec::new(),
             progress,
             edge: Edge::default(),
             signed,
@@ -311,7 +237,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn epoch(&mut self) -> Result<Report, VerifyError> {
+    fn epoch(&mut self, cosigned: &[Checkpoint]) -> Result<Report, VerifyError> {
         // What they cover was durable before they were signed, so it is in the segments that are listed next.
         self.report.live = is_written_to(self.folder);
         self.signed.newest = self.newest()?;
@@ -324,15 +250,47 @@ impl<'a> Run<'a> {
         if indexes.is_empty() {
             return Err(VerifyError::NoLog(self.folder.to_owned()));
         }
-        for (at, index) in (0_u64..).zip(&indexes) {
-            if at != *index {
-                return Err(VerifyError::SegmentMissing(at));
-            }
+        if let Some(missing) = (0_u64..)
+            .zip(&indexes)
+            .find_map(|(at, index)| (at != *index).then_some(at))
+        {
+            return Err(VerifyError::SegmentMissing(missing));
+        }
+        let begin = self.begin(&indexes, cosigned)?;
+        for index in indexes.iter().filter(|index| **index >= begin) {
             let last = indexes.last() == Some(index);
             self.segment(*index, last)?;
         }
         self.finish()?;
         Ok(std::mem::take(&mut self.report))
+    }
+
+    /// The segment to begin with, and what is known at its head.
+    fn begin(&mut self, indexes: &[u64], cosigned: &[Checkpoint]) -> Result<u64, VerifyError> {
+        self.report.epoch = self.header(0)?.epoch;
+        self.against = self.against.of(self.report.epoch);
+        let mut begin = 0;
+        if let Some(since) = self.against.since {
+            for index in indexes.iter().rev() {
+                let header = self.header(*index)?;
+                if header.first() <= since.size {
+                    // SECURITY: the head is not believed. With the records up to the trusted checkpoint it must give that
+                    // one's root, so no other edge will do.
+                    (begin, self.edge) = (*index, header.edge);
+                    break;
+                }
+            }
+            self.report.since = Some((self.report.epoch, self.edge.size()));
+        }
+        let from = self.edge.size();
+        let later = |other: &&Checkpoint| other.epoch == self.report.epoch && other.size >= from;
+        self.cosigned = cosigned.iter().filter(later).cloned().collect();
+        self.cosigned.sort_by_key(|other| std::cmp::Reverse(other.size));
+        while self.signed.next.as_ref().is_some_and(|next| next.size < from) {
+            self.advance()?;
+        }
+        self.checkpoints()?;
+        Ok(begin)
     }
 
     /// The checkpoint in a file of its own. SECURITY: one that cannot be read is not as good as none: it was changed.
@@ -366,9 +324,6 @@ impl<'a> Run<'a> {
         let path = segment::path(self.folder, index);
         let seq = self.edge.size();
         let header = self.header(index)?;
-        if self.report.epoch == 0 {
-            self.report.epoch = header.epoch;
-        }
         let same_log =
             header.origin == Hash::of(self.key.name().as_bytes()) && header.epoch == self.report.epoch;
         if header.index != index || !same_log || header.edge != self.edge {
@@ -472,14 +427,32 @@ impl<'a> Run<'a> {
             self.compare(newest)?;
             self.report.signed = size;
         }
-        match self.outside {
-            Some(outside) if outside.size == size && outside.epoch == self.report.epoch => {
-                self.compare(outside)?;
-                self.report.outside = true;
-            }
-            _ => {}
+        for given in self.against.given().filter(|given| given.size == size) {
+            self.compare(given)?;
+            self.report.outside = true;
+            self.witnessed(given);
+        }
+        while let Some(seen) = self.cosigned.pop_if(|seen| seen.size <= size) {
+            self.compare(&seen)?;
+            self.witnessed(&seen);
         }
         Ok(())
+    }
+
+    /// Notes who saw a checkpoint that holds.
+    fn witnessed(&mut self, checkpoint: &Checkpoint) {
+        for witness in self.against.witnesses {
+            let by = witness.cosigned(checkpoint).map(|time| Cosigned {
+                witness: witness.name().to_owned(),
+                time,
+            });
+            let seen = by.map(|by| Witnessed {
+                by,
+                epoch: checkpoint.epoch,
+                size: checkpoint.size,
+            });
+            self.report.cosigned.extend(seen);
+        }
     }
 
     fn compare(&self, checkpoint: &Checkpoint) -> Result<(), VerifyError> {
@@ -517,8 +490,12 @@ impl<'a> Run<'a> {
             self.compare(&next)?;
             self.advance()?;
         }
-        if let Some(outside) = self.outside.filter(|outside| outside.epoch == self.report.epoch) {
-            self.reaches(outside.size)?;
+        for given in self.against.given() {
+            self.reaches(given.size)?;
+        }
+        for seen in std::mem::take(&mut self.cosigned) {
+            seen.check(self.key)?;
+            self.reaches(seen.size)?;
         }
         if let Some(newest) = self.signed.newest.take() {
             newest.check(self.key)?;
