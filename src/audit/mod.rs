@@ -37,6 +37,7 @@ pub(crate) mod fuzz;
 pub mod index;
 mod keeper;
 mod key;
+pub mod ocsf;
 mod queue;
 pub mod read;
 mod receipt;

@@ -34,6 +34,7 @@ mod peers;
 mod power;
 mod property;
 mod python;
+mod records;
 mod recover;
 mod refusals;
 mod story;

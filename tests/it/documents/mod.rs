@@ -3,6 +3,7 @@
 
 mod generated;
 mod log;
+mod schema;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
