@@ -34,6 +34,7 @@ mod error;
 mod handover;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+pub mod export;
 pub mod index;
 mod keeper;
 mod key;
