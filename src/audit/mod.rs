@@ -44,6 +44,7 @@ pub mod read;
 mod receipt;
 mod recover;
 pub mod render;
+pub mod report;
 mod segment;
 mod strangers;
 mod tree;

@@ -37,6 +37,7 @@ mod python;
 mod records;
 mod recover;
 mod refusals;
+mod search;
 mod story;
 mod streaming;
 mod time;

@@ -11,8 +11,8 @@ use crate::audit::export::Export as Rendered;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 
-/// Writes records to standard output, oldest first, one a line: as they stand in the log (`json`), as a table that opens in
-/// a spreadsheet (`csv`), or as events of the Open Cybersecurity Schema Framework 1.8.0 (`ocsf`).
+/// Writes records to standard output for other programs, oldest first, one a line. As they stand in the log (`json`), as a
+/// table that opens in a spreadsheet (`csv`), or as events of the Open Cybersecurity Schema Framework 1.8.0 (`ocsf`).
 ///
 /// With a data folder it reads the files, also while no gateway runs, up to the newest checkpoint. Without one it asks the
 /// gateway, page by page, for the records of a virtual organisation, or of the gateway's own level; each page is a recorded
@@ -20,7 +20,7 @@ use crate::cli::output::Output;
 ///
 /// Examples:
 ///   countersign audit export --vo imaging --format csv --since 2030-01-01T00:00:00Z > january.csv
-///   countersign audit export --data /srv/countersign --format ocsf | gzip > log.ocsf.gz
+///   countersign audit export --data /srv/countersign --format ocsf > log.ocsf.jsonl
 ///   countersign audit export --data /srv/countersign --event login
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]

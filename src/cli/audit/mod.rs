@@ -3,6 +3,7 @@
 mod export;
 mod progress;
 mod reindex;
+mod report;
 pub(super) mod search;
 mod source;
 mod tail;
@@ -27,6 +28,8 @@ pub(crate) enum Audit {
     Export(export::Export),
     #[command(alias = "rebuild-index")]
     Reindex(reindex::Reindex),
+    #[command(subcommand)]
+    Report(report::Report),
 }
 
 /// Prints the public key of the log, to be noted elsewhere: `audit verify --key` takes it.
@@ -48,6 +51,7 @@ pub(crate) async fn run(command: Audit, out: Output) -> Result<(), Failure> {
         Audit::Verify(args) => verify::run(&args, out),
         Audit::Search(args) => search::run(args, out).await,
         Audit::Export(args) => export::run(args, out).await,
+        Audit::Report(command) => report::run(command, out).await,
         Audit::Reindex(args) => reindex::run(args, out).await,
         Audit::Key(Key { data }) => {
             let key = load_key(&own_key(&data))?;

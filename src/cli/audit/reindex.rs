@@ -10,8 +10,8 @@ use crate::audit::index;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 
-/// Drops the index over the log and makes it anew from the log's files, up to the newest checkpoint, while no gateway serves
-/// the folder. The log itself is only read. A running gateway needs none of this: it makes the index anew by itself
+/// Drops the index over the log and makes it anew, while no gateway serves the folder. It is made from the log's files, up
+/// to the newest checkpoint; these are only read. A running gateway needs none of this: it makes the index anew by itself
 /// when its file is gone, of another version, damaged or not of this log, and goes on serving meanwhile; searches
 /// then say how many records they may lack.
 ///
