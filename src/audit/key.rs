@@ -1,4 +1,5 @@
-//! The log key: one Ed25519 key per node, apart from every other key, that signs nothing but checkpoints.
+//! The log key: one Ed25519 key per node, apart from every other key, that signs checkpoints, and reports that say they are
+//! none.
 
 use std::fmt;
 use std::fs;

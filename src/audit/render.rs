@@ -180,7 +180,7 @@ fn person(person: Option<crate::id::PersonId>) -> String {
     person.map_or_else(|| "anonymous".to_owned(), |person| format!("person/{person}"))
 }
 
-const fn ending(ending: Ending) -> &'static str {
+pub(super) const fn ending(ending: Ending) -> &'static str {
     match ending {
         Ending::Answered => "answered",
         Ending::DeniedByResource => "denied_by_resource",

@@ -174,7 +174,21 @@ impl Client {
             }
             None => Bytes::new(),
         };
-        let answer = self.send(request, bytes).await?;
+        self.read(self.send(request, bytes).await?)
+    }
+
+    /// Reads the JSON answer of a `GET`, with the id of the request.
+    pub(crate) async fn look<T: DeserializeOwned>(&self, path: &str) -> Result<(T, String), Failure> {
+        let request = Request::builder()
+            .uri(format!("{}{path}", self.base))
+            .header(header::ACCEPT, "application/json");
+        let answer = self.send(request, Bytes::new()).await?;
+        let id = answer.headers.get("x-countersign-request-id");
+        let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+        Ok((self.read(answer)?, id))
+    }
+
+    fn read<T: DeserializeOwned>(&self, answer: Answer) -> Result<T, Failure> {
         let status = answer.status;
         answer.read().map_err(|failure| match &self.again {
             Some(again) if status == StatusCode::UNAUTHORIZED => failure.hint(again),

@@ -92,6 +92,12 @@ impl Operation<'_> {
         self.client.call(method, &path, None::<&()>).await
     }
 
+    /// The same, for one that reads; with the id of the request.
+    pub(crate) async fn look<T: DeserializeOwned>(self) -> Result<(T, String), Failure> {
+        let (_, path) = self.address()?;
+        self.client.look(&path).await
+    }
+
     /// Calls it without a body, for an operation that answers nothing.
     pub(crate) async fn act(self) -> Result<(), Failure> {
         self.fetch::<Value>().await.map(|_| ())

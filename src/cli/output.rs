@@ -22,6 +22,13 @@ pub(crate) struct Output {
 #[error("standard output was closed")]
 pub(crate) struct Closed;
 
+fn closed(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, Closed),
+        _ => error,
+    }
+}
+
 impl Output {
     /// `json` as the command line asked for.
     pub(crate) fn new(json: bool) -> Self {
@@ -46,12 +53,15 @@ impl Output {
         let written = out
             .write_all(text.as_ref().as_bytes())
             .and_then(|()| out.write_all(b"\n"));
-        written
+        written.and_then(|()| out.flush()).map_err(closed)
+    }
+
+    /// Many lines of data, written together.
+    pub(crate) fn lines(self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())
             .and_then(|()| out.flush())
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, Closed),
-                _ => error,
-            })
+            .map_err(closed)
     }
 
     /// Something to know beside the data (standard error; silent with `--json`).

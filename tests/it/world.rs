@@ -549,6 +549,12 @@ impl World {
         said.trim().parse().unwrap_or_else(|_| panic!("{query}: {said}"))
     }
 
+    /// A text out of the store.
+    pub fn stored_text(&self, query: &str) -> String {
+        let said = self.read_store(&format!("print(store.execute({query:?}).fetchone()[0])"));
+        said.trim().to_owned()
+    }
+
     /// The events of one request, as (name, body).
     pub fn events_of(&self, request: &str) -> Vec<(String, Value)> {
         let mut events = Vec::new();

@@ -1,11 +1,11 @@
 //! `audit.search_gateway`: the records of the gateway's own level, for system administrators. Those of the VOs belong to
 //! the VOs.
 
-use super::{AuditPage, QUERY, of_vo, page_of, people, query};
+use super::{AuditPage, QUERY, of_vo, page_of, query};
 use crate::api::operation::{Call, Nothing, Operation, SYSTEM, task};
 use crate::api::{Api, problem};
-use crate::audit::index::Position;
-use crate::problem::Problem;
+use crate::audit::index::Page;
+use crate::problem::{Kind, Problem};
 use crate::record::Record;
 use crate::tool::{self, Task};
 
@@ -33,22 +33,28 @@ impl Operation for SearchGateway {
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<AuditPage, Problem> {
-        let (records, next) = own(api, call).await?;
-        page_of(&records, next, people(api, &records).await?)
+        let (page, records) = own(api, call).await?;
+        page_of(api, &page, &records).await
     }
 }
 
-async fn own(api: &Api, call: &Call) -> Result<(Vec<Record>, Option<Position>), Problem> {
+async fn own(api: &Api, call: &Call) -> Result<(Page, Vec<Record>), Problem> {
     let mut query = query(call)?;
     let limit = call.limit()?;
     let mut found = Vec::new();
-    for _ in 0..MOST_PAGES {
-        let page = api.audit.search().search(&query).await.map_err(problem)?;
-        query.before = page.next;
-        found.extend(of_vo(api, page.records, None).await?);
-        if page.next.is_none() || found.len() >= limit {
-            break;
+    let mut head = None;
+    for pages in 1.. {
+        let mut page = api.audit.search().search(&query).await.map_err(problem)?;
+        found.extend(of_vo(api, std::mem::take(&mut page.records), None).await?);
+        // A record that came meanwhile is for the next search.
+        page.head = *head.get_or_insert(page.head);
+        if query.onward.is_some() {
+            query.before = query.before.or(head);
+        }
+        match page.next {
+            Some(next) if found.len() < limit && pages < MOST_PAGES => query.go_on(next),
+            _ => return Ok((page, found)),
         }
     }
-    Ok((found, query.before))
+    Err(Problem::new(Kind::Internal, "the audit log does not end"))
 }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::operation::Call;
 use super::{Api, problem};
-use crate::audit::index::{Position, Query};
+use crate::audit::index::{Page, Position, Query};
 use crate::id::{RequestId, VoId};
 use crate::problem::{Kind, Problem};
 use crate::record::{Event, Hash, Record};
@@ -21,10 +21,12 @@ use crate::vo::Directory;
 /// Parameters of a search.
 const QUERY: &[&str] = &[
     "person", "tool", "task", "resource", "permit", "event", "request", "serial", "trace", "from", "to",
-    "before", "limit",
+    "before", "limit", "text", "onward", "fresh",
 ];
+/// Longest text that is searched for, in bytes.
+const LONGEST: usize = 200;
 
-/// Records, newest first, with the names of those they speak of.
+/// Records, newest first (or with `onward` oldest first), with the names of those they speak of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AuditPage {
     /// The records, as they stand in the log.
@@ -32,9 +34,15 @@ pub struct AuditPage {
     pub records: Vec<Value>,
     /// Who is behind the cards in these records, by the card's hash.
     pub people: BTreeMap<String, NamedPerson>,
-    /// What to give as `before` for older ones.
+    /// What to give as `before` for older ones, with `onward` as `onward` for newer ones; absent at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Behind the newest record that this search could find: what to give as `onward` for those that come later.
+    #[serde(default)]
+    pub head: String,
+    /// Durable records that the index has not reached yet, of all VOs: this answer may lack some of them.
+    #[serde(default)]
+    pub lag: u64,
 }
 
 /// A person as her card says, at the time of a record.
@@ -51,6 +59,15 @@ pub struct NamedPerson {
 /// The search that a request asks for, without its VO.
 fn query(call: &Call) -> Result<Query, Problem> {
     let text = |name: &str| call.query(name).map(|value| value.map(str::to_owned));
+    let position = |name: &str| call.query(name)?.map(QueryPosition::parse).transpose();
+    let wanted = text("text")?;
+    if wanted
+        .as_ref()
+        .is_some_and(|text| !(1..=LONGEST).contains(&text.len()))
+    {
+        let detail = format!("`text` must have 1 to {LONGEST} bytes");
+        return Err(Problem::new(Kind::Invalid, detail));
+    }
     Ok(Query {
         person: call.query_as("person", "an id")?,
         tool: text("tool")?,
@@ -63,9 +80,11 @@ fn query(call: &Call) -> Result<Query, Problem> {
         trace: call.query_as("trace", "32 hexadecimal digits")?,
         from: call.moment("from")?,
         to: call.moment("to")?,
-        before: call.query("before")?.map(QueryPosition::parse).transpose()?,
+        text: wanted,
+        before: position("before")?,
+        onward: position("onward")?,
         limit: u32::try_from(call.limit()?).unwrap_or(100),
-        fresh: true,
+        fresh: call.query_as("fresh", "true or false")?.unwrap_or(false),
         vo: None,
     })
 }
@@ -105,21 +124,20 @@ impl QueryPosition {
     }
 }
 
-fn page_of(
-    records: &[Record],
-    next: Option<Position>,
-    people: BTreeMap<String, NamedPerson>,
-) -> Result<AuditPage, Problem> {
+/// The answer with `page` of the index, of which `records` may be shown.
+async fn page_of(api: &Api, page: &Page, records: &[Record]) -> Result<AuditPage, Problem> {
+    let people = people(api, records).await?;
     let records = records
         .iter()
         .map(serde_json::to_value)
         .collect::<Result<_, _>>()
         .map_err(|_| Problem::new(Kind::Internal, "a record cannot be written"))?;
-    let next = next.map(QueryPosition::text);
     Ok(AuditPage {
         records,
         people,
-        next,
+        next: page.next.map(QueryPosition::text),
+        head: QueryPosition::text(page.head),
+        lag: page.lag,
     })
 }
 

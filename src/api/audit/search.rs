@@ -1,6 +1,6 @@
 //! `audit.search`: the records of one VO.
 
-use super::{AuditPage, QUERY, of_vo, page_of, people, query};
+use super::{AuditPage, QUERY, of_vo, page_of, query};
 use crate::api::operation::{Call, Nothing, Operation, VO, task};
 use crate::api::{Api, problem};
 use crate::audit::index::Query;
@@ -33,8 +33,8 @@ impl Operation for Search {
             vo: Some(vo.to_string()),
             ..query(call)?
         };
-        let page = api.audit.search().search(&query).await.map_err(problem)?;
-        let records = of_vo(api, page.records, Some(vo)).await?;
-        page_of(&records, page.next, people(api, &records).await?)
+        let mut page = api.audit.search().search(&query).await.map_err(problem)?;
+        let records = of_vo(api, std::mem::take(&mut page.records), Some(vo)).await?;
+        page_of(api, &page, &records).await
     }
 }

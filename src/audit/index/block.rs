@@ -216,6 +216,17 @@ impl Block {
         newest_first.filter_map(move |(at, row)| fits(at, row).then(|| self.place(at)).flatten())
     }
 
+    /// Adds the places of records that are wanted until there are `most`, in the order that the search asks for.
+    pub(super) fn find_some(&self, wanted: &Wanted<'_>, most: usize, places: &mut Vec<Place>) {
+        let room = most.saturating_sub(places.len());
+        if wanted.query.onward.is_none() {
+            places.extend(self.find(wanted).take(room));
+            return;
+        }
+        let all: Vec<Place> = self.find(wanted).collect();
+        places.extend(all.into_iter().rev().take(room));
+    }
+
     fn known(&self, word: &str) -> Option<u16> {
         let at = self.words.iter().position(|known| &**known == word)?;
         u16::try_from(at + 1).ok()
@@ -397,12 +408,14 @@ impl Wanted<'_> {
     fn fits(&self, place: (u64, u64), row: &Row) -> bool {
         let query = self.query;
         let before = |before: super::Position| place < (before.epoch, before.seq);
+        let onward = |onward: super::Position| place >= (onward.epoch, onward.seq);
         let one_of = |requests: &BTreeSet<RequestId>| row.request.is_some_and(|id| requests.contains(&id));
         query.person.is_none_or(|person| row.person == Some(person))
             && query.permit.is_none_or(|permit| row.permit == Some(permit))
             && query.from.is_none_or(|from| row.time >= from)
             && query.to.is_none_or(|to| row.time < to)
             && query.before.is_none_or(before)
+            && query.onward.is_none_or(onward)
             && self.requests.is_none_or(one_of)
     }
 

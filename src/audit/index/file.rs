@@ -137,7 +137,8 @@ impl File {
         Ok(())
     }
 
-    /// Adds the places of records that are wanted and stand before `before`, newest first, until there are `most`.
+    /// Adds the places of records that are wanted and stand before `before`, until there are `most`, in the order that the
+    /// search asks for.
     pub(super) async fn find(
         &self,
         wanted: &Wanted<'_>,
@@ -145,23 +146,22 @@ impl File {
         most: usize,
         places: &mut Vec<Place>,
     ) -> Result<(), IndexError> {
-        let mut before = before;
-        loop {
-            let blocks = self.blocks(&of(wanted), before).await?;
-            let Some(last) = blocks.last() else {
+        let condition = of(wanted);
+        let mut within = Within {
+            before,
+            onward: wanted.query.onward,
+        };
+        while places.len() < most {
+            let rows = self.rows(&condition, within).await?;
+            let Some(next) = scan(rows, wanted, most, places).await? else {
                 return Ok(());
             };
-            before = Position {
-                epoch: last.epoch,
-                seq: last.first,
-            };
-            for block in &blocks {
-                places.extend(block.find(wanted).take(most.saturating_sub(places.len())));
-            }
-            if places.len() >= most {
-                return Ok(());
+            match &mut within.onward {
+                Some(onward) => onward.clone_from(&next.1),
+                None => within.before = next.0,
             }
         }
+        Ok(())
     }
 
     /// The requests that belong to `trace`.
@@ -210,14 +210,50 @@ impl File {
 
     /// Some blocks that begin before `before`, newest first.
     async fn blocks(&self, condition: &Condition, before: Position) -> Result<Vec<Block>, IndexError> {
-        let rows: Vec<(i64, i64, Vec<u8>)> = condition
-            .select(before)
-            .build_query_as()
-            .persistent(false)
-            .fetch_all(&self.0)
-            .await?;
+        let within = Within { before, onward: None };
+        let rows = self.rows(condition, within).await?;
         rows.into_iter().map(read).collect()
     }
+
+    async fn rows(&self, condition: &Condition, within: Within) -> Result<Vec<Bytes>, IndexError> {
+        let mut sql = condition.select(within);
+        let rows = sql.build_query_as().persistent(false).fetch_all(&self.0);
+        Ok(rows.await?)
+    }
+}
+
+/// A block as the file has it: epoch, position of the first record, content.
+type Bytes = (i64, i64, Vec<u8>);
+
+/// Which blocks are looked at: those that begin before a position, newest first; or those that do not end before one, oldest
+/// first.
+#[derive(Clone, Copy, Debug)]
+struct Within {
+    before: Position,
+    onward: Option<Position>,
+}
+
+/// Looks through blocks. Gives where the last of them begins, and where it ends.
+///
+/// To decode a block takes a while, and a search that finds nothing decodes all: others run in between.
+async fn scan(
+    rows: Vec<Bytes>,
+    wanted: &Wanted<'_>,
+    most: usize,
+    places: &mut Vec<Place>,
+) -> Result<Option<(Position, Position)>, IndexError> {
+    let mut last = None;
+    for row in rows {
+        let block = read(row)?;
+        block.find_some(wanted, most, places);
+        let at = |seq| Position {
+            epoch: block.epoch,
+            seq,
+        };
+        last = Some((at(block.first), at(block.end())));
+        tokio::task::yield_now().await;
+    }
+    Ok(last)
 }
 
 /// Behind every record.
@@ -288,12 +324,17 @@ fn joined(spans: Vec<(Timestamp, Timestamp)>) -> Vec<(Timestamp, Timestamp)> {
 }
 
 impl Condition {
-    fn select(&self, before: Position) -> QueryBuilder<Sqlite> {
+    fn select(&self, Within { before, onward }: Within) -> QueryBuilder<Sqlite> {
         let mut sql = QueryBuilder::new(
             "SELECT epoch, first, bytes FROM block JOIN content ON content.block = block.id WHERE (epoch, first) < (",
         );
         sql.push_bind(signed(before.epoch)).push(", ");
         sql.push_bind(signed(before.seq)).push(")");
+        if let Some(onward) = onward {
+            sql.push(" AND (epoch, first + count) > (")
+                .push_bind(signed(onward.epoch));
+            sql.push(", ").push_bind(signed(onward.seq)).push(")");
+        }
         if let Some(from) = self.from {
             sql.push(" AND newest >= ").push_bind(from.0);
         }
@@ -313,8 +354,11 @@ impl Condition {
             }
             sql.push(")");
         }
-        sql.push(" ORDER BY epoch DESC, first DESC LIMIT ")
-            .push_bind(BLOCKS);
+        sql.push(match onward {
+            Some(_) => " ORDER BY epoch, first LIMIT ",
+            None => " ORDER BY epoch DESC, first DESC LIMIT ",
+        })
+        .push_bind(BLOCKS);
         sql
     }
 }
@@ -328,7 +372,7 @@ fn has_key(sql: &mut QueryBuilder<Sqlite>, keys: &[i64]) {
     sql.push("))");
 }
 
-fn read((epoch, first, bytes): (i64, i64, Vec<u8>)) -> Result<Block, IndexError> {
+fn read((epoch, first, bytes): Bytes) -> Result<Block, IndexError> {
     let (epoch, first) = (unsigned(epoch), unsigned(first));
     Block::decode(epoch, first, &bytes).ok_or(IndexError::Damaged)
 }
@@ -361,4 +405,43 @@ fn signed(number: u64) -> i64 {
 
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::facts::Facts;
+    use super::*;
+
+    #[test]
+    fn a_search_that_finds_nothing_lets_others_run_after_each_block() {
+        let block = |first: u64| {
+            let mut block = Block::new(1, first);
+            for at in 0..block::ROWS as u64 {
+                block.push((0, at, Timestamp(0)), &Facts::default());
+            }
+            (1, signed(first), block.encode())
+        };
+        let blocks = 5;
+        let rows: Vec<Bytes> = (0..blocks).map(|at| block(at * block::ROWS as u64)).collect();
+        let query = Query {
+            resource: Some("job/7".into()),
+            ..Query::default()
+        };
+        let wanted = Wanted {
+            query: &query,
+            requests: None,
+        };
+        let mut places = Vec::new();
+        let mut scanned = Box::pin(scan(rows, &wanted, 10, &mut places));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut pauses = 0;
+        while let Poll::Pending = scanned.as_mut().poll(&mut context) {
+            pauses += 1;
+        }
+        assert_eq!(pauses, blocks);
+        drop(scanned);
+        assert!(places.is_empty());
+    }
 }

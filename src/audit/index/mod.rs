@@ -12,6 +12,8 @@
 mod block;
 mod facts;
 mod file;
+mod matching;
+mod rebuild;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +27,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OnceCell, watch};
 
+pub use matching::Matching;
+pub use rebuild::rebuild;
+
 use block::{Block, Place, Wanted};
 use facts::{Facts, Origin};
 use file::File;
@@ -36,7 +41,7 @@ use super::segment;
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Record, TraceId};
+use crate::record::{Event, Record, TraceId};
 
 /// Records that are read from the segments at once.
 const ROUND: usize = 1_000;
@@ -44,6 +49,12 @@ const ROUND: usize = 1_000;
 const PAUSE: Duration = Duration::from_millis(25);
 /// How long a search waits for the index to catch up.
 const FRESH: Duration = Duration::from_secs(5);
+/// How long one waits that does not insist on it.
+const SOON: Duration = Duration::from_secs(1);
+/// Records that a search for a text reads at once.
+const SLICE: usize = 500;
+/// Records that a search for a text reads for one page.
+const LOOKED: usize = 20_000;
 /// Most records in one page.
 const PAGE: u32 = 1_000;
 /// Most open requests whose origin is kept in memory; that of the others is looked up in the index.
@@ -109,12 +120,26 @@ pub struct Query {
     pub from: Option<Timestamp>,
     /// Before.
     pub to: Option<Timestamp>,
+    /// A text that stands in the record, see [`has_text`].
+    pub text: Option<String>,
     /// Records older than this position: [`Page::next`] of the page before.
     pub before: Option<Position>,
+    /// Oldest first, from this position on: [`Page::next`] of the page before, or [`Page::head`].
+    pub onward: Option<Position>,
     /// At most so many records (1,000 at most; 0 means 100).
     pub limit: u32,
-    /// Wait until the index has reached the durable head.
+    /// Wait until the index has reached the durable head, and fail if it does not. Else the answer may lag behind.
     pub fresh: bool,
+}
+
+impl Query {
+    /// Goes on with the next page.
+    pub fn go_on(&mut self, next: Position) {
+        match &mut self.onward {
+            Some(onward) => *onward = next,
+            None => self.before = Some(next),
+        }
+    }
 }
 
 /// A record's place in the log.
@@ -126,13 +151,15 @@ pub struct Position {
     pub seq: u64,
 }
 
-/// A part of the answer, newest records first.
+/// A part of the answer, newest records first unless [`Query::onward`] asks otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
     /// The records.
     pub records: Vec<Record>,
-    /// Where the next page begins; `None` when there is none.
+    /// Where the next page begins; `None` when there is none. A search for a text may give one with few records, or none.
     pub next: Option<Position>,
+    /// Behind the newest record that this search could find: a later one can go on from here.
+    pub head: Position,
     /// Records that the index has not reached yet.
     pub lag: u64,
 }
@@ -212,28 +239,78 @@ impl Index {
     pub async fn search(&self, query: &Query) -> Result<Page, IndexError> {
         if query.fresh {
             self.catch_up().await?;
+        } else {
+            // Late records are no reason to refuse an answer: it says how many there are.
+            let _ = tokio::time::timeout(SOON, self.catch_up()).await;
         }
+        let head = Position {
+            epoch: self.0.epoch,
+            seq: *self.0.indexed.borrow(),
+        };
+        let query = &Query {
+            before: Some(query.before.map_or(head, |before| before.min(head))),
+            ..query.clone()
+        };
         let limit = match query.limit {
             0 => 100,
             limit => limit.min(PAGE) as usize,
         };
         let requests = self.narrowed(query).await?;
-        let wanted = Wanted {
-            query,
-            requests: requests.as_ref(),
+        let (records, next) = match &query.text {
+            None => self.page(query, requests.as_ref(), limit).await?,
+            Some(text) => self.page_with(query, requests.as_ref(), limit, text).await?,
         };
-        let mut places = self.places(&wanted, limit + 1).await?;
-        let more = places.len() > limit;
-        places.truncate(limit);
-        let last = places.last().map(|place| Position {
-            epoch: place.epoch,
-            seq: place.seq,
-        });
         Ok(Page {
-            records: self.records(places).await?,
-            next: last.filter(|_| more),
+            records,
+            next,
+            head,
             lag: self.lag(),
         })
+    }
+
+    async fn page(
+        &self,
+        query: &Query,
+        requests: Option<&BTreeSet<RequestId>>,
+        limit: usize,
+    ) -> Result<(Vec<Record>, Option<Position>), IndexError> {
+        let mut places = self.places(&Wanted { query, requests }, limit + 1).await?;
+        let more = places.len() > limit;
+        places.truncate(limit);
+        let next = places.last().filter(|_| more).map(|last| behind(query, last));
+        Ok((self.records(places).await?, next))
+    }
+
+    /// The same for records in which a text stands: the index does not know it, so the records are read, but only so many
+    /// for one page.
+    async fn page_with(
+        &self,
+        query: &Query,
+        requests: Option<&BTreeSet<RequestId>>,
+        limit: usize,
+        text: &str,
+    ) -> Result<(Vec<Record>, Option<Position>), IndexError> {
+        let (mut query, text) = (query.clone(), text.to_lowercase());
+        let mut found = Vec::new();
+        for _ in 0..LOOKED / SLICE {
+            let wanted = Wanted {
+                query: &query,
+                requests,
+            };
+            let places = self.places(&wanted, SLICE).await?;
+            let Some(last) = places.last().copied() else {
+                return Ok((found, None));
+            };
+            for (place, record) in self.records_at(places, Some(text.clone())).await? {
+                found.push(record);
+                if found.len() == limit {
+                    return Ok((found, Some(behind(&query, &place))));
+                }
+            }
+            query.go_on(behind(&query, &last));
+        }
+        let next = query.onward.or(query.before);
+        Ok((found, next))
     }
 
     /// All records of one request, in order; waits until the index has reached the durable head.
@@ -315,27 +392,55 @@ impl Index {
         Ok(Some(requests))
     }
 
-    /// Where the newest records stand that are asked for, at most so many.
+    /// Where the first records stand that are asked for, at most so many.
     async fn places(&self, wanted: &Wanted<'_>, most: usize) -> Result<Vec<Place>, IndexError> {
-        let (mut places, first) = {
+        let oldest_first = wanted.query.onward.is_some();
+        let (mut here, first) = {
             let newest = held(&self.0.newest);
-            let found = newest.blocks().flat_map(|block| block.find(wanted));
-            (found.take(most).collect::<Vec<_>>(), newest.first())
+            let mut blocks: Vec<&Block> = newest.blocks().collect();
+            if oldest_first {
+                blocks.reverse();
+            }
+            let mut here = Vec::new();
+            for block in blocks {
+                block.find_some(wanted, most, &mut here);
+            }
+            (here, newest.first())
         };
-        if places.len() < most {
-            let before = wanted.query.before.map_or(first, |before| before.min(first));
+        let before = wanted.query.before.map_or(first, |before| before.min(first));
+        if oldest_first {
+            let mut places = Vec::new();
             self.file()?.find(wanted, before, most, &mut places).await?;
+            places.append(&mut here);
+            places.truncate(most);
+            return Ok(places);
         }
-        Ok(places)
+        if here.len() < most {
+            self.file()?.find(wanted, before, most, &mut here).await?;
+        }
+        Ok(here)
     }
 
     async fn records(&self, places: Vec<Place>) -> Result<Vec<Record>, IndexError> {
+        let found = self.records_at(places, None).await?;
+        Ok(found.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// Reads records, and leaves out those without `text`.
+    async fn records_at(
+        &self,
+        places: Vec<Place>,
+        text: Option<String>,
+    ) -> Result<Vec<(Place, Record)>, IndexError> {
         let (folder, present) = (self.0.folder.clone(), self.0.epoch);
         let read = move || {
             let mut records = Vec::with_capacity(places.len());
             for place in places {
                 let folder = folder_of(&folder, place.epoch, present);
-                records.extend(record_at(&folder, place.segment, place.offset)?);
+                let record = record_at(&folder, place.segment, place.offset)?;
+                let record =
+                    record.filter(|record| text.as_ref().is_none_or(|text| has_text(&record.event, text)));
+                records.extend(record.map(|record| (place, record)));
             }
             Ok(records)
         };
@@ -543,6 +648,30 @@ impl<'a> Intake<'a> {
             None => Ok(self.index.file()?.origin(request).await?.unwrap_or_default()),
         }
     }
+}
+
+/// Where the page behind `last` begins.
+fn behind(query: &Query, last: &Place) -> Position {
+    Position {
+        epoch: last.epoch,
+        seq: last.seq + u64::from(query.onward.is_some()),
+    }
+}
+
+/// Whether `text` (in lower case) stands in one of the event's values, capital letters or not: paths, parameters, ids of
+/// resources, reasons, errors, names of VO, tool and task. Names of members do not count, and numbers do.
+#[must_use]
+pub fn has_text(event: &Event, text: &str) -> bool {
+    fn has(value: &serde_json::Value, text: &str) -> bool {
+        match value {
+            serde_json::Value::String(value) => value.to_lowercase().contains(text),
+            serde_json::Value::Number(value) => value.to_string().contains(text),
+            serde_json::Value::Array(items) => items.iter().any(|item| has(item, text)),
+            serde_json::Value::Object(members) => members.values().any(|value| has(value, text)),
+            _ => false,
+        }
+    }
+    serde_json::to_value(event).is_ok_and(|value| has(&value, text))
 }
 
 fn folder_of(folder: &Path, epoch: u64, present: u64) -> PathBuf {

@@ -234,3 +234,265 @@ async fn the_last_records_of_an_epoch_that_ended_are_found_in_the_next() {
     }
     audit.close("test").await;
 }
+
+/// The only segment of a log, to be changed by hand.
+fn last_segment(data: &Path) -> std::path::PathBuf {
+    let log = data.join("log");
+    segment::path(&log, segment::list(&log).unwrap().into_iter().max().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_file_of_an_epoch_that_ended_stays_though_the_log_can_no_longer_be_read_whole() {
+    let data = tempfile::tempdir().unwrap();
+    let ids = ids();
+    let open_large = || {
+        let config = crate::audit::Config {
+            segment_bytes: 8 << 20,
+            ..config(data.path())
+        };
+        Audit::open(config, key(data.path()), ORIGIN, self::ids()).unwrap()
+    };
+    let audit = open_large().audit;
+    let made = fill(&audit, &ids, 3 * ROWS).await;
+    audit.search().catch_up().await.unwrap();
+    audit.close("test").await;
+    let path = last_segment(data.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let spot = |bytes: &[u8], request: RequestId| {
+        let needle = request.to_string();
+        let mut windows = bytes.windows(needle.len());
+        windows.position(|window| window == needle.as_bytes()).unwrap()
+    };
+    // One record in the middle is damaged, and the end is cut off.
+    let (hurt, cut) = (spot(&bytes, made[100].0), spot(&bytes, made[3 * ROWS - 50].0));
+    bytes[hurt] = b'X';
+    bytes[cut..].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let opened = open_large();
+    assert_eq!(opened.recovery.epoch, 2, "{:?}", opened.recovery.damage);
+    let audit = opened.audit;
+    audit.search().catch_up().await.unwrap();
+    for (request, _) in [made[10], made[200], made[2 * ROWS]] {
+        assert_eq!(of(&audit, request).await, ["login"]);
+    }
+    assert_eq!(of(&audit, made[100].0).await, Vec::<&str>::new());
+    audit.close("test").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_starts_again_does_not_answer_fresh_before_it_has_caught_up() {
+    use std::future::Future;
+    use std::task::{Context, Waker};
+    let data = tempfile::tempdir().unwrap();
+    let ids = ids();
+    let audit = open(data.path()).audit;
+    fill(&audit, &ids, 10).await;
+    audit.search().catch_up().await.unwrap();
+    let index = audit.search().clone();
+    assert_eq!(index.lag(), 0);
+    // As after an error: the task that follows the log begins anew.
+    let mut head = index.0.head.clone();
+    let again = index.clone();
+    let mut run = Box::pin(async move { again.run(&mut head).await });
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(run.as_mut().poll(&mut context).is_pending());
+    assert!(index.lag() >= 10, "{}", index.lag());
+    let mut fresh = Box::pin(index.catch_up());
+    assert!(fresh.as_mut().poll(&mut context).is_pending());
+    drop(fresh);
+    let running = tokio::spawn(run);
+    index.catch_up().await.unwrap();
+    assert_eq!(index.lag(), 0);
+    audit.close("test").await;
+    running.abort();
+}
+
+async fn pages(audit: &Audit, mut query: Query) -> Vec<Record> {
+    let mut all = Vec::new();
+    loop {
+        let page = audit.search().search(&query).await.unwrap();
+        all.extend(page.records);
+        match page.next {
+            Some(next) => query.go_on(next),
+            None => return all,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oldest_first_gives_the_same_records_in_the_other_order_whatever_the_page() {
+    let data = tempfile::tempdir().unwrap();
+    let ids = ids();
+    let audit = open(data.path()).audit;
+    fill(&audit, &ids, 2 * ROWS + 30).await;
+    let start = Some(super::Position { epoch: 0, seq: 0 });
+    for (event, limit) in [(None, 1_000), (Some("login"), 7), (Some("start"), 3)] {
+        let query = Query {
+            event: event.map(str::to_owned),
+            limit,
+            fresh: true,
+            ..Query::default()
+        };
+        let newest_first = pages(&audit, query.clone()).await;
+        let mut oldest_first = pages(
+            &audit,
+            Query {
+                onward: start,
+                ..query
+            },
+        )
+        .await;
+        oldest_first.reverse();
+        assert_eq!(newest_first, oldest_first);
+    }
+    // From where a page ended on come exactly those that are written later.
+    let head = audit.search().search(&Query::default()).await.unwrap().head;
+    let later = fill(&audit, &ids, 3).await;
+    let query = Query {
+        onward: Some(head),
+        fresh: true,
+        ..Query::default()
+    };
+    let found = pages(&audit, query).await;
+    let found: Vec<_> = found.iter().filter_map(|record| record.event.request()).collect();
+    assert_eq!(
+        found,
+        later.iter().map(|(request, _)| *request).collect::<Vec<_>>()
+    );
+    audit.close("test").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_is_found_in_values_in_either_order_and_a_page_reads_only_so_many_records() {
+    let data = tempfile::tempdir().unwrap();
+    let ids = ids();
+    let audit = open(data.path()).audit;
+    let mut wanted = Vec::new();
+    for path in ["/Studies/Seven", "/studies/eight"] {
+        let mut entry = entry(&ids);
+        entry.place.path = Some(path.into());
+        wanted.push(entry.request);
+        let receipt = audit.intent(entry, Vec::new()).await.unwrap();
+        receipt.outcome(outcome(*wanted.last().unwrap())).await.unwrap();
+        fill(&audit, &ids, 700).await;
+    }
+    let with = |text: &str, onward| Query {
+        text: Some(text.into()),
+        onward,
+        fresh: true,
+        limit: 1,
+        ..Query::default()
+    };
+    let start = Some(super::Position { epoch: 0, seq: 0 });
+    let requests = |records: Vec<Record>| -> Vec<_> {
+        records
+            .iter()
+            .filter_map(|record| record.event.request())
+            .collect()
+    };
+    assert_eq!(requests(pages(&audit, with("STUDIES/", start)).await), wanted);
+    let newest_first = requests(pages(&audit, with("studies/", None)).await);
+    assert_eq!(newest_first, [wanted[1], wanted[0]]);
+    assert_eq!(requests(pages(&audit, with("seven", None)).await), [wanted[0]]);
+    // Names of members are no values.
+    assert_eq!(requests(pages(&audit, with("duration_us", None)).await), []);
+    audit.close("test").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_rebuilt_offline_is_taken_up_and_finds_the_same() {
+    let data = tempfile::tempdir().unwrap();
+    let ids = ids();
+    let audit = open(data.path()).audit;
+    let made = fill(&audit, &ids, 2 * ROWS + 30).await;
+    audit.close("test").await;
+    let index = data.path().join("index.db");
+    std::fs::write(&index, b"of no use any more").unwrap();
+    let mut told = Vec::new();
+    let records = super::rebuild(&data.path().join("log"), &index, |done| told.push(done))
+        .await
+        .unwrap();
+    assert!(records >= made.len() as u64, "{records}");
+    assert_eq!(told.last(), Some(&records));
+    let file = super::File::open(&index).await.unwrap();
+    let (last, count) = file.last(1).await.unwrap().unwrap();
+    assert_eq!((last.end(), count), (2 * ROWS as u64, 2 * ROWS as u64));
+    file.close().await;
+    let audit = open(data.path()).audit;
+    for (request, _) in made.iter().step_by(101) {
+        assert_eq!(of(&audit, *request).await, ["login"]);
+    }
+    audit.close("test").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_filters_over_files_take_what_the_index_finds() {
+    let data = tempfile::tempdir().unwrap();
+    let ids = ids();
+    let audit = open(data.path()).audit;
+    let mut entries = Vec::new();
+    for at in 0..40_u64 {
+        let mut entry = entry(&ids);
+        entry.trace = (at % 3 == 0).then_some(TraceId([3; 16]));
+        entry.place.tool = Some(format!("tool{}", at % 4));
+        if let Some(resource) = &mut entry.resource {
+            resource.id = (at % 5).to_string();
+        }
+        entries.push(entry.clone());
+        let receipt = audit.intent(entry.clone(), Vec::new()).await.unwrap();
+        receipt.outcome(outcome(entry.request)).await.unwrap();
+    }
+    fill(&audit, &ids, 20).await;
+    let all = pages(
+        &audit,
+        Query {
+            fresh: true,
+            ..Query::default()
+        },
+    )
+    .await;
+    let one = &entries[7];
+    let vo = one.place.vo_id.unwrap().to_string();
+    let of = |change: &dyn Fn(&mut Query)| {
+        let mut query = Query {
+            fresh: true,
+            ..Query::default()
+        };
+        change(&mut query);
+        query
+    };
+    let queries = [
+        of(&|_| {}),
+        of(&|query| query.person = one.subject.person),
+        of(&|query| query.vo = Some(vo.clone())),
+        of(&|query| query.vo = Some("imaging".into())),
+        of(&|query| query.tool = Some("tool2".into())),
+        of(&|query| query.task = Some("submit job".into())),
+        of(&|query| query.resource = Some("job/3".into())),
+        of(&|query| query.event = Some("outcome".into())),
+        of(&|query| query.permit = Some(true)),
+        of(&|query| query.request = Some(one.request)),
+        of(&|query| query.trace = Some(TraceId([3; 16]))),
+        of(&|query| query.text = Some("TOOL1".into())),
+        of(&|query| query.from = Some(all[30].time)),
+        of(&|query| query.to = Some(all[30].time)),
+    ];
+    for query in queries {
+        let mut expected = pages(&audit, query.clone()).await;
+        expected.reverse();
+        assert!(!expected.is_empty(), "{query:?}");
+        let mut matching = super::Matching::new(query.clone());
+        let mut taken: Vec<_> = all
+            .iter()
+            .rev()
+            .filter(|record| matching.takes(record))
+            .cloned()
+            .collect();
+        if query.permit.is_some() || query.text.is_some() {
+            expected.retain(|record| record.event.name() == "intent");
+            taken.retain(|record| record.event.name() == "intent");
+        }
+        assert_eq!(taken, expected, "{query:?}");
+    }
+    audit.close("test").await;
+}

@@ -1,13 +1,17 @@
 //! `countersign audit`: reading and proving the audit log.
 
 mod check_proof;
+mod export;
+mod progress;
 mod prove;
+mod reindex;
+mod report;
 pub(super) mod search;
+mod source;
 mod tail;
 mod verify;
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use clap::{Args, Subcommand};
 
@@ -26,7 +30,11 @@ pub(crate) enum Audit {
     Prove(prove::Prove),
     CheckProof(check_proof::CheckProof),
     Key(Key),
-    RebuildIndex(RebuildIndex),
+    Export(export::Export),
+    #[command(alias = "rebuild-index")]
+    Reindex(reindex::Reindex),
+    #[command(subcommand)]
+    Report(report::Report),
 }
 
 /// Prints the public key of the log, to be noted elsewhere: `audit verify --key` takes it.
@@ -41,19 +49,6 @@ pub(crate) struct Key {
     data: PathBuf,
 }
 
-/// Drops the index over the log, while no gateway serves the folder; the gateway makes it anew from the log when it
-/// starts. Nothing is lost: the log itself is not touched.
-///
-/// Examples:
-///   countersign audit rebuild-index --data /srv/countersign
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(crate) struct RebuildIndex {
-    /// The data folder.
-    #[arg(long, env = "COUNTERSIGN_DATA", value_name = "DIR")]
-    data: PathBuf,
-}
-
 /// Runs the command.
 pub(crate) async fn run(command: Audit, out: Output) -> Result<(), Failure> {
     match command {
@@ -62,40 +57,15 @@ pub(crate) async fn run(command: Audit, out: Output) -> Result<(), Failure> {
         Audit::Search(args) => search::run(args, out).await,
         Audit::Prove(args) => prove::run(args, out).await,
         Audit::CheckProof(args) => check_proof::run(&args, out),
-        Audit::RebuildIndex(args) => rebuild_index(&args.data, out),
+        Audit::Export(args) => export::run(args, out).await,
+        Audit::Report(command) => report::run(command, out).await,
+        Audit::Reindex(args) => reindex::run(args, out).await,
         Audit::Key(Key { data }) => {
             let key = load_key(&own_key(&data))?;
             let shown = serde_json::json!({ "key": key.to_string() });
             Ok(out.show(&shown, |out, _| out.line(key.to_string()))?)
         }
     }
-}
-
-fn rebuild_index(data: &Path, out: Output) -> Result<(), Failure> {
-    let lock = data.join("log/lock");
-    if !lock.is_file() {
-        return Err(Failure::not_found(format!(
-            "there is no log in `{}`",
-            data.display()
-        )));
-    }
-    // Held until the files are gone, so that no gateway begins meanwhile.
-    let lock = fs::File::open(lock)?;
-    lock.try_lock().map_err(|_| {
-        Failure::failed("a gateway serves this folder")
-            .hint("stop it first; a running gateway keeps its index by itself")
-    })?;
-    for name in ["index.db", "index.db-wal", "index.db-shm"] {
-        match fs::remove_file(data.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-    }
-    out.done(
-        "audit.rebuild_index",
-        "The index is dropped; the gateway makes it anew when it starts",
-    )?;
-    Ok(())
 }
 
 /// Reads a public key from a file; what else the file holds is not shown.

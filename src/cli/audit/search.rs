@@ -1,79 +1,56 @@
 //! `countersign audit search`: records by who, what and when, over the API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
+use super::source::{Filter, Pages, user_of};
 use crate::api::audit::{AuditPage, NamedPerson};
+use crate::audit::export::Export;
 use crate::audit::render;
-use crate::cli::client::Client;
 use crate::cli::failure::Failure;
-use crate::cli::input::moment;
 use crate::cli::output::Output;
-use crate::clock::Timestamp;
-use crate::id::{PersonId, RequestId};
-use crate::record::{Event, Record, TraceId};
+use crate::record::Record;
 
-/// Most records that one page of the API holds.
-const PAGE: u64 = 200;
+/// How often a search that is followed is made again.
+const LOOK: Duration = Duration::from_secs(2);
+/// Ids of own requests that are kept while a search is followed.
+const OWN: usize = 100;
 
 /// Searches the records of a virtual organisation, newest first; without --vo those of the gateway's own level, for system
-/// administrators.
+/// administrators. Every search is itself on record.
+///
+/// An answer may lack the newest records, which the index has not reached yet, and says how many; --fresh waits for them.
 ///
 /// Examples:
 ///   countersign audit search --vo imaging
 ///   countersign audit search --vo imaging --person john --decision denial
 ///   countersign audit search --vo imaging --tool segmentation --task 'submit job' --since 2030-01-31T00:00:00Z --json
+///   countersign audit search --vo imaging --text /jobs/42 --all --csv
+///   countersign audit search --vo imaging --event refused --follow
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Search {
-    /// Name of the virtual organisation.
-    #[arg(long)]
-    vo: Option<String>,
-    /// By this person: user name (of a member) or id.
-    #[arg(long, value_name = "USER|ID")]
-    person: Option<String>,
-    /// On this tool.
-    #[arg(long)]
-    tool: Option<String>,
-    /// For this task.
-    #[arg(long)]
-    task: Option<String>,
-    /// On this resource.
-    #[arg(long, value_name = "TYPE/ID")]
-    resource: Option<String>,
-    /// Of this request.
-    #[arg(long, value_name = "ID")]
-    request: Option<RequestId>,
-    /// With this decision.
-    #[arg(long)]
-    decision: Option<Decision>,
-    /// Of this kind.
-    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(Event::NAMES))]
-    event: Option<String>,
-    /// Of the proxy with this serial.
-    #[arg(long)]
-    serial: Option<String>,
-    /// Of this trace (W3C Trace Context), as the tools and the collector of traces know it.
-    #[arg(long, value_name = "ID")]
-    trace: Option<TraceId>,
-    /// From this moment on (RFC 3339).
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    since: Option<Timestamp>,
-    /// Before this moment (RFC 3339).
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    until: Option<Timestamp>,
-    /// At most so many records.
+    #[command(flatten)]
+    filter: Filter,
+    /// At most so many records; 0 for all.
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     limit: u64,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Decision {
-    Permit,
-    Denial,
+    /// All records, however many; with --json one a line.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+    /// Waits until the index has reached every record that is durable now, and fails if it does not within seconds.
+    #[arg(long)]
+    fresh: bool,
+    /// As a table for spreadsheets.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Shows these oldest first and goes on with new ones, until Ctrl-C; with --json one a line. Every look, each two
+    /// seconds, is on record; what this command itself asks is not shown.
+    #[arg(long, short, conflicts_with = "all")]
+    follow: bool,
 }
 
 /// Records and the people they speak of.
@@ -85,95 +62,179 @@ pub(super) struct Found {
 
 /// Runs the command.
 pub(super) async fn run(args: Search, out: Output) -> Result<(), Failure> {
-    let client = Client::saved()?;
-    let found = search(&client, &args).await?;
-    if out.is_json() {
-        return Ok(out.json(&json!({ "records": found.records, "people": found.people }))?);
+    let mut pages = Pages::of(&args.filter, None, args.fresh).await?;
+    let mut shown = Shown::new(out, &args)?;
+    if args.all || (args.limit == 0 && !args.follow) {
+        return all(&mut pages, &mut shown).await;
     }
-    if found.records.is_empty() {
-        out.note("no records");
+    let (mut found, mut head, mut lag) = (Found::default(), None, 0);
+    while (found.records.len() as u64) < args.limit {
+        let wanted = args.limit - found.records.len() as u64;
+        let Some(page) = pages.next(wanted).await? else {
+            break;
+        };
+        head.get_or_insert(page.head);
+        lag = page.lag;
+        found.records.extend(page.records);
+        found.people.extend(page.people);
     }
     found
         .records
-        .iter()
-        .try_for_each(|record| Ok(out.line(line(record, &found.people))?))
+        .truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
+    if args.follow {
+        shown.newest_first = false;
+        found.records.reverse();
+        shown.records(&found.records, &found.people)?;
+        return follow(&mut pages, head.unwrap_or_else(|| "0.0".into()), &mut shown).await;
+    }
+    if out.is_json() {
+        let document = json!({ "records": found.records, "people": found.people, "lag": lag });
+        return Ok(out.json(&document)?);
+    }
+    behind(out, lag);
+    if found.records.is_empty() {
+        out.note("no records");
+    }
+    shown.records(&found.records, &found.people)
 }
 
 /// The newest records of a VO or of the gateway's own level, newest first.
-pub(super) async fn newest(client: &Client, vo: Option<String>, limit: u64) -> Result<Found, Failure> {
-    let args = Search {
+pub(super) async fn newest(vo: Option<String>, limit: u64) -> Result<Found, Failure> {
+    let filter = Filter {
         vo,
-        person: None,
-        tool: None,
-        task: None,
-        resource: None,
-        request: None,
-        decision: None,
-        event: None,
-        serial: None,
-        trace: None,
-        since: None,
-        until: None,
-        limit,
+        ..Filter::default()
     };
-    search(client, &args).await
-}
-
-async fn search(client: &Client, args: &Search) -> Result<Found, Failure> {
-    let person = person(client, args).await?;
+    let mut pages = Pages::of(&filter, None, true).await?;
     let mut found = Found::default();
-    let mut before: Option<String> = None;
-    loop {
-        let wanted = args.limit.saturating_sub(found.records.len() as u64);
-        if wanted == 0 {
-            return Ok(found);
-        }
-        let call = match &args.vo {
-            Some(vo) => client.task("audit.search").at("vo", vo),
-            None => client.task("audit.search_gateway"),
+    while (found.records.len() as u64) < limit {
+        let Some(page) = pages.next(limit - found.records.len() as u64).await? else {
+            break;
         };
-        let page: AuditPage = call
-            .maybe("person", person.as_ref())
-            .maybe("tool", args.tool.as_ref())
-            .maybe("task", args.task.as_ref())
-            .maybe("resource", args.resource.as_ref())
-            .maybe("request", args.request.map(|request| request.to_string()))
-            .maybe(
-                "permit",
-                args.decision
-                    .map(|decision| matches!(decision, Decision::Permit).to_string()),
-            )
-            .maybe("event", args.event.as_ref())
-            .maybe("serial", args.serial.as_ref())
-            .maybe("trace", args.trace.map(|trace| trace.to_string()))
-            .maybe("from", args.since.map(|since| since.to_string()))
-            .maybe("to", args.until.map(|until| until.to_string()))
-            .maybe("before", before.as_ref())
-            .query("limit", wanted.min(PAGE).to_string())
-            .fetch()
-            .await?;
         found.records.extend(page.records);
         found.people.extend(page.people);
-        before = page.next;
-        if before.is_none() {
-            return Ok(found);
+    }
+    found
+        .records
+        .truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(found)
+}
+
+async fn all(pages: &mut Pages, shown: &mut Shown) -> Result<(), Failure> {
+    let (mut count, mut lag) = (0, None);
+    while let Some(page) = pages.next(u64::MAX).await? {
+        lag.get_or_insert(page.lag);
+        count += page.records.len();
+        shown.records(&page.records, &page.people)?;
+    }
+    behind(shown.out, lag.unwrap_or_default());
+    if count == 0 {
+        shown.out.note("no records");
+    }
+    Ok(())
+}
+
+/// Goes on behind `head` with what comes.
+async fn follow(pages: &mut Pages, mut head: String, shown: &mut Shown) -> Result<(), Failure> {
+    shown.newest_first = false;
+    let mut own: VecDeque<String> = VecDeque::new();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        pages.go_on(&head);
+        while let Some(page) = pages.next(u64::MAX).await? {
+            own.extend(pages.asked.drain(..));
+            // The records of a look come with the next one or two.
+            while own.len() > OWN {
+                own.pop_front();
+            }
+            let AuditPage {
+                records,
+                people,
+                next,
+                head: reached,
+                ..
+            } = page;
+            let is_own = |request: &str| own.iter().any(|own| own == request);
+            let foreign = |record: &Value| !request_of(record).is_some_and(is_own);
+            let records: Vec<Value> = records.into_iter().filter(foreign).collect();
+            shown.records(&records, &people)?;
+            if next.is_none() {
+                head = reached;
+            }
         }
     }
 }
 
-/// Records name people by their ids only.
-async fn person(client: &Client, args: &Search) -> Result<Option<String>, Failure> {
-    let Some(person) = &args.person else {
-        return Ok(None);
+fn request_of(record: &Value) -> Option<&str> {
+    let event = record.get("event")?.as_object()?.values().next()?;
+    event.get("request")?.as_str()
+}
+
+fn behind(out: Output, lag: u64) {
+    if lag > 0 {
+        out.note(format!(
+            "the index is {lag} records behind: the newest may be missing (--fresh waits for them)"
+        ));
+    }
+}
+
+/// Prints records, in one of the forms that are read line by line.
+struct Shown {
+    out: Output,
+    table: Option<Export>,
+    newest_first: bool,
+}
+
+impl Shown {
+    fn new(out: Output, args: &Search) -> Result<Self, Failure> {
+        if args.csv {
+            out.line(Export::head())?;
+        }
+        Ok(Self {
+            out,
+            table: args.csv.then(Export::default),
+            newest_first: true,
+        })
+    }
+
+    fn records(&mut self, records: &[Value], people: &BTreeMap<String, NamedPerson>) -> Result<(), Failure> {
+        if let Some(table) = &mut self.table {
+            let rows = rows(table, records, people, self.newest_first)?;
+            return rows.iter().try_for_each(|row| Ok(self.out.line(row)?));
+        }
+        for record in records {
+            self.out.line(if self.out.is_json() {
+                record.to_string()
+            } else {
+                line(record, people)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows in the order of the records. An outcome finds its intent when it is in the same page.
+fn rows(
+    table: &mut Export,
+    records: &[Value],
+    people: &BTreeMap<String, NamedPerson>,
+    newest_first: bool,
+) -> Result<Vec<String>, Failure> {
+    let mut row = |record: &Value| match serde_json::from_value::<Record>(record.clone()) {
+        Ok(read) => Ok(table.row(&read, user_of(record, people).as_deref())),
+        Err(_) => {
+            Err(Failure::failed("a newer gateway wrote one of these records").hint("--json shows them"))
+        }
     };
-    if person.parse::<PersonId>().is_ok() {
-        return Ok(Some(person.clone()));
+    if !newest_first {
+        return records.iter().map(row).collect();
     }
-    match &args.vo {
-        Some(vo) => client.person(vo, person).await.map(Some),
-        None => Err(Failure::usage(format!("`{person}` is not an id"))
-            .hint("a user name can be looked up in a virtual organisation: give --vo VO as well")),
-    }
+    let mut rows = records
+        .iter()
+        .rev()
+        .map(&mut row)
+        .collect::<Result<Vec<_>, _>>()?;
+    rows.reverse();
+    Ok(rows)
 }
 
 /// A record as one line, with user names where their cards are known.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::source::failure;
 use super::{log_folder, search};
-use crate::audit::read::{ReadError, Reader};
+use crate::audit::read::Reader;
 use crate::audit::render;
-use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 use crate::record::Record;
@@ -61,7 +61,7 @@ pub(super) async fn run(args: Tail, out: Output) -> Result<(), Failure> {
 }
 
 async fn online(args: Tail, out: Output) -> Result<(), Failure> {
-    let found = search::newest(&Client::saved()?, args.vo, args.lines).await?;
+    let found = search::newest(args.vo, args.lines).await?;
     for record in found.records.iter().rev() {
         out.line(if out.is_json() {
             record.to_string()
@@ -99,14 +99,4 @@ fn print(out: Output, record: &Record) -> Result<(), Failure> {
         render::line(record)
     };
     Ok(out.line(line)?)
-}
-
-fn failure(error: ReadError) -> Failure {
-    match error {
-        ReadError::NoLog(_) => Failure::not_found(error.to_string()),
-        ReadError::Damaged { .. } => {
-            Failure::failed(error.to_string()).hint("countersign audit verify says what is wrong")
-        }
-        ReadError::File { .. } => Failure::failed(error.to_string()),
-    }
 }

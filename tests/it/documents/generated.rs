@@ -9,7 +9,7 @@ use countersign::problem::Kind;
 use super::root;
 
 /// Compares a page with what it should be, or writes it.
-fn keep(name: &str, text: &str) {
+pub(super) fn keep(name: &str, text: &str) {
     let path = root().join("docs/reference").join(name);
     if std::env::var_os("COUNTERSIGN_BLESS").is_some() {
         fs::write(&path, text).unwrap();
@@ -204,26 +204,28 @@ fn the_page_of_records_is_what_can_be_written() {
 }
 
 /// A type of `record.rs`.
-struct Type {
-    name: String,
-    docs: String,
-    fields: Vec<Field>,
-    is_enum: bool,
+pub(super) struct Type {
+    pub(super) name: String,
+    pub(super) docs: String,
+    pub(super) fields: Vec<Field>,
+    pub(super) is_enum: bool,
 }
 
 #[derive(Clone)]
-struct Field {
-    name: String,
-    kind: String,
-    docs: String,
-    flattened: bool,
-    inner: Vec<Field>,
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) docs: String,
+    pub(super) flattened: bool,
+    /// Whether it may be absent.
+    pub(super) optional: bool,
+    pub(super) inner: Vec<Field>,
 }
 
 /// Reads the public types of a source file that rustfmt has formatted.
-fn types(source: &str) -> Vec<Type> {
+pub(super) fn types(source: &str) -> Vec<Type> {
     let mut found: Vec<Type> = Vec::new();
-    let (mut docs, mut rename, mut flattened) = (String::new(), None, false);
+    let (mut docs, mut rename, mut flattened, mut optional) = (String::new(), None, false, false);
     // The type that is open, and the variant with fields of its own that is open in it.
     let (mut open, mut variant) = (false, false);
     for line in source.lines() {
@@ -236,6 +238,7 @@ fn types(source: &str) -> Vec<Type> {
                 .and_then(|rest| rest.split('"').next())
                 .map(str::to_owned);
             flattened = rest.starts_with("flatten");
+            optional = rest.starts_with("default");
         } else if let Some(name) = line
             .strip_prefix("pub struct ")
             .or(line.strip_prefix("pub enum "))
@@ -257,13 +260,14 @@ fn types(source: &str) -> Vec<Type> {
             variant = false;
         } else if open && !text.is_empty() && !text.starts_with('#') && !text.starts_with("//") {
             let Some(last) = found.last_mut() else { continue };
-            let field = field(text, sentence(&docs), rename.take(), flattened);
+            let mut field = field(text, sentence(&docs), rename.take(), flattened);
+            field.optional = optional;
             match last.fields.last_mut() {
                 Some(outer) if variant => outer.inner.push(field),
                 _ => last.fields.push(field),
             }
             variant |= text.ends_with('{');
-            (docs, flattened) = (String::new(), false);
+            (docs, flattened, optional) = (String::new(), false, false);
         } else if text.is_empty() {
             docs.clear();
         }
@@ -283,6 +287,7 @@ fn field(text: &str, docs: String, rename: Option<String>, flattened: bool) -> F
         kind: kind.to_owned(),
         docs,
         flattened,
+        optional: false,
         inner: Vec::new(),
     }
 }
@@ -296,12 +301,12 @@ fn sentence(docs: &str) -> String {
 }
 
 /// `Box<Entry>` and `Arc<Entry>` are an `Entry`.
-fn bare(kind: &str) -> &str {
+pub(super) fn bare(kind: &str) -> &str {
     let inner = kind.strip_prefix("Box<").or_else(|| kind.strip_prefix("Arc<"));
     inner.and_then(|rest| rest.strip_suffix('>')).unwrap_or(kind)
 }
 
-fn snake(name: &str) -> String {
+pub(super) fn snake(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars() {
         if c.is_ascii_uppercase() && !out.is_empty() {

@@ -4,6 +4,7 @@
 mod generated;
 mod log;
 mod proof;
+mod schema;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};

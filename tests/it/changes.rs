@@ -1,0 +1,316 @@
+//! Feature row I7: every operation that changes something leaves its change, with before and after. The test walks the list of
+//! tasks: a new one that nobody called here fails.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, Stdio};
+
+use countersign::tool::Kind;
+use serde_json::{Value, json};
+
+use crate::python::PythonTool;
+use crate::world::{Answer, PASSWORD, World, until};
+
+/// Tasks that change no state of the gateway's but sessions, with the event that they leave instead of a change.
+const OF_SESSIONS: [(&str, &str); 2] = [("session.create", "login"), ("session.end", "session_ended")];
+/// Updates of what was not there before: their change has no `before`.
+const NEW: [&str; 5] = [
+    "user.reset_password",
+    "vo_certificate.import",
+    "tool.set_credential",
+    "resource.import",
+    "request.settle",
+];
+
+/// A tool that notes what it got, and never answers.
+const SILENT: &str = r#"
+import http.server, sys, threading
+class Tool(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *a): pass
+    def do_POST(self):
+        with open(sys.argv[1], "a") as kept: print('{"path": "/"}', file=kept, flush=True)
+        threading.Event().wait()
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tool)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+
+const MANIFEST: &str = "[tool]\nname = \"jobs\"\nupstream = \"jobs\"\ndelegation = \"none\"\n
+[[task]]\nname = \"submit\"\nmatch = [\"POST /jobs\"]\nkind = \"create\"
+creates = { type = \"job\", id = \"header:Location#last-segment\", status = [201], owner = \"subject\" }
+[type.job]\nunique = true\n";
+
+/// Calls operations, and notes which request was for which task.
+struct Walk {
+    world: World,
+    asked: BTreeMap<String, String>,
+}
+
+impl Walk {
+    /// An operation with this answer's status, by the address that the API itself gives.
+    #[track_caller]
+    fn call(&mut self, user: &str, task: &str, at: &[(&str, &str)], body: Option<Value>) -> Value {
+        let (method, path) =
+            countersign::api::address(task, at).unwrap_or_else(|| panic!("no address of {task}"));
+        let answer = self.send(user, method.as_str(), &path, body);
+        assert!((200..300).contains(&answer.status), "{task}: {}", answer.text());
+        self.asked.insert(task.to_owned(), answer.request_id());
+        serde_json::from_slice(&answer.body).unwrap_or_default()
+    }
+
+    fn send(&self, user: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let url = format!("{}{path}", self.world.base());
+        let bearer = format!("Authorization: Bearer {}", self.world.token(user));
+        let mut args = vec!["-X", method, "-H", &bearer];
+        let text = body.map(|body| body.to_string());
+        if let Some(text) = &text {
+            args.extend(["-H", "Content-Type: application/json", "--data-binary", text]);
+        }
+        args.push(&url);
+        self.world.curl(&args)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.world.dir.path().join(name)).unwrap()
+    }
+}
+
+fn people_and_roles(walk: &mut Walk) {
+    let vo = ("vo", "imense");
+    walk.call("admin", "vo.create", &[], Some(json!({ "name": "lab" })));
+    walk.call("admin", "vo.suspend", &[("vo", "lab")], None);
+    walk.call("admin", "vo.resume", &[("vo", "lab")], None);
+    let jane = json!({ "username": "jane", "name": "Jane", "show_password": true });
+    let added = walk.call("admin", "user.add", &[vo], Some(jane));
+    let person = added["user"]["id"].as_str().unwrap().to_owned();
+    let jane = [vo, ("person", person.as_str())];
+    walk.call(
+        "admin",
+        "user.edit",
+        &jane,
+        Some(json!({ "name": "Jane Doe", "mail": "jane@example.org" })),
+    );
+    walk.call("admin", "user.suspend", &jane, None);
+    walk.call("admin", "user.resume", &jane, None);
+    walk.call("admin", "user.reset_password", &jane, None);
+    walk.call("admin", "role.create", &[vo], Some(json!({ "name": "reader" })));
+    let reader = [vo, ("role", "reader"), ("person", person.as_str())];
+    walk.call("admin", "role.assign", &reader, Some(json!({})));
+    walk.call("admin", "role.unassign", &reader, None);
+    walk.call("admin", "user.remove", &jane, None);
+    let john = walk.call("john", "person.me", &[], None)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    walk.call(
+        "admin",
+        "administrator.add",
+        &[],
+        Some(json!({ "username": "john" })),
+    );
+    walk.call("admin", "administrator.remove", &[("person", &john)], None);
+    walk.world.login("john", PASSWORD).ok();
+    let sessions = walk.call(
+        "john",
+        "session.create",
+        &[],
+        Some(json!({ "username": "john", "password": PASSWORD })),
+    );
+    let session = sessions["session"].as_str().unwrap().to_owned();
+    walk.call("john", "session.end", &[("session", &session)], None);
+    let new = json!({ "current": PASSWORD, "new": "another quiet walk by the sea" });
+    walk.call("mary", "user.change_own_password", &[], Some(new));
+}
+
+fn tools(walk: &mut Walk, url: &str) {
+    let vo = ("vo", "imense");
+    walk.call(
+        "admin",
+        "upstream.allow",
+        &[vo],
+        Some(json!({ "name": "jobs", "url": url })),
+    );
+    walk.call("admin", "tool.add", &[vo], Some(json!({ "manifest": MANIFEST })));
+    let grant = json!({ "role": "scientist", "tool": "jobs", "tasks": ["submit"] });
+    walk.call("admin", "grant.add", &[vo], Some(grant));
+    walk.call(
+        "admin",
+        "resource.import",
+        &[vo, ("tool", "jobs")],
+        Some(json!({ "csv": "type,id,owner\njob,1,john\n" })),
+    );
+    let other = MANIFEST
+        .replace("\"jobs\"", "\"spare\"")
+        .replace("\"none\"", "\"static\"");
+    let spare = json!({ "name": "spare", "url": "http://127.0.0.1:9" });
+    walk.call("admin", "upstream.allow", &[vo], Some(spare));
+    walk.call("admin", "tool.add", &[vo], Some(json!({ "manifest": other })));
+    let credential = json!({ "scheme": "bearer", "secret": "of the tool's own" });
+    walk.call(
+        "admin",
+        "tool.set_credential",
+        &[vo, ("tool", "spare")],
+        Some(credential),
+    );
+    let grant = json!({ "role": "scientist", "tool": "spare", "tasks": ["submit"] });
+    let granted = walk.call("admin", "grant.add", &[vo], Some(grant));
+    let id = granted["grants"][0].clone();
+    let id = id
+        .as_str()
+        .or(id["id"].as_str())
+        .unwrap_or_else(|| panic!("{granted}"))
+        .to_owned();
+    walk.call("admin", "grant.remove", &[vo, ("grant", &id)], None);
+    walk.call("admin", "tool.remove", &[vo, ("tool", "spare")], None);
+    walk.call("admin", "upstream.end", &[vo, ("upstream", "spare")], None);
+    walk.call("admin", "role.end", &[vo, ("role", "reader")], None);
+    let made = Command::new("openssl")
+        .current_dir(walk.world.dir.path())
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "30",
+        ])
+        .args([
+            "-subj",
+            "/O=Test/CN=VO imense",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ])
+        .args([
+            "-addext",
+            "keyUsage=critical,digitalSignature",
+            "-keyout",
+            "vo.key",
+            "-out",
+            "vo.pem",
+        ])
+        .stderr(Stdio::null())
+        .status()
+        .expect("openssl runs (apt-get install openssl)");
+    assert!(made.success());
+    let pair = json!({
+        "certificate": walk.read("vo.pem"), "key": walk.read("vo.key"), "certificate_name": "vo.pem",
+        "key_name": "vo.key",
+    });
+    walk.call("admin", "vo_certificate.import", &[vo], Some(pair));
+    let settings = walk.world.data().join("countersign.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text + "\n# changed\n").unwrap();
+    walk.call("admin", "gateway.reload", &[], None);
+}
+
+/// A request of which nobody knows how it ended: the gateway died while the tool had it.
+fn unknown(walk: &mut Walk, tool: &PythonTool) -> String {
+    let world = &walk.world;
+    let mut waiting = Command::new("curl")
+        .args(["--silent", "--cacert", &world.ca(), "-X", "POST", "-d", "x"])
+        .args(["-H", &format!("Authorization: Bearer {}", world.token("john"))])
+        .arg(format!("{}/imense/jobs/jobs", world.base()))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the tool to have the request", || {
+        (!tool.seen().is_empty()).then_some(())
+    });
+    walk.world.kill();
+    waiting.wait().unwrap();
+    walk.world.serve();
+    for user in ["admin", "john"] {
+        walk.world.login(user, PASSWORD).ok();
+    }
+    let unknown = until("the outcome of the request", || {
+        let records = walk.world.records();
+        let unknown = records
+            .iter()
+            .find(|record| record["event"]["outcome"]["ending"] == "unknown");
+        unknown.map(|record| record["event"]["outcome"]["request"].clone())
+    });
+    unknown.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
+    let world = World::start();
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
+    let kept = world.dir.path().join("kept.jsonl");
+    let tool = PythonTool::running(SILENT, &kept);
+    let asked = BTreeMap::new();
+    let mut walk = Walk { world, asked };
+    people_and_roles(&mut walk);
+    tools(&mut walk, &tool.url());
+    let request = unknown(&mut walk, &tool);
+    let settle = [("vo", "imense"), ("request", request.as_str())];
+    walk.call(
+        "admin",
+        "request.settle",
+        &settle,
+        Some(json!({ "type": "job", "id": "7" })),
+    );
+
+    let records = walk.world.records();
+    let events = |request: &str| -> Vec<(String, Value)> {
+        records
+            .iter()
+            .flat_map(|record| record["event"].as_object().unwrap().clone())
+            .filter(|(_, event)| event["request"] == request)
+            .collect()
+    };
+    let mut wrong = Vec::new();
+    for task in countersign::api::tasks() {
+        let name = task.name.as_str();
+        if task.kind == Kind::Read {
+            continue;
+        }
+        let Some(request) = walk.asked.get(name) else {
+            wrong.push(format!("`{name}` changes state and is not called here"));
+            continue;
+        };
+        let events = events(request);
+        let has = |wanted: &str| events.iter().any(|(event, _)| event == wanted);
+        if let Some((_, event)) = OF_SESSIONS.iter().find(|(known, _)| *known == name) {
+            if !has(event) {
+                wrong.push(format!("`{name}` leaves no `{event}`"));
+            }
+            continue;
+        }
+        let changes: Vec<&Value> = events
+            .iter()
+            .filter(|(event, _)| event == "change")
+            .map(|(_, event)| &event["change"])
+            .collect();
+        if changes.is_empty() || !has("outcome") {
+            wrong.push(format!("`{name}` leaves no change: {events:?}"));
+        }
+        for change in changes {
+            let (before, after) = (change.get("before").is_some(), change.get("after").is_some());
+            let is_new = NEW.contains(&name);
+            let fits = match task.kind {
+                Kind::Create => after,
+                Kind::Delete => before,
+                _ => after && (before || is_new || change["action"] == "role.assign"),
+            };
+            if !fits {
+                wrong.push(format!("`{name}` leaves {change}"));
+            }
+            if change["target"].as_str().is_none_or(str::is_empty) {
+                wrong.push(format!("`{name}` names no target"));
+            }
+        }
+        let person = events.iter().find(|(event, _)| event == "intent");
+        if !person.is_some_and(|(_, intent)| intent["subject"]["person"].is_string()) {
+            wrong.push(format!("`{name}` names no person"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
