@@ -180,16 +180,21 @@ fn i5_an_altered_record_is_found_and_nothing_is_proved_from_it() {
         .unwrap();
     let length = u32::from_le_bytes(bytes[head + 4..head + 8].try_into().unwrap()) as usize;
     let record = bytes[head + 16..head + 16 + length].to_vec();
-    let changed = String::from_utf8(record)
-        .unwrap()
-        .replacen("granted", "grunted", 1);
+    let record = String::from_utf8(record).unwrap();
+    let seq = serde_json::from_str::<Value>(&record).unwrap()["seq"]
+        .as_u64()
+        .unwrap();
+    let changed = record.replacen("granted", "grunted", 1);
     let checked = [&bytes[head + 4..head + 12], changed.as_bytes()].concat();
     bytes.splice(head + 16..head + 16 + length, changed.into_bytes());
     bytes[head + 12..head + 16].copy_from_slice(&crc32fast::hash(&checked).to_le_bytes());
     fs::write(&file, bytes).unwrap();
-    let ran = verify(&world, &[]);
+    let ran = verify(&world, &["--json"]);
     assert_eq!(ran.code, 1, "{}", ran.stdout);
     assert!(ran.stderr.contains("was changed"), "{}", ran.stderr);
+    let between = &ran.json()["first_bad_between"];
+    let (from, before) = (between[0].as_u64().unwrap(), between[1].as_u64().unwrap());
+    assert!((from..before).contains(&seq), "{seq} in {between}");
     let data = world.data();
     let (_, ran) = prove(&world, "altered", &[&id, "--data", text(&data)]);
     assert_eq!(ran.code, 1, "{}", ran.stdout);
