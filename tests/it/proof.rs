@@ -86,6 +86,26 @@ fn i5_a_record_is_proved_to_somebody_who_has_only_the_logs_public_key() {
     let outcome = check(&outcome, &key, &["--json"]).ok().json();
     assert_eq!(outcome["shows"]["record"]["event"]["outcome"]["status"], 200);
 
+    // The mint record, which a provider is handed; and the checkpoint that a trace carries pins both.
+    let (mint, ran) = prove(&world, "mint", &[&id, "--vo", "imense", "--event", "mint"]);
+    ran.ok();
+    let mint = check(&mint, &key, &["--json"]).ok().json();
+    let serial = mint["shows"]["record"]["event"]["mint"]["serial"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let kept = world.dir.path().join("case.txt");
+    let traced = ["trace", &serial, "--vo", "imense", "--checkpoint", text(&kept)];
+    let said = world.cli("admin", &traced).ok().stdout;
+    assert!(said.contains("Log checkpoint of "), "{said}");
+    assert!(
+        Checkpoint::parse(&fs::read_to_string(&kept).unwrap())
+            .unwrap()
+            .size
+            > mint["shows"]["index"].as_u64().unwrap()
+    );
+    verify(&world, &["--checkpoint", text(&kept)]).ok();
+
     // Whoever alters it, or has another key, learns what is wrong.
     let text_of = fs::read_to_string(&proof).unwrap();
     let altered = world.dir.path().join("altered");
@@ -113,7 +133,7 @@ fn i5_a_record_is_proved_to_somebody_who_has_only_the_logs_public_key() {
         .into_iter()
         .map(|record| record["event"]["intent"]["place"]["task"].clone())
         .collect();
-    assert_eq!(tasks.iter().filter(|task| **task == "audit.prove").count(), 3);
+    assert_eq!(tasks.iter().filter(|task| **task == "audit.prove").count(), 4);
 }
 
 #[test]
