@@ -99,7 +99,7 @@ pub fn prove(folder: &Path, place: Place) -> Result<Proof, ProveError> {
     let covers = |cosigned: &Checkpoint| {
         cosigned.epoch == place.epoch && cosigned.size > place.seq && cosigned.size <= newest.size
     };
-    let files = Files::open(&of_epoch)?;
+    let mut files = Files::open(&of_epoch)?;
     let first_choice = cosigned(folder).into_iter().find(covers).unwrap_or(newest);
     let proved = files.prove(place.seq, first_choice);
     let Err(ProveError::Damaged(what)) = proved else {
@@ -182,7 +182,7 @@ pub(crate) fn consistency(folder: &Path, old: u64, size: u64) -> Result<Vec<Hash
     if subtrees.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(Files::open(folder)?.roots(&subtrees, None)?.roots)
+    Ok(Files::open(folder)?.roots(&subtrees, old)?.roots)
 }
 
 /// The newest cosigned checkpoint of each epoch, newest epoch first: none where there never was a witness. Nothing of it is
@@ -237,11 +237,12 @@ fn epoch_folder(folder: &Path, epoch: u64) -> Result<PathBuf, ProveError> {
     }
 }
 
-/// The segments of one epoch.
+/// The segments of one epoch. Their headers are read as they are needed: there may be very many.
 struct Files {
     folder: PathBuf,
-    /// Number and header of each, in order.
-    segments: Vec<(u64, Header)>,
+    /// Numbers of the segments, in order.
+    segments: Vec<u64>,
+    headers: BTreeMap<usize, Header>,
 }
 
 /// What was asked for.
@@ -252,26 +253,47 @@ struct Found {
 
 impl Files {
     fn open(folder: &Path) -> Result<Self, ProveError> {
-        let indexes = segment::list(folder).map_err(|source| file_error(folder, source))?;
-        let mut segments = Vec::new();
-        for index in indexes {
-            let path = segment::path(folder, index);
-            let header = Header::read(&path).map_err(|source| file_error(&path, source))?;
-            // One without a header is damaged, or not in use yet; what is missing shows when it is needed.
-            segments.extend(header.map(|header| (index, header)));
-        }
+        let segments = segment::list(folder).map_err(|source| file_error(folder, source))?;
         match segments.is_empty() {
             true => Err(ProveError::NoLog(folder.to_owned())),
             false => Ok(Self {
                 folder: folder.to_owned(),
                 segments,
+                headers: BTreeMap::new(),
             }),
         }
     }
 
+    /// The header of the segment that stands at `nth` place.
+    fn header(&mut self, nth: usize) -> Result<Header, ProveError> {
+        if let Some(header) = self.headers.get(&nth) {
+            return Ok(header.clone());
+        }
+        let index = self.segments.get(nth).copied().unwrap_or(u64::MAX);
+        let path = segment::path(&self.folder, index);
+        let header = Header::read(&path).map_err(|source| file_error(&path, source))?;
+        let header = header.ok_or_else(|| damaged(format!("the header of segment {index} was changed")))?;
+        self.headers.insert(nth, header.clone());
+        Ok(header)
+    }
+
+    /// The place of the segment in which record `seq` stands, or would stand.
+    fn place_of(&mut self, seq: u64) -> Result<usize, ProveError> {
+        let (mut from, mut to) = (0, self.segments.len());
+        while from < to {
+            let middle = from.midpoint(to);
+            match self.header(middle)?.first() <= seq {
+                true => from = middle + 1,
+                false => to = middle,
+            }
+        }
+        from.checked_sub(1)
+            .ok_or_else(|| damaged("the first segment is missing".into()))
+    }
+
     /// Proves the record `index` under a checkpoint that covers it.
-    fn prove(&self, index: u64, checkpoint: Checkpoint) -> Result<Proof, ProveError> {
-        let found = self.roots(&tree::inclusion(index, checkpoint.size), Some(index))?;
+    fn prove(&mut self, index: u64, checkpoint: Checkpoint) -> Result<Proof, ProveError> {
+        let found = self.roots(&tree::inclusion(index, checkpoint.size), index)?;
         let Some(record) = found.record else {
             return Err(damaged(format!("record {index} cannot be read")));
         };
@@ -288,25 +310,26 @@ impl Files {
         })
     }
 
-    /// The roots of `subtrees`, in their order, and the record at `wanted`.
-    fn roots(&self, subtrees: &[Range<u64>], wanted: Option<u64>) -> Result<Found, ProveError> {
+    /// The roots of `subtrees`, in their order, and the record at `from`: what lies before that is at the edge of the tree
+    /// there, and is not read.
+    fn roots(&mut self, subtrees: &[Range<u64>], from: u64) -> Result<Found, ProveError> {
         let nodes: Vec<Vec<Node>> = subtrees.iter().map(Node::of).collect();
         let asked: BTreeSet<Node> = nodes.iter().flatten().copied().collect();
-        let mut hashes = BTreeMap::new();
+        let own = self.place_of(from)?;
+        let edge = self.header(own)?.edge;
+        let peaks = Node::of(&(0..edge.size())).into_iter().zip(edge.peaks().to_vec());
+        let mut hashes: BTreeMap<Node, Hash> = peaks.filter(|(node, _)| asked.contains(node)).collect();
+        // How far each segment has to be read.
+        let mut until = BTreeMap::from([(own, from)]);
+        for node in asked.iter().filter(|node| !hashes.contains_key(node)) {
+            let end = until.entry(self.place_of(node.last())?).or_default();
+            *end = node.last().max(*end);
+        }
         let mut record = None;
-        for (at, (index, header)) in self.segments.iter().enumerate() {
-            let until = self
-                .segments
-                .get(at + 1)
-                .map_or(u64::MAX, |(_, next)| next.first());
-            let within = |leaf: &u64| (header.first()..until).contains(leaf);
-            let leaves = asked.iter().map(|node| node.last()).chain(wanted);
-            let Some(last) = leaves.filter(within).max() else {
-                continue;
-            };
-            let mut edge = header.edge.clone();
-            self.segment(*index, last + 1 - header.first(), |payload| {
-                if Some(edge.size()) == wanted {
+        for (nth, last) in until {
+            let mut edge = self.header(nth)?.edge;
+            self.segment(nth, (last + 1).saturating_sub(edge.size()), |payload| {
+                if edge.size() == from {
                     record = Some(payload.to_vec());
                 }
                 edge.push_seen(tree::leaf(payload), |node, hash| {
@@ -327,16 +350,16 @@ impl Files {
     }
 
     /// Shows the records before `end` with their positions, as long as it is asked for more.
-    fn each(&self, end: u64, mut show: impl FnMut(u64, &[u8]) -> bool) -> Result<(), ProveError> {
+    fn each(&mut self, end: u64, mut show: impl FnMut(u64, &[u8]) -> bool) -> Result<(), ProveError> {
         let (mut seq, mut more) = (0, true);
-        for (at, (index, header)) in self.segments.iter().enumerate() {
-            let until = self
-                .segments
-                .get(at + 1)
-                .map_or(u64::MAX, |(_, next)| next.first());
-            seq = seq.max(header.first());
-            if more && seq < until.min(end) {
-                self.segment(*index, until.min(end) - seq, |payload| {
+        for nth in 0..self.segments.len() {
+            seq = seq.max(self.header(nth)?.first());
+            let until = match nth + 1 < self.segments.len() {
+                true => self.header(nth + 1)?.first().min(end),
+                false => end,
+            };
+            if more && seq < until {
+                self.segment(nth, until - seq, |payload| {
                     more = show(seq, payload);
                     seq += 1;
                     more
@@ -347,7 +370,8 @@ impl Files {
     }
 
     /// Shows the first `count` records of a segment, as long as it is asked for more.
-    fn segment(&self, index: u64, count: u64, mut show: impl FnMut(&[u8]) -> bool) -> Result<(), ProveError> {
+    fn segment(&self, nth: usize, count: u64, mut show: impl FnMut(&[u8]) -> bool) -> Result<(), ProveError> {
+        let index = self.segments.get(nth).copied().unwrap_or(u64::MAX);
         let path = segment::path(&self.folder, index);
         let mut frames = Frames::open(&path).map_err(|source| file_error(&path, source))?;
         for nth in 0..count {
@@ -371,5 +395,94 @@ fn file_error(path: &Path, source: io::Error) -> ProveError {
     ProveError::File {
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::testing::{entry, ids, open};
+    use crate::record::Event;
+
+    /// A closed log of several segments, with the roots of its tree by size and the first position of each segment.
+    async fn log() -> (tempfile::TempDir, Vec<Hash>, Vec<u64>) {
+        let data = tempfile::tempdir().unwrap();
+        let (audit, ids) = (open(data.path()).audit, ids());
+        for _ in 0..10 {
+            let events = (0..100).map(|_| Event::Intent(Box::new(entry(&ids)))).collect();
+            audit.write_all(events).await.unwrap();
+        }
+        audit.close("test").await;
+        let folder = data.path().join("log");
+        let (mut edge, mut roots) = (tree::Edge::default(), vec![tree::Edge::default().root()]);
+        let mut files = Files::open(&folder).unwrap();
+        let size = newest_checkpoint(&folder).unwrap().size;
+        files
+            .each(size, |seq, record| {
+                assert_eq!(seq, edge.size());
+                edge.push(tree::leaf(record));
+                roots.push(edge.root());
+                true
+            })
+            .unwrap();
+        let firsts = (0..files.segments.len()).map(|nth| files.header(nth).unwrap().first());
+        let firsts: Vec<u64> = firsts.collect();
+        assert!(firsts.len() > 2, "{firsts:?}");
+        (data, roots, firsts)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_log_proves_that_it_continues_what_it_was_from_any_size_on() {
+        let (data, roots, firsts) = log().await;
+        let (folder, most) = (data.path().join("log"), roots.len() - 1);
+        let near = firsts.iter().flat_map(|first| {
+            [
+                *first as usize,
+                *first as usize + 1,
+                first.saturating_sub(1) as usize,
+            ]
+        });
+        let sizes: BTreeSet<usize> = near
+            .chain([1, 2, 511, 512, 513, most - 1, most])
+            .filter(|size| (1..=most).contains(size))
+            .collect();
+        for old in &sizes {
+            for size in sizes.iter().filter(|size| *size >= old) {
+                let proof = consistency(&folder, *old as u64, *size as u64).unwrap();
+                let (was, is) = ((*old as u64, roots[*old]), (*size as u64, roots[*size]));
+                assert!(tree::continues(was, is, &proof), "{old} to {size}");
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_lies_before_the_segment_of_the_older_size_is_not_read_for_it() {
+        let (data, roots, firsts) = log().await;
+        let folder = data.path().join("log");
+        let last = *firsts.last().unwrap();
+        for index in 0..firsts.len() as u64 - 1 {
+            let path = segment::path(&folder, index);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[segment::HEADER..].fill(0);
+            fs::write(&path, bytes).unwrap();
+        }
+        let size = roots.len() as u64 - 1;
+        for old in [last, last + 1, size - 1] {
+            let proof = consistency(&folder, old, size).unwrap();
+            let (was, is) = ((old, roots[old as usize]), (size, roots[size as usize]));
+            assert!(tree::continues(was, is, &proof), "{old}");
+        }
+        assert!(matches!(
+            consistency(&folder, 5, size),
+            Err(ProveError::Damaged(_))
+        ));
+        let place = Place {
+            epoch: 1,
+            seq: size - 1,
+        };
+        assert!(
+            prove(&folder, place).is_ok(),
+            "nor for a record of the last segment"
+        );
     }
 }

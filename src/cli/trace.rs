@@ -1,6 +1,7 @@
 //! `countersign trace`: from a proxy to the person behind it.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use data_encoding::BASE64;
@@ -8,14 +9,15 @@ use data_encoding::BASE64;
 use super::client::Client;
 use super::failure::Failure;
 use super::input::bytes;
-use super::output::{Output, or_dash, plain};
+use super::output::{Output, or_dash};
 use crate::api::proxy::trace::{TraceInput, TraceResult, TracedPerson, TracedProxy};
+use crate::audit::Checkpoint;
 
 /// Finds the person that a proxy was minted for, and what it was used for. The trace itself is recorded.
 ///
 /// Examples:
 ///   countersign trace proxy.pem --vo imaging
-///   countersign trace 4711081500000000001 --vo imaging
+///   countersign trace 4711081500000000001 --vo imaging --checkpoint case-7.txt
 ///   countersign trace '/C=UK/O=eScience/CN=imaging/CN=4711081500000000001' --vo imaging --json
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -27,6 +29,9 @@ pub(crate) struct Trace {
     /// Name of the virtual organisation whose certificate issued it.
     #[arg(long)]
     vo: String,
+    /// Where to write the audit log's newest checkpoint: kept with the case, it pins these records (--json has it as well).
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -44,6 +49,10 @@ pub(crate) async fn run(args: Trace, out: Output) -> Result<(), Failure> {
             args.vo
         )));
     }
+    if let (Some(checkpoint), Some(file)) = (&found.checkpoint, &args.checkpoint) {
+        fs::write(file, checkpoint)
+            .map_err(|error| Failure::failed(format!("cannot write `{}`: {error}", file.display())))?;
+    }
     out.show(&found, |out, found| {
         for (at, proxy) in found.proxies.iter().enumerate() {
             if at > 0 {
@@ -51,15 +60,21 @@ pub(crate) async fn run(args: Trace, out: Output) -> Result<(), Failure> {
             }
             show(out, proxy)?;
         }
-        match &found.checkpoint {
-            Some(checkpoint) => {
-                out.line("\nThe audit log's checkpoint now (keep it with the case: it pins these records):")?;
-                checkpoint.lines().try_for_each(|line| out.line(plain(line)))
-            }
-            None => Ok(()),
+        if let (Some(checkpoint), Some(file)) = (&found.checkpoint, &args.checkpoint) {
+            out.line(format!(
+                "Log checkpoint of {} records in `{}`: keep it with the case",
+                size(checkpoint),
+                file.display()
+            ))?;
         }
+        Ok(())
     })?;
     Ok(())
+}
+
+/// How many records a checkpoint pins.
+fn size(checkpoint: &str) -> String {
+    Checkpoint::parse(checkpoint).map_or_else(|_| "unknown".to_owned(), |read| read.size.to_string())
 }
 
 /// What is asked for: a file's certificates in PEM, or the words themselves.

@@ -86,6 +86,26 @@ fn i5_a_record_is_proved_to_somebody_who_has_only_the_logs_public_key() {
     let outcome = check(&outcome, &key, &["--json"]).ok().json();
     assert_eq!(outcome["shows"]["record"]["event"]["outcome"]["status"], 200);
 
+    // The mint record, which a provider is handed; and the checkpoint that a trace carries pins both.
+    let (mint, ran) = prove(&world, "mint", &[&id, "--vo", "imense", "--event", "mint"]);
+    ran.ok();
+    let mint = check(&mint, &key, &["--json"]).ok().json();
+    let serial = mint["shows"]["record"]["event"]["mint"]["serial"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let kept = world.dir.path().join("case.txt");
+    let traced = ["trace", &serial, "--vo", "imense", "--checkpoint", text(&kept)];
+    let said = world.cli("admin", &traced).ok().stdout;
+    assert!(said.contains("Log checkpoint of "), "{said}");
+    assert!(
+        Checkpoint::parse(&fs::read_to_string(&kept).unwrap())
+            .unwrap()
+            .size
+            > mint["shows"]["index"].as_u64().unwrap()
+    );
+    verify(&world, &["--checkpoint", text(&kept)]).ok();
+
     // Whoever alters it, or has another key, learns what is wrong.
     let text_of = fs::read_to_string(&proof).unwrap();
     let altered = world.dir.path().join("altered");
@@ -113,7 +133,7 @@ fn i5_a_record_is_proved_to_somebody_who_has_only_the_logs_public_key() {
         .into_iter()
         .map(|record| record["event"]["intent"]["place"]["task"].clone())
         .collect();
-    assert_eq!(tasks.iter().filter(|task| **task == "audit.prove").count(), 3);
+    assert_eq!(tasks.iter().filter(|task| **task == "audit.prove").count(), 4);
 }
 
 #[test]
@@ -180,16 +200,21 @@ fn i5_an_altered_record_is_found_and_nothing_is_proved_from_it() {
         .unwrap();
     let length = u32::from_le_bytes(bytes[head + 4..head + 8].try_into().unwrap()) as usize;
     let record = bytes[head + 16..head + 16 + length].to_vec();
-    let changed = String::from_utf8(record)
-        .unwrap()
-        .replacen("granted", "grunted", 1);
+    let record = String::from_utf8(record).unwrap();
+    let seq = serde_json::from_str::<Value>(&record).unwrap()["seq"]
+        .as_u64()
+        .unwrap();
+    let changed = record.replacen("granted", "grunted", 1);
     let checked = [&bytes[head + 4..head + 12], changed.as_bytes()].concat();
     bytes.splice(head + 16..head + 16 + length, changed.into_bytes());
     bytes[head + 12..head + 16].copy_from_slice(&crc32fast::hash(&checked).to_le_bytes());
     fs::write(&file, bytes).unwrap();
-    let ran = verify(&world, &[]);
+    let ran = verify(&world, &["--json"]);
     assert_eq!(ran.code, 1, "{}", ran.stdout);
     assert!(ran.stderr.contains("was changed"), "{}", ran.stderr);
+    let between = &ran.json()["first_bad_between"];
+    let (from, before) = (between[0].as_u64().unwrap(), between[1].as_u64().unwrap());
+    assert!((from..before).contains(&seq), "{seq} in {between}");
     let data = world.data();
     let (_, ran) = prove(&world, "altered", &[&id, "--data", text(&data)]);
     assert_eq!(ran.code, 1, "{}", ran.stdout);

@@ -62,6 +62,9 @@ struct Verdict<'a> {
     /// First record that is missing or was changed, as far as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     first_bad_record: Option<u64>,
+    /// Where only checkpoints tell: the first bad record is from the one number on and before the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_bad_between: Option<(u64, u64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     report: Option<Shown>,
     key: String,
@@ -145,6 +148,7 @@ pub(super) fn run(args: &Verify, out: Output) -> Result<(), Failure> {
         ok: result.is_ok(),
         error: None,
         first_bad_record: None,
+        first_bad_between: None,
         report: None,
         key: key.to_string(),
         key_from_folder: args.key.is_none(),
@@ -164,6 +168,9 @@ pub(super) fn run(args: &Verify, out: Output) -> Result<(), Failure> {
             let failure = failure(&error);
             verdict.error = Some(error.to_string());
             verdict.first_bad_record = first_bad(&error);
+            if let VerifyError::Root { size, after } = error {
+                verdict.first_bad_between = Some((after, size));
+            }
             out.show(&verdict, |out, _| match failure.code {
                 1 => out.line("The log does NOT verify."),
                 _ => Ok(()),
