@@ -55,7 +55,10 @@ impl<T: Zeroize + AsRef<[u8]>> Eq for Secret<T> {}
 
 impl<'de, T: Zeroize + serde::Deserialize<'de>> serde::Deserialize<'de> for Secret<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        T::deserialize(deserializer).map(Self)
+        // SECURITY: serde's own message quotes a value of another type; a password may well be a number.
+        T::deserialize(deserializer)
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("a secret must be a text in quotes"))
     }
 }
 
@@ -127,5 +130,16 @@ mod tests {
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(read_text(&path).unwrap().expose(), "hush");
+    }
+
+    #[test]
+    fn a_secret_of_another_type_is_not_quoted_by_the_error() {
+        for wrong in ["8675309", "[\"8675309\"]", "{\"8675309\": 1}", "true"] {
+            let error = serde_json::from_str::<Secret<String>>(wrong)
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with("a secret must be a text in quotes"), "{error}");
+            assert!(!error.contains("8675309"), "{error}");
+        }
     }
 }

@@ -35,6 +35,20 @@ pub enum UpstreamError {
     Name(String),
 }
 
+/// An address as an error quotes it.
+///
+/// SECURITY: what stands before an `@` is a user name and a password, which an address here never has.
+fn shown(address: &str) -> String {
+    let Some((before, host)) = address.rsplit_once('@') else {
+        return address.to_owned();
+    };
+    let scheme = before
+        .find("//")
+        .and_then(|at| before.get(..at + 2))
+        .unwrap_or_default();
+    format!("{scheme}...@{host}")
+}
+
 /// An upstream as a system administrator gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewUpstream {
@@ -86,7 +100,7 @@ pub(super) fn address(
         };
     }
     let Some(authority) = url.strip_prefix("https://") else {
-        return Err(UpstreamError::Form(url.to_owned()));
+        return Err(UpstreamError::Form(shown(url)));
     };
     let (host, port, local) = host_and_port(url, authority, 443)?;
     if let Some(pem) = &ca {
@@ -117,7 +131,7 @@ fn socket(path: &str) -> Result<PathBuf, UpstreamError> {
 }
 
 fn host_and_port(url: &str, authority: &str, default: u16) -> Result<(String, u16, bool), UpstreamError> {
-    let form = || UpstreamError::Form(url.to_owned());
+    let form = || UpstreamError::Form(shown(url));
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -139,14 +153,14 @@ fn host_and_port(url: &str, authority: &str, default: u16) -> Result<(String, u1
         return Err(form());
     }
     if authority.starts_with('[') {
-        let ip: std::net::Ipv6Addr = host.parse().map_err(|_| UpstreamError::Host(host.to_owned()))?;
+        let ip: std::net::Ipv6Addr = host.parse().map_err(|_| UpstreamError::Host(shown(host)))?;
         return checked_ip(IpAddr::V6(ip)).map(|local| (ip.to_string(), port, local));
     }
     if let Ok(ip) = host.parse::<Ipv4Addr>() {
         return checked_ip(IpAddr::V4(ip)).map(|local| (ip.to_string(), port, local));
     }
     if !is_host_name(host) {
-        return Err(UpstreamError::Host(host.to_owned()));
+        return Err(UpstreamError::Host(shown(host)));
     }
     let local = host == "localhost" || host.ends_with(".localhost");
     Ok((host.to_owned(), port, local))
@@ -317,6 +331,19 @@ mod tests {
             assert!(read(local).unwrap().1, "{local}");
         }
         assert!(!read("http://192.0.2.1:1").unwrap().1);
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_quoted_by_the_error() {
+        for bad in [
+            "https://user:hush@a.example.org",
+            "https://user:hush@[::",
+            "user:hush@a",
+            "ftp://u:hush@x@y",
+        ] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(!error.contains("hush") && error.contains("..."), "{error}");
+        }
     }
 
     #[test]

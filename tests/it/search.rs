@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -691,6 +692,11 @@ fn the_index_is_dropped_and_made_anew_by_command_while_no_gateway_serves() {
     fs::write(world.data().join("index.db"), "no index at all").unwrap();
     let made = offline(&world, &["reindex"]).ok();
     assert!(made.stdout.contains("records"), "{}", made.stdout);
+    let mode = fs::metadata(world.data().join("index.db"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
     world.serve();
     world.login("admin", PASSWORD).ok();
     let found = search(&world, "admin", &["--vo", "imense", "--request", &id]);

@@ -359,6 +359,21 @@ async fn oldest_first_gives_the_same_records_in_the_other_order_whatever_the_pag
         found,
         later.iter().map(|(request, _)| *request).collect::<Vec<_>>()
     );
+    // And up to there come exactly the others.
+    let query = Query {
+        before: Some(head),
+        onward: start,
+        limit: 1_000,
+        fresh: true,
+        ..Query::default()
+    };
+    let bounded = pages(&audit, query.clone()).await;
+    let whole = Query {
+        before: None,
+        ..query
+    };
+    let whole = pages(&audit, whole).await;
+    assert_eq!(bounded, whole[..whole.len() - later.len()]);
     audit.close("test").await;
 }
 

@@ -1,7 +1,8 @@
 //! `countersign audit reindex`: the index over the log, made anew.
 
-use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use clap::Args;
 
@@ -42,8 +43,12 @@ pub(super) async fn run(args: Reindex, out: Output) -> Result<(), Failure> {
             .hint("stop it first; a running gateway keeps its index by itself")
     })?;
     let mut bar = Progress::new(0, out.is_json());
-    let made = index::rebuild(&folder, &args.data.join("index.db"), |done| bar.set(done)).await;
+    let index = args.data.join("index.db");
+    let made = index::rebuild(&folder, &index, |done| bar.set(done)).await;
     bar.end();
+    if index.exists() {
+        give(&index, &args.data)?;
+    }
     let records = made.map_err(|error| {
         Failure::failed(error.to_string()).hint("countersign audit verify says whether the log is whole")
     })?;
@@ -51,5 +56,15 @@ pub(super) async fn run(args: Reindex, out: Output) -> Result<(), Failure> {
         "audit.reindex",
         format!("The index is made anew over {records} records"),
     )?;
+    Ok(())
+}
+
+/// Gives a file to the owner of the data folder, for whom alone it is: the gateway may run as another account than this command.
+fn give(file: &Path, data: &Path) -> io::Result<()> {
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600))?;
+    let (owner, now) = (fs::metadata(data)?, fs::metadata(file)?);
+    if (owner.uid(), owner.gid()) != (now.uid(), now.gid()) {
+        chown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
     Ok(())
 }

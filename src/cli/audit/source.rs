@@ -134,6 +134,8 @@ pub(super) struct Pages {
     pub(super) onward: Option<String>,
     before: Option<String>,
     fresh: bool,
+    /// Ends where the log ended at the first page: one that grows as fast as it is read would have no end.
+    bounded: bool,
     /// Ids of the requests that were made.
     pub(super) asked: Vec<String>,
     done: bool,
@@ -151,6 +153,7 @@ impl Pages {
             onward: onward.map(str::to_owned),
             before: None,
             fresh,
+            bounded: false,
             asked: Vec::new(),
             done: false,
         })
@@ -189,6 +192,9 @@ impl Pages {
             .look()
             .await?;
         self.asked.push(id);
+        if self.bounded && self.before.is_none() {
+            self.before = Some(page.head.clone());
+        }
         match (&page.next, &mut self.onward) {
             (Some(next), Some(onward)) => onward.clone_from(next),
             (Some(next), None) => self.before = Some(next.clone()),
@@ -197,7 +203,7 @@ impl Pages {
         Ok(Some(page))
     }
 
-    /// Goes on later, with what has come behind `head` meanwhile; the ids of what was asked until now are forgotten.
+    /// Goes on later, with what has come behind `head` meanwhile.
     pub(super) fn go_on(&mut self, head: &str) {
         self.onward = Some(head.to_owned());
         self.before = None;
@@ -232,7 +238,9 @@ impl Source {
     /// The files in `data`, or else the API.
     pub(super) async fn of(filter: &Filter, data: Option<&Path>) -> Result<Self, Failure> {
         let Some(data) = data else {
-            return Ok(Self::Api(Box::new(Pages::of(filter, Some("0.0"), true).await?)));
+            let mut pages = Pages::of(filter, Some("0.0"), true).await?;
+            pages.bounded = true;
+            return Ok(Self::Api(Box::new(pages)));
         };
         let files = Files::open(&log_folder(data)).map_err(failure)?;
         Ok(Self::Files(Box::new((files, Matching::new(filter.query()?)))))
