@@ -17,6 +17,7 @@ pub mod problem;
 pub mod record;
 pub mod settings;
 pub mod network;
+pub mod outbound;
 pub mod telemetry;
 pub mod store;
 pub mod vo;

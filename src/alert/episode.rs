@@ -335,7 +335,7 @@ impl Inner {
     }
 
     /// Addresses of the VO's administrators; where there is none, of the gateway's.
-    async fn administrators(&self, vo: VoId, now: Timestamp) -> Result<Vec<String>, AlertError> {
+    pub(super) async fn administrators(&self, vo: VoId, now: Timestamp) -> Result<Vec<String>, AlertError> {
         let of_the_vo = if vo == Directory::gateway() {
             Vec::new()
         } else {

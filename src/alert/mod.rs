@@ -20,6 +20,7 @@ mod auditor;
 mod config;
 mod episode;
 mod mail;
+mod notice;
 mod outbox;
 mod room;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 
 pub use config::{Config, Security, Smtp, Transport};
+pub use notice::{Happened, Notice};
 pub use outbox::{Delivery, DeliveryState, Letter};
 
 use crate::audit::Space;

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use tower::service_fn;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, AlertError};
 use crate::audit::Audit;
 use crate::authenticate::Authenticate;
 use crate::authorize::Authorize;
@@ -357,6 +357,12 @@ impl Api {
 
 /// The problem of an error, for `map_err`.
 #[expect(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
+/// A mail that belongs to a change could not be queued: then nothing is changed.
+fn unposted(error: &AlertError) -> Problem {
+    tracing::error!("a mail could not be queued: {error}");
+    Problem::new(Kind::StoreUnavailable, "the mail could not be queued").retry_after(1)
+}
+
 fn problem(error: impl AsProblem) -> Problem {
     error.as_problem()
 }

@@ -9,13 +9,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{Request, Uri};
 use http_body_util::Full;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +16,7 @@ use super::Metrics;
 use super::config::Traces;
 use super::otlp;
 use super::trace::Facts;
+use crate::outbound::{self, Outbound, OutboundError};
 
 /// Requests in one message to the collector.
 const BATCH: usize = 256;
@@ -42,25 +36,14 @@ struct Queue {
     metrics: Metrics,
 }
 
-/// Why traces cannot be exported.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The authorities to trust cannot be read.
-    #[error("`{0}` is not a file of PEM certificates that can be trusted")]
-    Authorities(String),
-    /// TLS cannot be set up.
-    #[error("TLS towards the collector cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
 impl Exporter {
     /// Whether it can be started with these settings.
     ///
     /// # Errors
-    /// [`ExportError`].
-    pub fn check(config: &Traces) -> Result<(), ExportError> {
-        match config.endpoint {
-            Some(_) => client(config).map(drop),
+    /// [`OutboundError`].
+    pub fn check(config: &Traces) -> Result<(), OutboundError> {
+        match &config.endpoint {
+            Some(endpoint) => outbound::client(endpoint, config.ca_file.as_deref()).map(drop),
             None => Ok(()),
         }
     }
@@ -69,19 +52,19 @@ impl Exporter {
     /// what is queued was sent or two seconds have passed.
     ///
     /// # Errors
-    /// [`ExportError`].
+    /// [`OutboundError`].
     pub fn start(
         config: &Traces,
         service: &str,
         metrics: &Metrics,
         stop: CancellationToken,
-    ) -> Result<Option<(Self, impl Future<Output = ()> + Send + 'static + use<>)>, ExportError> {
+    ) -> Result<Option<(Self, impl Future<Output = ()> + Send + 'static + use<>)>, OutboundError> {
         let Some(endpoint) = config.endpoint.clone() else {
             return Ok(None);
         };
         let (requests, queued) = mpsc::channel(config.queue);
         let sender = Sender {
-            client: client(config)?,
+            client: outbound::client(&endpoint, config.ca_file.as_deref())?,
             endpoint,
             service: service.to_owned(),
             metrics: metrics.clone(),
@@ -111,7 +94,7 @@ impl fmt::Debug for Exporter {
 }
 
 struct Sender {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Outbound,
     endpoint: Uri,
     service: String,
     metrics: Metrics,
@@ -198,41 +181,4 @@ impl Sender {
             Err(format!("it answered {}", answer.status().as_u16()))
         }
     }
-}
-
-fn client(config: &Traces) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, ExportError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots(config)?)
-        .with_no_client_auth();
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .build();
-    Ok(Client::builder(TokioExecutor::new()).build(connector))
-}
-
-/// The authorities of the settings, else the system's.
-fn roots(config: &Traces) -> Result<RootCertStore, ExportError> {
-    let mut roots = RootCertStore::empty();
-    let Some(file) = &config.ca_file else {
-        if config
-            .endpoint
-            .as_ref()
-            .is_some_and(|uri| uri.scheme_str() == Some("https"))
-        {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        return Ok(roots);
-    };
-    let flaw = || ExportError::Authorities(file.display().to_string());
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|_| flaw())? {
-        roots.add(certificate.map_err(|_| flaw())?).map_err(|_| flaw())?;
-    }
-    if roots.is_empty() {
-        return Err(flaw());
-    }
-    Ok(roots)
 }

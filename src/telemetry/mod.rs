@@ -25,7 +25,7 @@ mod timing;
 mod trace;
 
 pub use config::{Config, Format, TelemetryError, Traces, start};
-pub use export::{ExportError, Exporter};
+pub use export::Exporter;
 pub use exposition::{Page, operations};
 pub use health::Health;
 pub use metrics::{Gauges, Metrics, Number, whole};

@@ -240,3 +240,78 @@ fn counters_survive_a_crash() {
         "{got:?}"
     );
 }
+
+#[test]
+fn j5_a_suspended_person_and_each_administrator_get_one_mail() {
+    let peer = Peer::start("smtp");
+    let world = world(&peer);
+    world
+        .cli("admin", &["role", "assign", "imense", "vo-administrator", "mary"])
+        .ok();
+    world.cli("admin", &["user", "suspend", "imense", "john"]).ok();
+    world.cli("admin", &["user", "resume", "imense", "john"]).ok();
+    let request_of = |action: &str| {
+        let records = world.records();
+        let changes = records.iter().map(|record| &record["event"]["change"]);
+        let mut found = changes.filter(|change| change["change"]["action"] == action);
+        found.next().unwrap()["request"].as_str().unwrap().to_owned()
+    };
+    let (stopped, opened) = (request_of("user.suspend"), request_of("user.resume"));
+    for address in ["john@example.org", "admin@example.org", "mary@example.org"] {
+        let got = mails(&peer, address, 2);
+        let about = |what: &str, request: &str| {
+            got.iter()
+                .map(text)
+                .filter(|mail| mail.contains(what) && mail.contains(request))
+                .count()
+        };
+        assert_eq!(
+            (
+                about("account `john` was suspended", &stopped),
+                about("account `john` is open again", &opened)
+            ),
+            (1, 1),
+            "{address}: {got:?}"
+        );
+    }
+}
+
+#[test]
+fn j6_a_trace_is_told_to_the_other_administrators_of_the_vo() {
+    let peer = Peer::start("smtp");
+    let mut world = world(&peer);
+    world
+        .cli("admin", &["role", "assign", "imense", "vo-administrator", "mary"])
+        .ok();
+    world.segmentation();
+    let image = [b"P5\n4 4\n255\n".to_vec(), [10, 10, 200, 200].repeat(4)].concat();
+    world.tool("john", "POST", "/jobs", Some(&image)).expect(201);
+    let records = world.records();
+    let minted = records
+        .iter()
+        .find_map(|record| record["event"]["mint"]["serial"].as_str());
+    world
+        .cli("admin", &["trace", minted.unwrap(), "--vo", "imense"])
+        .ok();
+    let traced = world.records();
+    let traced = traced
+        .iter()
+        .find_map(|record| record["event"]["trace"]["request"].as_str());
+    let got = mails(&peer, "mary@example.org", 1);
+    let told = text(&got[0]);
+    assert!(told.contains("a proxy of `john` was traced"), "{told}");
+    assert!(
+        told.contains(traced.unwrap()) && told.contains("By:      admin"),
+        "{told}"
+    );
+    // A mail that comes later is there: one about the trace would be, too, to who traced or was traced.
+    world.cli("admin", &["user", "suspend", "imense", "john"]).ok();
+    for address in ["admin@example.org", "john@example.org"] {
+        let got = mails(&peer, address, 1);
+        assert!(got.iter().any(|mail| text(mail).contains("was suspended")));
+        assert!(
+            !got.iter().any(|mail| text(mail).contains("was traced")),
+            "{got:?}"
+        );
+    }
+}

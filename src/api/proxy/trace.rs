@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::alert::{Happened, Notice};
 use crate::api::operation::{Call, Operation, VO, task};
-use crate::api::{Api, problem};
+use crate::api::{Api, problem, unposted};
 use crate::audit::index::Query;
 use crate::delegate::{TraceQuery, Traced};
 use crate::id::{PersonId, VoId};
@@ -136,6 +137,7 @@ impl Operation for Trace {
             persons: persons(&found),
         }));
         api.audit.write(event).await.map_err(problem)?;
+        tell(api, call, &found).await?;
         let mut proxies = Vec::with_capacity(found.len());
         for traced in found {
             proxies.push(view(api, traced).await?);
@@ -144,6 +146,33 @@ impl Operation for Trace {
         let checkpoint = api.audit.checkpoint().map(|newest| newest.note);
         Ok(TraceResult { proxies, checkpoint })
     }
+}
+
+/// Tells the other administrators of the VO whose proxies were traced, once for each person.
+async fn tell(api: &Api, call: &Call, found: &[Traced]) -> Result<(), Problem> {
+    let (vo, by, directory) = (call.vo()?, call.person()?, api.directory());
+    let persons = persons(found);
+    if persons.is_empty() {
+        return Ok(());
+    }
+    let mut tx = api.begin().await?;
+    for person in persons {
+        let username = directory
+            .person(person)
+            .map_or_else(|| person.to_string(), |person| person.username.clone());
+        let notice = Notice {
+            happened: Happened::Traced,
+            person,
+            username: &username,
+            by: by.id,
+            by_username: &by.username,
+            vo_name: &vo.name,
+            request: call.id,
+        };
+        let told = api.alert.notify(&mut tx, vo.id, &notice).await;
+        told.map_err(|error| unposted(&error))?;
+    }
+    tx.commit().await.map_err(problem)
 }
 
 async fn found(api: &Api, vo: VoId, query: &TraceQuery) -> Result<Vec<Traced>, Problem> {

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::alert::Letter;
-use crate::api::Api;
+use crate::api::{Api, unposted};
 use crate::id::VoId;
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 use crate::record::Change;
 use crate::secret::Secret;
 use crate::store::Tx;
@@ -43,9 +43,7 @@ impl HandOver<'_> {
         };
         let letter = self.letter(mail, &password);
         let posted = api.alert.post_secret(tx, self.vo, &letter).await;
-        posted.map_err(|_| {
-            Problem::new(Kind::StoreUnavailable, "the mail could not be queued").retry_after(1)
-        })?;
+        posted.map_err(|error| unposted(&error))?;
         Ok(None)
     }
 

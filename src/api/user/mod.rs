@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::operation::{Call, member};
-use super::{Api, problem};
+use super::{Api, problem, unposted};
+use crate::alert::{Happened, Notice};
 use crate::id::{PersonId, VoId};
 use crate::problem::{Kind, Problem};
+use crate::store::Tx;
 use crate::tool::Audience;
 use crate::vo::{
     CardFields, Directory, GATEWAY, Person, PersonState, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR,
@@ -97,6 +99,28 @@ async fn view(api: &Api, vo: VoId, person: &Person) -> Result<UserView, Problem>
         organisation: fields.organisation,
         roles,
     })
+}
+
+/// Tells the person and the administrators of the VO what happened to her account.
+async fn tell(
+    api: &Api,
+    call: &Call,
+    tx: &mut Tx,
+    happened: Happened,
+    person: &Person,
+) -> Result<(), Problem> {
+    let (vo, by) = (call.vo()?, call.person()?);
+    let notice = Notice {
+        happened,
+        person: person.id,
+        username: &person.username,
+        by: by.id,
+        by_username: &by.username,
+        vo_name: &vo.name,
+        request: call.id,
+    };
+    let told = api.alert.notify(tx, vo.id, &notice).await;
+    told.map_err(|error| unposted(&error))
 }
 
 /// Who may stop an account and let it in again; [`stoppable`] says which.

@@ -1,6 +1,7 @@
 //! `user.resume`: lets a suspended person in again. For its home and for system administrators.
 
-use super::{STOP, UserView, stoppable, view};
+use super::{STOP, UserView, stoppable, tell, view};
+use crate::alert::Happened;
 use crate::api::operation::{Call, Nothing, Operation, on_person, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
@@ -28,6 +29,7 @@ impl Operation for Resume {
         let person = stoppable(api, call)?;
         let mut tx = api.begin().await?;
         let change = api.vos.resume_person(&mut tx, person.id).await.map_err(problem)?;
+        tell(api, call, &mut tx, Happened::Resumed, &person).await?;
         api.commit(call.id, tx, vec![change]).await?;
         view(api, call.vo()?.id, &*stoppable(api, call)?).await
     }

@@ -1,6 +1,7 @@
 //! `user.suspend`: stops an account everywhere until it is resumed. For its home and for system administrators.
 
-use super::{STOP, UserView, stoppable, view};
+use super::{STOP, UserView, stoppable, tell, view};
+use crate::alert::Happened;
 use crate::api::operation::{Call, Nothing, Operation, on_person, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
@@ -33,6 +34,7 @@ impl Operation for Suspend {
             .suspend_person(&mut tx, person.id)
             .await
             .map_err(problem)?;
+        tell(api, call, &mut tx, Happened::Suspended, &person).await?;
         let ended = api
             .authenticate
             .ending_all(person.id, None, "suspended", Some(call.id));

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -12,17 +11,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use signed_note::{Note, VerifierList};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +23,7 @@ use super::request::{AddCheckpoint, number};
 use crate::audit::Audit;
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::prove::{COSIGNATURES, ProveError, consistency, cosigned};
+use crate::outbound::{self, Outbound, OutboundError};
 use crate::record::{Event, WitnessEvent};
 use crate::telemetry::family;
 
@@ -38,17 +31,6 @@ use crate::telemetry::family;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest answer, in bytes.
 const LONGEST: usize = 16 * 1024;
-
-/// Why the witness cannot be asked at all.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The authorities to trust cannot be read.
-    #[error("`{0}` is not a file of PEM certificates that can be trusted (`[audit.witness] ca_file`)")]
-    Authorities(String),
-    /// TLS cannot be set up.
-    #[error("TLS towards the witness cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-}
 
 /// Why there is no cosignature this time.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +75,7 @@ impl Failure {
 /// Asks one witness for cosignatures.
 pub struct Client {
     config: Config,
-    http: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: Outbound,
     audit: Audit,
     results: Family<[(&'static str, &'static str); 1], Counter>,
     records: Gauge<u64, AtomicU64>,
@@ -103,19 +85,19 @@ impl Client {
     /// Whether one can be made with these settings.
     ///
     /// # Errors
-    /// [`ClientError`].
-    pub fn check(config: &Config) -> Result<(), ClientError> {
-        http(config).map(drop)
+    /// [`OutboundError`].
+    pub fn check(config: &Config) -> Result<(), OutboundError> {
+        outbound::client(&config.url, config.ca_file.as_deref()).map(drop)
     }
 
     /// A client for the checkpoints of `audit`.
     ///
     /// # Errors
-    /// [`ClientError`].
-    pub fn new(config: Config, audit: Audit) -> Result<Self, ClientError> {
+    /// [`OutboundError`].
+    pub fn new(config: Config, audit: Audit) -> Result<Self, OutboundError> {
         let (results, records) = (Family::default(), Gauge::default());
         Ok(Self {
-            http: http(&config)?,
+            http: outbound::client(&config.url, config.ca_file.as_deref())?,
             config,
             audit,
             results,
@@ -332,38 +314,4 @@ fn store(folder: &Path, newest: &Checkpoint) -> io::Result<()> {
     // It is the newest word of somebody else: a crash must not leave half of it.
     file.sync_all()?;
     std::fs::rename(&temporary, &path)
-}
-
-fn http(config: &Config) -> Result<HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>, ClientError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots(config)?)
-        .with_no_client_auth();
-    // Plain HTTP only as far as the settings let it: to this machine.
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .build();
-    Ok(HyperClient::builder(TokioExecutor::new()).build(connector))
-}
-
-/// The authorities of the settings, else the system's.
-fn roots(config: &Config) -> Result<RootCertStore, ClientError> {
-    let mut roots = RootCertStore::empty();
-    let Some(file) = &config.ca_file else {
-        if config.url.scheme_str() == Some("https") {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        return Ok(roots);
-    };
-    let flaw = || ClientError::Authorities(file.display().to_string());
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|_| flaw())? {
-        roots.add(certificate.map_err(|_| flaw())?).map_err(|_| flaw())?;
-    }
-    match roots.is_empty() {
-        true => Err(flaw()),
-        false => Ok(roots),
-    }
 }

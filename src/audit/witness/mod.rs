@@ -23,7 +23,7 @@ use super::key::{KeyError, LogKey, decoded, encoded, verifies};
 use crate::clock::Timestamp;
 use crate::id::Random;
 
-pub use client::{Client, ClientError};
+pub use client::Client;
 pub use config::Config;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use request::AddCheckpoint;
