@@ -409,7 +409,7 @@ fn unsigned(number: i64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
 
     use super::super::facts::Facts;
     use super::*;
@@ -437,7 +437,7 @@ mod tests {
         let mut scanned = Box::pin(scan(rows, &wanted, 10, &mut places));
         let mut context = Context::from_waker(Waker::noop());
         let mut pauses = 0;
-        while let Poll::Pending = scanned.as_mut().poll(&mut context) {
+        while scanned.as_mut().poll(&mut context).is_pending() {
             pauses += 1;
         }
         assert_eq!(pauses, blocks);
