@@ -21,23 +21,28 @@ pub type Outbound = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 #[derive(Debug, thiserror::Error)]
 pub enum OutboundError {
     /// The authorities to trust cannot be read.
-    #[error("`{}` is not a file of PEM certificates that can be trusted", .0.display())]
-    Authorities(PathBuf),
+    #[error("`{}` is not a file of PEM certificates that can be trusted (`[{section}] ca_file`)", file.display())]
+    Authorities {
+        /// The file.
+        file: PathBuf,
+        /// Section of the settings that names it.
+        section: &'static str,
+    },
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// A client for `url`. It trusts the authorities in `ca_file` (PEM), else the system's. Whether plain HTTP may be used is for
-/// the settings to say.
+/// A client for `url`, of which the settings say something in `section`. It trusts the authorities in `ca_file` (PEM), else
+/// the system's. Whether plain HTTP may be used is for the settings to say.
 ///
 /// # Errors
 /// [`OutboundError`].
-pub fn client(url: &Uri, ca_file: Option<&Path>) -> Result<Outbound, OutboundError> {
+pub fn client(url: &Uri, ca_file: Option<&Path>, section: &'static str) -> Result<Outbound, OutboundError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots(url, ca_file)?)
+        .with_root_certificates(roots(url, ca_file, section)?)
         .with_no_client_auth();
     let connector = hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls)
@@ -47,7 +52,7 @@ pub fn client(url: &Uri, ca_file: Option<&Path>) -> Result<Outbound, OutboundErr
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 
-fn roots(url: &Uri, ca_file: Option<&Path>) -> Result<RootCertStore, OutboundError> {
+fn roots(url: &Uri, ca_file: Option<&Path>, section: &'static str) -> Result<RootCertStore, OutboundError> {
     let mut roots = RootCertStore::empty();
     let Some(file) = ca_file else {
         if url.scheme_str() == Some("https") {
@@ -55,7 +60,10 @@ fn roots(url: &Uri, ca_file: Option<&Path>) -> Result<RootCertStore, OutboundErr
         }
         return Ok(roots);
     };
-    let flaw = || OutboundError::Authorities(file.to_owned());
+    let flaw = || OutboundError::Authorities {
+        file: file.to_owned(),
+        section,
+    };
     for certificate in CertificateDer::pem_file_iter(file).map_err(|_| flaw())? {
         roots.add(certificate.map_err(|_| flaw())?).map_err(|_| flaw())?;
     }

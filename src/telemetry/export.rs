@@ -36,6 +36,9 @@ struct Queue {
     metrics: Metrics,
 }
 
+/// Where the settings are.
+const SETTINGS: &str = "telemetry.traces";
+
 impl Exporter {
     /// Whether it can be started with these settings.
     ///
@@ -43,7 +46,7 @@ impl Exporter {
     /// [`OutboundError`].
     pub fn check(config: &Traces) -> Result<(), OutboundError> {
         match &config.endpoint {
-            Some(endpoint) => outbound::client(endpoint, config.ca_file.as_deref()).map(drop),
+            Some(endpoint) => outbound::client(endpoint, config.ca_file.as_deref(), SETTINGS).map(drop),
             None => Ok(()),
         }
     }
@@ -64,7 +67,7 @@ impl Exporter {
         };
         let (requests, queued) = mpsc::channel(config.queue);
         let sender = Sender {
-            client: outbound::client(&endpoint, config.ca_file.as_deref())?,
+            client: outbound::client(&endpoint, config.ca_file.as_deref(), SETTINGS)?,
             endpoint,
             service: service.to_owned(),
             metrics: metrics.clone(),

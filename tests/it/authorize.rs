@@ -491,3 +491,90 @@ fn explain_names_the_owner_to_administrators_and_to_herself_only() {
     assert_eq!(name, serde_json::Value::Null);
     assert!(!text.contains("jane"), "{text}");
 }
+
+/// Takes the grant of `submit job` from scientists.
+fn take_back_submit(world: &World) {
+    let listed = world.cli_json("admin", &["grant", "list", "imense"]);
+    let mut grants = listed["grants"].as_array().unwrap().iter();
+    let grant = grants.find(|grant| grant["role"] == "scientist" && grant["task"] == "submit job");
+    let id = grant.unwrap()["id"].as_str().unwrap();
+    world.cli("admin", &["grant", "remove", "imense", id]).ok();
+}
+
+#[test]
+fn h6_why_a_request_was_allowed_is_told_as_it_was_then_after_everything_has_changed() {
+    let mut world = World::start();
+    world.admin();
+    world.segmentation();
+    world.person("john", &["scientist"]);
+    let allowed = world
+        .tool("john", "POST", "/jobs", Some(&image()))
+        .expect(201)
+        .request_id();
+    let explain = || {
+        let whole = world.cli_json("admin", &["explain", &allowed]);
+        let intent = world
+            .events_of(&allowed)
+            .into_iter()
+            .find(|(name, _)| name == "intent");
+        (whole, intent.unwrap().1["decision"].clone())
+    };
+    let (before, decision) = explain();
+    let path = decision["path"].to_string();
+    assert!(
+        path.contains("role/scientist") && path.contains("grant/"),
+        "{path}"
+    );
+    assert!(decision["policies"][0].is_string());
+    // Grant, role and person go; the tool, too.
+    take_back_submit(&world);
+    world
+        .cli("admin", &["role", "unassign", "imense", "scientist", "john"])
+        .ok();
+    world.tool("john", "POST", "/jobs", Some(&image())).expect(403);
+    world.cli("admin", &["user", "remove", "imense", "john"]).ok();
+    world
+        .cli("admin", &["tool", "remove", "imense", "segmentation"])
+        .ok();
+    let (after, same) = explain();
+    assert_eq!(decision, same);
+    assert_eq!(before["decision"], after["decision"], "{after}");
+    let told = world.cli("admin", &["explain", &allowed]).ok().stdout;
+    for part in ["scientist", "submit job", "grant"] {
+        assert!(told.contains(part), "`{part}` in {told}");
+    }
+}
+
+#[test]
+fn c15_every_decision_carries_the_version_of_the_policies_and_a_change_is_another_version() {
+    let mut world = World::start();
+    world.admin();
+    world.segmentation();
+    world.person("john", &["scientist"]);
+    let version = |answer: Answer| {
+        let events = world.events_of(&answer.request_id());
+        let of = |name: &str| events.iter().find(|(kind, _)| kind == name);
+        let (_, event) = of("intent").or_else(|| of("refused")).unwrap();
+        event["decision"]["policy_version"].as_i64().unwrap()
+    };
+    let submit = || world.tool("john", "POST", "/jobs", Some(&image()));
+    let (first, again) = (version(submit().expect(201)), version(submit().expect(201)));
+    assert_eq!(first, again);
+    take_back_submit(&world);
+    let refused = version(submit().expect(403));
+    assert!(refused > first, "{refused} after {first}");
+    let records = world.records();
+    let decided = records.iter().filter_map(|record| {
+        let event = record["event"]
+            .get("intent")
+            .or_else(|| record["event"].get("refused"))?;
+        event.get("decision")
+    });
+    let versions: Vec<Option<i64>> = decided
+        .map(|decision| decision["policy_version"].as_i64())
+        .collect();
+    assert!(
+        versions.len() > 10 && versions.iter().all(Option::is_some),
+        "{versions:?}"
+    );
+}

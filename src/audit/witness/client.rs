@@ -32,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest answer, in bytes.
 const LONGEST: usize = 16 * 1024;
 
+/// Where the settings are.
+const SETTINGS: &str = "audit.witness";
+
 /// Why there is no cosignature this time.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -87,7 +90,7 @@ impl Client {
     /// # Errors
     /// [`OutboundError`].
     pub fn check(config: &Config) -> Result<(), OutboundError> {
-        outbound::client(&config.url, config.ca_file.as_deref()).map(drop)
+        outbound::client(&config.url, config.ca_file.as_deref(), SETTINGS).map(drop)
     }
 
     /// A client for the checkpoints of `audit`.
@@ -97,7 +100,7 @@ impl Client {
     pub fn new(config: Config, audit: Audit) -> Result<Self, OutboundError> {
         let (results, records) = (Family::default(), Gauge::default());
         Ok(Self {
-            http: outbound::client(&config.url, config.ca_file.as_deref())?,
+            http: outbound::client(&config.url, config.ca_file.as_deref(), SETTINGS)?,
             config,
             audit,
             results,
