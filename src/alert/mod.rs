@@ -19,6 +19,7 @@
 mod auditor;
 mod config;
 mod episode;
+mod erase;
 mod mail;
 mod outbox;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 pub use config::{Config, Security, Smtp, Transport};
+pub use erase::Wiped;
 pub use outbox::{Delivery, DeliveryState, Letter};
 
 use crate::clock::Timestamp;

@@ -31,6 +31,7 @@ mod answers;
 mod blocks;
 mod checkpoint;
 mod config;
+pub mod copy;
 mod draft;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -44,6 +45,7 @@ pub mod read;
 mod receipt;
 mod recover;
 pub mod render;
+mod restored;
 mod segment;
 mod strangers;
 mod tree;
@@ -75,6 +77,7 @@ pub use error::AuditError;
 pub use index::Index;
 pub use key::{KeyError, LogKey, VerifyingKey};
 pub use receipt::Receipt;
+pub use restored::Restored;
 
 use answers::Reply;
 use draft::Draft;
