@@ -38,13 +38,10 @@ pub struct Part {
 /// # Errors
 /// When the newest segment cannot be read.
 pub fn position(folder: &Path) -> io::Result<u64> {
-    let Some(index) = segment::list(folder)?.pop() else {
-        return Ok(0);
-    };
-    let path = segment::path(folder, index);
-    let header = header(&path)?;
-    let end = end_of(&path, &header, None)?;
-    Ok(end.records)
+    match headers(folder, true)?.pop() {
+        Some(header) => Ok(end_of(&segment::path(folder, header.index), &header, None)?.records),
+        None => Ok(0),
+    }
 }
 
 /// Plans a copy of the log in `folder`: up to its newest checkpoint while a gateway writes to it (`live`), else all.
@@ -64,11 +61,7 @@ pub fn plan(folder: &Path, live: bool) -> io::Result<Plan> {
         files: Vec::new(),
         checkpoint,
     };
-    let indexes = segment::list(folder)?;
-    let headers = indexes
-        .iter()
-        .map(|index| header(&segment::path(folder, *index)))
-        .collect::<io::Result<Vec<Header>>>()?;
+    let headers = headers(folder, live)?;
     let mut at = headers.iter().peekable();
     while let Some(header) = at.next() {
         if size.is_some_and(|size| header.first() >= size && header.index > 0) {
@@ -135,7 +128,8 @@ impl Plan {
             let name = entry.file_name();
             let name = name.to_str().unwrap_or_default();
             let passing = name.starts_with("spare-") || name.ends_with(".new") || name.ends_with(".tmp");
-            let taken = name.ends_with(".log") || matches!(name, "checkpoints" | "checkpoint" | "lock");
+            let taken =
+                name.ends_with(".log") || matches!(name, "checkpoints" | "checkpoint" | "lock" | "probe");
             if entry.file_type()?.is_file() && !passing && !taken {
                 paths.push(entry.path());
             }
@@ -189,6 +183,20 @@ fn until(path: &Path, newest: &Checkpoint) -> io::Result<u64> {
     Ok(bytes)
 }
 
+fn headers(folder: &Path, live: bool) -> io::Result<Vec<Header>> {
+    let indexes = segment::list(folder)?;
+    let mut headers = Vec::with_capacity(indexes.len());
+    for index in &indexes {
+        let path = segment::path(folder, *index);
+        // The newest may be in place before its header is; nothing in it was acknowledged then.
+        if live && indexes.last() == Some(index) && index > &0 && Header::read(&path)?.is_none() {
+            break;
+        }
+        headers.push(header(&path)?);
+    }
+    Ok(headers)
+}
+
 fn header(path: &Path) -> io::Result<Header> {
     Header::read(path)?
         .ok_or_else(|| io::Error::other(format!("the header of `{}` was changed", path.display())))
@@ -230,4 +238,170 @@ fn end_of(path: &Path, header: &Header, size: Option<u64>) -> io::Result<End> {
         records,
         bytes: frames.offset + torn,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::testing::{ORIGIN, config, entry, ids, key, open, public};
+    use crate::audit::verify::{Report, verify};
+    use crate::audit::{Audit, Restored};
+    use crate::record::{Event, Record};
+
+    /// Takes a copy into a data folder of its own; gives what it was found to be.
+    fn taken(data: &Path, live: bool) -> (tempfile::TempDir, Report) {
+        let to = tempfile::tempdir().unwrap();
+        let log = to.path().join("log");
+        fs::create_dir(&log).unwrap();
+        let plan = plan(&data.join("log"), live).unwrap();
+        for part in &plan.files {
+            let mut content = match &part.content {
+                Some(content) => content.clone(),
+                None => fs::read(&part.path).unwrap(),
+            };
+            content.truncate(usize::try_from(part.bytes).unwrap());
+            fs::write(log.join(&part.name), content).unwrap();
+        }
+        for name in ["log.key", "log.pub"] {
+            fs::copy(data.join(name), to.path().join(name)).unwrap();
+        }
+        let report = verify(&log, &public(data), None, |_| {}).unwrap();
+        assert_eq!(report.records, plan.records);
+        assert_eq!(plan.checkpoint.map_or(0, |newest| newest.size), report.signed);
+        (to, report)
+    }
+
+    fn records(data: &Path) -> Vec<Record> {
+        let mut reader = crate::audit::read::Reader::open(&data.join("log"), 0).unwrap();
+        std::iter::from_fn(|| reader.read().unwrap())
+            .map(|found| found.record)
+            .collect()
+    }
+
+    fn mark(data: &Path, epoch: u64) {
+        let reason = "restored: a test".to_owned();
+        Restored { epoch, reason }.mark(&data.join("log")).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_copy_taken_at_any_moment_verifies_and_ends_at_a_checkpoint() {
+        let data = tempfile::tempdir().unwrap();
+        let audit = open(data.path()).audit;
+        let ids = ids();
+        let mut most = 0;
+        for _ in 0..30 {
+            let writes = (0..60).map(|_| audit.write(Event::Intent(Box::new(entry(&ids)))));
+            let writes = futures_util::future::join_all(writes);
+            let folder = data.path().to_owned();
+            let copy = tokio::task::spawn_blocking(move || taken(&folder, true).1);
+            let (_, report) = tokio::join!(writes, copy);
+            let report = report.unwrap();
+            assert_eq!((report.records, report.torn_bytes), (report.signed, 0));
+            most = most.max(report.segments);
+        }
+        audit.close("test").await;
+        let (_, report) = taken(data.path(), false);
+        assert_eq!(report.records, position(&data.path().join("log")).unwrap());
+        assert!(report.segments > 1 && most > 0, "{report:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_restored_log_begins_the_epoch_that_the_mark_says_and_settles_what_was_open() {
+        let data = tempfile::tempdir().unwrap();
+        let audit = open(data.path()).audit;
+        let ids = ids();
+        let waiting = entry(&ids);
+        let receipt = audit.intent(waiting.clone(), Vec::new()).await.unwrap();
+        let size = audit.size();
+        while audit.checkpoint().is_none_or(|newest| newest.size < size) {
+            tokio::task::yield_now().await;
+        }
+        let (copied, _) = taken(data.path(), true);
+        drop(receipt);
+        audit.close("test").await;
+
+        mark(copied.path(), 77);
+        let opened = open(copied.path());
+        assert_eq!((opened.recovery.epoch, opened.recovery.damage.len()), (77, 0));
+        let open_now: Vec<_> = opened.recovery.open.iter().map(|entry| entry.request).collect();
+        assert_eq!(open_now, [waiting.request]);
+        opened.audit.close("test").await;
+        let report = verify(&copied.path().join("log"), &public(data.path()), None, |_| {}).unwrap();
+        assert_eq!((report.epoch, report.earlier.len()), (77, 1));
+        assert_eq!(report.earlier[0].damage, None);
+        let begun = records(copied.path());
+        let begun = begun.iter().find_map(|record| match &record.event {
+            Event::Epoch(begun) => Some(begun.clone()),
+            _ => None,
+        });
+        let begun = begun.unwrap();
+        assert_eq!(
+            (begun.epoch, begun.reason.as_deref()),
+            (77, Some("restored: a test"))
+        );
+        assert!(begun.signed > 0 && begun.root.is_some());
+
+        // The mark says nothing any more, not even at the next start.
+        let opened = open(copied.path());
+        assert_eq!(opened.recovery.epoch, 77);
+        opened.audit.close("test").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_restore_whose_first_start_was_cut_short_is_no_damage() {
+        let data = tempfile::tempdir().unwrap();
+        open(data.path()).audit.close("test").await;
+        mark(data.path(), 77);
+        // The files were put aside, and then it ended.
+        let log = data.path().join("log");
+        let aside = segment::epoch_folder(&log, 1);
+        fs::create_dir(&aside).unwrap();
+        for part in plan(&log, false).unwrap().files {
+            if part.name != "restored" {
+                fs::rename(&part.path, aside.join(&part.name)).unwrap();
+            }
+        }
+        let opened = open(data.path());
+        assert_eq!((opened.recovery.epoch, opened.recovery.damage.len()), (77, 0));
+        opened.audit.close("test").await;
+        let report = verify(&log, &public(data.path()), None, |_| {}).unwrap();
+        assert_eq!(report.earlier[0].damage, None);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_restore_that_is_older_than_the_checkpoint_elsewhere_names_the_loss() {
+        let data = tempfile::tempdir().unwrap();
+        let outside = data.path().join("outside");
+        let config = |data: &Path| crate::audit::Config {
+            outside: Some(outside.clone()),
+            ..config(data)
+        };
+        let audit = Audit::open(config(data.path()), key(data.path()), ORIGIN, ids())
+            .unwrap()
+            .audit;
+        audit.close("test").await;
+        let (copied, _) = taken(data.path(), false);
+        let audit = Audit::open(config(data.path()), key(data.path()), ORIGIN, ids())
+            .unwrap()
+            .audit;
+        audit.write(Event::Intent(Box::new(entry(&ids())))).await.unwrap();
+        audit.close("test").await;
+        mark(copied.path(), 77);
+        let opened = Audit::open(config(copied.path()), key(copied.path()), ORIGIN, ids()).unwrap();
+        assert_eq!((opened.recovery.epoch, opened.recovery.damage.len()), (77, 1));
+        assert!(
+            opened.recovery.damage[0].contains("were signed"),
+            "{:?}",
+            opened.recovery.damage
+        );
+        opened.audit.close("test").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_mark_that_cannot_be_read_keeps_the_log_closed() {
+        let data = tempfile::tempdir().unwrap();
+        open(data.path()).audit.close("test").await;
+        fs::write(data.path().join("log/restored"), "{").unwrap();
+        assert!(Audit::open(config(data.path()), key(data.path()), ORIGIN, ids()).is_err());
+    }
 }

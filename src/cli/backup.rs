@@ -34,6 +34,9 @@ pub(crate) struct Backup {
     /// The folder to make; it must not exist.
     #[arg(value_name = "BACKUP")]
     target: PathBuf,
+    /// The sealing key, where it does not lie where the settings say (a service manager that hands it over).
+    #[arg(long, value_name = "FILE")]
+    sealing_key: Option<PathBuf>,
 }
 
 /// Makes a data folder out of a backup. Everything in it is checked and its log verified before anything is made.
@@ -77,9 +80,13 @@ pub(super) async fn backup(args: Backup, out: Output) -> Result<(), Failure> {
     let target = std::path::absolute(&args.target)?;
     become_owner(&data)?;
     let bar = Bar::new();
-    let made = server::backup(&data, &target, ids(), &|what, done, total| {
-        bar.show(what, done, total)
-    })
+    let made = server::backup(
+        &data,
+        &target,
+        args.sealing_key.as_deref(),
+        ids(),
+        &|what, done, total| bar.show(what, done, total),
+    )
     .await;
     bar.end();
     let made = made?;

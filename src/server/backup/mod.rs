@@ -62,17 +62,22 @@ pub struct BackedUp {
     pub left_out: Vec<String>,
 }
 
-/// Backs the gateway in `data` up into the new folder `target`, whether it runs or not.
+/// Backs the gateway in `data` up into the new folder `target`, whether it runs or not. The sealing key is read where the
+/// settings say, or where `sealing_key` does.
 ///
 /// # Errors
 /// In words for the operator; then nothing is left behind.
 pub async fn backup(
     data: &Path,
     target: &Path,
+    sealing_key: Option<&Path>,
     ids: Ids,
     progress: Progress<'_>,
 ) -> anyhow::Result<BackedUp> {
-    let config = Config::load(data)?;
+    let mut config = Config::load(data)?;
+    if let Some(key) = sealing_key {
+        key.clone_into(&mut config.sealing_key);
+    }
     let sealing = SealingKey::load(&config.sealing_key)
         .context("a backup locks the folder's keys with the sealing key, so it has to be there")?;
     anyhow::ensure!(
