@@ -749,6 +749,9 @@ pub struct EpochBegun {
     /// Root of that checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<Hash>,
+    /// Why it begins, where that is no damage: the log was restored from a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Number of files in all records of this kind at the beginning of the epoch.
     pub total: u64,
     /// Files of all epochs that ended.

@@ -19,6 +19,7 @@
 mod auditor;
 mod config;
 mod episode;
+mod erase;
 mod mail;
 mod notice;
 mod outbox;
@@ -33,6 +34,7 @@ use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 
 pub use config::{Config, Security, Smtp, Transport};
+pub use erase::Wiped;
 pub use notice::{Happened, Notice};
 pub use outbox::{Delivery, DeliveryState, Letter};
 

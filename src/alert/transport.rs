@@ -62,6 +62,14 @@ impl Mailer {
         Ok(Self { from, way })
     }
 
+    /// The folder to which mails go, where they go to one.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match &self.way {
+            Way::Folder(folder) => Some(folder),
+            Way::Server(_) => None,
+        }
+    }
+
     pub(super) async fn send(&self, mail: &Outgoing) -> Result<(), Unsent> {
         let message = self.message(mail)?;
         match &self.way {

@@ -105,6 +105,7 @@ fn entries() -> Vec<Entry> {
         entry::<user::reset_password::ResetPassword>(),
         entry::<user::suspend::Suspend>(),
         entry::<user::resume::Resume>(),
+        entry::<user::export::Export>(),
         entry::<role::create::Create>(),
         entry::<role::list::List>(),
         entry::<role::end::End>(),
@@ -143,6 +144,9 @@ fn entries() -> Vec<Entry> {
         entry::<session::end::End>(),
         entry::<person::me::Me>(),
         entry::<person::change_password::ChangePassword>(),
+        entry::<person::find::Find>(),
+        entry::<person::export::Export>(),
+        entry::<person::erase::Erase>(),
         entry::<openapi::Describe>(),
     ]
 }

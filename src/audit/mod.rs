@@ -31,6 +31,7 @@ mod answers;
 mod blocks;
 mod checkpoint;
 mod config;
+pub mod copy;
 mod draft;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -49,6 +50,7 @@ mod receipt;
 mod recover;
 pub mod render;
 pub mod report;
+mod restored;
 mod segment;
 mod strangers;
 mod tree;
@@ -84,6 +86,7 @@ pub use index::Index;
 pub use key::{KeyError, LogKey, VerifyingKey};
 pub use proof::Proof;
 pub use receipt::Receipt;
+pub use restored::Restored;
 
 use answers::Reply;
 use draft::Draft;

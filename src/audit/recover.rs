@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
 use super::key::VerifyingKey;
+use super::restored::{self, Restored};
 use super::segment::{self, Frames, Header};
 use super::tree::{self, Edge};
 use super::writer::sync_folder;
@@ -73,6 +74,7 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
         folder,
         key,
         known,
+        restored: restored::read(folder)?,
         found: Found::default(),
         headers: Vec::new(),
         acted: false,
@@ -88,6 +90,8 @@ struct Scan<'a> {
     folder: &'a Path,
     key: &'a VerifyingKey,
     known: Option<Checkpoint>,
+    /// The mark of a restore.
+    restored: Option<Restored>,
     found: Found,
     headers: Vec<Header>,
     /// Whether there are records that are written only once the first checkpoint is stored.
@@ -185,7 +189,7 @@ impl Scan<'_> {
         Ok(start)
     }
 
-    /// Reads one segment. False whena record that was acknowledged is not whole.
+    /// Reads one segment. False when a record that was acknowledged is not whole.
     fn segment(&mut self, header: &Header, until: Option<u64>, first: bool) -> Result<bool, AuditError> {
         let path = segment::path(self.folder, header.index);
         let file_error = |error: io::Error| AuditError::from_io(&path, &error);
@@ -316,11 +320,16 @@ impl Scan<'_> {
             ));
         }
         let ended = segment::epochs(self.folder).map_err(|error| AuditError::from_io(self.folder, &error))?;
-        if !self.found.existed && !ended.is_empty() && self.found.damage.is_empty() {
+        // SECURITY: whoever else holds what was restored may have gone on with it, so nobody signs that epoch any further here.
+        let last = ended.last().copied().unwrap_or(0).max(self.found.epoch);
+        let restored = self.restored.take().filter(|restored| restored.epoch > last);
+        let whole = self.found.damage.is_empty() && restored.is_none();
+        if !self.found.existed && !ended.is_empty() && whole {
             self.damaged("an epoch ended, but the records of the next one are not there".to_owned());
         }
-        self.found.clean &= self.found.open.is_empty() && self.found.damage.is_empty();
-        if self.found.damage.is_empty() {
+        let goes_on = self.found.damage.is_empty() && restored.is_none();
+        self.found.clean &= self.found.open.is_empty() && goes_on;
+        if goes_on {
             self.found.epoch = self.found.epoch.max(1);
             self.found.next_index = self.headers.len() as u64;
             self.found.newest = known.filter(|known| known.epoch == self.found.epoch);
@@ -330,14 +339,19 @@ impl Scan<'_> {
                 .map_or(self.found.epoch, |known| known.epoch.max(self.found.epoch))
                 .max(ended.last().copied().unwrap_or(0))
                 .max(1);
-            self.end_epoch(old, known.as_ref())
+            self.end_epoch(old, known.as_ref(), restored)
                 .map_err(|error| AuditError::from_io(self.folder, &error))?;
         }
         Ok(self.found)
     }
 
-    /// Puts the files of a damaged epoch aside and begins the next one.
-    fn end_epoch(&mut self, mut old: u64, known: Option<&Checkpoint>) -> io::Result<()> {
+    /// Puts the files of an epoch that cannot go on aside and begins the next one.
+    fn end_epoch(
+        &mut self,
+        mut old: u64,
+        known: Option<&Checkpoint>,
+        restored: Option<Restored>,
+    ) -> io::Result<()> {
         let mut names = Vec::new();
         for entry in fs::read_dir(self.folder)? {
             let name = entry?.file_name();
@@ -368,7 +382,8 @@ impl Scan<'_> {
         sync_folder(&aside)?;
         sync_folder(self.folder)?;
         self.found.existed = true;
-        self.found.epoch = old + 1;
+        let begins = restored.as_ref().map_or(0, |restored| restored.epoch);
+        self.found.epoch = begins.max(old + 1);
         self.found.next_index = 0;
         self.found.edge = Edge::default();
         self.found.newest = None;
@@ -378,9 +393,10 @@ impl Scan<'_> {
             .map(|(name, (bytes, hash))| FileAside { name, bytes, hash })
             .collect();
         self.found.begun = Some(EpochBegun {
-            epoch: old + 1,
+            epoch: self.found.epoch,
             signed: known.map_or(0, |known| known.size),
             root: known.map(|known| known.root),
+            reason: restored.map(|restored| restored.reason),
             total: files.len() as u64,
             files,
         });

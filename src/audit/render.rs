@@ -133,10 +133,13 @@ fn details(event: &Event) -> Vec<String> {
             words.extend(recovery.damage.iter().map(|damage| format!("DAMAGE: {damage}")));
             words
         }
-        Event::Epoch(begun) => vec![format!(
-            "epoch {} begins, {} files of earlier ones",
-            begun.epoch, begun.total
-        )],
+        Event::Epoch(begun) => {
+            let words = format!(
+                "epoch {} begins, {} files of earlier ones",
+                begun.epoch, begun.total
+            );
+            std::iter::once(words).chain(begun.reason.clone()).collect()
+        }
         Event::LogOpen { open } => vec![format!("{} requests", open.len())],
         Event::Unwritten { count, from, to } => vec![format!("{count} requests refused from {from} to {to}")],
         Event::LogDegraded(degraded) => {

@@ -22,9 +22,12 @@ mod change;
 mod config;
 mod credential;
 mod enter;
+mod erase;
+mod held;
 mod login;
 mod password;
 mod recognise;
+mod restore;
 mod session;
 mod store;
 mod strength;
@@ -42,9 +45,11 @@ pub use credential::{
     COOKIE, CredentialError, NONCE_COOKIE, TOKEN_PREFIX, clear_cookie, is_navigation, nonce, set_cookie,
 };
 pub use enter::{EnterStart, Entered, is_local_path, percent};
+pub use held::HeldSession;
 pub use login::{Opened, Opening, Prepared, SignIn, SignedIn};
 pub use password::HashError;
 pub use recognise::Refusal;
+pub use restore::{AllEnded, end_all};
 pub use session::SessionWatch;
 pub use store::LoginCount;
 pub use strength::{Blocklist, MIN_CHARACTERS, Weakness};

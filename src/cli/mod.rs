@@ -8,6 +8,7 @@
 mod admin;
 mod alert;
 mod audit;
+mod backup;
 mod client;
 mod completions;
 mod failure;
@@ -102,6 +103,8 @@ enum Command {
     Trace(trace::Trace),
     #[command(subcommand)]
     Alert(alert::Alert),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     Completions(completions::Completions),
     Openapi(completions::Openapi),
     #[command(hide = true)]
@@ -232,6 +235,8 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Witness(command) => witness::run(command, out).await,
         Command::Alert(command) => alert::run(command, out).await,
         Command::Trace(args) => trace::run(args, out).await,
+        Command::Backup(args) => backup::backup(args, out).await,
+        Command::Restore(args) => backup::restore(args, out).await,
         Command::Completions(args) => completions::run(&args, out),
         Command::Openapi(completions::Openapi {}) => completions::openapi(out),
         Command::SampleTool(args) => Ok(sample::run(args).await?),

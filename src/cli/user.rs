@@ -5,10 +5,14 @@ use clap::{Args, Subcommand};
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{Output, or_dash};
+use crate::api::person::erase::PersonErased;
+use crate::api::person::export::PersonExport;
 use crate::api::user::add::{UserAdd, UserAdded};
+use crate::api::user::find::{UserFind, UserFound};
 use crate::api::user::reset_password::PasswordReset;
 use crate::api::user::{CardInput, UserView};
 use crate::clock::Timestamp;
+use crate::id::PersonId;
 
 /// Members of a virtual organisation.
 #[derive(Debug, Subcommand)]
@@ -47,6 +51,8 @@ pub(crate) enum User {
     ///   countersign user reset-password imaging john --show-password
     #[command(verbatim_doc_comment)]
     ResetPassword(Reset),
+    Export(Export),
+    Erase(Erase),
 }
 
 /// Makes somebody a member. She gets a new account with a one-time password, which is good for choosing her own;
@@ -141,6 +147,41 @@ pub(crate) struct Reset {
     show_password: bool,
 }
 
+/// Writes all that is held on one person as one JSON document: account, cards, memberships, roles, sessions, proxies and
+/// every record of hers. The export is on record, as a download.
+///
+/// With --vo, administrators of the account's home get the account and what of it belongs to their virtual organisation;
+/// without, system administrators get all of it.
+///
+/// Examples:
+///   countersign user export john --vo imaging > john.json
+///   countersign user export john > john.json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Export {
+    /// User name; for system administrators, the opaque id of an account is as good.
+    user: String,
+    /// Name of the virtual organisation.
+    #[arg(long)]
+    vo: Option<String>,
+}
+
+/// Ends an account for good and destroys what names the person: cards, user name, password, mails. Her records stay, under an
+/// id that leads to nobody, and the log still verifies. For system administrators; there is no way back.
+///
+/// She must have left every virtual organisation, and the trace period (`delegation.trace_period`) must have passed since
+/// her last session and proxy. Backups from before still name her.
+///
+/// Examples:
+///   countersign user erase john
+///   countersign user erase john --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Erase {
+    /// User name, or the opaque id of the account.
+    user: String,
+}
+
 /// Runs the command.
 pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
     let client = Client::saved()?;
@@ -232,6 +273,24 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
             })?;
             out.note("It is good for choosing a new one. All sessions of the account have ended.");
         }
+        User::Export(args) => export(&client, args, out).await?,
+        User::Erase(Erase { user }) => {
+            let person = account(&client, &user).await?;
+            let task = client.task("person.erase").at("person", person);
+            let erased: PersonErased = task.fetch().await?;
+            out.show(&erased, |out, erased| {
+                out.line(format!(
+                    "{user} is erased: {} cards, {} mails; what is left is the id {}",
+                    erased.cards, erased.mails, erased.id
+                ))
+            })?;
+            if !erased.scrubbed {
+                out.note(format!(
+                    "Traces of it may lie in the files of store and outbox; again: countersign user erase {}",
+                    erased.id
+                ));
+            }
+        }
     }
     Ok(())
 }
@@ -273,6 +332,44 @@ async fn add(client: &Client, args: Add, out: Output) -> Result<(), Failure> {
         out.note("It is good for choosing an own password, at the first sign-in.");
     }
     Ok(())
+}
+
+async fn export(client: &Client, args: Export, out: Output) -> Result<(), Failure> {
+    let person = match &args.vo {
+        Some(vo) => client.person(vo, &args.user).await?,
+        None => account(client, &args.user).await?,
+    };
+    let mut whole = PersonExport::default();
+    let mut before = None;
+    loop {
+        let task = match &args.vo {
+            Some(vo) => client.task("user.export").at("vo", vo).at("person", &person),
+            None => client.task("person.export").at("person", &person),
+        };
+        let task = task.query("limit", "1000");
+        let page: PersonExport = task.maybe("before", before.take()).fetch().await?;
+        whole.id = page.id;
+        whole.held = whole.held.or(page.held);
+        whole.records.extend(page.records);
+        match page.next {
+            Some(next) => before = Some(next),
+            None => break,
+        }
+    }
+    out.json(&whole)?;
+    Ok(())
+}
+
+/// The id of an account, by user name or as it is.
+async fn account(client: &Client, user: &str) -> Result<String, Failure> {
+    if user.parse::<PersonId>().is_ok() {
+        return Ok(user.to_owned());
+    }
+    let body = UserFind {
+        username: user.to_owned(),
+    };
+    let found: UserFound = client.task("person.find").send(&body).await?;
+    Ok(found.id)
 }
 
 async fn edit(client: &Client, args: Edit, out: Output) -> Result<(), Failure> {

@@ -11,6 +11,8 @@ pub struct Config {
     pub max_lifetime: Duration,
     /// Sessions whose proxies are kept in memory at once.
     pub max_sessions: usize,
+    /// How long a person can be traced after her last proxy has expired: her cards are kept so long.
+    pub trace_period: Duration,
 }
 
 impl Default for Config {
@@ -18,6 +20,7 @@ impl Default for Config {
         Self {
             max_lifetime: Duration::from_secs(3_600),
             max_sessions: 10_000,
+            trace_period: Duration::from_secs(180 * 86_400),
         }
     }
 }
@@ -36,6 +39,11 @@ impl Config {
         Self {
             max_lifetime: table.duration("max_lifetime", lifetimes, default.max_lifetime),
             max_sessions: usize::try_from(sessions).unwrap_or(default.max_sessions),
+            trace_period: table.duration(
+                "trace_period",
+                Duration::ZERO..=Duration::from_secs(3_650 * 86_400),
+                default.trace_period,
+            ),
         }
     }
 }

@@ -32,7 +32,7 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 
 use crate::clock::Timestamp;
-use crate::id::{Ids, SessionId};
+use crate::id::{Ids, PersonId, SessionId};
 use crate::record::{Event, Mint, SignedEntry};
 use crate::store::{Db, StoreError};
 use crate::telemetry::Metrics;
@@ -146,6 +146,26 @@ impl Delegate {
     /// [`StoreError`].
     pub async fn trace(&self, query: &TraceQuery) -> Result<Vec<Traced>, StoreError> {
         query.run(&self.db).await
+    }
+
+    /// How long a person can be traced after her last proxy has expired.
+    #[must_use]
+    pub const fn trace_period(&self) -> std::time::Duration {
+        self.config.trace_period
+    }
+
+    /// No proxy lives longer.
+    #[must_use]
+    pub const fn max_lifetime(&self) -> std::time::Duration {
+        self.config.max_lifetime
+    }
+
+    /// Every proxy that was minted for a person, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn held(&self, person: PersonId) -> Result<Vec<Mapped>, StoreError> {
+        store::by_person(&self.db, person).await
     }
 
     /// Enters `mint` and outcome records of the log into the map; what is there already stays. For the log's tail at

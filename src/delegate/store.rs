@@ -163,6 +163,18 @@ pub(super) async fn by_hash(db: &Db, hash: Hash) -> Result<Vec<Mapped>, StoreErr
     rows.into_iter().map(mapped).collect()
 }
 
+/// Every proxy of a person, oldest first.
+pub(super) async fn by_person(db: &Db, person: PersonId) -> Result<Vec<Mapped>, StoreError> {
+    let rows = rows!(
+        db,
+        Row,
+        "SELECT issuer, serial, spki, certificate, subject, vo_id, person, card, session, request, tool, way, not_before, not_after, ended_at \
+         FROM proxy WHERE person = $1 ORDER BY not_before, serial",
+        person.uuid(),
+    )?;
+    rows.into_iter().map(mapped).collect()
+}
+
 /// The proxies with this serial (one for each issuer, at most).
 pub(super) async fn by_serial(db: &Db, serial: u64) -> Result<Vec<Mapped>, StoreError> {
     let Ok(serial) = i64::try_from(serial) else {

@@ -9,13 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Built, notify};
 use crate::clock::Timestamp;
+use crate::id::RequestId;
 use crate::lane::Lanes;
-use crate::record::Event;
+use crate::record::{ChangeEvent, Event};
 
 /// How often mails are looked for.
 const MAIL: Duration = Duration::from_millis(200);
 /// How often sessions and proxies that ended are swept, and health is looked at.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often cards are looked for that have been kept for long enough.
+const CARDS: Duration = Duration::from_secs(3_600);
 /// How often the health of the log is looked at.
 const HEALTH: Duration = Duration::from_millis(100);
 
@@ -25,7 +28,7 @@ const BEHIND: Duration = Duration::from_secs(5);
 const OFF: Duration = Duration::from_secs(30);
 
 /// Starts all jobs.
-pub(super) fn start(tasks: &mut JoinSet<()>, built: &Built, stop: &CancellationToken) {
+pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &CancellationToken) {
     let (alert, audit) = (built.alert.clone(), built.audit.clone());
     tasks.spawn(every(MAIL, stop.clone(), move || {
         let (alert, audit) = (alert.clone(), audit.clone());
@@ -70,6 +73,16 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Built, stop: &CancellationT
         }
     }));
 
+    let keeper = built.clone();
+    tasks.spawn(every(CARDS, stop.clone(), move || {
+        let built = keeper.clone();
+        async move {
+            if let Err(error) = destroy_cards(&built).await {
+                tracing::error!("old cards cannot be destroyed: {error:#}");
+            }
+        }
+    }));
+
     let (audit, health, db) = (built.audit.clone(), built.health.clone(), built.db.clone());
     let (delegate, clock) = (built.delegate.clone(), built.ids.clock().clone());
     let begun = (clock.now(), clock.monotonic());
@@ -101,6 +114,29 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Built, stop: &CancellationT
             }
         }
     }));
+}
+
+/// Destroys the cards that were replaced longer ago than anybody can come with a proxy and ask whose it is.
+async fn destroy_cards(built: &Built) -> anyhow::Result<()> {
+    let now = built.ids.clock().now();
+    // A proxy that was minted under such a card may have lived for some time after it.
+    let kept = built.delegate.trace_period() + built.delegate.max_lifetime();
+    let mut tx = built.db.begin_write().await?;
+    let changes = built.vos.destroy_old_cards(&mut tx, now.minus(kept)).await?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let request: RequestId = built.ids.next()?;
+    tx.applied(request, now).await?;
+    let events = changes
+        .into_iter()
+        .map(|change| Event::Change(Box::new(ChangeEvent { request, change })))
+        .collect();
+    // INVARIANT: on record before it takes effect.
+    built.audit.write_all(events).await?;
+    tx.commit().await?;
+    built.db.scrub().await?;
+    Ok(())
 }
 
 /// Why the wall clock cannot be right: it is behind the newest record, or drifted away from the monotonic clock.

@@ -2,6 +2,7 @@
 //!
 //! The only place that knows all concrete types. Tests about time start the same [`Server`] with a clock that they move.
 
+mod backup;
 mod check;
 mod gauges;
 mod jobs;
@@ -44,6 +45,7 @@ use crate::tool::{Tool, ToolStore};
 use crate::trust::seal::SealingKey;
 use crate::vo::{DirectoryHandle, Vos};
 use crate::{api, console};
+pub use backup::{BackedUp, Lost, Manifest, Progress, Restore, Restored, backup, restore};
 pub use check::{Checked, check};
 use gauges::Gauges;
 pub use lock::{FolderLock, LockError};

@@ -64,10 +64,27 @@ pub struct Recovered {
     pub request: String,
 }
 
+/// What the socket is asked.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Question {
+    Backup(Backup),
+    Recover(Recover),
+}
+
+/// A backup begins, which is to be on record.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Backup {
+    backup: bool,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {
     Done(Recovered),
+    /// Under this request.
+    Noted(String),
     Refused(String),
 }
 
@@ -82,8 +99,19 @@ fn exposed<S: serde::Serializer>(secret: &Secret<String>, serializer: S) -> Resu
 pub async fn recover(data: &Path, asked: &Recover, ids: Ids) -> anyhow::Result<Recovered> {
     match FolderLock::take(data) {
         Ok(_lock) => offline(data, asked, ids).await,
-        Err(LockError::Held { .. }) => ask(&socket(data), asked).await,
+        Err(LockError::Held { .. }) => match ask(&socket(data), &Question::Recover(asked.clone())).await? {
+            Answer::Done(done) => Ok(done),
+            _ => anyhow::bail!("the running gateway is of another version"),
+        },
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Has the gateway that runs in `data` write down that the folder is backed up now. Gives the request.
+pub(super) async fn note_backup(data: &Path) -> anyhow::Result<String> {
+    match ask(&socket(data), &Question::Backup(Backup { backup: true })).await? {
+        Answer::Noted(request) => Ok(request),
+        _ => anyhow::bail!("the running gateway is of another version"),
     }
 }
 
@@ -99,7 +127,7 @@ async fn offline(data: &Path, asked: &Recover, ids: Ids) -> anyhow::Result<Recov
 }
 
 /// Through the running gateway.
-async fn ask(socket: &Path, asked: &Recover) -> anyhow::Result<Recovered> {
+async fn ask(socket: &Path, asked: &Question) -> anyhow::Result<Answer> {
     let unreachable = || format!("the running gateway does not answer at `{}`", socket.display());
     let talk = async {
         let mut stream = UnixStream::connect(socket).await?;
@@ -115,8 +143,8 @@ async fn ask(socket: &Path, asked: &Recover) -> anyhow::Result<Recovered> {
         .with_context(unreachable)?;
     let answer = answer.with_context(unreachable)?;
     match serde_json::from_str(&answer).with_context(unreachable)? {
-        Answer::Done(done) => Ok(done),
         Answer::Refused(why) => Err(anyhow::Error::msg(why)),
+        answer => Ok(answer),
     }
 }
 
@@ -173,13 +201,12 @@ async fn answer(mut stream: UnixStream, built: &Built) -> anyhow::Result<()> {
     let mut line = String::new();
     let mut lines = BufReader::new((&mut stream).take(LONGEST));
     tokio::time::timeout(PATIENCE, lines.read_line(&mut line)).await??;
-    let said = match serde_json::from_str::<Recover>(&line) {
-        Ok(asked) => match done(built, &asked, peer).await {
-            Ok(done) => Answer::Done(done),
-            Err(error) => Answer::Refused(format!("{error:#}")),
-        },
-        Err(error) => Answer::Refused(format!("not a question: {error}")),
+    let said = match serde_json::from_str(&line) {
+        Ok(Question::Recover(asked)) => done(built, &asked, peer).await.map(Answer::Done),
+        Ok(Question::Backup(_)) => noted(built, peer).await.map(Answer::Noted),
+        Err(error) => Err(anyhow::anyhow!("not a question: {error}")),
     };
+    let said = said.unwrap_or_else(|error| Answer::Refused(format!("{error:#}")));
     let text = serde_json::to_vec(&said)?;
     tokio::time::timeout(PATIENCE, stream.write_all(&text)).await??;
     Ok(())
@@ -227,7 +254,15 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
         .map(|change| Event::Change(Box::new(ChangeEvent { request, change })))
         .chain(reset.ended.iter().cloned().map(Event::SessionEnded))
         .collect();
-    let receipt = built.audit.intent(intent(request, &person, by), events).await?;
+    let mut intent = intent(request, "admin.recover", by);
+    intent.resource = Some(ResourceEntry {
+        kind: "person".into(),
+        id: person.id.to_string(),
+        generation: None,
+        owner: None,
+        parents: Vec::new(),
+    });
+    let receipt = built.audit.intent(intent, events).await?;
     let committed = tx.commit().await;
     // The answer to the commit may have been lost, not the commit.
     let applied = committed.is_ok() || built.db.was_applied(request).await?;
@@ -281,8 +316,19 @@ fn by_operator(change: Change, by: u32) -> Change {
     }
 }
 
+/// Writes down that the operator takes a copy of everything. `by` is her account on this machine.
+async fn noted(built: &Built, by: u32) -> anyhow::Result<String> {
+    let request: RequestId = built.ids.next()?;
+    let mut entry = intent(request, "backup", by);
+    entry.place.kind = Some(Kind::Download.as_str().into());
+    entry.place.method = "BACKUP".into();
+    let receipt = built.audit.intent(entry, Vec::new()).await?;
+    receipt.outcome(Outcome::ended(request, Ending::Answered)).await?;
+    Ok(request.to_string())
+}
+
 /// The operator's request, as its record says it: permitted by who reaches the socket or the folder.
-fn intent(request: RequestId, person: &Person, by: u32) -> Entry {
+fn intent(request: RequestId, task: &str, by: u32) -> Entry {
     Entry {
         request,
         trace: None,
@@ -294,19 +340,13 @@ fn intent(request: RequestId, person: &Person, by: u32) -> Entry {
         place: PlaceEntry {
             via: "gateway".into(),
             tool: Some(OWN_TOOL.into()),
-            task: Some("admin.recover".into()),
+            task: Some(task.into()),
             kind: Some(Kind::Update.as_str().into()),
             method: "RECOVER".into(),
             ..PlaceEntry::default()
         },
         parameters: BTreeMap::from([("operator".to_owned(), by.to_string())]),
-        resource: Some(ResourceEntry {
-            kind: "person".into(),
-            id: person.id.to_string(),
-            generation: None,
-            owner: None,
-            parents: Vec::new(),
-        }),
+        resource: None,
         decision: Some(Arc::new(DecisionEntry {
             permit: true,
             reason: "operator".into(),

@@ -7,7 +7,9 @@
 //! The audit log leads and the store follows: a change of state is recorded first, then committed together with a row
 //! in `applied`, so that recovery can look which of the two happened ([`Tx::applied`]).
 
+mod copy;
 mod migrations;
+mod scrub;
 #[cfg(test)]
 pub(crate) mod tests_support;
 
@@ -23,6 +25,8 @@ use sqlx::sqlite::{
 use crate::clock::Timestamp;
 use crate::id::RequestId;
 use crate::problem::{AsProblem, Kind, Problem};
+
+pub use copy::copy;
 
 /// What can go wrong in the store.
 #[derive(Debug, thiserror::Error)]

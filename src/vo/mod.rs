@@ -6,7 +6,9 @@
 
 mod card;
 mod directory;
+mod erase;
 mod grants;
+mod held;
 mod organisation;
 mod people;
 mod roles;
@@ -29,6 +31,7 @@ pub use directory::{
     Assignment, Condition, Directory, DirectoryHandle, Grant, Membership, Person, PersonState, Role, Rows,
     Upstream, UpstreamAddress, Vo, VoState,
 };
+pub use held::{Held, HeldIn};
 pub use people::is_username;
 pub use upstream::{NewUpstream, UpstreamError};
 

@@ -6,7 +6,7 @@ use super::{Assignment, Card, CardFields, Grant, Membership, Person, PersonState
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RoleId, VoId};
 use crate::record::Hash;
-use crate::store::{Db, StoreError, Tx, row, run, tx_rows};
+use crate::store::{Db, StoreError, Tx, row, rows, run, tx_rows};
 
 pub(super) type PersonRow = (Uuid, Uuid, String, String, Vec<u8>, i64);
 type CardRow = (
@@ -46,7 +46,7 @@ pub(super) fn person((id, home, username, state, card, version): PersonRow) -> R
     })
 }
 
-fn hash(bytes: Vec<u8>) -> Result<Hash, StoreError> {
+pub(super) fn hash(bytes: Vec<u8>) -> Result<Hash, StoreError> {
     bytes
         .try_into()
         .map(Hash)
@@ -207,6 +207,18 @@ pub(super) async fn present_card(db: &Db, person: PersonId) -> Result<Option<Car
     )?
     .map(card_of)
     .transpose()
+}
+
+/// Every card of a person, oldest first.
+pub(super) async fn cards_of(db: &Db, person: PersonId) -> Result<Vec<Card>, StoreError> {
+    let cards = rows!(
+        db,
+        CardRow,
+        "SELECT hash, person, version, salt, username, name, mail, organisation, created_at, ended_at
+         FROM card WHERE person = $1 ORDER BY version",
+        person.uuid()
+    )?;
+    cards.into_iter().map(card_of).collect()
 }
 
 pub(super) async fn card(db: &Db, hash: Hash) -> Result<Option<Card>, StoreError> {

@@ -369,6 +369,34 @@ async fn suspension(story: &Story, vo: VoId) {
     ));
     let (other, _) = done!(story, add_person, vo, "jane", &fields("Jane")).unwrap();
     assert_ne!(other, jane, "a name may be used again, an id never");
+    erasure(story, jane).await;
+}
+
+/// Jane's account has ended, and her card was replaced once.
+async fn erasure(story: &Story, jane: PersonId) {
+    let cards = async || story.vos.held(jane).await.unwrap().unwrap().cards.len();
+    let kept = cards().await;
+    let long_ago = Timestamp::from_secs(0);
+    assert!(done!(story, destroy_old_cards, long_ago).unwrap().is_empty());
+    assert_eq!(cards().await, kept);
+    let far = Timestamp::from_secs(100_000_000_000);
+    let destroyed = done!(story, destroy_old_cards, far).unwrap();
+    assert!(destroyed.iter().all(|change| change.action == "card.destroy"));
+    assert!(destroyed.iter().any(|change| change.person == Some(jane)));
+    assert_eq!(cards().await, 1, "the present card stays");
+
+    let text = |change: &Change| serde_json::to_string(change).unwrap();
+    let change = done!(story, erase_person, jane).unwrap();
+    assert!(!text(&change).to_lowercase().contains("jane"), "{change:?}");
+    let held = story.vos.held(jane).await.unwrap().unwrap();
+    assert!(held.cards.is_empty() && held.username.is_empty() && !held.is_bound());
+    assert!(story.vos.card(jane).await.unwrap().is_none());
+    let ada = story.directory().person_named("admin").unwrap().id;
+    assert!(
+        done!(story, erase_person, ada).is_err(),
+        "her account has not ended"
+    );
+    story.db.scrub().await.unwrap();
 }
 
 async fn a_change_without_commit_changes_nothing(story: &Story, vo: VoId) {

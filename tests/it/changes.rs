@@ -99,6 +99,7 @@ fn people_and_roles(walk: &mut Walk) {
     walk.call("admin", "role.assign", &reader, Some(json!({})));
     walk.call("admin", "role.unassign", &reader, None);
     walk.call("admin", "user.remove", &jane, None);
+    walk.call("admin", "person.erase", &[("person", person.as_str())], None);
     let john = walk.call("john", "person.me", &[], None)["id"]
         .as_str()
         .unwrap()

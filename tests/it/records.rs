@@ -336,6 +336,7 @@ fn events() -> Vec<Event> {
         epoch: 2,
         signed: 9,
         root: Some(hash()),
+        reason: Some("restored".into()),
         total: 1,
         files: vec![FileAside {
             name: "epoch-000001/0".into(),
@@ -344,7 +345,11 @@ fn events() -> Vec<Event> {
         }],
     };
     events.push(Event::Epoch(epoch.clone()));
-    events.push(Event::Epoch(EpochBegun { root: None, ..epoch }));
+    events.push(Event::Epoch(EpochBegun {
+        root: None,
+        reason: None,
+        ..epoch
+    }));
     events.push(Event::LogOpen { open: vec![id()] });
     events.push(Event::Unwritten {
         count: 3,

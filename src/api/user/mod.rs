@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod edit;
+pub mod export;
 pub mod find;
 mod hand_over;
 pub mod list;

@@ -69,7 +69,7 @@ pub(crate) async fn run(command: Audit, out: Output) -> Result<(), Failure> {
 }
 
 /// Reads a public key from a file; what else the file holds is not shown.
-fn load_key(path: &Path) -> Result<VerifyingKey, Failure> {
+pub(super) fn load_key(path: &Path) -> Result<VerifyingKey, Failure> {
     let text = text_file(path)?;
     text.trim().parse().map_err(|_| {
         Failure::failed(format!("`{}` does not hold a log's public key", path.display()))

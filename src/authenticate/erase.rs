@@ -1,0 +1,16 @@
+//! An account that is erased keeps no way in.
+
+use super::Authenticate;
+use crate::id::PersonId;
+use crate::store::{StoreError, Tx, run};
+
+impl Authenticate {
+    /// Deletes the password and the counts of an account. Its sessions, which name no one, stay for tracing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erase(&self, tx: &mut Tx, person: PersonId) -> Result<(), StoreError> {
+        run!(&mut *tx, "DELETE FROM password WHERE person = $1", person.uuid())?;
+        run!(tx, "DELETE FROM login_count WHERE person = $1", person.uuid()).map(|_| ())
+    }
+}
