@@ -171,6 +171,7 @@ async fn contract(db: &Db) {
     an_outbox_that_cannot_be_written_is_tried_again(&story).await;
     old_denials_are_forgotten(&story).await;
     a_secret_is_wiped_once_it_is_sent(&story).await;
+    mails_that_name_an_erased_person_are_wiped(&story).await;
 }
 
 #[tokio::test]
@@ -382,4 +383,47 @@ async fn old_denials_are_forgotten(story: &Story) {
     alert.run_once(CHECKPOINT).await.unwrap();
     let left = crate::store::rows!(&story.db, (i64,), "SELECT count(*) FROM alert_denial").unwrap();
     assert_eq!(left, [(0,)]);
+}
+
+async fn mails_that_name_an_erased_person_are_wiped(story: &Story) {
+    let alert = story.start();
+    let letter = |to: &[&str], body: &str| Letter {
+        to: to.iter().map(ToString::to_string).collect(),
+        subject: "About somebody".into(),
+        body: body.into(),
+    };
+    let words = std::collections::BTreeSet::from(["Zoe Quux".to_owned(), "zoe@example.org".to_owned()]);
+    let wipe = async || {
+        let mut tx = story.db.begin_write().await.unwrap();
+        let wiped = alert.wipe(&mut tx, &words).await.unwrap();
+        tx.commit().await.unwrap();
+        wiped
+    };
+    let mut tx = story.db.begin_write().await.unwrap();
+    for letter in [
+        letter(&["ada@example.org"], "Zoe Quux was refused.\n"),
+        letter(&["zoe@example.org"], "Good morning.\n"),
+        letter(&["ada@example.org"], "Zoe Quuxley was refused.\n"),
+    ] {
+        alert.post(&mut tx, story.vo, &letter).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let waiting = wipe().await;
+    assert_eq!(waiting.waiting, 1, "it is still on its way to somebody else");
+    alert.run_once(CHECKPOINT).await.unwrap();
+    let named = |mails: Vec<String>| mails.iter().any(|mail| mail.contains("Zoe Quux was"));
+    assert!(named(story.mails()));
+
+    let wiped = wipe().await;
+    assert_eq!((wiped.mails, wiped.waiting), (1, 0));
+    assert!(alert.remove_files(&wiped).await.unwrap() > 0);
+    assert!(!named(story.mails()));
+    let left = story.mails();
+    assert!(
+        left.iter().any(|mail| mail.contains("Zoe Quuxley")),
+        "another person: {left:?}"
+    );
+    let outbox = alert.outbox(1_000).await.unwrap();
+    assert!(outbox.iter().all(|delivery| delivery.to != "zoe@example.org"));
+    assert!(outbox.iter().any(|delivery| delivery.to == "ada@example.org"));
 }
