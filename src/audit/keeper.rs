@@ -40,6 +40,8 @@ struct State {
     reserved: Option<PathBuf>,
     made: u64,
     head: Option<(u64, Hash)>,
+    /// Size of the newest checkpoint in `checkpoints`.
+    stored: u64,
     stop: bool,
 }
 
@@ -121,9 +123,16 @@ impl Keeper {
         !held(&self.state).spares.is_empty()
     }
 
-    /// The reserved file, for when there is no spare and none can be made.
+    /// The reserved file, for when there is no spare and none can be made. Where it is in use already, or a start finds it
+    /// used, a smaller one is made of what room is left.
     pub(crate) fn reserved(&self) -> Option<PathBuf> {
-        held(&self.state).reserved.take()
+        let ready = held(&self.state).reserved.take();
+        let whole = self.shared.config.segment_bytes;
+        ready.or_else(|| {
+            [whole / 2, whole / 4]
+                .into_iter()
+                .find_map(|bytes| self.make(RESERVED, bytes).ok())
+        })
     }
 
     fn make_spare(&self) -> io::Result<PathBuf> {
@@ -132,14 +141,14 @@ impl Keeper {
             state.made += 1;
             state.made
         };
-        self.make(&number.to_string())
+        self.make(&number.to_string(), self.shared.config.segment_bytes)
     }
 
-    fn make(&self, name: &str) -> io::Result<PathBuf> {
+    fn make(&self, name: &str, bytes: u64) -> io::Result<PathBuf> {
         let path = self.shared.config.folder.join(format!("spare-{name}"));
         let temporary = path.with_extension("tmp");
         let made = self
-            .zeros(&temporary)
+            .zeros(&temporary, bytes)
             .and_then(|()| fs::rename(&temporary, &path));
         if made.is_err() {
             let _ = fs::remove_file(&temporary);
@@ -147,14 +156,13 @@ impl Keeper {
         made.map(|()| path)
     }
 
-    fn zeros(&self, path: &Path) -> io::Result<()> {
+    fn zeros(&self, path: &Path, mut left: u64) -> io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .open(path)?;
         let zeros = vec![0; PIECE];
-        let mut left = self.shared.config.segment_bytes;
         while left > 0 {
             let piece = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
             file.write_all(zeros.get(..piece).unwrap_or_default())?;
@@ -212,8 +220,9 @@ impl Keeper {
                 last_tick = now;
             }
             if let Some((size, root)) = head {
+                outside_due = true;
                 match self.sign(size, root) {
-                    Ok(()) => (outside_due, failing) = (true, false),
+                    Ok(()) => failing = false,
                     Err(error) => {
                         if !std::mem::replace(&mut failing, true) {
                             tracing::error!("checkpoint of size {size} not stored: {error}");
@@ -272,7 +281,7 @@ impl Keeper {
         let made = if spares {
             self.make_spare()
         } else {
-            self.make(RESERVED)
+            self.make(RESERVED, self.shared.config.segment_bytes)
         };
         match made {
             Ok(path) => {
@@ -295,25 +304,26 @@ impl Keeper {
     }
 
     fn sign(&self, size: u64, root: Hash) -> io::Result<()> {
-        let folder = &self.shared.config.folder;
         let checkpoint = Checkpoint::sign(&self.key, &self.name, self.shared.epoch, size, root)
             .map_err(|error| io::Error::other(error.to_string()))?;
-        let mut all = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(folder.join("checkpoints"))?;
-        let before = all.metadata()?.len();
-        if let Err(error) = all.write_all(format!("{}\n", checkpoint.note).as_bytes()) {
-            // A half note would make the rest of the file unreadable.
-            all.set_len(before)?;
-            return Err(error);
-        }
-        replace(&folder.join("checkpoint"), checkpoint.note.as_bytes())?;
+        let stored = self.store(&checkpoint);
+        // SECURITY: it leaves the machine whether or not there is room for it here: that is when it is needed most.
         self.shared.newest.store(Some(Arc::new(checkpoint)));
+        stored?;
         let now = self.shared.ids.clock().monotonic().as_micros();
         let signed = &self.shared.meters.signed;
         signed.store(i64::try_from(now).unwrap_or(i64::MAX), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Puts a checkpoint behind the others and makes it the newest.
+    fn store(&self, checkpoint: &Checkpoint) -> io::Result<()> {
+        let folder = &self.shared.config.folder;
+        if held(&self.state).stored < checkpoint.size {
+            append(&folder.join("checkpoints"), &format!("{}\n", checkpoint.note))?;
+            held(&self.state).stored = checkpoint.size;
+        }
+        replace(&folder.join("checkpoint"), checkpoint.note.as_bytes())
     }
 
     /// Writes the newest checkpoint to the file elsewhere. False when it has to be tried again.
@@ -351,6 +361,18 @@ impl Keeper {
             self.shared.must(Event::LogDegraded(self.shared.degraded()));
         }
     }
+}
+
+/// Appends to a file all of `text` or nothing.
+fn append(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    let before = file.metadata()?.len();
+    let written = file.write_all(text.as_bytes());
+    if written.is_err() {
+        // A half note would make the rest of the file unreadable.
+        file.set_len(before)?;
+    }
+    written
 }
 
 /// Replaces a small file by another in one step.

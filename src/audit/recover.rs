@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
 use super::key::VerifyingKey;
+use super::prove::{COSIGNATURES, cosignatures};
 use super::restored::{self, Restored};
 use super::segment::{self, Frames, Header};
 use super::tree::{self, Edge};
@@ -69,6 +70,7 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
     let known = [stored, outside]
         .into_iter()
         .flatten()
+        .chain(cosigned_checkpoints(folder, key)?)
         .max_by_key(|known| (known.epoch, known.size));
     let mut scan = Scan {
         folder,
@@ -84,6 +86,22 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
         scan.records()?;
     }
     scan.settle()
+}
+
+/// The checkpoints that a witness has cosigned. SECURITY: who puts an older state back may leave them where they are, and must
+/// not get the log signed anew from there.
+fn cosigned_checkpoints(folder: &Path, key: &VerifyingKey) -> Result<Vec<Checkpoint>, AuditError> {
+    let unfit = |reason: String| AuditError::Checkpoint {
+        path: folder.join(COSIGNATURES),
+        reason,
+    };
+    let found = cosignatures(folder)
+        .map_err(|error| AuditError::from_io(folder, &error))?
+        .ok_or_else(|| unfit("it holds something else than cosigned checkpoints".into()))?;
+    for checkpoint in &found {
+        checkpoint.check(key).map_err(|error| unfit(error.to_string()))?;
+    }
+    Ok(found)
 }
 
 struct Scan<'a> {

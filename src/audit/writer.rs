@@ -64,6 +64,8 @@ pub(crate) struct Writer {
     segment: Option<Segment>,
     /// The segment is the reserved one.
     reserved: bool,
+    /// Nothing comes after this: even the reserve takes whatever is left.
+    closing: bool,
     next_index: u64,
     /// The tree over the acknowledged records.
     acked: Edge,
@@ -99,6 +101,7 @@ impl Writer {
             origin: begin.origin,
             segment: None,
             reserved: false,
+            closing: false,
             next_index: begin.next_index,
             acked: begin.edge,
             batch: Batch::default(),
@@ -137,8 +140,15 @@ impl Writer {
                 break;
             }
         }
+        self.closing = true;
         let rest = self.shared.take_now();
         self.commit(rest.items);
+        if !self.kept.is_empty() {
+            tracing::error!(
+                "{} records are lost: the log takes none any more",
+                self.kept.len()
+            );
+        }
         self.sign();
         self.keeper.stop();
     }
@@ -162,11 +172,14 @@ impl Writer {
 
     /// Whether the present segment is one for `item`.
     fn takes(&self, item: &Item) -> bool {
-        !self.reserved || item.is_vital()
+        !self.reserved || self.closing || item.is_vital()
     }
 
     /// Where only the reserved segment is left: refuses what is not vital, or keeps it for later.
     fn put_aside(&mut self, waiting: &mut VecDeque<Item>) {
+        if !self.reserved || self.closing {
+            return;
+        }
         let (vital, others): (Vec<_>, Vec<_>) = waiting.drain(..).partition(Item::is_vital);
         waiting.extend(vital);
         self.refuse(others.into_iter(), &AuditError::NoSpace);
@@ -174,16 +187,17 @@ impl Writer {
 
     /// Moves items from `waiting` into one batch of frames, opening a new segment when the present one is full.
     fn compose(&mut self, waiting: &mut VecDeque<Item>) -> io::Result<Composed> {
+        self.put_aside(waiting);
         let full = match (&self.segment, waiting.front()) {
+            (Some(_), None) => return Ok(Composed::default()),
             (Some(segment), Some(item)) => !segment.fits(0, item),
             _ => true,
         };
         if full {
             self.roll(&[])?;
         }
-        if self.reserved {
-            self.put_aside(waiting);
-        }
+        // The next one may be the reserve.
+        self.put_aside(waiting);
         let Some(segment) = &self.segment else {
             return Err(io::Error::other("no segment"));
         };
@@ -332,15 +346,33 @@ impl Writer {
             }
             if !item.must {
                 self.shared.refused_one();
-            } else if self.kept.len() < KEPT {
-                // Very many may have to be kept: the index reads them from the log.
-                item.drafts.iter_mut().for_each(|draft| draft.event = None);
-                self.kept.push_back(item);
             } else {
-                tracing::error!("an outcome is lost: {KEPT} are waiting for the log");
+                self.keep(item);
             }
         }
         self.shared.answers.send(answers);
+    }
+
+    /// Keeps what must be written until it can be. Outcomes are the last to go where too many wait.
+    fn keep(&mut self, mut item: Item) {
+        let is_outcome = |item: &Item| {
+            item.drafts
+                .iter()
+                .any(|draft| matches!(draft.mark, Mark::Closes(_)))
+        };
+        if self.kept.len() >= KEPT {
+            let lost = match self.kept.iter().position(|kept| !is_outcome(kept)) {
+                Some(other) => self.kept.remove(other),
+                None => None,
+            };
+            tracing::error!("a record is lost: {KEPT} are waiting for the log");
+            if lost.is_none() {
+                return;
+            }
+        }
+        // Very many may have to be kept: the index reads them from the log.
+        item.drafts.iter_mut().for_each(|draft| draft.event = None);
+        self.kept.push_back(item);
     }
 
     /// Refuses until a new segment can be opened.
@@ -452,7 +484,11 @@ impl Writer {
         };
         // INVARIANT: every item fits into a new segment, however long its list of open requests is.
         let least = blocks.offset() + self.shared.config.segment_bytes / 2;
-        let size = self.shared.config.segment_bytes.max(least);
+        let size = match reserved {
+            // It may be a small one, and there is no room for more.
+            true => blocks.file().metadata()?.len(),
+            false => self.shared.config.segment_bytes.max(least),
+        };
         self.segment = Some(Segment {
             path,
             blocks,
@@ -561,7 +597,7 @@ impl Writer {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Composed {
     items: Vec<(Item, u64)>,
     edge: Edge,
@@ -569,7 +605,7 @@ struct Composed {
 }
 
 /// Where the records of a batch stand.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Places {
     segment: u64,
     /// Position of the first.
