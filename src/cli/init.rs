@@ -120,7 +120,7 @@ pub(super) async fn run(args: Init, out: Output) -> Result<(), Failure> {
             Some(auditor) => out.line(format!("Checkpoints of the audit log go to {auditor} every day."))?,
             None => out.line(
                 "No checkpoint of the audit log leaves this machine: tampering by whoever owns it cannot be shown.\n\
-                 Name an auditor (`[alert] auditor` in countersign.toml) a witness (`[audit] witness`) or a file elsewhere (`[audit] outside`).",
+                 Name an auditor (`[alert] auditor` in countersign.toml), a witness (`[audit] witness`) or a file elsewhere (`[audit] outside`).",
             )?,
         }
         out.line(format!("\nNext:\n  countersign serve --data {}\n  {}", made.data.display(), made.login))
