@@ -359,14 +359,14 @@ impl Api {
     }
 }
 
-/// The problem of an error, for `map_err`.
-#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
 /// A mail that belongs to a change could not be queued: then nothing is changed.
 fn unposted(error: &AlertError) -> Problem {
     tracing::error!("a mail could not be queued: {error}");
     Problem::new(Kind::StoreUnavailable, "the mail could not be queued").retry_after(1)
 }
 
+/// The problem of an error, for `map_err`.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
 fn problem(error: impl AsProblem) -> Problem {
     error.as_problem()
 }
