@@ -39,7 +39,7 @@ use super::queue::{Shared, held};
 use super::read::{ReadError, Reader, record_at};
 use super::segment;
 use crate::clock::Timestamp;
-use crate::id::{PersonId, RequestId};
+use crate::id::{PersonId, RequestId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Event, Record, TraceId};
 
@@ -93,6 +93,24 @@ impl AsProblem for IndexError {
     }
 }
 
+/// Whose records are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The gateway's own: those of the VO with this id, which stands for the gateway, and those that name none.
+    Gateway(VoId),
+    /// Those of one VO.
+    Vo(VoId),
+}
+
+impl Level {
+    fn holds(self, vo: Option<VoId>) -> bool {
+        match self {
+            Self::Gateway(own) => vo.is_none_or(|vo| vo == own),
+            Self::Vo(own) => vo == Some(own),
+        }
+    }
+}
+
 /// What to search for; every field that is set must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
@@ -100,6 +118,8 @@ pub struct Query {
     pub person: Option<PersonId>,
     /// Name or id of the VO.
     pub vo: Option<String>,
+    /// Whose records count at all: of others a search tells nothing, not even by where its pages end.
+    pub level: Option<Level>,
     /// Name of the tool.
     pub tool: Option<String>,
     /// Name of the task.
