@@ -34,6 +34,9 @@ pub enum CheckpointError {
     /// Signed by another key, or not at all, or the text was changed.
     #[error("the checkpoint of size {0} is not signed by the log's key")]
     Signature(u64),
+    /// Signed over other records than stand in the log.
+    #[error("the records are not those that the checkpoint of size {0} was signed over")]
+    Root(u64),
     /// A checkpoint of another log.
     #[error("the checkpoint is of `{0}`, not of this log")]
     Origin(String),

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
-use super::read::{ReadError, Reader};
+use super::checkpoint::{Checkpoint, CheckpointError};
+use super::key::VerifyingKey;
+use super::ongoing::Ongoing;
+use super::read::{ReadError, Reader, newest_checkpoint};
+use super::tree::Edge;
 use super::{ocsf, render, segment};
-use crate::id::RequestId;
 use crate::record::{Entry, Event, Record};
-
-/// Open requests of which the intent is kept, so that an outcome can say who did it.
-const OPEN: usize = 16_384;
 
 /// The columns of the table.
 pub const COLUMNS: [&str; 24] = [
@@ -43,8 +43,7 @@ pub const COLUMNS: [&str; 24] = [
 /// that comes without says only what stands in itself.
 #[derive(Debug, Default)]
 pub struct Export {
-    intents: HashMap<RequestId, Box<Entry>>,
-    order: VecDeque<RequestId>,
+    intents: Ongoing<Box<Entry>>,
 }
 
 impl Export {
@@ -56,44 +55,34 @@ impl Export {
 
     /// A record as a row of the table, without a line end; `user` is the user name of who did it, where it is known.
     pub fn row(&mut self, record: &Record, user: Option<&str>) -> String {
-        let intent = self.intent_of(record);
-        let row = cells(record, intent.as_deref(), user);
-        self.keep(record, intent);
+        let row = cells(record, self.intent_of(record), user);
+        self.keep(record);
         row
     }
 
     /// A record as an OCSF event, one line of JSON.
     pub fn ocsf(&mut self, record: &Record) -> String {
-        let intent = self.intent_of(record);
-        let line = ocsf::event(record, intent.as_deref()).to_string();
-        self.keep(record, intent);
+        let line = ocsf::event(record, self.intent_of(record)).to_string();
+        self.keep(record);
         line
     }
 
-    fn intent_of(&mut self, record: &Record) -> Option<Box<Entry>> {
+    /// The intent that a record belongs to.
+    fn intent_of(&self, record: &Record) -> Option<&Entry> {
         match record.event {
             Event::Outcome(_) | Event::Lease(_) | Event::Trace(_) => {
-                self.intents.remove(&record.event.request()?)
+                self.intents.about(record.event.request()?).map(|entry| &**entry)
             }
             _ => None,
         }
     }
 
-    fn keep(&mut self, record: &Record, intent: Option<Box<Entry>>) {
-        let entry = match (&record.event, intent) {
-            (Event::Intent(entry), _) => {
-                self.order.push_back(entry.request);
-                entry.clone()
-            }
-            // More may come of it.
-            (Event::Lease(_) | Event::Trace(_), Some(entry)) => entry,
-            _ => return,
-        };
-        self.intents.insert(entry.request, entry);
-        while self.order.len() > OPEN {
-            if let Some(oldest) = self.order.pop_front() {
-                self.intents.remove(&oldest);
-            }
+    fn keep(&mut self, record: &Record) {
+        match &record.event {
+            Event::Intent(entry) => self.intents.begin(entry.request, entry.clone()),
+            // More may come of a lease or a trace.
+            Event::Outcome(outcome) => drop(self.intents.end(outcome.request)),
+            _ => {}
         }
     }
 }
@@ -232,18 +221,35 @@ pub fn row(cells: impl Iterator<Item = String>) -> String {
 
 /// A cell that no spreadsheet runs.
 ///
-/// SECURITY: clients choose paths and names; a cell that begins with one of these is a formula to a spreadsheet.
+/// SECURITY: clients choose paths and names; a cell that begins with a sign of a formula is one to a spreadsheet. What
+/// separates cells differs between countries: where it is a semicolon, one within a cell begins another.
 fn harmless(cell: &str) -> String {
-    // A cell stays on its line.
-    let plain = cell.replace(['\n', '\r'], " ");
-    match cell.chars().next() {
-        Some(
-            '=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '\u{ff1d}' | '\u{ff0b}' | '\u{ff0d}' | '\u{ff20}',
-        ) => {
-            format!("'{plain}")
-        }
-        _ => plain,
+    let mut harmless = String::with_capacity(cell.len() + 1);
+    if cell.starts_with(['\t', '\r', '\n']) {
+        harmless.push('\'');
     }
+    let mut begins = true;
+    for sign in cell.chars() {
+        if begins && is_formula(sign) {
+            harmless.push('\'');
+        }
+        begins = match sign {
+            ';' | '\t' | '\r' | '\n' | '|' => true,
+            // What is quoted begins behind the quote.
+            '"' | ' ' => begins,
+            _ => false,
+        };
+        // A cell stays on its line.
+        harmless.push(if matches!(sign, '\n' | '\r') { ' ' } else { sign });
+    }
+    harmless
+}
+
+fn is_formula(sign: char) -> bool {
+    matches!(
+        sign,
+        '=' | '+' | '-' | '@' | '\u{ff1d}' | '\u{ff0b}' | '\u{ff0d}' | '\u{ff20}'
+    )
 }
 
 /// All records of a log's folder, oldest first: those of epochs that ended as far as they can be read, then those of the
@@ -253,8 +259,10 @@ pub struct Files {
     folders: VecDeque<PathBuf>,
     folder: PathBuf,
     reader: Option<Reader>,
-    /// Records of the present epoch.
-    total: u64,
+    /// Up to where the present epoch is read.
+    newest: Option<Checkpoint>,
+    /// The tree over the present epoch, when it was read.
+    edge: Option<Edge>,
 }
 
 impl Files {
@@ -272,18 +280,40 @@ impl Files {
             .map(|epoch| segment::epoch_folder(folder, epoch))
             .collect();
         folders.push_back(folder.to_owned());
-        Ok(Self {
+        let files = Self {
             folders,
             folder: folder.to_owned(),
             reader: None,
-            total: Reader::open(folder, 0)?.limit(),
-        })
+            newest: newest_checkpoint(folder),
+            edge: None,
+        };
+        // A folder without a log is said at once.
+        Reader::to(folder, 0, files.total())?;
+        Ok(files)
+    }
+
+    /// The newest checkpoint when the log was opened, if `key` signed it and the records that were read are those that it
+    /// was signed over. Nobody else's checkpoint may stand beside what was counted.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; `None` where there is no checkpoint.
+    pub fn checked(&self, key: &VerifyingKey) -> Result<Option<&Checkpoint>, CheckpointError> {
+        let Some(newest) = &self.newest else {
+            return Ok(None);
+        };
+        // SECURITY: whoever can write a log's files must not get the log's key to sign a root of hers.
+        newest.check(key)?;
+        let read = self.edge.as_ref().map(|edge| (edge.size(), edge.root()));
+        if read != Some((newest.size, newest.root)) {
+            return Err(CheckpointError::Root(newest.size));
+        }
+        Ok(Some(newest))
     }
 
     /// Records of the present epoch, which are the most.
     #[must_use]
-    pub const fn total(&self) -> u64 {
-        self.total
+    pub fn total(&self) -> u64 {
+        self.newest.as_ref().map_or(0, |newest| newest.size)
     }
 
     /// The next record; `None` at the end.
@@ -297,7 +327,9 @@ impl Files {
                     return Ok(None);
                 };
                 self.reader = if folder == self.folder {
-                    Some(Reader::open(&folder, 0)?)
+                    let mut reader = Reader::to(&folder, 0, self.total())?;
+                    reader.keep_edge();
+                    Some(reader)
                 } else {
                     // Where nothing can be read, the next epoch tells what was lost.
                     Reader::to(&folder, 0, u64::MAX).ok()
@@ -307,7 +339,10 @@ impl Files {
             let present = self.folders.is_empty();
             match reader.read() {
                 Ok(Some(found)) => return Ok(Some(found.record)),
-                Ok(None) => self.reader = None,
+                Ok(None) => {
+                    self.edge = reader.edge().cloned();
+                    self.reader = None;
+                }
                 // The end of an epoch that ended, however it did.
                 Err(ReadError::Damaged { .. }) if !present => self.reader = None,
                 Err(error) => return Err(error),
@@ -319,6 +354,21 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_formula_behind_what_separates_cells_elsewhere_is_made_harmless() {
+        for (cell, shown) in [
+            ("x;=WEBSERVICE(B1);", "x;'=WEBSERVICE(B1);"),
+            ("x; \"@SUM(1)", "x; \"'@SUM(1)"),
+            ("x\t+1", "x\t'+1"),
+            ("x\n-1", "x '-1"),
+            ("x\r\u{ff1d}1", "x '\u{ff1d}1"),
+            ("=1;=2;;=3", "'=1;'=2;;'=3"),
+            ("/a?b=1;c=-2", "/a?b=1;c=-2"),
+        ] {
+            assert_eq!(harmless(cell), shown);
+        }
+    }
 
     #[test]
     fn cells_that_a_spreadsheet_would_run_are_made_harmless() {
@@ -337,29 +387,68 @@ mod tests {
         assert_eq!(row(["plain".into(), "2=3".into()].into_iter()), "plain,2=3");
     }
 
-    #[test]
-    fn only_so_many_intents_are_kept() {
-        let ids = crate::audit::testing::ids();
-        let mut export = Export::default();
-        let mut first = None;
-        for _ in 0..=OPEN {
-            let entry = crate::audit::testing::entry(&ids);
-            first.get_or_insert(entry.request);
-            export.keep(&record(Event::Intent(Box::new(entry))), None);
+    fn read_all(log: &Path) -> (Files, usize) {
+        let mut files = Files::open(log).unwrap();
+        let mut count = 0;
+        while files.read().unwrap().is_some() {
+            count += 1;
         }
-        assert_eq!((export.intents.len(), export.order.len()), (OPEN, OPEN));
-        assert!(!export.intents.contains_key(&first.unwrap()));
+        (files, count)
     }
 
-    fn record(event: Event) -> Record {
-        Record {
-            v: 1,
-            seq: 0,
-            time: crate::clock::Timestamp(0),
-            mono: 0,
-            salt: String::new(),
-            cut: None,
-            event,
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_checkpoint_is_given_only_when_the_key_signed_it_over_the_records_that_were_read() {
+        use crate::audit::testing::{ORIGIN, key, open};
+
+        let data = tempfile::tempdir().unwrap();
+        open(data.path()).audit.close("test").await;
+        let log = data.path().join("log");
+        let file = log.join("checkpoint");
+        let older = std::fs::read_to_string(&file).unwrap();
+        open(data.path()).audit.close("test").await;
+        let true_one = newest_checkpoint(&log).unwrap();
+        assert!(true_one.size > Checkpoint::parse(&older).unwrap().size);
+        let public = key(data.path()).public(ORIGIN);
+        let (files, count) = read_all(&log);
+        assert_eq!(count as u64, true_one.size);
+        assert_eq!(files.checked(&public).unwrap(), Some(&true_one));
+        assert_eq!(
+            Files::open(&log).unwrap().checked(&public).unwrap_err(),
+            CheckpointError::Root(true_one.size),
+            "nothing was read"
+        );
+        let root = data_encoding::BASE64.encode(&true_one.root.0);
+        let forged = data_encoding::BASE64.encode(&[7; 32]);
+        std::fs::write(&file, true_one.note.replace(&root, &forged)).unwrap();
+        assert_eq!(
+            read_all(&log).0.checked(&public).unwrap_err(),
+            CheckpointError::Signature(true_one.size)
+        );
+        let other = crate::record::Hash([7; 32]);
+        let of_others =
+            Checkpoint::sign(&key(data.path()), ORIGIN, true_one.epoch, true_one.size, other).unwrap();
+        std::fs::write(&file, &of_others.note).unwrap();
+        assert_eq!(
+            read_all(&log).0.checked(&public).unwrap_err(),
+            CheckpointError::Root(true_one.size)
+        );
+
+        // An older one alone hides no records, and neither does a note that was not written whole.
+        let all = log.join("checkpoints");
+        let notes = std::fs::read_to_string(&all).unwrap();
+        let half = &older[..older.len() - 9];
+        for (alone, notes, size) in [
+            (&older, notes.clone(), true_one.size),
+            (&older, format!("{notes}{half}"), true_one.size),
+            (&true_one.note, half.to_owned(), true_one.size),
+            (&true_one.note, format!("{older}\n"), true_one.size),
+        ] {
+            std::fs::write(&file, alone).unwrap();
+            std::fs::write(&all, &notes).unwrap();
+            assert_eq!(newest_checkpoint(&log).unwrap().size, size, "{notes:?}");
+            let (files, count) = read_all(&log);
+            assert_eq!(count as u64, size);
+            files.checked(&public).unwrap();
         }
     }
 }

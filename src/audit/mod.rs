@@ -42,6 +42,7 @@ pub mod index;
 mod keeper;
 mod key;
 pub mod ocsf;
+mod ongoing;
 pub mod proof;
 pub mod prove;
 mod queue;

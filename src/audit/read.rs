@@ -2,13 +2,17 @@
 //!
 //! A reader stops at the newest checkpoint in the folder: what lies beyond it may not be durable yet.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
 use super::segment::{self, Frames, Header};
+use super::tree::{self, Edge};
 use crate::record::Record;
+
+/// How much of the end of a file of notes is looked at: many of them.
+const TAIL: u64 = 64 * 1024;
 
 /// Why a log could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,8 @@ pub struct Reader {
     seq: u64,
     from: u64,
     limit: u64,
+    /// The tree over the records that were read, where it is wanted.
+    edge: Option<Edge>,
 }
 
 impl Reader {
@@ -96,12 +102,23 @@ impl Reader {
                     seq,
                     from,
                     limit: 0,
+                    edge: None,
                 };
                 reader.set_limit(limit)?;
                 return Ok(reader);
             }
         }
         Err(ReadError::NoLog(folder.to_owned()))
+    }
+
+    /// Keeps the tree over the records that are read from now on.
+    pub(super) fn keep_edge(&mut self) {
+        self.edge = Some(Edge::default());
+    }
+
+    /// That tree; it is the log's where all records were read, from the first one on.
+    pub(super) const fn edge(&self) -> Option<&Edge> {
+        self.edge.as_ref()
     }
 
     /// Position of the first record that is not read.
@@ -182,6 +199,9 @@ impl Reader {
                 return Err(damaged);
             };
             self.seq += 1;
+            if let Some(edge) = &mut self.edge {
+                edge.push(tree::leaf(payload));
+            }
             if self.seq <= self.from {
                 continue;
             }
@@ -207,10 +227,36 @@ pub(crate) fn record_at(folder: &Path, index: u64, offset: u64) -> Result<Option
     Ok(found.and_then(|(_, payload)| serde_json::from_slice(payload).ok()))
 }
 
-/// The checkpoint that the log's folder holds as its newest, without a check of its signature.
+/// The checkpoint that the log's folder holds as its newest, without a check of its signature: the one in `checkpoint`, or
+/// the last whole one in `checkpoints`, whichever is newer. An older `checkpoint` alone must not hide records.
 #[must_use]
 pub fn newest_checkpoint(folder: &Path) -> Option<Checkpoint> {
-    Checkpoint::parse(&fs::read_to_string(folder.join("checkpoint")).ok()?).ok()
+    let alone = || Checkpoint::parse(&fs::read_to_string(folder.join("checkpoint")).ok()?).ok();
+    let last = last_checkpoint(&folder.join("checkpoints")).ok().flatten();
+    // Of two that are equally new the one that stands alone may be cosigned.
+    last.into_iter()
+        .chain(alone())
+        .max_by_key(|checkpoint| (checkpoint.epoch, checkpoint.size))
+}
+
+/// The last whole note in a file of notes, read from its end.
+fn last_checkpoint(path: &Path) -> io::Result<Option<Checkpoint>> {
+    let mut file = File::open(path)?;
+    let begin = file.metadata()?.len().saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail)?;
+    let tail = String::from_utf8_lossy(&tail);
+    // Text and signatures of each note end with an empty line; behind the last of these stands what is not whole.
+    let mut parts: Vec<&str> = tail.split("\n\n").collect();
+    parts.pop();
+    let whole = parts.windows(2).rev().find_map(|parts| match parts {
+        [text, signatures] if signatures.starts_with('\u{2014}') => {
+            Checkpoint::parse(&format!("{text}\n\n{signatures}\n")).ok()
+        }
+        _ => None,
+    });
+    Ok(whole)
 }
 
 fn newest_size(folder: &Path) -> u64 {

@@ -1,18 +1,17 @@
 //! Reports over the log: who used what, and whether every request is accounted for.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 use signed_note::{Note, Signature, Verifier as _, VerifierList};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::key::{LogKey, VerifyingKey};
+use super::ongoing::Ongoing;
 use crate::clock::Timestamp;
 use crate::id::RequestId;
 use crate::record::{Ending, Entry, Event, Record};
 
-/// Open requests whose row is kept, so that their bytes are counted where they belong.
-const OPEN: usize = 16_384;
 /// First line of a signed report. A checkpoint has the log's name there, so neither is taken for the other.
 const FIRST: &str = "countersign completeness report";
 
@@ -66,8 +65,8 @@ impl Used {
 pub struct Usage {
     by: By,
     rows: BTreeMap<String, Used>,
-    open: HashMap<RequestId, String>,
-    order: VecDeque<RequestId>,
+    /// Rows of open requests, so that their bytes are counted where they belong.
+    open: Ongoing<String>,
 }
 
 impl Usage {
@@ -77,8 +76,7 @@ impl Usage {
         Self {
             by,
             rows: BTreeMap::new(),
-            open: HashMap::new(),
-            order: VecDeque::new(),
+            open: Ongoing::default(),
         }
     }
 
@@ -106,7 +104,7 @@ impl Usage {
                 self.count(key, &login);
             }
             Event::Outcome(outcome) => {
-                let key = self.open.remove(&outcome.request).unwrap_or_else(none);
+                let key = self.open.end(outcome.request).unwrap_or_else(none);
                 let bytes = Used {
                     bytes_in: outcome.bytes_in,
                     bytes_out: outcome.bytes_out,
@@ -145,13 +143,7 @@ impl Usage {
             ..Used::default()
         };
         let key = self.key(entry);
-        self.open.insert(entry.request, key.clone());
-        self.order.push_back(entry.request);
-        while self.order.len() > OPEN {
-            if let Some(oldest) = self.order.pop_front() {
-                self.open.remove(&oldest);
-            }
-        }
+        self.open.begin(entry.request, key.clone());
         self.count(key, &used);
     }
 

@@ -667,6 +667,18 @@ fn i9_a_completeness_report_adds_up_and_is_signed_with_the_logs_key() {
     assert_eq!(check(&note.replace("gaps=0", "gaps=1")).code, 1);
     let checkpoint = fs::read_to_string(world.data().join("log/checkpoint")).unwrap();
     assert_eq!(check(&checkpoint).code, 1, "a checkpoint is no report");
+    // The log's key signs no root but that of the records.
+    let root = checkpoint.lines().nth(2).unwrap();
+    let forged = checkpoint.replace(root, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=");
+    fs::write(world.data().join("log/checkpoint"), &forged).unwrap();
+    let refused = offline(&world, &["report", "completeness"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (1, ""));
+    assert!(
+        refused.stderr.contains("is not signed by the log's key"),
+        "{}",
+        refused.stderr
+    );
+    fs::write(world.data().join("log/checkpoint"), &checkpoint).unwrap();
     // Another implementation of signed notes says the same.
     let public = fs::read_to_string(&key).unwrap();
     let verifier = signed_note::StandardVerifier::new(public.trim()).unwrap();

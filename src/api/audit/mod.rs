@@ -86,6 +86,7 @@ fn query(call: &Call) -> Result<Query, Problem> {
         limit: u32::try_from(call.limit()?).unwrap_or(100),
         fresh: call.query_as("fresh", "true or false")?.unwrap_or(false),
         vo: None,
+        level: None,
     })
 }
 

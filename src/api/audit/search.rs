@@ -3,7 +3,7 @@
 use super::{AuditPage, QUERY, of_vo, page_of, query};
 use crate::api::operation::{Call, Nothing, Operation, VO, task};
 use crate::api::{Api, problem};
-use crate::audit::index::Query;
+use crate::audit::index::{Level, Query};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
 
@@ -31,6 +31,7 @@ impl Operation for Search {
         let vo = call.vo()?.id;
         let query = Query {
             vo: Some(vo.to_string()),
+            level: Some(Level::Vo(vo)),
             ..query(call)?
         };
         let mut page = api.audit.search().search(&query).await.map_err(problem)?;

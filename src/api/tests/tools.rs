@@ -389,3 +389,36 @@ async fn minted(world: &World, person: PersonId, vo: VoId, serial: u64) {
     }));
     world.api.delegate.index(&[mint]).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_search_of_the_gateways_own_level_tells_nothing_of_a_text_that_stands_in_a_vo() {
+    let world = World::new().await;
+    let admin = with_jobs(&world).await;
+    let (jane, _) = world.member("jane").await;
+    for _ in 0..25 {
+        lost(&world, jane.parse().unwrap(), Ending::Answered).await;
+    }
+    let search = async |query: &str| {
+        let path = format!("/api/v1/audit?fresh=true&limit=1&{query}");
+        let (status, found) = world.ask(&admin, "GET", &path, None).await;
+        assert_eq!(status, 200, "{found}");
+        (found["records"].clone(), found.get("next").cloned(), found)
+    };
+    // The searches' own records hold the texts: those are left out.
+    let before = search("event=login").await.2["head"].as_str().unwrap().to_owned();
+    for order in ["", "onward=0.0&"] {
+        for text in ["submit%20job", "nowhere"] {
+            let (records, next, _) = search(&format!("{order}before={before}&text={text}")).await;
+            assert_eq!((records, next), (json!([]), None), "{order}{text}");
+        }
+    }
+    let (mut pages, mut from) = (0, before);
+    loop {
+        let (records, next, _) = search(&format!("before={from}")).await;
+        pages += 1;
+        let Some(next) = next else { break };
+        assert_eq!(records.as_array().unwrap().len(), 1, "a page is of own records");
+        from = next.as_str().unwrap().to_owned();
+    }
+    assert!(pages > 2);
+}

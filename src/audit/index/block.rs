@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Query;
 use super::facts::{Facts, Origin};
+use super::{Level, Query};
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId, VoId};
 use crate::record::{Hash, TraceId};
@@ -66,6 +66,17 @@ struct Row {
 }
 
 impl Row {
+    /// Whether it is a record of `level`; `outcome` is the number of that word.
+    ///
+    /// SECURITY: what belongs to others is left out before anything is counted: where a page ends tells nothing of it.
+    fn is_of(&self, level: Level, outcome: Option<u16>) -> bool {
+        let word = |field: Field| self.words.get(field as usize).copied();
+        // Every request that is let through has a task. An outcome without one is of a request that nobody knows: it may
+        // be anybody's, and is nobody's.
+        let strays = outcome.is_some() && word(Field::Event) == outcome && word(Field::Task) == Some(0);
+        !strays && level.holds(self.vo_id)
+    }
+
     /// Its ids, in the order in which they are written.
     fn ids(&self) -> [Option<[u8; 16]>; 4] {
         [
@@ -197,6 +208,7 @@ impl Block {
         }
         let vo = wanted.query.vo.as_deref();
         let vo = vo.map(|vo| (self.known(vo), vo.parse::<VoId>().ok()));
+        let outcome = self.known("outcome");
         let fits = move |at: usize, row: &Row| {
             let of_vo = |(name, id): &(Option<u16>, Option<VoId>)| {
                 row.words
@@ -210,6 +222,7 @@ impl Block {
                     .zip(&row.words)
                     .all(|(wanted, word)| wanted.is_none_or(|wanted| wanted == *word))
                 && vo.as_ref().is_none_or(of_vo)
+                && wanted.query.level.is_none_or(|level| row.is_of(level, outcome))
                 && wanted.fits((self.epoch, self.first + at as u64), row)
         };
         let newest_first = self.rows.iter().enumerate().rev();

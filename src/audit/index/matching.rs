@@ -96,6 +96,7 @@ impl Matching {
                 .is_some_and(|request| self.traced.contains(&request))
         };
         of_vo
+            && query.level.is_none_or(|level| level.holds(origin.vo_id))
             && query.event.as_deref().is_none_or(|event| event == facts.event)
             && same(&query.tool, &origin.tool)
             && same(&query.task, &origin.task)

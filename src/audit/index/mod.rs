@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, Semaphore, watch};
 
 pub use matching::Matching;
 pub use rebuild::rebuild;
@@ -39,7 +39,7 @@ use super::queue::{Shared, held};
 use super::read::{ReadError, Reader, record_at};
 use super::segment;
 use crate::clock::Timestamp;
-use crate::id::{PersonId, RequestId};
+use crate::id::{PersonId, RequestId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Event, Record, TraceId};
 
@@ -55,6 +55,8 @@ const SOON: Duration = Duration::from_secs(1);
 const SLICE: usize = 500;
 /// Records that a search for a text reads for one page.
 const LOOKED: usize = 20_000;
+/// Searches for a text that read records at the same time.
+const READING: usize = 2;
 /// Most records in one page.
 const PAGE: u32 = 1_000;
 /// Most open requests whose origin is kept in memory; that of the others is looked up in the index.
@@ -80,15 +82,38 @@ pub enum IndexError {
     /// The index is not open.
     #[error("the audit index is not open yet")]
     Closed,
+    /// As many searches for a text as may run are running.
+    #[error("{READING} searches for a text are running already: ask again, or search without `text`")]
+    Full,
 }
 
 impl AsProblem for IndexError {
     fn as_problem(&self) -> Problem {
         match self {
-            Self::Behind(_) | Self::Closed => Problem::new(Kind::Busy, self.to_string()).retry_after(1),
+            Self::Behind(_) | Self::Closed | Self::Full => {
+                Problem::new(Kind::Busy, self.to_string()).retry_after(1)
+            }
             Self::Database(_) | Self::Read(_) | Self::Damaged => {
                 Problem::new(Kind::Internal, "the audit log could not be searched")
             }
+        }
+    }
+}
+
+/// Whose records are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The gateway's own: those of the VO with this id, which stands for the gateway, and those that name none.
+    Gateway(VoId),
+    /// Those of one VO.
+    Vo(VoId),
+}
+
+impl Level {
+    fn holds(self, vo: Option<VoId>) -> bool {
+        match self {
+            Self::Gateway(own) => vo.is_none_or(|vo| vo == own),
+            Self::Vo(own) => vo == Some(own),
         }
     }
 }
@@ -100,6 +125,8 @@ pub struct Query {
     pub person: Option<PersonId>,
     /// Name or id of the VO.
     pub vo: Option<String>,
+    /// Whose records count at all: of others a search tells nothing, not even by where its pages end.
+    pub level: Option<Level>,
     /// Name of the tool.
     pub tool: Option<String>,
     /// Name of the task.
@@ -179,6 +206,7 @@ struct State {
     handover: Arc<Handover>,
     file: OnceCell<File>,
     newest: Mutex<Newest>,
+    reading: Semaphore,
 }
 
 /// Blocks of the present epoch that are not in the file.
@@ -221,6 +249,7 @@ impl Index {
             handover: shared.handover.clone(),
             file: OnceCell::new(),
             newest: Mutex::default(),
+            reading: Semaphore::new(READING),
         }));
         runtime.spawn(index.clone().follow());
         index
@@ -290,6 +319,10 @@ impl Index {
         limit: usize,
         text: &str,
     ) -> Result<(Vec<Record>, Option<Position>), IndexError> {
+        // A search takes a core, a connection of the index and threads for files for as long as it reads. It goes on when its
+        // client has left, so that without a bound one person's searches are everybody's wait.
+        let waited = tokio::time::timeout(SOON, self.0.reading.acquire()).await;
+        let _turn = waited.ok().and_then(Result::ok).ok_or(IndexError::Full)?;
         let (mut query, text) = (query.clone(), text.to_lowercase());
         let mut found = Vec::new();
         for _ in 0..LOOKED / SLICE {

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Notify, OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, Semaphore, watch};
 
 use super::block::Block;
 use super::file::File;
-use super::{Index, IndexError, Intake, Newest, State};
+use super::{Index, IndexError, Intake, Newest, READING, State};
 use crate::audit::handover::Handover;
 use crate::audit::queue::held;
 use crate::audit::read::newest_checkpoint;
@@ -42,6 +42,7 @@ pub async fn rebuild(folder: &Path, path: &Path, mut told: impl FnMut(u64)) -> R
         handover: Arc::new(Handover::default()),
         file: OnceCell::new(),
         newest: Mutex::default(),
+        reading: Semaphore::new(READING),
     }));
     let file = index.0.file.get_or_try_init(|| File::open(&index.0.path)).await?;
     let made = async {

@@ -10,6 +10,7 @@ use crate::audit::testing::{ORIGIN, config, entry, ids, key, open, outcome};
 use crate::audit::{Audit, segment};
 use crate::clock::{HandClock, Timestamp};
 use crate::id::{Ids, PersonId, RequestId, SystemSource};
+use crate::problem::{AsProblem, Kind};
 use crate::record::{Event, Login, Record, TraceId};
 
 fn login(request: RequestId, person: PersonId) -> Event {
@@ -509,5 +510,32 @@ async fn the_filters_over_files_take_what_the_index_finds() {
         }
         assert_eq!(taken, expected, "{query:?}");
     }
+    audit.close("test").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_so_many_searches_for_a_text_read_at_once_and_others_do_not_wait_for_them() {
+    let data = tempfile::tempdir().unwrap();
+    let ids = ids();
+    let audit = open(data.path()).audit;
+    fill(&audit, &ids, 10).await;
+    let text = Query {
+        text: Some("nowhere".into()),
+        fresh: true,
+        ..Query::default()
+    };
+    let count = u32::try_from(super::READING).unwrap();
+    let others = audit.search().0.reading.acquire_many(count).await.unwrap();
+    let refused = audit.search().search(&text).await.unwrap_err();
+    assert!(matches!(refused, super::IndexError::Full), "{refused}");
+    assert_eq!(refused.as_problem().kind, Kind::Busy);
+    assert!(found(&audit, Query::default()).await.len() >= 10);
+    drop(others);
+    assert_eq!(found(&audit, text).await, []);
+    assert_eq!(
+        audit.search().0.reading.available_permits(),
+        super::READING,
+        "each turn is given back"
+    );
     audit.close("test").await;
 }

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use super::progress::Progress;
 use super::source::{Filter, Source};
 use super::{load_key, log_folder, own_key};
-use crate::audit::export::row;
-use crate::audit::read::newest_checkpoint;
+use crate::audit::export::{Files, row};
 use crate::audit::report::{self, By, Completeness, Day, Usage, Used};
 use crate::audit::{LogKey, VerifyingKey};
 use crate::cli::failure::Failure;
@@ -172,15 +171,15 @@ async fn completeness(of: &Of, out: Output) -> Result<(), Failure> {
         vo: of.vo.clone(),
         ..Filter::default()
     };
-    each(&filter, of.data.as_deref(), |record| report.add(record)).await?;
+    let source = each(&filter, of.data.as_deref(), |record| report.add(record)).await?;
     let within = |day: &Day| {
         let begins = Timestamp::parse(&format!("{}T00:00:00Z", day.day)).unwrap_or_default();
         of.since.is_none_or(|since| begins >= since) && of.until.is_none_or(|until| begins < until)
     };
     let days: Vec<Day> = report.days().into_iter().filter(within).collect();
     let complete = days.iter().all(Day::is_complete);
-    let note = match &of.data {
-        Some(data) if whole => signed(data, &days, out)?,
+    let note = match (&of.data, source.files()) {
+        (Some(data), Some(files)) if whole => signed(data, files, &days, out)?,
         _ => None,
     };
     let rows = days
@@ -203,21 +202,26 @@ async fn completeness(of: &Of, out: Output) -> Result<(), Failure> {
 }
 
 /// The report as a note, where the key can be read.
-fn signed(data: &Path, days: &[Day], out: Output) -> Result<Option<String>, Failure> {
+fn signed(data: &Path, files: &Files, days: &[Day], out: Output) -> Result<Option<String>, Failure> {
     let folder = log_folder(data);
     let keys = [data.to_owned(), folder.parent().unwrap_or(data).to_owned()];
     let Some(public) = keys.iter().map(|data| own_key(data)).find(|path| path.is_file()) else {
         out.note("not signed: there is no key beside this log");
         return Ok(None);
     };
-    let (Ok(key), Some(checkpoint)) = (
-        LogKey::load(&public.with_extension("key")),
-        newest_checkpoint(&folder),
-    ) else {
-        out.note("not signed: the log's key cannot be read, or there is no checkpoint yet");
+    let name = load_key(&public)?.name().to_owned();
+    let Ok(key) = LogKey::load(&public.with_extension("key")) else {
+        out.note("not signed: the log's key cannot be read");
         return Ok(None);
     };
-    let name = load_key(&public)?.name().to_owned();
+    // SECURITY: the key that signs is the one that checks: a public key that was put beside it checks nothing.
+    let checked = files.checked(&key.public(&name)).map_err(|error| {
+        Failure::failed(format!("not signed: {error}")).hint("countersign audit verify says what is wrong")
+    })?;
+    let Some(checkpoint) = checked else {
+        out.note("not signed: there is no checkpoint yet");
+        return Ok(None);
+    };
     let mut text = String::new();
     for day in days {
         let complete = if day.is_complete() {
@@ -231,7 +235,7 @@ fn signed(data: &Path, days: &[Day], out: Output) -> Result<Option<String>, Fail
             day.refused, day.unwritten,
         ));
     }
-    Ok(Some(report::sign(&key, &name, &checkpoint, &text)?))
+    Ok(Some(report::sign(&key, &name, checkpoint, &text)?))
 }
 
 fn check(args: &Check, out: Output) -> Result<(), Failure> {
@@ -252,12 +256,12 @@ fn check(args: &Check, out: Output) -> Result<(), Failure> {
     })?)
 }
 
-/// Every record that the filter leaves, oldest first.
+/// Every record that the filter leaves, oldest first. Gives back where they came from.
 async fn each(
     filter: &Filter,
     data: Option<&Path>,
     mut count: impl FnMut(&crate::record::Record),
-) -> Result<(), Failure> {
+) -> Result<Source, Failure> {
     let mut source = Source::of(filter, data).await?;
     let mut bar = Progress::new(source.total(), false);
     let result = loop {
@@ -276,7 +280,7 @@ async fn each(
         }
     };
     bar.end();
-    result
+    result.map(|()| source)
 }
 
 /// Objects of one form as a table.

@@ -246,6 +246,14 @@ impl Source {
         Ok(Self::Files(Box::new((files, Matching::new(filter.query()?)))))
     }
 
+    /// The files, where it is files.
+    pub(super) fn files(&self) -> Option<&Files> {
+        match self {
+            Self::Files(files) => Some(&files.0),
+            Self::Api(_) => None,
+        }
+    }
+
     /// How many records there may be; 0 when nobody knows.
     pub(super) fn total(&self) -> u64 {
         match self {
