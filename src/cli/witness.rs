@@ -1,9 +1,10 @@
 //! `countersign witness`: a small witness of audit logs, on another machine than the gateways.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -34,8 +35,10 @@ use crate::trust::tls::{Identity, server_config};
 const MOST: usize = 256;
 /// How long a handshake, a head or a body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a connection may live.
-const LIFE: Duration = Duration::from_secs(600);
+/// Connections at once from one address, but for this machine's own: there is what stands before the witness.
+const MOST_OF_ONE: usize = 8;
+/// How long a connection may live: for one request, and that is short.
+const LIFE: Duration = Duration::from_secs(30);
 
 /// A witness of audit logs: it cosigns a log's checkpoint only when that continues the one before.
 #[derive(Debug, Subcommand)]
@@ -61,7 +64,7 @@ pub(crate) struct Init {
 }
 
 /// Runs a witness (C2SP tlog-witness) until it is told to stop. It keeps the newest checkpoint that it cosigned of each log and
-/// epoch, a file each, on stable storage before it answers. A log that was cut, rolled back or rebuilt gets no cosignature.
+/// epoch, a file each, on stable storage before it answers. A log that was cut, rolled back or rebuilt gets no cosignature; a new epoch is taken as it comes, with an error in the witness's own log.
 ///
 /// Run it on a machine that the gateways' administrators cannot write on. Its files are checkpoints to verify with:
 /// `countersign audit verify --checkpoint`. Beyond this machine it serves HTTPS only.
@@ -161,19 +164,77 @@ fn acceptor(args: &Serve) -> Result<Option<TlsAcceptor>, Failure> {
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, witness: Arc<Cosigner>) {
     let places = Arc::new(Semaphore::new(MOST));
+    let guests = Arc::new(Guests::default());
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        // SECURITY: anybody may connect, so nobody gets all places.
+        let Some(guest) = guests.enter(from.ip()) else {
             continue;
         };
         let (tls, witness) = (tls.clone(), witness.clone());
         tokio::spawn(async move {
             let _ = tokio::time::timeout(LIFE, connection(stream, tls, witness)).await;
-            drop(place);
+            drop((place, guest));
         });
+    }
+}
+
+/// Who is connected, and how often.
+#[derive(Debug, Default)]
+struct Guests(Mutex<HashMap<IpAddr, usize>>);
+
+/// One connection of an address; it ends when this is dropped.
+#[derive(Debug)]
+struct Guest {
+    guests: Arc<Guests>,
+    of: IpAddr,
+}
+
+impl Guests {
+    /// A place for one more; `None` when the address has its share.
+    fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Guest> {
+        let (of, most) = (
+            network(from),
+            if from.to_canonical().is_loopback() {
+                MOST
+            } else {
+                MOST_OF_ONE
+            },
+        );
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(of).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        let guests = self.clone();
+        Some(Guest { guests, of })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut counts = self.guests.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.of) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.of);
+            }
+        }
+    }
+}
+
+/// What one client has as a rule: an IPv4 address, or 64 bits of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
     }
 }
 
@@ -196,6 +257,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(stream: S, witness: Arc<Cosigne
     // A client that breaks off is no concern of the witness.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
+        .keep_alive(false)
         .header_read_timeout(PATIENCE)
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -229,4 +291,39 @@ fn plain(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_or_network_never_has_all_places() {
+        let guests = Arc::new(Guests::default());
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let mut inside: Vec<_> = (0..MOST_OF_ONE)
+            .map(|_| guests.enter(address("192.0.2.1")).unwrap())
+            .collect();
+        assert!(guests.enter(address("192.0.2.1")).is_none());
+        assert!(
+            guests.enter(address("::ffff:192.0.2.1")).is_none(),
+            "the same one"
+        );
+        assert!(guests.enter(address("192.0.2.2")).is_some());
+        inside.pop();
+        assert!(
+            guests.enter(address("192.0.2.1")).is_some(),
+            "a place became free"
+        );
+        let hosts = (0..MOST_OF_ONE).map(|n| address(&format!("2001:db8::{n:x}")));
+        let network: Vec<_> = hosts.map(|host| guests.enter(host).unwrap()).collect();
+        assert!(guests.enter(address("2001:db8::ffff")).is_none());
+        assert!(guests.enter(address("2001:db8:0:1::1")).is_some());
+        drop((inside, network));
+        assert!(guests.0.lock().unwrap().is_empty());
+        let own: Vec<_> = (0..MOST)
+            .map(|_| guests.enter(address("127.0.0.1")).unwrap())
+            .collect();
+        assert_eq!(own.len(), MOST);
+    }
 }

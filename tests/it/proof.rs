@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::slice;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use countersign::audit::prove::{Place, ProveError, prove as prove_record};
 use countersign::audit::verify::{Against, Report, VerifyError, verify_against};
-use countersign::audit::{Audit, Checkpoint, Config, LogKey, VerifyingKey};
+use countersign::audit::witness::{Witness, WitnessSigner};
+use countersign::audit::{Audit, Checkpoint, Config, LogKey, Restored, VerifyingKey};
 use countersign::clock::SystemClock;
 use countersign::id::{Ids, SystemSource};
 use countersign::record::{Event, Hash, Start};
@@ -243,8 +246,13 @@ impl Log {
     }
 
     async fn write(&self, records: u64) {
+        self.write_with(records, None).await;
+    }
+
+    async fn write_with(&self, records: u64, outside: Option<PathBuf>) {
         let config = Config {
             folder: self.path(),
+            outside,
             segment_bytes: 256 * 1024,
             min_free_bytes: 0,
             stop_free_bytes: 0,
@@ -270,12 +278,43 @@ impl Log {
     }
 
     fn since(&self, since: &Checkpoint) -> Result<Report, VerifyError> {
-        let key = VerifyingKey::load(&self.folder.path().join("log.pub")).unwrap();
-        let against = Against {
+        self.against(Against {
             since: Some(since),
             ..Against::default()
-        };
+        })
+    }
+
+    fn against(&self, against: Against<'_>) -> Result<Report, VerifyError> {
+        let key = VerifyingKey::load(&self.folder.path().join("log.pub")).unwrap();
         verify_against(&self.path(), &key, against, |_| {})
+    }
+
+    /// An older copy, to be gone on with by somebody who has the key.
+    fn copied(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let from = format!("{}/.", self.folder.path().display());
+        let done = Command::new("cp").args(["-a", &from]).arg(folder.path()).status();
+        assert!(done.unwrap().success());
+        Self { folder }
+    }
+
+    /// Puts the cosignature of a witness beside the log: what it has of each epoch.
+    fn cosigned(&self, witness: &Witness, checkpoints: &[&Checkpoint]) {
+        let mut text = String::new();
+        for checkpoint in checkpoints {
+            let answer = witness.add_checkpoint(format!("old 0\n\n{}", checkpoint.note).as_bytes());
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            text.push_str(&format!("{}{}\n", checkpoint.note, answer.body));
+        }
+        fs::write(self.path().join("cosignatures"), text).unwrap();
+    }
+
+    /// A witness that trusts it.
+    fn witness(&self) -> Witness {
+        let key = VerifyingKey::load(&self.folder.path().join("log.pub")).unwrap();
+        let signer = WitnessSigner::generate("witness.example.org", &SystemSource::new()).unwrap();
+        let state = self.folder.path().join("state");
+        Witness::open(signer, vec![key], &state, SystemClock::shared()).unwrap()
     }
 
     fn edit(&self, index: u32, change: impl FnOnce(&mut Vec<u8>)) {
@@ -359,6 +398,169 @@ async fn verification_since_a_trusted_checkpoint_reads_what_came_after_and_prove
         matches!(short.since(&newest), Err(VerifyError::Cut { .. })),
         "shorter"
     );
+}
+
+/// A log, and a fork of it: an older copy of it that was gone on with.
+async fn forked() -> (Log, Log) {
+    let log = Log::new(300).await;
+    let fork = log.copied();
+    log.write(300).await;
+    fork.write(3_000).await;
+    (log, fork)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_smaller_checkpoint_than_that_to_begin_from_is_compared_all_the_same_and_finds_a_fork() {
+    let (log, fork) = forked().await;
+    let (kept, newest) = (log.checkpoint(), fork.checkpoint());
+    let both = |outside, since| Against {
+        outside: Some(outside),
+        since: Some(since),
+        ..Against::default()
+    };
+    let begun = fork.since(&newest).unwrap().since.unwrap().1;
+    assert!(
+        begun > kept.size,
+        "{begun}: it lies before the segment that is begun with"
+    );
+    for against in [both(&kept, &newest), both(&newest, &kept)] {
+        let found = fork.against(against);
+        assert!(matches!(found, Err(VerifyError::Root { .. })), "{found:?}");
+    }
+    // Both of the log itself: both are compared, and said to be.
+    let older = log.checkpoint();
+    log.write(3_000).await;
+    let report = log.against(both(&older, &log.checkpoint())).unwrap();
+    assert!(report.is_held(&older) && report.is_held(&log.checkpoint()));
+    // A cosigned one is not passed over either.
+    fs::write(fork.path().join("cosignatures"), format!("{}\n", kept.note)).unwrap();
+    let found = fork.since(&newest);
+    assert!(matches!(found, Err(VerifyError::Root { .. })), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_an_earlier_epoch_than_that_to_begin_from_is_compared_all_the_same() {
+    let (log, fork) = forked().await;
+    let (kept, last) = (log.checkpoint(), fork.checkpoint());
+    fs::remove_file(segments(&fork.path()).pop().unwrap()).unwrap();
+    fork.write(100).await;
+    assert_eq!(fork.checkpoint().epoch, 2);
+    for outside in [&kept, &last] {
+        let found = fork.against(Against {
+            outside: Some(outside),
+            since: Some(&fork.checkpoint()),
+            ..Against::default()
+        });
+        assert!(
+            matches!(
+                found,
+                Err(VerifyError::Root { .. } | VerifyError::Record { .. } | VerifyError::Cut { .. })
+            ),
+            "{found:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cosigned_checkpoint_of_an_epoch_without_files_is_an_error() {
+    let log = Log::new(100).await;
+    let older = log.copied();
+    fs::remove_file(segments(&log.path()).pop().unwrap()).unwrap();
+    log.write(100).await;
+    let (witness, later) = (log.witness(), log.checkpoint());
+    assert_eq!(later.epoch, 2);
+    older.cosigned(&witness, &[&older.checkpoint(), &later]);
+    for against in [
+        Against::default(),
+        Against {
+            witnesses: slice::from_ref(witness.key()),
+            ..Against::default()
+        },
+        Against {
+            since: Some(&older.checkpoint()),
+            ..Against::default()
+        },
+    ] {
+        let found = older.against(against);
+        assert!(matches!(found, Err(VerifyError::Epoch(2))), "{found:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_epoch_does_not_make_a_log_good_that_was_rolled_back_before_it_began() {
+    let log = Log::new(300).await;
+    let (older, fork) = (log.copied(), log.copied());
+    fork.write(100).await;
+    log.write(600).await;
+    for rolled_back in [older, fork] {
+        let kept = rolled_back.folder.path().join("kept");
+        fs::write(&kept, &log.checkpoint().note).unwrap();
+        rolled_back.write_with(100, Some(kept)).await;
+        assert_eq!(rolled_back.checkpoint().epoch, 2);
+        let witness = rolled_back.witness();
+        rolled_back.cosigned(&witness, &[&rolled_back.checkpoint()]);
+        let report = rolled_back
+            .against(Against {
+                witnesses: slice::from_ref(witness.key()),
+                ..Against::default()
+            })
+            .unwrap();
+        let damage = report.earlier[0].damage.clone().unwrap_or_default();
+        assert!(damage.contains("epoch 1 was cut or replaced"), "{damage}");
+        assert_eq!(report.cosigned.len(), 1);
+        assert_eq!(
+            report.alone,
+            [1],
+            "the word for the second epoch is none for the first"
+        );
+        let found = rolled_back.against(Against {
+            outside: Some(&log.checkpoint()),
+            ..Against::default()
+        });
+        assert!(matches!(found, Err(VerifyError::Cut { .. })), "{found:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cosigned_checkpoint_of_an_epoch_that_ended_counts_as_one_that_was_kept_elsewhere() {
+    let log = Log::new(300).await;
+    let first = log.checkpoint();
+    fs::remove_file(segments(&log.path()).pop().unwrap()).unwrap();
+    log.write(100).await;
+    let witness = log.witness();
+    log.cosigned(&witness, &[&first, &log.checkpoint()]);
+    assert!(
+        log.against(Against::default()).unwrap().earlier[0]
+            .damage
+            .is_some()
+    );
+    let found = log.against(Against {
+        witnesses: slice::from_ref(witness.key()),
+        ..Against::default()
+    });
+    assert!(found.is_err(), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_that_ended_whole_has_the_head_that_the_next_one_names() {
+    let log = Log::new(300).await;
+    let first = log.checkpoint();
+    Restored {
+        epoch: 7,
+        reason: "restored from a backup".into(),
+    }
+    .mark(&log.path())
+    .unwrap();
+    log.write(100).await;
+    assert_eq!(log.checkpoint().epoch, 7);
+    let report = log.against(Against::default()).unwrap();
+    assert_eq!(
+        (report.earlier[0].records, &report.earlier[0].damage),
+        (first.size, &None)
+    );
+    assert_eq!(report.alone, [1, 7]);
+    let report = log.since(&first).unwrap();
+    assert_eq!((&report.earlier[0].damage, report.alone), (&None, vec![7]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,9 +11,12 @@
 //! With a trusted checkpoint to begin from ([`Against::since`]) the records before it are not read, but for those of the
 //! segment in which it ends: the tree's edge at the head of that segment and these records must give its root, so the
 //! tree that is built on continues the one that was trusted. That the older records are still there is then not checked.
+//! Where something smaller is to be compared too, another checkpoint or a cosigned one, reading begins with its segment:
+//! nothing that was given is passed over.
 //!
 //! Epochs that ended are compared with what the epoch after them recorded when it began, file by file: damage of that
-//! moment is told ([`Earlier::damage`]), anything that was changed later is an error.
+//! moment is told ([`Earlier::damage`]), anything that was changed later is an error. The epoch after them names the head
+//! that was known as well: an epoch whose own files fit each other, but not that head, was shortened or replaced.
 
 mod begun;
 mod report;
@@ -30,7 +33,7 @@ use super::prove::{COSIGNATURES, cosignatures};
 use super::segment::{self, Frames, Header};
 use super::tree::{self, Edge};
 use super::witness::WitnessKey;
-use crate::record::{Event, Hash, Record};
+use crate::record::{Hash, Record};
 
 use begun::{Begun, ended};
 pub use report::{Earlier, Report, VerifyError, Void, Witnessed};
@@ -59,7 +62,17 @@ impl<'a> Against<'a> {
 
     /// Whether an epoch lies before the one from which on is read.
     fn skips(&self, epoch: u64) -> bool {
-        self.since.is_some_and(|since| epoch < since.epoch)
+        // SECURITY: what is given is compared, also where the other one would let reading begin later.
+        self.since.is_some() && self.given().all(|given| epoch < given.epoch)
+    }
+
+    /// Whether a witness whose key was given cosigned a checkpoint of the log's key.
+    fn is_cosigned(&self, checkpoint: &Checkpoint, key: &VerifyingKey) -> bool {
+        checkpoint.check(key).is_ok()
+            && self
+                .witnesses
+                .iter()
+                .any(|one| one.cosigned(checkpoint).is_some())
     }
 
     fn given(self) -> impl Iterator<Item = &'a Checkpoint> {
@@ -111,12 +124,10 @@ pub fn verify_against(
         if let Some(file) = there.keys().find(|name| !run.begun.files.contains_key(*name)) {
             return Err(ended(report.epoch, file, "was added since"));
         }
-        earlier(folder, key, against, &there, &mut report, &mut progress)?;
+        let began = run.begun;
+        earlier(folder, key, against, &there, began, &mut report, &mut progress)?;
     }
-    let found = |epoch| report.epoch == epoch || report.earlier.iter().any(|earlier| earlier.epoch == epoch);
-    if let Some(missing) = against.given().find(|given| !found(given.epoch)) {
-        return Err(VerifyError::Epoch(missing.epoch));
-    }
+    held(key, against, &cosigned, &report)?;
     for witness in against.witnesses {
         if !report
             .cosigned
@@ -134,6 +145,33 @@ pub fn verify_against(
     Ok(report)
 }
 
+/// SECURITY: nothing that was given speaks for the log without having been compared, and nothing that was cosigned is
+/// passed over because the files of its epoch are gone.
+fn held(
+    key: &VerifyingKey,
+    against: Against<'_>,
+    cosigned: &[Checkpoint],
+    report: &Report,
+) -> Result<(), VerifyError> {
+    let found = |epoch| report.epoch == epoch || report.earlier.iter().any(|earlier| earlier.epoch == epoch);
+    if let Some(missing) = against.given().find(|given| !report.is_held(given)) {
+        return Err(match found(missing.epoch) {
+            true => VerifyError::NotCompared {
+                epoch: missing.epoch,
+                size: missing.size,
+            },
+            false => VerifyError::Epoch(missing.epoch),
+        });
+    }
+    for seen in cosigned {
+        if !against.skips(seen.epoch) && !report.is_held(seen) && !found(seen.epoch) {
+            seen.check(key)?;
+            return Err(VerifyError::Epoch(seen.epoch));
+        }
+    }
+    Ok(())
+}
+
 /// The checkpoints that were cosigned, kept in a file beside those of the log itself.
 fn cosigned(folder: &Path) -> Result<Vec<Checkpoint>, VerifyError> {
     let path = folder.join(COSIGNATURES);
@@ -144,46 +182,57 @@ fn cosigned(folder: &Path) -> Result<Vec<Checkpoint>, VerifyError> {
     }
 }
 
-/// Verifies the epochs that ended, as far as their files are kept.
+/// Verifies the epochs that ended, as far as their files are kept: the newest first, for each says what the one before it was.
 fn earlier(
     folder: &Path,
     key: &VerifyingKey,
     against: Against<'_>,
     there: &BTreeMap<String, (u64, Hash)>,
+    mut after: Begun,
     report: &mut Report,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), VerifyError> {
     let cosigned = cosigned(folder)?;
-    for epoch in segment::epochs(folder).map_err(|source| file_error(folder, source))? {
-        if against.skips(epoch) {
-            continue;
-        }
+    let epochs = segment::epochs(folder).map_err(|source| file_error(folder, source))?;
+    for epoch in epochs.into_iter().rev().filter(|epoch| !against.skips(*epoch)) {
         let (path, of_this) = (segment::epoch_folder(folder, epoch), against.of(epoch));
         let mut run = Run::new(&path, key, of_this, progress);
+        run.head = after.head;
         let result = run.epoch(&cosigned);
         // What was changed before a later epoch began shows by what this one recorded.
         run.begun.hold(epoch, there)?;
+        let before = std::mem::take(&mut run.begun);
         // SECURITY: the damage of an old epoch is on record, with the files as they were then, but what was signed and kept elsewhere must hold.
+        let is_seen = |seen: &&Checkpoint| seen.epoch == epoch && against.is_cosigned(seen, key);
+        let pinned = of_this.given().next().is_some() || cosigned.iter().any(|seen| is_seen(&seen));
         let earlier = match result {
             Ok(found) => {
                 report.outside |= found.outside;
+                report.alone.extend(found.alone);
+                report.held.extend(found.held);
                 report.cosigned.extend(found.cosigned);
                 report.since = report.since.or(found.since);
                 Earlier {
                     epoch,
                     records: found.records,
-                    damage: None,
+                    damage: after.lost(epoch, found.head)?,
                 }
             }
-            Err(error) if of_this.given().next().is_some() => return Err(error),
-            Err(error) => Earlier {
-                epoch,
-                records: 0,
-                damage: Some(error.to_string()),
-            },
+            Err(error) if pinned => return Err(error),
+            Err(error) => {
+                report.alone.push(epoch);
+                Earlier {
+                    epoch,
+                    records: 0,
+                    damage: Some(error.to_string()),
+                }
+            }
         };
         report.earlier.push(earlier);
+        after = before;
     }
+    report.earlier.reverse();
+    report.alone.sort_unstable();
     Ok(())
 }
 
@@ -197,6 +246,8 @@ struct Run<'a> {
     edge: Edge,
     signed: Signed,
     begun: Begun,
+    /// What the epoch after this one recorded as its head.
+    head: Option<(u64, Hash)>,
     report: Report,
     /// Records under the newest checkpoint when verification began: all of these were durable before.
     durable: u64,
@@ -232,6 +283,7 @@ impl<'a> Run<'a> {
             edge: Edge::default(),
             signed,
             begun: Begun::default(),
+            head: None,
             report: Report::default(),
             durable: 0,
         }
@@ -270,12 +322,17 @@ impl<'a> Run<'a> {
         self.report.epoch = self.header(0)?.epoch;
         self.against = self.against.of(self.report.epoch);
         let mut begin = 0;
-        if let Some(since) = self.against.since {
+        if self.against.since.is_some() {
+            let of_this = cosigned.iter().filter(|seen| seen.epoch == self.report.epoch);
+            let sizes = of_this.chain(self.against.given()).map(|one| one.size);
+            let sizes = sizes.chain(self.head.map(|(size, _)| size));
+            // SECURITY: from the smallest that is to be compared. One before the place where reading begins would never be.
+            let smallest = sizes.min().unwrap_or(0);
             for index in indexes.iter().rev() {
                 let header = self.header(*index)?;
-                if header.first() <= since.size {
-                    // SECURITY: the head is not believed. With the records up to the trusted checkpoint it must give that
-                    // one's root, so no other edge will do.
+                if header.first() <= smallest {
+                    // SECURITY: the head is not believed. With the records up to the first checkpoint that is compared it
+                    // must give that one's root, so no other edge will do.
                     (begin, self.edge) = (*index, header.edge);
                     break;
                 }
@@ -283,8 +340,8 @@ impl<'a> Run<'a> {
             self.report.since = Some((self.report.epoch, self.edge.size()));
         }
         let from = self.edge.size();
-        let later = |other: &&Checkpoint| other.epoch == self.report.epoch && other.size >= from;
-        self.cosigned = cosigned.iter().filter(later).cloned().collect();
+        let of_this = |other: &&Checkpoint| other.epoch == self.report.epoch;
+        self.cosigned = cosigned.iter().filter(of_this).cloned().collect();
         self.cosigned.sort_by_key(|other| std::cmp::Reverse(other.size));
         while self.signed.next.as_ref().is_some_and(|next| next.size < from) {
             self.advance()?;
@@ -347,12 +404,9 @@ impl<'a> Run<'a> {
             }
             if index == 0
                 && frame.batch == 1
-                && let Ok(Record {
-                    event: Event::Epoch(begun),
-                    ..
-                }) = serde_json::from_slice(record)
+                && let Ok(Record { event, .. }) = serde_json::from_slice(record)
             {
-                self.begun.take(begun);
+                self.begun.take(event);
             }
             batch = if frame.last { frame.batch + 1 } else { frame.batch };
             self.edge.push(tree::leaf(record));
@@ -430,11 +484,16 @@ impl<'a> Run<'a> {
         for given in self.against.given().filter(|given| given.size == size) {
             self.compare(given)?;
             self.report.outside = true;
+            self.report.held.push((given.epoch, given.size));
             self.witnessed(given);
         }
         while let Some(seen) = self.cosigned.pop_if(|seen| seen.size <= size) {
             self.compare(&seen)?;
+            self.report.held.push((seen.epoch, seen.size));
             self.witnessed(&seen);
+        }
+        if let Some((_, root)) = self.head.filter(|(head, _)| *head == size) {
+            self.report.head = root == self.edge.root();
         }
         Ok(())
     }
@@ -503,6 +562,9 @@ impl<'a> Run<'a> {
         }
         if records > 0 && self.report.signed == 0 {
             return Err(VerifyError::Unsigned(records));
+        }
+        if !self.report.outside && self.report.cosigned.is_empty() {
+            self.report.alone.push(self.report.epoch);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::audit::checkpoint::CheckpointError;
+use crate::audit::checkpoint::{Checkpoint, CheckpointError};
 use crate::audit::proof::Cosigned;
 use crate::record::Hash;
 
@@ -26,6 +26,13 @@ pub struct Report {
     pub earlier: Vec<Earlier>,
     /// Whether a checkpoint from elsewhere was given and holds.
     pub outside: bool,
+    /// Epoch and size of each checkpoint, given or cosigned, that was compared with the records and holds.
+    pub held: Vec<(u64, u64)>,
+    /// Epochs that were read and of which no checkpoint was given or cosigned by a witness whose key was given: an older
+    /// state of them may have been put back.
+    pub alone: Vec<u64>,
+    /// Of an epoch that ended: whether it has the head that the next one recorded.
+    pub(super) head: bool,
     /// Checkpoints that witnesses saw, of those whose keys were given.
     pub cosigned: Vec<Witnessed>,
     /// Witnesses whose cosignatures are there and were not checked, because their keys were not given.
@@ -39,6 +46,14 @@ pub struct Report {
     /// Whether a gateway was writing to the log meanwhile. What lies beyond its last whole record is then a batch that is
     /// being written, of which nothing is said.
     pub live: bool,
+}
+
+impl Report {
+    /// Whether a checkpoint was compared with the records.
+    #[must_use]
+    pub fn is_held(&self, checkpoint: &Checkpoint) -> bool {
+        self.held.contains(&(checkpoint.epoch, checkpoint.size))
+    }
 }
 
 /// An epoch that ended.
@@ -161,6 +176,18 @@ pub enum VerifyError {
         /// What happened to it.
         what: &'static str,
     },
+    /// An epoch that ended does not have the head that the next one found.
+    #[error(
+        "epoch {epoch} was cut or replaced: the newest checkpoint that was known when epoch {next} began, of {size} records, is not one of it"
+    )]
+    Head {
+        /// The epoch that ended.
+        epoch: u64,
+        /// The one that recorded its head.
+        next: u64,
+        /// Records under that head.
+        size: u64,
+    },
     /// The beginning of an epoch does not say what the ones before left.
     #[error("epoch {0} does not say what the epochs before it left")]
     Beginning(u64),
@@ -172,7 +199,17 @@ pub enum VerifyError {
         "no checkpoint here is cosigned by the witness `{0}`: its cosignatures were taken away or changed, or it never saw this log"
     )]
     NotCosigned(String),
-    /// The checkpoint from elsewhere is of an epoch that is not there.
-    #[error("the checkpoint is of epoch {0}, of which there are no files")]
+    /// A checkpoint from elsewhere, or one that was cosigned, is of an epoch that is not there.
+    #[error("a checkpoint is of epoch {0}, of which there are no files")]
     Epoch(u64),
+    /// A checkpoint that was given could not be compared.
+    #[error(
+        "the checkpoint of {size} records of epoch {epoch} fits none of the files there: it was compared with nothing"
+    )]
+    NotCompared {
+        /// Its epoch.
+        epoch: u64,
+        /// Its size.
+        size: u64,
+    },
 }

@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use signed_note::{Note, VerifierList};
 use tokio_util::sync::CancellationToken;
 
+use super::WitnessKey;
 use super::config::Config;
 use super::request::{AddCheckpoint, number};
 use crate::audit::Audit;
@@ -50,6 +51,8 @@ enum Failure {
     Ahead { known: u64, size: u64 },
     #[error("it saw other records than this log has among the first {known}: one of the two was rewritten")]
     Fork { known: u64 },
+    #[error("it cosigned a later epoch of this log: this log was rolled back, or another continues it")]
+    Ended,
     #[error(transparent)]
     Prove(#[from] ProveError),
     #[error("the cosignature cannot be stored: {0}")]
@@ -61,7 +64,7 @@ impl Failure {
     const fn problem(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "unreachable",
-            Self::Ahead { .. } | Self::Fork { .. } => "conflict",
+            Self::Ahead { .. } | Self::Fork { .. } | Self::Ended => "conflict",
             Self::Status(_) | Self::Answer => "refused",
             Self::Prove(_) | Self::Store(_) => "failed",
         }
@@ -213,13 +216,13 @@ impl Client {
         let answer = tokio::time::timeout(PATIENCE, self.post(request.text())).await;
         let (status, body) = answer.map_err(|_| Failure::Unreachable("no answer in 10 s".into()))??;
         match status {
-            200 => self
-                .cosigned(newest, &body)
+            200 => cosigned_by(&self.config.key, newest, &body)
                 .map(Asked::Cosigned)
                 .ok_or(Failure::Answer),
             409 => number(body.trim_end_matches('\n'))
                 .map(Asked::Knows)
                 .ok_or(Failure::Status(status)),
+            410 => Err(Failure::Ended),
             422 => Ok(Asked::Other),
             _ => Err(Failure::Status(status)),
         }
@@ -242,17 +245,6 @@ impl Client {
         let body = body.map_err(|error| unreachable(&*error))?.to_bytes();
         let text = String::from_utf8(body.to_vec()).map_err(|_| Failure::Answer)?;
         Ok((head.status.as_u16(), text))
-    }
-
-    /// The checkpoint with the witness's cosignature; `None` when there is none in its answer.
-    fn cosigned(&self, newest: &Checkpoint, lines: &str) -> Option<Checkpoint> {
-        let note = Note::from_bytes(format!("{}{lines}", newest.note).as_bytes()).ok()?;
-        // SECURITY: what others may have added is left out; a cosignature is one of the key in the settings.
-        let (verified, _) = note
-            .verify(&VerifierList::new(vec![Box::new(self.config.key.clone())]))
-            .ok()?;
-        let line = String::from_utf8(verified.first()?.to_bytes()).ok()?;
-        Checkpoint::parse(&format!("{}{line}", newest.note)).ok()
     }
 
     /// Keeps the cosigned checkpoint beside the log, in place of the one before it in its epoch.
@@ -293,6 +285,19 @@ enum Asked {
     Other,
 }
 
+/// The checkpoint with the witness's cosignature; `None` when there is none in its answer.
+fn cosigned_by(key: &WitnessKey, newest: &Checkpoint, lines: &str) -> Option<Checkpoint> {
+    let note = Note::from_bytes(format!("{}{lines}", newest.note).as_bytes()).ok()?;
+    // SECURITY: what others may have added is left out; a cosignature is one of the key in the settings.
+    let (verified, _) = note
+        .verify(&VerifierList::new(vec![Box::new(key.clone())]))
+        .ok()?;
+    let line = String::from_utf8(verified.first()?.to_bytes()).ok()?;
+    let cosigned = Checkpoint::parse(&format!("{}{line}", newest.note)).ok()?;
+    // SECURITY: an answer with an empty line in it makes another text of the note. Only what is signed under this one counts.
+    key.cosigned(&cosigned).map(|_| cosigned)
+}
+
 /// What is at the bottom of an error: the rest says that a request failed.
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
@@ -317,4 +322,46 @@ fn store(folder: &Path, newest: &Checkpoint) -> io::Result<()> {
     // It is the newest word of somebody else: a crash must not leave half of it.
     file.sync_all()?;
     std::fs::rename(&temporary, &path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::LogKey;
+    use crate::audit::witness::WitnessSigner;
+    use crate::clock::Timestamp;
+    use crate::id::SystemSource;
+    use crate::record::Hash;
+
+    #[test]
+    fn an_answer_whose_signature_is_under_another_text_is_no_cosignature() {
+        let source = SystemSource::new();
+        let log = LogKey::generate(&source).unwrap();
+        let newest = Checkpoint::sign(&log, "gw.example.org/log", 1, 5, Hash::of(b"root")).unwrap();
+        let signer = WitnessSigner::generate("witness.example.org", &source).unwrap();
+        let time = Timestamp::from_secs(1_795_262_400);
+        let line = signer.cosign(&newest, time);
+        let stranger = WitnessSigner::generate("other.example.org", &source).unwrap();
+        let more = format!("{}{line}", stranger.cosign(&newest, time));
+        for answer in [&line, &more] {
+            let cosigned = cosigned_by(signer.public(), &newest, answer).unwrap();
+            assert_eq!(cosigned.note, format!("{}{line}", newest.note));
+        }
+        // The note with `X` under it is another text, under which the witness can sign as well.
+        let other = Checkpoint {
+            note: format!("{}X\n\n", newest.note),
+            ..newest.clone()
+        };
+        let answer = format!("X\n\n{}", signer.cosign(&other, time));
+        let whole = Note::from_bytes(format!("{}{answer}", newest.note).as_bytes()).unwrap();
+        let keys = VerifierList::new(vec![Box::new(signer.public().clone())]);
+        assert!(whole.verify(&keys).is_ok(), "it is signed, but not this");
+        assert_eq!(cosigned_by(signer.public(), &newest, &answer), None);
+    }
+
+    #[test]
+    fn a_log_rolled_back_across_an_epoch_is_a_conflict() {
+        assert_eq!(Failure::Ended.problem(), "conflict");
+        assert_eq!(Failure::Status(404).problem(), "refused");
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! A witness keeps the newest checkpoint that it saw of each log, and puts its own signature, with the time, under the
 //! next one only when a proof shows that it continues the one before. So a log that was cut, rolled back or rebuilt gets
-//! no more cosignatures, and a cosigned checkpoint says when these records were there at the latest.
+//! no more cosignatures, and a cosigned checkpoint says when these records were there at the latest. A new epoch is taken as it
+//! comes, and said loudly: what it says of the one before is for `audit verify` to hold.
 //!
 //! [`Client`] is the gateway's side, [`Witness`] the other.
 

@@ -163,7 +163,8 @@ impl Witness {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let newer = |known: &&Checkpoint| known.log() == checkpoint.log() && known.epoch > checkpoint.epoch;
         if seen.values().any(|known| newer(&known)) {
-            return Answer::new(404, "this epoch of the log has ended\n");
+            // Not 404: the log is known, and somebody goes on with what the log itself gave up.
+            return Answer::new(410, "this epoch of the log has ended\n");
         }
         let known = seen.get(&checkpoint.origin);
         let (size, root) = known.map_or((0, Default::default()), |known| (known.size, known.root));
@@ -190,7 +191,34 @@ impl Witness {
                 "the proof does not show that the log continues the one that was seen\n",
             );
         }
+        // SECURITY: whoever has a copy of the newest checkpoint may send it; neither a later time nor a write comes of that.
+        if let Some(line) = known
+            .filter(|_| old == checkpoint.size)
+            .and_then(|known| self.line(known))
+        {
+            return Answer::new(200, line);
+        }
+        let ended = seen
+            .values()
+            .filter(|known| known.log() == checkpoint.log() && known.epoch < checkpoint.epoch);
+        if let Some(ended) = ended.max_by_key(|ended| ended.epoch).filter(|_| known.is_none()) {
+            // SECURITY: nothing in a request shows that a new epoch comes after what was seen of the one before, and a restored
+            // log must go on. So it is taken, and said loudly: whoever reads this asks why, or the log is rolled back unseen.
+            tracing::error!(
+                log = checkpoint.origin,
+                ended = ended.epoch,
+                seen = ended.size,
+                "a new epoch of this log begins: unless it was restored or found damaged, it was rolled back; compare the epoch that ended with its file here"
+            );
+        }
         self.cosign(&mut seen, checkpoint)
+    }
+
+    /// The line with which this witness cosigned a checkpoint.
+    fn line(&self, known: &Checkpoint) -> Option<String> {
+        let begin = format!("\u{2014} {} ", self.key().name());
+        let line = known.note.lines().rfind(|line| line.starts_with(&begin))?;
+        Some(format!("{line}\n"))
     }
 
     fn cosign(&self, seen: &mut BTreeMap<String, Checkpoint>, mut checkpoint: Checkpoint) -> Answer {
@@ -321,7 +349,7 @@ mod tests {
     fn a_log_that_grows_is_cosigned_with_the_time_and_across_restarts() {
         let world = World::new();
         let records = ["a", "b", "c", "d", "e", "f", "g"];
-        let mut old = 0;
+        let (mut old, mut time) = (0, world.clock.now());
         for size in [0, 1, 3, 3, 7] {
             let witness = world.open().unwrap();
             let request = world.request(1, &records[..size], old);
@@ -329,7 +357,14 @@ mod tests {
             assert_eq!(answer.status, 200, "{size}: {}", answer.body);
             let cosigned = format!("{}{}", request.checkpoint.note, answer.body);
             let cosigned = Checkpoint::parse(&cosigned).unwrap();
-            assert_eq!(witness.key().cosigned(&cosigned), Some(world.clock.now()));
+            if size as u64 > old || size == 0 {
+                time = world.clock.now();
+            }
+            assert_eq!(
+                witness.key().cosigned(&cosigned),
+                Some(time),
+                "when it was seen first"
+            );
             let kept = fs::read_to_string(world.state().join("gw.example.org%2flog%2f1.checkpoint")).unwrap();
             assert_eq!(kept, cosigned.note, "on the disk before the answer");
             world.clock.advance(Duration::from_secs(10));
@@ -428,7 +463,7 @@ mod tests {
             200,
             "the next epoch begins"
         );
-        assert_eq!(ask(&witness, &world.request(1, &["a", "b", "c"], 2)).status, 404);
+        assert_eq!(ask(&witness, &world.request(1, &["a", "b", "c"], 2)).status, 410);
         assert_eq!(ask(&witness, &world.request(2, &["x", "y"], 1)).status, 200);
     }
 

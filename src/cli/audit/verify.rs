@@ -71,7 +71,7 @@ struct Verdict<'a> {
     key_from_folder: bool,
     outside: Option<Outside<'a>>,
     since: Option<Outside<'a>>,
-    /// Whether nothing but the folder itself speaks for it.
+    /// Whether nothing but the folder itself speaks for it, or for one of its epochs.
     alone: bool,
 }
 
@@ -89,6 +89,8 @@ struct Shown {
     cosigned: Vec<Cosigned>,
     /// Witnesses whose cosignatures were not checked.
     unchecked: Vec<String>,
+    /// Epochs for which no checkpoint that was given or cosigned speaks.
+    alone: Vec<u64>,
     /// First record that was read, of which epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     read_from: Option<String>,
@@ -159,6 +161,8 @@ pub(super) fn run(args: &Verify, out: Output) -> Result<(), Failure> {
     let given = [&verdict.outside, &verdict.since];
     verdict.alone = !given.into_iter().flatten().any(|given| given.elsewhere)
         && result.as_ref().map_or(true, |report| report.cosigned.is_empty());
+    // SECURITY: a witness takes a new epoch as it comes, so its word for one says nothing of the ones before.
+    verdict.alone |= result.as_ref().is_ok_and(|report| !report.alone.is_empty());
     match result {
         Ok(report) => {
             verdict.report = Some(shown(&report));
@@ -253,6 +257,7 @@ fn shown(report: &Report) -> Shown {
             })
             .collect(),
         unchecked: report.unchecked.clone(),
+        alone: report.alone.clone(),
         read_from: report.since.map(|(epoch, from)| format!("{epoch}.{from}")),
         live: report.live,
     }
@@ -328,7 +333,17 @@ fn print_witnesses(out: Output, report: &Report) -> io::Result<()> {
 
 /// Which checkpoint that lay elsewhere speaks for the log, and plainly when none does.
 fn print_outside(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> {
-    for outside in [&verdict.outside, &verdict.since].into_iter().flatten() {
+    if verdict.outside.is_some() || verdict.since.is_some() || !report.cosigned.is_empty() {
+        for epoch in &report.alone {
+            out.line(format!(
+                "Epoch {epoch:<13} nothing that was given or cosigned is of it: an older state of it could have been put back before the next epoch began."
+            ))?;
+        }
+    }
+    // SECURITY: one that was compared with nothing speaks for nothing.
+    let held = |outside: &&Outside<'_>| report.held.contains(&(outside.epoch, outside.size));
+    let given = [&verdict.outside, &verdict.since].into_iter().flatten();
+    for outside in given.filter(held) {
         let file = outside.file.display();
         if !outside.elsewhere {
             out.line(format!(
