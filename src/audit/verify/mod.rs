@@ -124,8 +124,8 @@ pub fn verify_against(
         if let Some(file) = there.keys().find(|name| !run.begun.files.contains_key(*name)) {
             return Err(ended(report.epoch, file, "was added since"));
         }
-        let began = run.begun;
-        earlier(folder, key, against, &there, began, &mut report, &mut progress)?;
+        let left = (run.begun, &there);
+        earlier(folder, key, against, left, &mut report, &mut progress)?;
     }
     held(key, against, &cosigned, &report)?;
     for witness in against.witnesses {
@@ -182,13 +182,12 @@ fn cosigned(folder: &Path) -> Result<Vec<Checkpoint>, VerifyError> {
     }
 }
 
-/// Verifies the epochs that ended, as far as their files are kept: the newest first, for each says what the one before it was.
+/// Verifies the epochs that ended, as far as their files are kept: the newest first, for each says what the one before it was. Given is what the present one says, and the files that are there.
 fn earlier(
     folder: &Path,
     key: &VerifyingKey,
     against: Against<'_>,
-    there: &BTreeMap<String, (u64, Hash)>,
-    mut after: Begun,
+    (mut after, there): (Begun, &BTreeMap<String, (u64, Hash)>),
     report: &mut Report,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), VerifyError> {
