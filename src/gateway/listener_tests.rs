@@ -796,6 +796,10 @@ async fn one_http2_connection_has_only_so_many_requests_under_way() {
     }
     // The fourth is refused with a reset (REFUSED_STREAM), and never reaches the handler.
     assert!(sees(&mut client, &frame(3, 0, 7, &[0, 0, 0, 7])).await);
+    until("that it is told of", || {
+        !server.echo.shed.lock().unwrap().is_empty()
+    })
+    .await;
     assert_eq!(*server.echo.shed.lock().unwrap(), ["busy"]);
 }
 
@@ -859,6 +863,9 @@ async fn what_the_parser_of_http2_refuses_by_itself_is_told_of_once_and_at_once(
             drop(client);
             until("the end of the connection", || server.listener.connections() == 0).await;
         }
+        // What the client sees was written a moment before it is told; what is too much shows in the next round.
+        let shed = || server.echo.shed.lock().unwrap().len();
+        until(what, || shed() >= expected.len()).await;
         assert_eq!(told(), expected, "{what}");
     }
     until("the end of all connections", || {
