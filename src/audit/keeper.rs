@@ -114,7 +114,7 @@ impl Keeper {
         self.bell.notify_one();
         match ready {
             Some(path) => Ok(path),
-            None => self.make_spare(),
+            None => self.make_spare(self.shared.config.segment_bytes),
         }
     }
 
@@ -128,20 +128,23 @@ impl Keeper {
     pub(crate) fn reserved(&self) -> Option<PathBuf> {
         let ready = held(&self.state).reserved.take();
         let whole = self.shared.config.segment_bytes;
+        // INVARIANT: never under the name of the reserve, which this thread's neighbour may be making now: its zeros would go
+        // over the records.
         ready.or_else(|| {
             [whole / 2, whole / 4]
                 .into_iter()
-                .find_map(|bytes| self.make(RESERVED, bytes).ok())
+                .find_map(|bytes| self.make_spare(bytes).ok())
         })
     }
 
-    fn make_spare(&self) -> io::Result<PathBuf> {
+    /// A file of `bytes` zeros under a name that nobody else uses.
+    fn make_spare(&self, bytes: u64) -> io::Result<PathBuf> {
         let number = {
             let mut state = held(&self.state);
             state.made += 1;
             state.made
         };
-        self.make(&number.to_string(), self.shared.config.segment_bytes)
+        self.make(&number.to_string(), bytes)
     }
 
     fn make(&self, name: &str, bytes: u64) -> io::Result<PathBuf> {
@@ -278,10 +281,11 @@ impl Keeper {
             return false;
         }
         let spares = held(&self.state).spares.len() < SPARES;
+        let bytes = self.shared.config.segment_bytes;
         let made = if spares {
-            self.make_spare()
+            self.make_spare(bytes)
         } else {
-            self.make(RESERVED, self.shared.config.segment_bytes)
+            self.make(RESERVED, bytes)
         };
         match made {
             Ok(path) => {

@@ -180,8 +180,13 @@ async fn where_the_reserve_is_in_use_a_smaller_one_is_made_of_the_room_that_is_l
     fs::create_dir(&folder).unwrap();
     let shared = Arc::new(Shared::new(config, ids(), 1, None));
     let keeper = Keeper::new(shared, key(data.path()), ORIGIN.into());
+    // One that the keeper's own thread is making at this moment is left alone.
+    let in_the_making = folder.join("spare-reserved.tmp");
+    fs::write(&in_the_making, "zeros").unwrap();
     let made = keeper.reserved().unwrap();
-    assert_eq!(fs::metadata(made).unwrap().len(), whole / 2);
+    assert_eq!(fs::metadata(&made).unwrap().len(), whole / 2);
+    assert_ne!(made, folder.join("spare-reserved"));
+    assert_eq!(fs::read_to_string(in_the_making).unwrap(), "zeros");
 }
 
 #[tokio::test(flavor = "multi_thread")]
