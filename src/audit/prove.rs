@@ -224,6 +224,14 @@ fn notes(text: &str) -> Option<Vec<Checkpoint>> {
     (length == text.len()).then_some(read)
 }
 
+/// The epochs of a log that ended and whose files are kept, in order.
+///
+/// # Errors
+/// What the system says.
+pub fn ended(folder: &Path) -> io::Result<Vec<u64>> {
+    segment::epochs(folder)
+}
+
 /// Where the files of an epoch are.
 fn epoch_folder(folder: &Path, epoch: u64) -> Result<PathBuf, ProveError> {
     let present = newest_checkpoint(folder).ok_or_else(|| ProveError::NoLog(folder.to_owned()))?;

@@ -11,7 +11,7 @@ use super::{event, of_vo};
 use crate::api::operation::{Call, Nothing, Operation, SYSTEM, VO, task};
 use crate::api::{Api, problem};
 use crate::audit::Proof;
-use crate::audit::prove::{Place, ProveError, prove};
+use crate::audit::prove::{Place, ProveError, ended, prove};
 use crate::id::{RequestId, VoId};
 use crate::problem::{Kind, Problem};
 use crate::record::Record;
@@ -134,7 +134,15 @@ async fn of_request(
     let present = api.audit.checkpoint().map_or(1, |newest| newest.epoch);
     let seq = record.seq;
     signed(api, Place { epoch: present, seq }).await?;
-    for epoch in (1..=present).rev() {
+    let folder: PathBuf = api.audit.folder().to_owned();
+    let failed = |_| Problem::new(Kind::Internal, "the audit log could not be read");
+    let ended = tokio::task::spawn_blocking(move || ended(&folder)).await;
+    let ended = ended
+        .map_err(std::io::Error::other)
+        .and_then(|ended| ended)
+        .map_err(failed)?;
+    // Those that there are: the number of one that a restore began is a time, and far from the one before.
+    for epoch in std::iter::once(present).chain(ended.into_iter().rev()) {
         // A record does not say its epoch; its salt tells it from any other.
         match proved(api, Place { epoch, seq }).await {
             Ok((proof, found)) if found == record => return Ok((epoch, proof, found)),
