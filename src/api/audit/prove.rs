@@ -135,12 +135,10 @@ async fn of_request(
     let seq = record.seq;
     signed(api, Place { epoch: present, seq }).await?;
     let folder: PathBuf = api.audit.folder().to_owned();
-    let failed = |_| Problem::new(Kind::Internal, "the audit log could not be read");
+    let failed = |_: std::io::Error| Problem::new(Kind::Internal, "the audit log could not be read");
     let ended = tokio::task::spawn_blocking(move || ended(&folder)).await;
-    let ended = ended
-        .map_err(std::io::Error::other)
-        .and_then(|ended| ended)
-        .map_err(failed)?;
+    let ended = ended.map_err(std::io::Error::other).map_err(failed)?;
+    let ended = ended.map_err(failed)?;
     // Those that there are: the number of one that a restore began is a time, and far from the one before.
     for epoch in std::iter::once(present).chain(ended.into_iter().rev()) {
         // A record does not say its epoch; its salt tells it from any other.
