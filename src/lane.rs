@@ -13,6 +13,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -121,6 +122,17 @@ impl Lane {
     }
 }
 
+/// How often a lane looks at its clock by itself: more often than any timer that requests set and seldom need.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// Keeps one timer in a lane that is due before the requests' own. Whoever sets the earliest timer of a runtime wakes its
+/// thread, by a system call, also from within that thread; nearly every request would.
+async fn beat() {
+    loop {
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
 impl Running {
     fn start(number: usize) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -134,6 +146,7 @@ impl Running {
             .name(format!("lane-{number}"))
             .spawn(move || {
                 NUMBER.set(number);
+                runtime.spawn(beat());
                 runtime.block_on(ended.cancelled());
                 // What a password or a file still does is waited for by nobody.
                 runtime.shutdown_background();

@@ -5,5 +5,6 @@ pub(crate) mod load;
 pub(crate) mod measure;
 pub(crate) mod options;
 pub(crate) mod process;
+pub(crate) mod records;
 pub(crate) mod round;
 pub(crate) mod world;

@@ -85,10 +85,24 @@ impl Peer {
         let _ = self.child.wait();
     }
 
+    /// Whether it has ended, and well.
+    pub(crate) fn succeeded(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .ok()
+            .flatten()
+            .is_some_and(|status| status.success())
+    }
+
     /// Ends it at once.
-    pub(crate) fn kill(mut self) {
+    pub(crate) fn end_at_once(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Ends it at once, for good.
+    pub(crate) fn kill(mut self) {
+        self.end_at_once();
     }
 }
 

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::load::Client;
 use super::process::Peer;
 
-const COUNTERSIGN: &str = env!("CARGO_BIN_EXE_countersign");
+pub(crate) const COUNTERSIGN: &str = env!("CARGO_BIN_EXE_countersign");
 const PASSWORD: &str = "a quiet walk along the river";
 /// All load comes from one address, and stays.
 const SETTINGS: &str =
@@ -126,8 +126,7 @@ impl Site {
         }
         let added = run(folder.path(), "admin", &add, &[]);
         setup.login("anna", field(&added, "one_time_password"));
-        let saved = fs::read(folder.path().join("home-anna/login.json")).expect("a sign-in");
-        let token = field(&serde_json::from_slice(&saved).expect("JSON"), "token").to_owned();
+        let token = saved_token(folder.path(), "anna");
         let host = base.trim_start_matches("https://").split(':').next();
         Self {
             gateway,
@@ -139,6 +138,25 @@ impl Site {
             tls: trust(&ca),
             folder,
         }
+    }
+
+    /// Bearer token of whoever signed in under this name: `admin` or `anna`.
+    pub(crate) fn token_of(&self, user: &str) -> String {
+        saved_token(self.folder.path(), user)
+    }
+
+    /// The gateway's data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts the gateway again, after it has ended.
+    pub(crate) fn start_again(&mut self) {
+        let data = self.data();
+        let _ = fs::remove_file(data.join("listeners.json"));
+        let (gateway, listeners) = serve(self.folder.path(), &data);
+        field(&listeners, "operations").clone_into(&mut self.operations);
+        self.gateway = gateway;
     }
 
     /// The folder in which everything lies.
@@ -199,6 +217,11 @@ impl Setup<'_> {
         fs::write(&file, text).expect("a file");
         file
     }
+}
+
+fn saved_token(folder: &Path, user: &str) -> String {
+    let saved = fs::read(folder.join(format!("home-{user}/login.json"))).expect("a sign-in");
+    field(&serde_json::from_slice(&saved).expect("JSON"), "token").to_owned()
 }
 
 /// Starts the gateway; gives where it listens too.

@@ -3,13 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use countersign::audit::{Audit, LogKey};
 use countersign::clock::Clock;
-use countersign::config::{Config, log_origin};
-use countersign::id::{Ids, PersonId, SystemSource, VoId};
-use countersign::record::{DecisionEntry, Ending, Entry, Outcome, PlaceEntry, SubjectEntry};
+use countersign::config::Config;
+use countersign::id::{Ids, SystemSource};
 use countersign::vo::{CardFields, Condition, DirectoryHandle, Vos};
 use http::header::AUTHORIZATION;
 use http::{Method, StatusCode};
@@ -19,6 +16,7 @@ use super::Scale;
 use super::report::{GROWN, Report};
 use crate::path::load::{Ask, Protocol};
 use crate::path::process::Peer;
+use crate::path::records;
 use crate::path::round::{Connections, Figures, Round, median};
 use crate::path::world::{Site, Tool};
 
@@ -26,8 +24,6 @@ const ROLES: usize = 10;
 const TOOLS: usize = 20;
 /// Members that are made in one transaction.
 const AT_ONCE: usize = 500;
-/// Requests that are recorded at a time.
-const WRITERS: usize = 128;
 
 /// Measures it. The gateways take turns.
 pub(crate) fn run(runtime: &Runtime, scale: &Scale, report: &mut Report, clock: &Arc<dyn Clock>) {
@@ -166,80 +162,5 @@ async fn fill(data: &Path, scale: &Scale, clock: &Arc<dyn Clock>) {
         tx.commit().await.expect("a store");
     }
     db.close().await;
-    write_records(config, ids, vo, people.into(), scale.records).await;
-}
-
-/// So many records: intents and outcomes of these people's reads, through the log's own writer and index.
-async fn write_records(config: Config, ids: Ids, vo: VoId, people: Arc<[PersonId]>, records: usize) {
-    let key = LogKey::load(&config.data.join("keys/log.key")).expect("the log's key");
-    let origin = log_origin(&config.gateway.name);
-    let audit = Audit::open(config.audit, key, &origin, ids.clone())
-        .expect("the log")
-        .audit;
-    let begun = Arc::new(AtomicUsize::new(0));
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|_| {
-            let (audit, ids, people, begun) = (audit.clone(), ids.clone(), people.clone(), begun.clone());
-            tokio::spawn(async move {
-                loop {
-                    let number = begun.fetch_add(1, Ordering::Relaxed);
-                    if number >= records / 2 {
-                        return;
-                    }
-                    let person = people[number % people.len()];
-                    let entry = entry(&ids, vo, person, number);
-                    let request = entry.request;
-                    let receipt = audit.intent(entry, Vec::new()).await.expect("a record");
-                    receipt.outcome_soon(Outcome {
-                        status: Some(200),
-                        tool_status: Some(200),
-                        bytes_out: 1024,
-                        duration_us: 250,
-                        ..Outcome::ended(request, Ending::Answered)
-                    });
-                }
-            })
-        })
-        .collect();
-    for writer in writers {
-        writer.await.expect("a writer");
-    }
-    while audit.search().catch_up().await.is_err() {}
-    audit.close("filled").await;
-}
-
-fn entry(ids: &Ids, vo: VoId, person: PersonId, number: usize) -> Entry {
-    Entry {
-        request: ids.next().expect("an id"),
-        trace: None,
-        subject: SubjectEntry {
-            kind: "person".into(),
-            person: Some(person),
-            session: Some(ids.next().expect("an id")),
-            result: "ok".into(),
-            methods: vec!["pwd".into()],
-            ..SubjectEntry::default()
-        },
-        place: PlaceEntry {
-            via: "path".into(),
-            vo_id: Some(vo),
-            vo: Some("lab".into()),
-            tool: Some(format!("team-{}", number % TOOLS)),
-            task: Some(task(number / TOOLS % 50)),
-            kind: Some("read".into()),
-            method: "GET".into(),
-            path: Some("/page".into()),
-        },
-        parameters: std::collections::BTreeMap::new(),
-        resource: None,
-        decision: Some(Arc::new(DecisionEntry {
-            permit: true,
-            reason: "granted".into(),
-            policies: vec!["grant-0190".into()],
-            path: vec!["role/team".into(), "grant/view page".into()],
-            ..DecisionEntry::default()
-        })),
-        delegation: None,
-        source: "192.0.2.0/24".into(),
-    }
+    records::write(config, ids, (vo, people.into()), scale.records).await;
 }

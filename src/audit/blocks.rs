@@ -6,7 +6,7 @@
 //! is used as ever.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,45 @@ use rustix::fs::OFlags;
 
 /// Alignment of offset, length and memory: at least what every disk asks for that has blocks of up to 4 KiB.
 const BLOCK: usize = 4096;
+
+/// Zeros are written and synced in pieces, so that they do not hold up the writer's own fdatasync.
+const PIECE: usize = 4 * 1024 * 1024;
+
+/// Makes a file of `bytes` zeros at `path`, or what is there into one; durable, but for its name. Asks `goes_on` after each
+/// piece.
+///
+/// # Errors
+/// What the system says, or `goes_on`.
+pub(super) fn zeros(path: &Path, bytes: u64, goes_on: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let direct = match bytes % BLOCK as u64 {
+        0 => OFlags::DIRECT,
+        _ => OFlags::empty(),
+    };
+    match fill(path, bytes, direct, &goes_on) {
+        Err(error) if !direct.is_empty() && is_unfit(&error) => fill(path, bytes, OFlags::empty(), &goes_on),
+        filled => filled,
+    }
+}
+
+fn fill(path: &Path, mut left: u64, flags: OFlags, goes_on: &impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
+        .open(path)?;
+    let room = vec![0; PIECE + BLOCK];
+    let start = room.as_ptr().align_offset(BLOCK);
+    while left > 0 {
+        let piece = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        let zeros = start.checked_add(piece).and_then(|end| room.get(start..end));
+        file.write_all(zeros.ok_or_else(|| io::Error::other("no aligned memory"))?)?;
+        file.sync_data()?;
+        left -= piece as u64;
+        goes_on()?;
+    }
+    file.sync_all()
+}
 
 /// A file that is written from its start to its end.
 #[derive(Debug)]
@@ -141,6 +180,23 @@ mod tests {
         let path = folder.join("segment");
         fs::write(&path, vec![0; size]).unwrap();
         path
+    }
+
+    #[test]
+    fn zeros_are_as_many_as_asked_for_whatever_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spare");
+        for size in [0, 1, 4_096, 10_000, PIECE as u64 + 4_096, 2 * PIECE as u64 + 1] {
+            fs::write(&path, b"something else").unwrap();
+            super::zeros(&path, size, || Ok(())).unwrap();
+            let held = fs::read(&path).unwrap();
+            assert_eq!(held.len() as u64, size);
+            assert!(held.iter().all(|byte| *byte == 0));
+        }
+        let stopped = || Err(io::Error::from(io::ErrorKind::Interrupted));
+        let error = super::zeros(&path, 3 * PIECE as u64, stopped).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+        assert_eq!(fs::metadata(&path).unwrap().len(), PIECE as u64);
     }
 
     proptest! {

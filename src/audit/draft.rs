@@ -2,10 +2,12 @@
 //!
 //! The event is serialised by the task that asks for the record; the writer only puts position, time and salt before it.
 
+use std::cell::Cell;
 use std::io::Write;
 
 use serde_json::Value;
 
+use super::index::Facts;
 use super::segment::LONGEST;
 use crate::clock::Timestamp;
 use crate::id::{Random, RandomError, RequestId};
@@ -13,8 +15,6 @@ use crate::record::{Cut, Event, Hash, VERSION};
 
 /// Bytes that may stand around the event: position, times, salt, mark of a cut.
 const ENVELOPE: usize = 320;
-/// Room for an event as most of them are, in bytes.
-const USUAL: usize = 2_048;
 /// Longest event, in bytes.
 const LONGEST_EVENT: usize = LONGEST - ENVELOPE;
 
@@ -50,8 +50,8 @@ pub(crate) struct Draft {
     pub(crate) mark: Mark,
     /// Whether it is written even where only the reserved segment is left.
     pub(crate) vital: bool,
-    /// What the record says, for the index.
-    pub(crate) event: Option<Event>,
+    /// What the record is found by, for the index.
+    pub(super) facts: Option<Facts>,
 }
 
 impl Draft {
@@ -69,9 +69,9 @@ impl Draft {
             salt,
             mark: Mark::of(&event),
             vital: event.is_vital(),
-            event: match &cut {
-                None => Some(event),
-                Some(_) => serde_json::from_slice(&body).ok(),
+            facts: match &cut {
+                None => Some(Facts::of(event)),
+                Some(_) => serde_json::from_slice(&body).ok().map(Facts::of),
             },
             cut,
             body,
@@ -111,14 +111,22 @@ impl Draft {
     }
 }
 
+thread_local! {
+    /// Where events are serialised, before it is known how long they are.
+    static SHEET: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 fn body(event: &Event) -> (Vec<u8>, Option<Cut>) {
+    let mut whole = SHEET.take();
+    whole.clear();
     // Every type of `record.rs` has text keys only, which is all that could fail here.
-    let mut whole = Vec::with_capacity(USUAL);
     if serde_json::to_writer(&mut whole, event).is_err() {
         whole.clear();
     }
     if whole.len() <= LONGEST_EVENT {
-        return (whole, None);
+        let body = whole.as_slice().into();
+        SHEET.set(whole);
+        return (body, None);
     }
     let cut = Cut {
         bytes: whole.len() as u64,

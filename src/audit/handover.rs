@@ -2,9 +2,9 @@
 
 use std::sync::Mutex;
 
+use super::index::Facts;
 use super::queue::held;
 use crate::clock::Timestamp;
-use crate::record::Event;
 
 /// Most records that wait for the index; it reads further ones from the segments.
 const MOST: usize = 16_384;
@@ -12,7 +12,7 @@ const MOST: usize = 16_384;
 const MOST_BYTES: usize = 32 << 20;
 
 /// A durable record and where it stands.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Handed {
     /// Position in the log.
     pub(crate) seq: u64,
@@ -22,8 +22,8 @@ pub(crate) struct Handed {
     pub(crate) offset: u64,
     /// When the writer took it.
     pub(crate) time: Timestamp,
-    /// What it says.
-    pub(crate) event: Event,
+    /// What it is found by.
+    pub(super) facts: Facts,
 }
 
 #[derive(Debug, Default)]
@@ -59,15 +59,12 @@ mod tests {
     use super::*;
 
     fn record(seq: u64) -> Handed {
-        let event = Event::Stop {
-            reason: "test".into(),
-        };
         Handed {
             seq,
             segment: 0,
             offset: 0,
             time: Timestamp(0),
-            event,
+            facts: Facts::default(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Space;
+use super::blocks;
 use super::checkpoint::Checkpoint;
 use super::key::LogKey;
 use super::queue::{Shared, held};
@@ -20,8 +21,6 @@ const SPARES: usize = 2;
 /// What comes instead of a number in the name of the reserved one.
 const RESERVED: &str = "reserved";
 const TICK: Duration = Duration::from_secs(1);
-/// Zeros are synced in pieces, so that they do not hold up the writer's own fdatasync.
-const PIECE: usize = 4 * 1024 * 1024;
 
 /// The keeper's side of the conversation with the writer.
 #[derive(Debug)]
@@ -159,26 +158,14 @@ impl Keeper {
         made.map(|()| path)
     }
 
-    fn zeros(&self, path: &Path, mut left: u64) -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?;
-        let zeros = vec![0; PIECE];
-        while left > 0 {
-            let piece = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-            file.write_all(zeros.get(..piece).unwrap_or_default())?;
-            file.sync_data()?;
-            left -= piece as u64;
-            if held(&self.state).stop {
-                return Err(io::Error::new(
-                    io::ErrorKind::Interrupted,
-                    "the log is being closed",
-                ));
-            }
-        }
-        file.sync_all()
+    fn zeros(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        blocks::zeros(path, bytes, || match held(&self.state).stop {
+            true => Err(io::Error::new(
+                io::ErrorKind::Interrupted,
+                "the log is being closed",
+            )),
+            false => Ok(()),
+        })
     }
 
     /// Asks for a checkpoint of a head of which every record is durable.

@@ -306,13 +306,13 @@ impl Writer {
         self.shared
             .handover
             .give(records.filter_map(|((draft, offset), seq)| {
-                let event = draft.event.take()?;
+                let facts = draft.facts.take()?;
                 let handed = Handed {
                     seq,
                     segment,
                     offset,
                     time,
-                    event,
+                    facts,
                 };
                 Some((handed, draft.size()))
             }));
@@ -371,7 +371,7 @@ impl Writer {
             }
         }
         // Very many may have to be kept: the index reads them from the log.
-        item.drafts.iter_mut().for_each(|draft| draft.event = None);
+        item.drafts.iter_mut().for_each(|draft| draft.facts = None);
         self.kept.push_back(item);
     }
 

@@ -26,7 +26,9 @@ impl Source {
             Self::Local => "local".into(),
             Self::Ip(IpAddr::V4(ip)) => {
                 let [a, b, c, _] = ip.octets();
-                format!("{a}.{b}.{c}.0/24")
+                let mut network = std::net::Ipv4Addr::new(a, b, c, 0).to_string();
+                network.push_str("/24");
+                network
             }
             Self::Ip(IpAddr::V6(ip)) => match ip.to_ipv4_mapped() {
                 Some(v4) => Self::Ip(IpAddr::V4(v4)).network(),

@@ -176,7 +176,7 @@ pub(crate) fn answer_headers(data: &[u8]) {
         address,
         request,
         public_host: PUBLIC,
-        prefix: "/imense/jobs",
+        prefix: ["imense", "jobs"],
         own: ["ce.internal:8080", PUBLIC],
         limits,
     };

@@ -17,6 +17,7 @@ use super::address::OwnListeners;
 use super::config::Config;
 use super::connect::{Connector, Reach, Tls};
 use super::meters::Meters;
+use super::request::upstream_host;
 use crate::body::Body;
 use crate::delegate::Credential;
 use crate::id::{ToolId, UpstreamId};
@@ -28,8 +29,13 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// A client with its connections.
-pub(super) type Pool = Client<Connector, Body>;
+/// A client with its connections to one upstream.
+#[derive(Clone, Debug)]
+pub(super) struct Pool {
+    pub(super) client: Client<Connector, Body>,
+    /// The authority under which the upstream knows itself.
+    pub(super) authority: Arc<str>,
+}
 
 /// Connections are shared under this key only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -150,7 +156,10 @@ impl Pools {
                 .http2_keep_alive_interval(self.config.connect_timeout.saturating_mul(4))
                 .http2_keep_alive_timeout(self.config.connect_timeout.saturating_mul(2));
         }
-        Ok(builder.build(connector))
+        Ok(Pool {
+            client: builder.build(connector),
+            authority: upstream_host(&upstream.address).into(),
+        })
     }
 
     /// What connects to an upstream, in HTTP/1.1 or HTTP/2.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bytes::{Bytes, BytesMut};
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TE, UPGRADE,
@@ -9,6 +10,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::names;
+use super::response::REQUEST_ID;
 use crate::authenticate::Source;
 use crate::delegate::Credential;
 use crate::id::{PersonId, RequestId};
@@ -17,6 +19,15 @@ use crate::vo::UpstreamAddress;
 
 /// Beginning of the gateway's own bearer tokens.
 const OUR_TOKEN: &str = "cst_";
+
+const USER: HeaderName = HeaderName::from_static("x-countersign-user");
+const VO: HeaderName = HeaderName::from_static("x-countersign-vo");
+const TASK: HeaderName = HeaderName::from_static("x-countersign-task");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -59,9 +70,9 @@ pub(super) enum Hop {
 }
 
 /// A header cannot be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the value of `{0}` cannot stand in a header")]
-pub struct UnfitHeader(pub(super) &'static str);
+pub struct UnfitHeader(pub(super) String);
 
 /// The headers that the tool gets.
 ///
@@ -187,54 +198,87 @@ fn is_our_pair(pair: &[u8]) -> bool {
 
 fn write_ours(headers: &mut HeaderMap, context: &Context<'_>) -> Result<(), UnfitHeader> {
     let identity = context.identity;
-    let mut write = |name: &'static str, value: &str| {
-        let value = HeaderValue::from_str(value).map_err(|_| UnfitHeader(name))?;
-        headers.insert(HeaderName::from_static(name), value);
-        Ok(())
-    };
+    let mut ours = Ours::new(headers);
     if let Some(person) = identity.person {
-        write("x-countersign-user", &person.to_string())?;
+        let text = &mut uuid::Uuid::encode_buffer();
+        ours.write(USER, &[person.uuid().hyphenated().encode_lower(text)])?;
     }
-    write("x-countersign-vo", &identity.vo)?;
-    write("x-countersign-task", &identity.task)?;
-    write("x-countersign-request-id", &identity.request.to_string())?;
-    write("x-forwarded-host", context.public_host)?;
-    let peer = match context.client {
+    ours.write(VO, &[&identity.vo])?;
+    ours.write(TASK, &[&identity.task])?;
+    let text = &mut uuid::Uuid::encode_buffer();
+    let request = identity.request.uuid().hyphenated().encode_lower(text);
+    ours.write(REQUEST_ID, &[request])?;
+    ours.write(FORWARDED_HOST, &[context.public_host])?;
+    let host = context.public_host;
+    let forwarded = |node: [&'static str; 2], peer: &str, ours: &mut Ours<'_>| {
+        let [before, after] = node;
+        let parts = ["for=", before, peer, after, ";host=\"", host, "\";proto=https"];
+        ours.write(FORWARDED, &parts)
+    };
+    match context.client {
         Source::Ip(ip) => {
             let ip = ip.to_canonical();
-            write("x-forwarded-for", &ip.to_string())?;
-            forwarded_node(ip)
+            let peer = ip.to_string();
+            ours.write(FORWARDED_FOR, &[&peer])?;
+            forwarded(node(ip), &peer, &mut ours)?;
         }
-        Source::Local => "unknown".to_owned(),
-    };
-    write(
-        "forwarded",
-        &format!("for={peer};host=\"{}\";proto=https", context.public_host),
-    )?;
-    if context.address == Address::Path {
-        write("x-forwarded-prefix", &prefix(&identity.vo, &context.tool.name))?;
+        Source::Local => forwarded(["", ""], "unknown", &mut ours)?,
     }
-    write("host", context.host)?;
-    headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+    if context.address == Address::Path {
+        ours.write(FORWARDED_PREFIX, &["/", &identity.vo, "/", &context.tool.name])?;
+    }
+    ours.write(HOST, &[context.host])?;
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
     if let Credential::Header { name, value } = context.credential {
-        let mut value = HeaderValue::from_str(value.expose()).map_err(|_| UnfitHeader("credential"))?;
+        let mut value =
+            HeaderValue::from_str(value.expose()).map_err(|_| UnfitHeader("credential".to_owned()))?;
         value.set_sensitive(true);
         headers.insert(name.clone(), value);
     }
     Ok(())
 }
 
-/// A node identifier of RFC 7239 section 6.
-fn forwarded_node(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("\"[{ip}]\""),
+/// Writes the gateway's own headers. All values lie in one piece of memory.
+struct Ours<'a> {
+    headers: &'a mut HeaderMap,
+    room: BytesMut,
+}
+
+impl<'a> Ours<'a> {
+    /// Bytes that the values of most requests take together.
+    const USUAL: usize = 384;
+
+    fn new(headers: &'a mut HeaderMap) -> Self {
+        Self {
+            headers,
+            room: BytesMut::with_capacity(Self::USUAL),
+        }
+    }
+
+    /// Sets a header to these parts, one after the other.
+    fn write(&mut self, name: HeaderName, parts: &[&str]) -> Result<(), UnfitHeader> {
+        for part in parts {
+            self.room.extend_from_slice(part.as_bytes());
+        }
+        let value = self.room.split().freeze();
+        let value = visible(value).ok_or_else(|| UnfitHeader(name.as_str().to_owned()))?;
+        self.headers.insert(name, value);
+        Ok(())
     }
 }
 
-/// Where the path form of a tool begins.
-pub(super) fn prefix(vo: &str, tool: &str) -> String {
-    format!("/{vo}/{tool}")
+/// A value of visible ASCII; others mean different things to different readers (RFC 9110 section 5.5).
+fn visible(value: Bytes) -> Option<HeaderValue> {
+    let value = value.is_ascii().then(|| HeaderValue::from_maybe_shared(value))?;
+    value.ok()
+}
+
+/// What stands around an address in a node identifier of RFC 7239 section 6.
+const fn node(ip: IpAddr) -> [&'static str; 2] {
+    match ip {
+        IpAddr::V4(_) => ["", ""],
+        IpAddr::V6(_) => ["\"[", "]\""],
+    }
 }
 
 /// The `Host` that the tool sees (tools.md, `host_header`).
@@ -243,7 +287,7 @@ pub(super) fn host<'a>(tool: &Tool, address: Address, own: &'a str, public: &'a 
     if upstream { own } else { public }
 }
 
-/// The authority under which the upstream knows itself.
+/// The authority under which an upstream knows itself.
 pub(super) fn upstream_host(address: &UpstreamAddress) -> String {
     let (host, port, usual) = match address {
         UpstreamAddress::Tcp(host, port) => (host, *port, 80),

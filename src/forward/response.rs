@@ -55,8 +55,8 @@ pub(super) struct Context<'a> {
     pub request: RequestId,
     /// As the client wrote it.
     pub public_host: &'a str,
-    /// `/{vo}/{tool}`.
-    pub prefix: &'a str,
+    /// VO and tool, which the path form begins with: `/{vo}/{tool}`.
+    pub prefix: [&'a str; 2],
     /// Authorities under which the tool speaks of itself: the upstream's own, and the `Host` that it was sent.
     pub own: [&'a str; 2],
     pub limits: Limits,
@@ -105,7 +105,8 @@ pub(super) fn clean(headers: &mut HeaderMap, context: &Context<'_>) -> Result<()
         headers.append(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
-    if let Ok(id) = HeaderValue::from_str(&context.request.to_string()) {
+    let text = &mut uuid::Uuid::encode_buffer();
+    if let Ok(id) = HeaderValue::from_str(context.request.uuid().hyphenated().encode_lower(text)) {
         headers.insert(REQUEST_ID, id);
     }
     Ok(())
@@ -304,15 +305,14 @@ fn rewrite(
 
 /// The public form of a reference to the tool itself; `None` when it stays as it is.
 fn public(reference: &str, context: &Context<'_>) -> Option<String> {
-    let prefix = if context.address == Address::Path {
-        context.prefix
-    } else {
-        ""
+    let prefix = match (context.address, context.prefix) {
+        (Address::Path, [vo, tool]) => format!("/{vo}/{tool}"),
+        _ => String::new(),
     };
     let (authority, rest) = match split(reference) {
         Some(parts) => parts,
         None if reference.starts_with('/') => {
-            return prefixed(prefix, reference).filter(|_| !prefix.is_empty());
+            return prefixed(&prefix, reference).filter(|_| !prefix.is_empty());
         }
         None => return None,
     };
@@ -323,7 +323,7 @@ fn public(reference: &str, context: &Context<'_>) -> Option<String> {
         } else {
             format!("/{rest}")
         };
-        let path = prefixed(prefix, &path).unwrap_or(path);
+        let path = prefixed(&prefix, &path).unwrap_or(path);
         format!("https://{}{path}", context.public_host)
     })
 }
@@ -379,7 +379,7 @@ mod tests {
             address,
             request: identity().request,
             public_host: PUBLIC,
-            prefix: "/imense/jobs",
+            prefix: ["imense", "jobs"],
             own: ["ce.internal:8080", PUBLIC],
             limits: Limits {
                 count: 20,

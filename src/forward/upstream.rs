@@ -82,8 +82,8 @@ pub(super) struct Ready {
     pub(super) limit: Duration,
     /// The connection of a pool that it goes over.
     way: Option<CaptureConnection>,
-    /// Authorities under which the tool speaks of itself: the upstream's own, and the `Host` that it is sent.
-    own: [String; 2],
+    /// The authority under which the upstream knows itself.
+    own: Arc<str>,
     upstream: Arc<Upstream>,
     tool: Arc<Tool>,
     address: Address,
@@ -150,10 +150,10 @@ impl Forward {
         } else {
             Hop::Http1
         };
-        let mut ready = self.ready(out, hop)?;
+        let mut ready = self.ready(out, hop, pool.authority.clone())?;
         ready.way = Some(capture_connection(&mut ready.request));
         let request = std::mem::take(&mut ready.request);
-        let answer = first_byte(pool.request(request), &ready.progress, ready.limit)
+        let answer = first_byte(pool.client.request(request), &ready.progress, ready.limit)
             .await?
             .map_err(|error| told(&error, &ready))?;
         self.answer(answer, &ready)
@@ -169,7 +169,8 @@ impl Forward {
             .connector(&out.upstream, &out.credential, false)
             .map_err(|reason| trust(&out.upstream, reason))?;
         let handshake = Handshake::asked(&out.headers, upgrade);
-        let ready = self.ready(out, Hop::Switch(upgrade))?;
+        let own = request::upstream_host(&out.upstream.address).into();
+        let ready = self.ready(out, Hop::Switch(upgrade), own)?;
         let meter = connector.meter.clone();
         let stream = meter
             .counted(connector.connect())
@@ -178,8 +179,7 @@ impl Forward {
         self.shake(stream, handshake, ready).await
     }
 
-    fn ready(&self, out: Outgoing, hop: Hop) -> Result<Ready, ForwardError> {
-        let own = request::upstream_host(&out.upstream.address);
+    fn ready(&self, out: Outgoing, hop: Hop, own: Arc<str>) -> Result<Ready, ForwardError> {
         let host = request::host(&out.tool, out.address, &own, &out.public_host);
         let context = request::Context {
             tool: &out.tool,
@@ -209,7 +209,7 @@ impl Forward {
             progress,
             limit: out.timeout.unwrap_or(self.config.first_byte_timeout),
             way: None,
-            own: [host.to_owned(), own],
+            own,
             upstream: out.upstream,
             tool: out.tool,
             address: out.address,
@@ -256,8 +256,11 @@ impl Forward {
             address: ready.address,
             request: ready.identity.request,
             public_host: &ready.public_host,
-            prefix: &request::prefix(&ready.identity.vo, &ready.tool.name),
-            own: ready.own.each_ref().map(String::as_str),
+            prefix: [&ready.identity.vo, &ready.tool.name],
+            own: [
+                &ready.own,
+                request::host(&ready.tool, ready.address, &ready.own, &ready.public_host),
+            ],
             limits: self.config.answer,
         };
         response::clean(headers, &context)
@@ -287,7 +290,7 @@ fn frame_body(head: &mut Request<Body>) {
 
 /// The URI whose path and query are exactly the judged target.
 fn uri(host: &str, target: &str, hop: Hop, upstream: &UpstreamAddress) -> Result<Uri, ForwardError> {
-    let unfit = || ForwardError::Unfit(request::UnfitHeader("target"));
+    let unfit = || ForwardError::Unfit(request::UnfitHeader("target".to_owned()));
     let path: PathAndQuery = target.parse().map_err(|_| unfit())?;
     // INVARIANT: the bytes that were judged are the bytes that are sent; the parser drops fragments, for one.
     if path.as_str() != target {

@@ -24,7 +24,8 @@ pub trait Pages: Send + Sync {
 /// Makes answers.
 pub(crate) struct Answers {
     base: String,
-    port: Option<u16>,
+    /// What follows a host: `:8443`, or nothing for the usual port.
+    port: String,
     hsts: bool,
     pages: Arc<dyn Pages>,
 }
@@ -33,7 +34,11 @@ impl Answers {
     /// `base` is the gateway's own origin, e.g. `https://gw.example.org:8443`; `hsts` is off while the server
     /// certificate is from the private CA of first use.
     pub(crate) fn new(base: String, hsts: bool, pages: Arc<dyn Pages>) -> Self {
-        let port = base.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let port = base
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse::<u16>().ok());
+        let port = port.filter(|port| *port != 443);
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
         Self {
             base,
             port,
@@ -49,10 +54,7 @@ impl Answers {
 
     /// Host and port under which the client reached this place.
     pub(crate) fn public_host(&self, place: &Place) -> String {
-        match self.port {
-            Some(port) if port != 443 => format!("{}:{port}", place.host),
-            _ => place.host.clone(),
-        }
+        [&*place.host, &self.port].concat()
     }
 
     /// A refusal: a redirect to the sign-in for a browser that navigates, a page for one that reads HTML, else a document.

@@ -82,6 +82,12 @@ impl Authority {
         &self.host
     }
 
+    /// The host alone, lower case.
+    #[must_use]
+    pub fn into_host(self) -> String {
+        self.host
+    }
+
     /// The port, if one was given.
     #[must_use]
     pub const fn port(&self) -> Option<u16> {

@@ -76,41 +76,38 @@ impl Hosts {
         let asked = framing::check(head, &self.limits)?;
         self.check_port(&asked.authority)?;
         let tools = self.tools.load();
+        let parameter = asked.target.path_parameter();
+        let (mut vo, mut unknown_vo, mut shorter) = (None, None, None);
+        let (address, tool) = match self.site(&asked, &tools)? {
+            Site::Own(address) => (address, Some(tools.own().clone())),
+            Site::ToolHost { vo: of, tool } => {
+                vo = Some(of.clone());
+                (Address::ToolHost, Some(tool.clone()))
+            }
+            Site::Path { vo: name, tool } => {
+                let target = asked.target.without_prefix(2);
+                shorter = Some(target.ok_or_else(|| flawless("the path has no tool"))?);
+                (vo, unknown_vo) = self.vo_named(name);
+                let tool = vo.as_ref().and_then(|vo| tools.get(vo.id, tool));
+                (Address::Path, tool.cloned())
+            }
+        };
         let mut place = Place {
-            address: Address::Gateway,
-            vo: None,
-            unknown_vo: None,
-            tool: None,
+            address,
+            vo,
+            unknown_vo,
+            tool,
             found: None,
             method: head.method.clone(),
-            target: asked.target.clone(),
-            host: asked.authority.host().to_owned(),
+            target: shorter.unwrap_or(asked.target),
+            host: asked.authority.into_host(),
         };
-        match self.site(&asked, &tools)? {
-            Site::Own(address) => {
-                place.address = address;
-                place.tool = Some(tools.own().clone());
-            }
-            Site::ToolHost { vo, tool } => {
-                place.address = Address::ToolHost;
-                (place.vo, place.tool) = (Some(vo.clone()), Some(tool.clone()));
-            }
-            Site::Path { vo, tool } => {
-                place.address = Address::Path;
-                place.target = asked
-                    .target
-                    .without_prefix(2)
-                    .ok_or_else(|| flawless("the path has no tool"))?;
-                self.name_vo(&mut place, vo);
-                place.tool = place.vo.as_ref().and_then(|vo| tools.get(vo.id, tool)).cloned();
-            }
-        }
         // SECURITY: where no template writes out path parameters, none pass: tools take them off the path, or do not.
         let parameters = place
             .tool
             .as_ref()
             .is_some_and(|tool| tool.takes_path_parameters());
-        if let Some(at) = asked.target.path_parameter().filter(|_| !parameters) {
+        if let Some(at) = parameter.filter(|_| !parameters) {
             return Err(TargetError::PathParameter { at }.as_problem());
         }
         self.find(&mut place, head);
@@ -199,20 +196,22 @@ impl Hosts {
             .and_then(|found| found.parameters.get("vo"))
             .cloned();
         if let Some(vo) = vo {
-            self.name_vo(place, &vo);
+            (place.vo, place.unknown_vo) = self.vo_named(&vo);
         }
     }
 
-    fn name_vo(&self, place: &mut Place, name: &str) {
+    /// The VO of this name, or the name where there is none.
+    fn vo_named(&self, name: &str) -> (Option<VoRef>, Option<String>) {
         let directory: Arc<Directory> = self.directory.load();
         match directory.vo_named(name) {
             Some(vo) => {
-                place.vo = Some(VoRef {
+                let vo = VoRef {
                     id: vo.id,
                     name: vo.name.clone(),
-                });
+                };
+                (Some(vo), None)
             }
-            None => place.unknown_vo = Some(name.to_owned()),
+            None => (None, Some(name.to_owned())),
         }
     }
 }

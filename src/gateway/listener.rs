@@ -31,6 +31,7 @@ use super::framing::{Authority, Limits, Refused};
 use super::guard::{Guard, Verdict};
 use super::pace::{Asked, Pace, Taken};
 use super::proxy;
+use super::seldom::Seldom;
 use super::sources::{FromSource, Place, Places, Sources};
 use super::unheard::Unheard;
 use crate::authenticate::Source;
@@ -442,15 +443,18 @@ where
         None => bounds.idle_timeout,
     };
     let mut stopping = false;
+    let mut stopped = pin!(Seldom::new(stop.cancelled()));
+    let mut beat = pin!(Seldom::new(tokio::time::sleep(look)));
     loop {
         tokio::select! {
+            biased;
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
-            () = stop.cancelled(), if !stopping => {
+            () = stopped.as_mut(), if !stopping => {
                 // The answer under way is the last one (`Connection: close`, GOAWAY); times are kept until its end.
                 connection.as_mut().graceful_shutdown();
                 stopping = true;
             }
-            () = tokio::time::sleep(look) => {}
+            () = beat.as_mut() => beat.set(Seldom::new(tokio::time::sleep(look))),
         }
         if let Some(pace) = &served.pace
             && pace.is_stuck(bounds.write_timeout)

@@ -26,6 +26,7 @@ mod pace;
 mod pipeline;
 mod proxy;
 mod resolve;
+mod seldom;
 mod sources;
 mod strangers;
 mod tunnel;

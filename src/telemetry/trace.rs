@@ -4,7 +4,6 @@
 //! the settings trust and carries a valid `traceparent`. Ids of spans come out of the request id too, so a trace costs no
 //! random bytes; only a request that is told to the collector keeps anything in memory.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -171,11 +170,17 @@ impl Trace {
             Some(_) => child(self.span, Stage::Act),
             None => self.span,
         };
-        let flags = u8::from(self.told.is_some());
-        let mut value = String::with_capacity(55);
-        // Writing to a `String` cannot fail.
-        let _ = write!(value, "00-{}-{span:016x}-{flags:02x}", self.id);
-        if let Ok(value) = HeaderValue::try_from(value) {
+        let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        let (trace, rest) = value.split_at_mut(35);
+        let (span_id, flags) = rest.split_at_mut(17);
+        let hex = data_encoding::HEXLOWER;
+        hex.encode_mut(&self.id.0, trace.get_mut(3..).unwrap_or_default());
+        hex.encode_mut(&span.to_be_bytes(), span_id.get_mut(1..).unwrap_or_default());
+        hex.encode_mut(
+            &[u8::from(self.told.is_some())],
+            flags.get_mut(1..).unwrap_or_default(),
+        );
+        if let Ok(value) = HeaderValue::from_bytes(&value) {
             headers.insert(TRACEPARENT, value);
         }
         if let Some(state) = &self.state {

@@ -1,11 +1,12 @@
-//! What a record is found by.
+//! What a record is found by. Whoever asks for a record says it, where the rest of the event can be let go at once; the
+//! index then needs no more than this.
 
 use crate::id::{PersonId, RequestId, VoId};
 use crate::record::{Entry, Event, TraceId};
 
 /// What a record is found by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(in crate::audit) struct Facts {
     pub(super) event: &'static str,
     pub(super) request: Option<RequestId>,
     pub(super) trace: Option<TraceId>,
@@ -29,7 +30,7 @@ pub(super) struct Origin {
 
 impl Facts {
     /// What a record says of itself. An outcome names only its request: its origin is that of the intent.
-    pub(super) fn of(event: Event) -> Self {
+    pub(in crate::audit) fn of(event: Event) -> Self {
         let facts = Self {
             event: event.name(),
             request: event.request(),

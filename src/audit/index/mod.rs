@@ -31,7 +31,8 @@ pub use matching::Matching;
 pub use rebuild::rebuild;
 
 use block::{Block, Place, Wanted};
-use facts::{Facts, Origin};
+pub(super) use facts::Facts;
+use facts::Origin;
 use file::File;
 
 use super::handover::{Handed, Handover};
@@ -632,7 +633,7 @@ impl<'a> Intake<'a> {
             return Ok(());
         }
         let place = (handed.segment, handed.offset, handed.time);
-        let mut facts = Facts::of(handed.event);
+        let mut facts = handed.facts;
         if let ("outcome", Some(request)) = (facts.event, facts.request) {
             facts.origin = match self.origins.remove(&request) {
                 Some(origin) => origin,
@@ -745,7 +746,7 @@ fn read(
                 segment: next.segment,
                 offset: next.offset,
                 time: next.record.time,
-                event: next.record.event,
+                facts: Facts::of(next.record.event),
             }),
             Ok(None) => break,
             Err(_) if !found.is_empty() => break,
