@@ -570,11 +570,18 @@ impl World {
 
     /// Verifies the log with the program's own verifier.
     pub fn verify(&self) -> Ran {
+        self.verified(&[])
+    }
+
+    /// Verifies the log, and that it continues what a checkpoint in a file vouches for.
+    pub fn verify_against(&self, checkpoint: &Path) -> Ran {
+        self.verified(&["--checkpoint", checkpoint.to_str().unwrap()])
+    }
+
+    fn verified(&self, more: &[&str]) -> Ran {
         let data = self.data();
-        run_in(
-            self.dir.path(),
-            &["audit", "verify", "--data", data.to_str().unwrap(), "--json"],
-        )
+        let words = ["audit", "verify", "--data", data.to_str().unwrap(), "--json"];
+        run_in(self.dir.path(), &[&words, more].concat())
     }
 }
 
