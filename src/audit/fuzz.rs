@@ -12,6 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use super::dropped::{self, Dropped};
 use super::segment::{self, Batch, FRAME, HEADER, Header};
 use super::tree::{self, Edge};
 use super::witness::{AddCheckpoint, Witness, WitnessSigner};
@@ -106,6 +107,23 @@ fn with_log<T>(change: impl FnOnce(&mut Vec<u8>), ask: impl FnOnce(&Path) -> T) 
         fs::write(folder.join("checkpoints"), format!("{}\n", LOG.note)).unwrap();
         ask(&folder)
     })
+}
+
+/// The edge file of what was dropped: what is read is what was written, and whatever stands in it, the log whose first
+/// segment is there and says nothing of the kind does not verify with records gone.
+pub(crate) fn dropped(data: &[u8]) {
+    if let Some(read) = Dropped::decode(data) {
+        let again = Dropped::decode(&read.encode().unwrap()).expect("written, but not read");
+        assert_eq!(again, read);
+    }
+    with_log(
+        |_| {},
+        |folder| {
+            fs::write(folder.join(dropped::NAME), data).unwrap();
+            let found = verify::verify(folder, &LOG.key.public(ORIGIN), None, |_| {});
+            assert!(found.is_err(), "{found:?}");
+        },
+    );
 }
 
 /// Bytes of a segment: as a header, as a frame, as what a crash left behind the records, and as changes of the records.

@@ -33,6 +33,7 @@ mod checkpoint;
 mod config;
 pub mod copy;
 mod draft;
+mod dropped;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -52,6 +53,7 @@ mod recover;
 pub mod render;
 pub mod report;
 mod restored;
+mod retain;
 mod segment;
 mod strangers;
 mod tree;
@@ -59,6 +61,8 @@ pub mod verify;
 pub mod witness;
 mod writer;
 
+#[cfg(test)]
+mod retain_tests;
 #[cfg(test)]
 mod room_tests;
 #[cfg(test)]
@@ -147,6 +151,8 @@ pub struct Audit(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
+    /// The log's own public key.
+    key: VerifyingKey,
     index: Index,
     done: tokio::sync::watch::Receiver<bool>,
 }
@@ -198,7 +204,8 @@ impl Audit {
             .map_err(file_error)?;
         check_file_system(&config, &folder)?;
         let lock = lock(&folder)?;
-        let mut found = recover::recover(&config, &key.public(origin))?;
+        let public = key.public(origin);
+        let mut found = recover::recover(&config, &public)?;
 
         let shared = Arc::new(Shared::new(config, ids, found.epoch, found.newest.take()));
         held(&shared.open).extend(found.open.keys().copied());
@@ -221,7 +228,12 @@ impl Audit {
         keeper.look_at_space();
         let index = Index::start(&runtime, &shared);
         let done = start_threads(writer, keeper, lock).map_err(file_error)?;
-        let audit = Self(Arc::new(Inner { shared, index, done }));
+        let audit = Self(Arc::new(Inner {
+            shared,
+            key: public,
+            index,
+            done,
+        }));
         audit.lane();
         let recovery = audit.recovered(found);
         Ok(Opened { audit, recovery })
@@ -446,6 +458,12 @@ impl Audit {
     #[must_use]
     pub fn search(&self) -> &Index {
         &self.0.index
+    }
+
+    /// How long records are kept; `None`: for ever.
+    #[must_use]
+    pub fn keep(&self) -> Option<Duration> {
+        self.0.shared.config.keep
     }
 
     /// Folder of the log's files.

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
+use super::dropped;
 use super::key::VerifyingKey;
 use super::prove::{COSIGNATURES, cosignatures};
 use super::restored::{self, Restored};
@@ -79,6 +80,7 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
         restored: restored::read(folder)?,
         found: Found::default(),
         headers: Vec::new(),
+        base: 0,
         acted: false,
     };
     scan.headers()?;
@@ -112,6 +114,8 @@ struct Scan<'a> {
     restored: Option<Restored>,
     found: Found,
     headers: Vec<Header>,
+    /// Number of the first segment that was not dropped.
+    base: u64,
     /// Whether there are records that are written only once the first checkpoint is stored.
     acted: bool,
 }
@@ -120,8 +124,21 @@ impl Scan<'_> {
     /// Reads all headers and checks that they follow on each other.
     fn headers(&mut self) -> Result<(), AuditError> {
         let indexes = segment::list(self.folder).map_err(|error| AuditError::from_io(self.folder, &error))?;
-        self.found.existed = !indexes.is_empty();
-        for (at, index) in (0_u64..).zip(indexes) {
+        let dropped = match dropped::read(self.folder) {
+            Ok(dropped) => dropped,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.damaged(error.to_string());
+                None
+            }
+            Err(error) => return Err(AuditError::from_io(self.folder, &error)),
+        };
+        self.found.existed = !indexes.is_empty() || dropped.is_some();
+        // What is before that is gone, or about to go.
+        let base = dropped.as_ref().map_or(0, |dropped| dropped.segments);
+        self.base = base;
+        let edge = dropped.as_ref().map(|dropped| dropped.edge.clone());
+        let edge = edge.unwrap_or_default();
+        for (at, index) in (base..).zip(indexes.into_iter().filter(|index| *index >= base)) {
             if at != index {
                 self.damaged(format!("segment {at} is missing"));
                 break;
@@ -139,7 +156,10 @@ impl Scan<'_> {
                 .headers
                 .last()
                 .is_none_or(|last| last.epoch == header.epoch && last.first() <= header.first());
-            if !follows || (index == 0 && header.first() != 0) {
+            let own = dropped
+                .as_ref()
+                .is_none_or(|dropped| dropped.epoch == header.epoch);
+            if !follows || !own || (index == base && header.edge != edge) {
                 self.damaged(format!("segment {index} does not continue the log"));
                 break;
             }
@@ -349,7 +369,7 @@ impl Scan<'_> {
         self.found.clean &= self.found.open.is_empty() && goes_on;
         if goes_on {
             self.found.epoch = self.found.epoch.max(1);
-            self.found.next_index = self.headers.len() as u64;
+            self.found.next_index = self.base + self.headers.len() as u64;
             self.found.newest = known.filter(|known| known.epoch == self.found.epoch);
         } else {
             let old = known
@@ -374,7 +394,7 @@ impl Scan<'_> {
         for entry in fs::read_dir(self.folder)? {
             let name = entry?.file_name();
             let text = name.to_str().unwrap_or_default();
-            if text.ends_with(".log") || text == "checkpoints" || text == "checkpoint" {
+            if text.ends_with(".log") || matches!(text, "checkpoints" | "checkpoint" | dropped::NAME) {
                 names.push(name);
             }
         }

@@ -384,7 +384,8 @@ pub(crate) fn aside(folder: &Path) -> io::Result<BTreeMap<String, (u64, Hash)>> 
     Ok(files)
 }
 
-fn fingerprint(path: &Path) -> io::Result<(u64, Hash)> {
+/// Length and SHA-256 of a file.
+pub(crate) fn fingerprint(path: &Path) -> io::Result<(u64, Hash)> {
     let mut file = File::open(path)?;
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     let mut chunk = vec![0; 256 * 1024];

@@ -431,7 +431,12 @@ fn hanging(data: &Path) -> Audit {
     let shared = std::sync::Arc::new(super::queue::Shared::new(config, ids(), 1, None));
     let index = super::Index::start(&tokio::runtime::Handle::current(), &shared);
     let (_, done) = tokio::sync::watch::channel(true);
-    Audit(std::sync::Arc::new(super::Inner { shared, index, done }))
+    Audit(std::sync::Arc::new(super::Inner {
+        shared,
+        key: key(data).public(ORIGIN),
+        index,
+        done,
+    }))
 }
 
 #[tokio::test(flavor = "multi_thread")]
