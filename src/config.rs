@@ -421,6 +421,7 @@ mod tests {
         assert_eq!(
             audit::Config {
                 keep: None,
+                archive: None,
                 outside: None,
                 witness: None,
                 ..shown.audit.clone()

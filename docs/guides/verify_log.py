@@ -20,6 +20,8 @@ The form of the files, in the order in which it is checked below:
   everything before it (4).
   Frame: magic (4), length of the record (4), batch (4; the highest bit marks the last frame of a batch), CRC-32 of length,
   batch and record (4), the record. A record is JSON and begins `{"v":1,"seq":POSITION,`.
+* NNNNNNNNNN.log.zst: such a file, compressed (Zstandard; needs the program `zstd`). It may be a link to where it was moved.
+  While both forms are there, the plain one counts.
 * The tree is that of RFC 6962 (SHA-256): leaf = H(0x00, record), node = H(0x01, left, right).
 * What an older file holds beyond the position at which the next one begins was never acknowledged and does not count.
   After the last frame of the last file there may be the rest of one write that broke off, of the batch that comes next.
@@ -35,6 +37,7 @@ import hashlib
 import json
 import re
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -58,6 +61,24 @@ def sha256(*parts):
     for part in parts:
         digest.update(part)
     return digest.digest()
+
+
+def segments(folder):
+    """The files of the records in order, one of each number."""
+    files = {file.name[:10]: file for pattern in (".log.zst", ".log") for file in folder.glob("?" * 10 + pattern)}
+    return [files[number] for number in sorted(files)]
+
+
+def content(file):
+    """The bytes of a file of records, whether it is compressed or not."""
+    if file.suffix != ".zst":
+        return file.read_bytes()
+    try:
+        with open(file, "rb") as packed:
+            run = subprocess.run(["zstd", "-dcq"], stdin=packed, capture_output=True, check=True)
+        return run.stdout
+    except subprocess.CalledProcessError as error:
+        raise Wrong(f"{file} cannot be decompressed: {error.stderr.decode(errors='replace').strip()}") from None
 
 
 class Key:
@@ -209,7 +230,7 @@ def is_gone(name, epochs):
 
 def recorded(files):
     """What the first batch of an epoch says of the ones before: {name: (bytes, SHA-256)}; None when nothing."""
-    data, at, listed, total = files[0].read_bytes() if files else b"", HEADER, {}, None
+    data, at, listed, total = content(files[0]) if files else b"", HEADER, {}, None
     while (found := frame(data, at)) and found[1] == 1:
         try:
             begun = json.loads(found[0])["event"].get("epoch")
@@ -236,12 +257,12 @@ def verify_epoch(folder, key, kept):
     heads = checkpoints(folder, key)
     gone = Dropped(folder)
     first = gone.segments
-    files = sorted(file for file in folder.glob("??????????.log") if int(file.stem) >= first)
+    files = [file for file in segments(folder) if int(file.name[:10]) >= first]
     if not files:
         raise Wrong(f"there is no log in {folder}")
-    if [file.name for file in files] != [f"{first + n:010}.log" for n in range(len(files))]:
+    if [file.name[:10] for file in files] != [f"{first + n:010}" for n in range(len(files))]:
         raise Wrong("a file is missing: " + ", ".join(file.name for file in files))
-    epoch = header(files[0].read_bytes(), first)[0]
+    epoch = header(content(files[0]), first)[0]
     if gone.said and gone.said["epoch"] != epoch:
         raise Wrong("the file `dropped` was changed")
     if any(head[0] != epoch for head in heads):
@@ -262,11 +283,11 @@ def verify_epoch(folder, key, kept):
     if roots.pop(tree.size, {tree.root()}) != {tree.root()}:
         raise Wrong(f"the first {tree.size} records are not those that were signed")
     for index, file in enumerate(files, first):
-        data = file.read_bytes()
+        data = content(file)
         if header(data, index) != (epoch, index, sha256(key.name.encode()), tree.size, tree.peaks):
             raise Wrong(f"file {index} does not continue the log at record {tree.size}")
         last = file == files[-1]
-        end = None if last else header(files[index + 1 - first].read_bytes(), index + 1)[3]
+        end = None if last else header(content(files[index + 1 - first]), index + 1)[3]
         at, batch = HEADER, 1
         while tree.size != end and (found := frame(data, at)):
             record, number, closes = found
@@ -302,7 +323,7 @@ def main(arguments):
     holds = kept is not None and kept[0] == epoch
     gone = Dropped(folder)
     there = {name: was for name, was in put_aside(folder).items() if not is_gone(name, gone.epochs)}
-    listed = {} if gone.segments else recorded(sorted(folder.glob("??????????.log")))
+    listed = {} if gone.segments else recorded(segments(folder))
     if listed is None and epoch > 1:
         raise Wrong(f"epoch {epoch} does not say what the epochs before it left")
     same(listed or {}, there, gone.epochs)
@@ -316,7 +337,7 @@ def main(arguments):
         print(f"dropped: {epochs}the first {records} records, as record {gone.record} says; verified from {records} on")
     for old in sorted(old for old in folder.glob("epoch-*") if not is_gone(old.name, gone.epochs)):
         before = Dropped(old)
-        same({} if before.segments else recorded(sorted(old.glob("??????????.log"))) or {}, there, before.epochs)
+        same({} if before.segments else recorded(segments(old)) or {}, there, before.epochs)
         try:
             number, tree, *_ = verify_epoch(old, key, kept)
             holds = holds or (kept is not None and kept[0] == number)

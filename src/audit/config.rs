@@ -29,6 +29,10 @@ pub struct Config {
     pub stop_free_bytes: u64,
     /// How long records are kept; `None`: for ever.
     pub keep: Option<Duration>,
+    /// Whether old segments are compressed.
+    pub compress: bool,
+    /// Folder to which compressed segments are moved; they stay beside the others when absent.
+    pub archive: Option<PathBuf>,
     /// A file elsewhere that gets the newest checkpoint, at most once a second.
     pub outside: Option<PathBuf>,
     /// Who cosigns the checkpoints; `None` when nobody does.
@@ -48,6 +52,8 @@ impl Default for Config {
             min_free_bytes: GIB,
             stop_free_bytes: 256 * MIB,
             keep: None,
+            compress: true,
+            archive: None,
             outside: None,
             witness: None,
             allow_any_fs: false,
@@ -82,6 +88,8 @@ impl Config {
                 default.deadline,
             ),
             keep: keep(table),
+            compress: table.boolean("compress", default.compress),
+            archive: archive(table),
             outside: table.text("outside").map(PathBuf::from),
             witness: table.table("witness").and_then(witness::Config::read),
             allow_any_fs: table.boolean("allow_any_fs", false),
@@ -96,6 +104,15 @@ fn keep(table: &mut Table<'_>) -> Option<Duration> {
     // Zero is what no setting can be, so it tells that there is none.
     let kept = table.duration("keep", Duration::from_secs(1)..=DAY * 36_500, Duration::ZERO);
     (!kept.is_zero()).then_some(kept)
+}
+
+/// Where old segments are moved to. Links lead there, so it has one name only.
+fn archive(table: &mut Table<'_>) -> Option<PathBuf> {
+    let archive = table.text("archive").map(PathBuf::from)?;
+    if !archive.is_absolute() {
+        table.flaw("archive", "must be an absolute path, of a folder that is there");
+    }
+    Some(archive)
 }
 
 #[cfg(test)]

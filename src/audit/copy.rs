@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, next_note};
-use super::dropped;
 use super::segment::{self, Frames, Header};
+use super::{dropped, packed};
 
 /// The log as it is copied.
 #[derive(Clone, Debug)]
@@ -78,12 +78,13 @@ pub fn plan(folder: &Path, live: bool) -> io::Result<Plan> {
             .peek()
             .is_some_and(|next| size.is_none_or(|size| next.first() < size));
         let bytes = if follows {
-            fs::metadata(&path)?.len()
+            fs::metadata(packed::file_of(&path))?.len()
         } else {
             let end = end_of(&path, header, size)?;
             plan.records = end.records;
             end.bytes
         };
+        let path = packed::file_of(&path);
         plan.epoch = header.epoch;
         plan.files.push(Part::of(folder, path, bytes));
     }
@@ -134,7 +135,7 @@ impl Plan {
             let name = entry.file_name();
             let name = name.to_str().unwrap_or_default();
             let passing = name.starts_with("spare-") || name.ends_with(".new") || name.ends_with(".tmp");
-            let taken = name.ends_with(".log")
+            let taken = segment::is_segment(name)
                 || matches!(
                     name,
                     "checkpoints" | "checkpoint" | "lock" | "probe" | dropped::HOLD
@@ -146,7 +147,8 @@ impl Plan {
         for epoch in segment::epochs(folder)? {
             for entry in fs::read_dir(segment::epoch_folder(folder, epoch))? {
                 let entry = entry?;
-                if entry.file_type()?.is_file() {
+                // Links too: they lead to what was moved.
+                if !entry.file_type()?.is_dir() {
                     paths.push(entry.path());
                 }
             }

@@ -6,13 +6,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::segment;
 use super::tree::Edge;
 use super::writer::sync_folder;
+use super::{packed, segment};
 use crate::clock::Timestamp;
 use crate::record::{Hash, LogDropped};
 
@@ -126,7 +126,7 @@ impl Dropped {
         }
         for index in segment::list(folder)? {
             if index < self.segments {
-                fs::remove_file(segment::path(folder, index))?;
+                remove_segment(&segment::path(folder, index))?;
                 removed = true;
             }
         }
@@ -135,6 +135,19 @@ impl Dropped {
         }
         Ok(removed)
     }
+}
+
+/// Removes a segment in all its forms, wherever it was moved to.
+fn remove_segment(path: &Path) -> io::Result<()> {
+    let small = packed::packed(path);
+    let moved = fs::read_link(&small).ok();
+    for file in moved.iter().map(PathBuf::as_path).chain([path, &small]) {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// What was dropped of the log in `folder`: `None` when nothing was. An edge file that is none is an error of the kind

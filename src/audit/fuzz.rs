@@ -9,10 +9,12 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::LazyLock;
 
 use super::dropped::{self, Dropped};
+use super::packed::{self, Source};
 use super::segment::{self, Batch, FRAME, HEADER, Header};
 use super::tree::{self, Edge};
 use super::witness::{AddCheckpoint, Witness, WitnessSigner};
@@ -124,6 +126,40 @@ pub(crate) fn dropped(data: &[u8]) {
             assert!(found.is_err(), "{found:?}");
         },
     );
+}
+
+/// A compressed segment: as one, which gives what its table says or an error and never more; and as what is compressed, which
+/// is read as it was, from the start and from the middle.
+pub(crate) fn packed(data: &[u8]) {
+    const MUCH: u64 = 8 * 1024 * 1024;
+    let open = |bytes: &[u8]| {
+        FOLDER.with(|folder| {
+            let path = folder.borrow().path().join("0000000009.log");
+            fs::write(packed::packed(&path), bytes).unwrap();
+            Source::open(&path)
+        })
+    };
+    if let Ok(source) = open(data) {
+        let length = source.length().unwrap();
+        assert!(length <= data.len() as u64 * 256 * 1024);
+        let mut read = Vec::new();
+        if source.take(MUCH).read_to_end(&mut read).is_ok() {
+            assert_eq!(read.len() as u64, length.min(MUCH));
+        }
+    }
+    let mut made = Vec::new();
+    packed::pack(&mut &*data, &mut made, || Ok(())).unwrap();
+    if data.is_empty() {
+        return;
+    }
+    let mut source = open(&made).unwrap();
+    assert_eq!(source.length().unwrap(), data.len() as u64);
+    for at in [0, data.len() / 2] {
+        let mut read = Vec::new();
+        source.seek(SeekFrom::Start(at as u64)).unwrap();
+        source.read_to_end(&mut read).unwrap();
+        assert_eq!(read, data[at..]);
+    }
 }
 
 /// Bytes of a segment: as a header, as a frame, as what a crash left behind the records, and as changes of the records.

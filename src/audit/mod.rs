@@ -28,6 +28,7 @@
 //! The store follows the log, never the other way round; the [`index`] can be dropped at any time.
 
 mod answers;
+mod archive;
 mod blocks;
 mod checkpoint;
 mod config;
@@ -44,6 +45,7 @@ mod keeper;
 mod key;
 pub mod ocsf;
 mod ongoing;
+mod packed;
 pub mod proof;
 pub mod prove;
 mod queue;
@@ -61,6 +63,8 @@ pub mod verify;
 pub mod witness;
 mod writer;
 
+#[cfg(test)]
+mod archive_tests;
 #[cfg(test)]
 mod retain_tests;
 #[cfg(test)]
@@ -153,6 +157,8 @@ struct Inner {
     shared: Arc<Shared>,
     /// The log's own public key.
     key: VerifyingKey,
+    /// Held by whoever compresses, moves or drops old segments: one at a time.
+    old_segments: tokio::sync::Mutex<()>,
     index: Index,
     done: tokio::sync::watch::Receiver<bool>,
 }
@@ -204,6 +210,8 @@ impl Audit {
             .map_err(file_error)?;
         check_file_system(&config, &folder)?;
         let lock = lock(&folder)?;
+        // From now on whoever reads all of the log finds what to hold.
+        drop(dropped::hold_alone(&folder).map_err(file_error)?);
         let public = key.public(origin);
         let mut found = recover::recover(&config, &public)?;
 
@@ -231,6 +239,7 @@ impl Audit {
         let audit = Self(Arc::new(Inner {
             shared,
             key: public,
+            old_segments: tokio::sync::Mutex::default(),
             index,
             done,
         }));
@@ -464,6 +473,12 @@ impl Audit {
     #[must_use]
     pub fn keep(&self) -> Option<Duration> {
         self.0.shared.config.keep
+    }
+
+    /// Whether there is something to do with old segments ([`Audit::tidy_one`]).
+    #[must_use]
+    pub fn tidies(&self) -> bool {
+        self.0.shared.config.compress || self.0.shared.config.archive.is_some()
     }
 
     /// Folder of the log's files.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::checkpoint::{Checkpoint, next_note};
 use super::dropped::{self, Dropped};
 use super::key::VerifyingKey;
+use super::packed;
 use super::queue::held;
 use super::segment::{self, Frames, Header};
 use super::tree::{self, Edge};
@@ -32,6 +33,8 @@ const MOST: usize = 64;
 const FILES: usize = 100;
 /// How long a checkpoint over the record is waited for.
 const SIGNED: Duration = Duration::from_secs(30);
+/// How often the index is waited for, some seconds each time.
+const CATCHING_UP: usize = 12;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What may be dropped at all.
@@ -61,6 +64,13 @@ impl Audit {
     /// # Errors
     /// [`AuditError`]: the log could not be read or written, or is not what was signed; then it is left as it is.
     pub async fn drop_older(&self, before: Timestamp) -> Result<Option<LogDropped>, AuditError> {
+        // What is not indexed is not dropped; at a start the index may be some way behind.
+        for _ in 0..CATCHING_UP {
+            if self.0.index.catch_up().await.is_ok() {
+                break;
+            }
+        }
+        let _turn = self.0.old_segments.lock().await;
         let inner = self.0.clone();
         let plan = blocking(move || {
             let shared = &inner.shared;
@@ -165,7 +175,8 @@ pub(crate) fn plan(folder: &Path, bounds: &Bounds<'_>) -> io::Result<Option<Plan
         }
     }
     for header in rest.headers.iter().take(count) {
-        files.push(aside(folder, &segment::path(folder, header.index))?);
+        let path = packed::file_of(&segment::path(folder, header.index));
+        files.push(aside(folder, &path)?);
     }
     Ok(Some(Plan {
         folder: folder.to_owned(),
@@ -198,7 +209,11 @@ impl Plan {
             total: self.files.len() as u64,
             files: files.to_vec(),
         };
-        self.files.chunks(FILES).map(part).collect()
+        match self.files.is_empty() {
+            // An epoch of which there was nothing but its folder.
+            true => vec![part(&[])],
+            false => self.files.chunks(FILES).map(part).collect(),
+        }
     }
 
     /// The edge file, then the files go. The record is durable and signed.

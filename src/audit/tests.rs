@@ -434,6 +434,7 @@ fn hanging(data: &Path) -> Audit {
     Audit(std::sync::Arc::new(super::Inner {
         shared,
         key: key(data).public(ORIGIN),
+        old_segments: tokio::sync::Mutex::default(),
         index,
         done,
     }))

@@ -190,6 +190,8 @@ pub struct Page {
     pub head: Position,
     /// Records that the index has not reached yet.
     pub lag: u64,
+    /// Records older than this were dropped from the log, where some were.
+    pub dropped: Option<Timestamp>,
 }
 
 /// The index over the log. Cheap to clone.
@@ -207,6 +209,8 @@ struct State {
     handover: Arc<Handover>,
     file: OnceCell<File>,
     newest: Mutex<Newest>,
+    /// Up to which time records were dropped.
+    dropped: Mutex<Option<Timestamp>>,
     reading: Semaphore,
 }
 
@@ -250,6 +254,7 @@ impl Index {
             handover: shared.handover.clone(),
             file: OnceCell::new(),
             newest: Mutex::default(),
+            dropped: Mutex::default(),
             reading: Semaphore::new(READING),
         }));
         runtime.spawn(index.clone().follow());
@@ -269,6 +274,7 @@ impl Index {
 
     /// Forgets what was dropped from the log.
     pub(super) async fn forget(&self, dropped: &Dropped) -> Result<(), IndexError> {
+        *held(&self.0.dropped) = Some(dropped.before);
         self.file()?.forget_dropped(dropped).await
     }
 
@@ -305,6 +311,7 @@ impl Index {
             next,
             head,
             lag: self.lag(),
+            dropped: *held(&self.0.dropped),
         })
     }
 
@@ -518,6 +525,7 @@ impl Index {
         let gone =
             move || dropped::read(&gone).map_err(|source| ReadError::File { path: gone, source }.into());
         if let Some(gone) = blocking(gone).await? {
+            *held(&self.0.dropped) = Some(gone.before);
             file.forget_dropped(&gone).await?;
         }
         self.earlier(file).await?;

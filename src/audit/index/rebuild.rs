@@ -43,6 +43,7 @@ pub async fn rebuild(folder: &Path, path: &Path, mut told: impl FnMut(u64)) -> R
         handover: Arc::new(Handover::default()),
         file: OnceCell::new(),
         newest: Mutex::default(),
+        dropped: Mutex::default(),
         reading: Semaphore::new(READING),
     }));
     let file = index.0.file.get_or_try_init(|| File::open(&index.0.path)).await?;

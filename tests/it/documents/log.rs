@@ -268,6 +268,27 @@ async fn both_verifiers_forgive_a_broken_off_write_and_tell_a_damaged_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn both_verifiers_read_compressed_segments() {
+    let log = Log::written().await;
+    let whole = log.ours(None).unwrap();
+    let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+    log.write(ids, 3_000).await;
+    let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+    let audit = log.open(ids);
+    while audit.tidy_one().await.unwrap() {}
+    audit.close("done").await;
+    assert!(!log.file(0).exists() && log.path().join("0000000000.log.zst").exists());
+    let longer = log.ours(None).unwrap();
+    assert_ne!(longer, whole);
+    assert_eq!(log.theirs(None), Ok(longer));
+    log.found_out("a compressed one is cut", None, |log| {
+        let path = log.path().join("0000000001.log.zst");
+        let bytes = fs::read(&path).unwrap();
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn both_verifiers_go_on_behind_what_was_dropped_and_find_what_was_deleted() {
     let log = Log::written().await;
     let (kept, ids) = (log.folder.path().join("kept"), || {
