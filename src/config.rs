@@ -99,10 +99,24 @@ impl Config {
             .and_then(read_sealing)
             .unwrap_or_else(|| PathBuf::from("keys/sealing.key"));
         let store = root.table("store").map(read_store).unwrap_or_default();
+        let delegate = root
+            .table("delegation")
+            .map_or_else(delegate::Config::default, |mut table| {
+                let config = delegate::Config::read(&mut table);
+                table.end();
+                config
+            });
         let mut audit = root
             .table("audit")
             .map_or_else(audit::Config::default, |mut table| {
                 let config = audit::Config::read(&mut table);
+                let traced = delegate.trace_period + delegate.max_lifetime;
+                if config.keep.is_some_and(|keep| keep < traced) {
+                    table.flaw(
+                        "keep",
+                        "must not be shorter than `delegation.trace_period` and `delegation.max_lifetime` together: a proxy is traced by its records",
+                    );
+                }
                 table.end();
                 config
             });
@@ -119,13 +133,7 @@ impl Config {
             authenticate: root
                 .table("authenticate")
                 .map_or_else(authenticate::Config::default, authenticate::Config::read),
-            delegate: root
-                .table("delegation")
-                .map_or_else(delegate::Config::default, |mut table| {
-                    let config = delegate::Config::read(&mut table);
-                    table.end();
-                    config
-                }),
+            delegate,
             forward: forward::Config::read(root.table("forward")),
             alert: alert::Config::read(&mut root),
             telemetry: telemetry::Config::read(&mut root).below(data),
@@ -412,12 +420,24 @@ mod tests {
         assert_eq!(every, Some(std::time::Duration::from_secs(10)));
         assert_eq!(
             audit::Config {
+                keep: None,
+                archive: None,
                 outside: None,
                 witness: None,
                 ..shown.audit.clone()
             },
             plain.audit
         );
+    }
+
+    #[test]
+    fn records_are_kept_for_as_long_as_a_proxy_may_be_traced() {
+        let read = |text: &str| Config::parse(Path::new("/data"), "countersign.toml", text);
+        assert_eq!(read("").unwrap().audit.keep, None, "for ever");
+        let error = read("[audit]\nkeep = \"180d\"\n").unwrap_err().to_string();
+        assert!(error.contains("trace_period"), "{error}");
+        let kept = read("[audit]\nkeep = \"2h\"\n[delegation]\ntrace_period = \"1h\"\n").unwrap();
+        assert_eq!(kept.audit.keep, Some(std::time::Duration::from_secs(7_200)));
     }
 
     #[test]

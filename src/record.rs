@@ -204,6 +204,8 @@ pub enum Event {
     },
     /// How much room the log has is another than before.
     LogDegraded(LogDegraded),
+    /// Old records are dropped: they have been kept for as long as the settings ask. Written before they go.
+    LogDropped(LogDropped),
     /// The witness of the log's checkpoints gives no cosignature; once, until it gives one again or the cause is another.
     Witness(WitnessEvent),
 }
@@ -739,6 +741,27 @@ pub struct LogDegraded {
     pub free_bytes: Option<u64>,
 }
 
+/// What is dropped of the log, and where the rest begins. Several neighbours say the same where the list of files needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogDropped {
+    /// The epoch that goes on.
+    pub epoch: u64,
+    /// Of its segments, those before this number are gone, with those that were dropped before.
+    pub segments: u64,
+    /// Of its records, those before this position are gone.
+    pub records: u64,
+    /// Root of the tree over them (RFC 6962).
+    pub root: Hash,
+    /// All epochs up to this one are gone whole; 0 when none is.
+    pub epochs: u64,
+    /// Every record that is gone is older than this.
+    pub before: Timestamp,
+    /// Number of files in all records of this kind that stand together.
+    pub total: u64,
+    /// The files that go, as they were.
+    pub files: Vec<FileAside>,
+}
+
 /// The log goes on in a new epoch. Stands among the first records of that epoch, as often as the list of files needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochBegun {
@@ -758,7 +781,7 @@ pub struct EpochBegun {
     pub files: Vec<FileAside>,
 }
 
-/// A file of an epoch that ended, as it was when the next one began.
+/// A file of the log, as it was when an epoch began that found it, or when it was dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileAside {
     /// Folder of the epoch and name of the file.
@@ -794,6 +817,7 @@ impl Event {
             | Self::LogOpen { .. }
             | Self::Unwritten { .. }
             | Self::LogDegraded(_)
+            | Self::LogDropped(_)
             | Self::Witness(_) => None,
         }
     }
@@ -837,6 +861,7 @@ impl Event {
         "log_open",
         "unwritten",
         "log_degraded",
+        "log_dropped",
         "witness",
     ];
 
@@ -864,6 +889,7 @@ impl Event {
             Self::LogOpen { .. } => "log_open",
             Self::Unwritten { .. } => "unwritten",
             Self::LogDegraded(_) => "log_degraded",
+            Self::LogDropped(_) => "log_dropped",
             Self::Witness(_) => "witness",
         }
     }

@@ -20,11 +20,16 @@ The form of the files, in the order in which it is checked below:
   everything before it (4).
   Frame: magic (4), length of the record (4), batch (4; the highest bit marks the last frame of a batch), CRC-32 of length,
   batch and record (4), the record. A record is JSON and begins `{"v":1,"seq":POSITION,`.
+* NNNNNNNNNN.log.zst: such a file, compressed (Zstandard; needs the program `zstd`). It may be a link to where it was moved.
+  While both forms are there, the plain one counts.
 * The tree is that of RFC 6962 (SHA-256): leaf = H(0x00, record), node = H(0x01, left, right).
 * What an older file holds beyond the position at which the next one begins was never acknowledged and does not count.
   After the last frame of the last file there may be the rest of one write that broke off, of the batch that comes next.
 * epoch-NNNNNN/ has the files of an epoch that ended because something acknowledged was missing. The first batch of the next
   epoch has records `epoch`, which list the files of all ended epochs (name, bytes, SHA-256); `total` is how many there are.
+* dropped: JSON, where old files were dropped (`[audit] keep`): files before `segments` and whole epochs up to `epochs` are
+  gone, with the first `records` records; `peaks` is the tree's edge there, `root` its root. Nobody's word: record number `record`
+  must be a `log_dropped` with the same epoch, segments, records, root and epochs, and a checkpoint must cover it.
 """
 
 import base64
@@ -32,6 +37,7 @@ import hashlib
 import json
 import re
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -55,6 +61,24 @@ def sha256(*parts):
     for part in parts:
         digest.update(part)
     return digest.digest()
+
+
+def segments(folder):
+    """The files of the records in order, one of each number."""
+    files = {file.name[:10]: file for pattern in (".log.zst", ".log") for file in folder.glob("?" * 10 + pattern)}
+    return [files[number] for number in sorted(files)]
+
+
+def content(file):
+    """The bytes of a file of records, whether it is compressed or not."""
+    if file.suffix != ".zst":
+        return file.read_bytes()
+    try:
+        with open(file, "rb") as packed:
+            run = subprocess.run(["zstd", "-dcq"], stdin=packed, capture_output=True, check=True)
+        return run.stdout
+    except subprocess.CalledProcessError as error:
+        raise Wrong(f"{file} cannot be decompressed: {error.stderr.decode(errors='replace').strip()}") from None
 
 
 class Key:
@@ -172,9 +196,41 @@ def put_aside(folder):
     return {f"{file.parent.name}/{file.name}": (file.stat().st_size, sha256(file.read_bytes()).hex()) for file in files}
 
 
+class Dropped:
+    """What is gone of a folder, by its file `dropped`."""
+
+    def __init__(self, folder):
+        self.segments, self.epochs, self.record, self.said, self.tree = 0, 0, None, None, Tree()
+        if not (folder / "dropped").exists():
+            return
+        try:
+            found = json.loads((folder / "dropped").read_bytes())
+            self.said = {name: found[name] for name in ("epoch", "segments", "records", "root", "epochs")}
+            self.segments, self.epochs, self.record = found["segments"], found["epochs"], found["record"]
+            self.tree.size, self.tree.peaks = found["records"], [bytes.fromhex(peak) for peak in found["peaks"]]
+            fits = len(self.tree.peaks) == bin(self.tree.size).count("1") and self.tree.root().hex() == found["root"]
+        except (ValueError, KeyError, TypeError):
+            fits = False
+        if not fits or self.epochs >= self.said["epoch"]:
+            raise Wrong("the file `dropped` was changed")
+
+    def is_said_by(self, record):
+        try:
+            said = json.loads(record)["event"]["log_dropped"]
+            return all(said[name] == value for name, value in self.said.items())
+        except (ValueError, KeyError, TypeError):
+            return False
+
+
+def is_gone(name, epochs):
+    """Whether a file is one of the epochs up to a number."""
+    found = re.match("epoch-([0-9]+)", name)
+    return bool(found) and int(found[1]) <= epochs
+
+
 def recorded(files):
     """What the first batch of an epoch says of the ones before: {name: (bytes, SHA-256)}; None when nothing."""
-    data, at, listed, total = files[0].read_bytes() if files else b"", HEADER, {}, None
+    data, at, listed, total = content(files[0]) if files else b"", HEADER, {}, None
     while (found := frame(data, at)) and found[1] == 1:
         try:
             begun = json.loads(found[0])["event"].get("epoch")
@@ -189,9 +245,9 @@ def recorded(files):
     return None if total is None else listed
 
 
-def same(listed, there):
+def same(listed, there, epochs):
     for name, was in listed.items():
-        if there.get(name) != was:
+        if there.get(name) != was and not is_gone(name, epochs):
             raise Wrong(f"{name}, of an epoch that ended, is missing or was changed since")
 
 
@@ -199,34 +255,47 @@ def verify_epoch(folder, key, kept):
     """Checks the files of one epoch against its own checkpoints and one that was kept elsewhere."""
     # Read before the records, so that a log that is being written is never shorter than its checkpoints.
     heads = checkpoints(folder, key)
-    files = sorted(folder.glob("??????????.log"))
+    gone = Dropped(folder)
+    first = gone.segments
+    files = [file for file in segments(folder) if int(file.name[:10]) >= first]
     if not files:
         raise Wrong(f"there is no log in {folder}")
-    if [file.name for file in files] != [f"{n:010}.log" for n in range(len(files))]:
+    if [file.name[:10] for file in files] != [f"{first + n:010}" for n in range(len(files))]:
         raise Wrong("a file is missing: " + ", ".join(file.name for file in files))
-    epoch = header(files[0].read_bytes(), 0)[0]
+    epoch = header(content(files[0]), first)[0]
+    if gone.said and gone.said["epoch"] != epoch:
+        raise Wrong("the file `dropped` was changed")
     if any(head[0] != epoch for head in heads):
         raise Wrong("a checkpoint is of another epoch")
     own = bool(heads)
     if kept and kept[0] == epoch:
+        if kept[1] < gone.tree.size:
+            raise Wrong(f"records before {gone.tree.size} were dropped: take a newer checkpoint than one of {kept[1]} records")
         heads.append(kept)
     roots = {}
     for _, records, root in heads:
-        roots.setdefault(records, set()).add(root)
+        if records >= gone.tree.size:
+            roots.setdefault(records, set()).add(root)
+    signed = max(roots, default=0)
 
-    tree, torn = Tree(), 0
-    for index, file in enumerate(files):
-        data = file.read_bytes()
+    # The edge is believed no more than anything else: it has to give the root of every checkpoint that follows.
+    tree, torn, told = gone.tree, 0, gone.said is None
+    if roots.pop(tree.size, {tree.root()}) != {tree.root()}:
+        raise Wrong(f"the first {tree.size} records are not those that were signed")
+    for index, file in enumerate(files, first):
+        data = content(file)
         if header(data, index) != (epoch, index, sha256(key.name.encode()), tree.size, tree.peaks):
             raise Wrong(f"file {index} does not continue the log at record {tree.size}")
-        last = index + 1 == len(files)
-        end = None if last else header(files[index + 1].read_bytes(), index + 1)[3]
+        last = file == files[-1]
+        end = None if last else header(content(files[index + 1 - first]), index + 1)[3]
         at, batch = HEADER, 1
         while tree.size != end and (found := frame(data, at)):
             record, number, closes = found
             position = POSITION.match(record)
             if not position or int(position[1]) != tree.size:
                 raise Wrong(f"record {tree.size} in file {index} is out of place")
+            if tree.size == gone.record:
+                told = gone.is_said_by(record) and signed > tree.size
             tree.push(record)
             if roots.get(tree.size, {tree.root()}) != {tree.root()}:
                 raise Wrong(f"the first {tree.size} records are not those that were signed")
@@ -235,6 +304,8 @@ def verify_epoch(folder, key, kept):
         if (not last and tree.size != end) or (last and highest_batch(data, at) > batch):
             raise Wrong(f"record {tree.size} in file {index} is missing or was changed")
         torn += len(data[at:].rstrip(b"\0"))
+    if not told:
+        raise Wrong(f"records before {gone.said['records']} are gone, and no signed record says that they were dropped")
     if not own:
         raise Wrong(f"{tree.size} records are there, but no checkpoint: nothing is signed")
     if roots:
@@ -250,16 +321,23 @@ def main(arguments):
     kept = key.opened(Path(arguments[2]).read_bytes()) if len(arguments) == 3 else None
     epoch, tree, files, signed, torn = verify_epoch(folder, key, kept)
     holds = kept is not None and kept[0] == epoch
-    listed, there = recorded(sorted(folder.glob("??????????.log"))), put_aside(folder)
+    gone = Dropped(folder)
+    there = {name: was for name, was in put_aside(folder).items() if not is_gone(name, gone.epochs)}
+    listed = {} if gone.segments else recorded(segments(folder))
     if listed is None and epoch > 1:
         raise Wrong(f"epoch {epoch} does not say what the epochs before it left")
-    same(listed or {}, there)
-    if len(there) > len(listed or {}):
+    same(listed or {}, there, gone.epochs)
+    if there.keys() - (listed or {}).keys():
         raise Wrong(f"{sorted(there.keys() - (listed or {}).keys())[0]} was added since epoch {epoch} began")
     print(f"epoch {epoch}: {tree.size} records in {files} files, {signed} checkpoints, {torn} bytes broken off")
     print(f"root {tree.root().hex()}")
-    for old in sorted(folder.glob("epoch-*")):
-        same(recorded(sorted(old.glob("??????????.log"))) or {}, there)
+    if gone.said:
+        epochs = f"the epochs up to {gone.epochs}, and " if gone.epochs else ""
+        records = gone.said["records"]
+        print(f"dropped: {epochs}the first {records} records, as record {gone.record} says; verified from {records} on")
+    for old in sorted(old for old in folder.glob("epoch-*") if not is_gone(old.name, gone.epochs)):
+        before = Dropped(old)
+        same({} if before.segments else recorded(segments(old)) or {}, there, before.epochs)
         try:
             number, tree, *_ = verify_epoch(old, key, kept)
             holds = holds or (kept is not None and kept[0] == number)

@@ -27,6 +27,12 @@ pub struct Config {
     pub min_free_bytes: u64,
     /// Free space, in bytes, below which requests are refused.
     pub stop_free_bytes: u64,
+    /// How long records are kept; `None`: for ever.
+    pub keep: Option<Duration>,
+    /// Whether old segments are compressed.
+    pub compress: bool,
+    /// Folder to which compressed segments are moved; they stay beside the others when absent.
+    pub archive: Option<PathBuf>,
     /// A file elsewhere that gets the newest checkpoint, at most once a second.
     pub outside: Option<PathBuf>,
     /// Who cosigns the checkpoints; `None` when nobody does.
@@ -45,6 +51,9 @@ impl Default for Config {
             queue: 8192,
             min_free_bytes: GIB,
             stop_free_bytes: 256 * MIB,
+            keep: None,
+            compress: true,
+            archive: None,
             outside: None,
             witness: None,
             allow_any_fs: false,
@@ -78,12 +87,32 @@ impl Config {
                 Duration::from_millis(100)..=Duration::from_secs(60),
                 default.deadline,
             ),
+            keep: keep(table),
+            compress: table.boolean("compress", default.compress),
+            archive: archive(table),
             outside: table.text("outside").map(PathBuf::from),
             witness: table.table("witness").and_then(witness::Config::read),
             allow_any_fs: table.boolean("allow_any_fs", false),
             ..default
         }
     }
+}
+
+/// How long records are kept. Nobody forgets that by writing nothing: then it is for ever.
+fn keep(table: &mut Table<'_>) -> Option<Duration> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    // Zero is what no setting can be, so it tells that there is none.
+    let kept = table.duration("keep", Duration::from_secs(1)..=DAY * 36_500, Duration::ZERO);
+    (!kept.is_zero()).then_some(kept)
+}
+
+/// Where old segments are moved to. Links lead there, so it has one name only.
+fn archive(table: &mut Table<'_>) -> Option<PathBuf> {
+    let archive = table.text("archive").map(PathBuf::from)?;
+    if !archive.is_absolute() {
+        table.flaw("archive", "must be an absolute path, of a folder that is there");
+    }
+    Some(archive)
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, next_note};
 use super::segment::{self, Frames, Header};
+use super::{dropped, packed};
 
 /// The log as it is copied.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub struct Plan {
     pub records: u64,
     /// Its files.
     pub files: Vec<Part>,
+    /// As long as the plan lives, none of them is dropped.
+    _hold: Option<Arc<File>>,
 }
 
 /// A file of the copy.
@@ -49,6 +53,7 @@ pub fn position(folder: &Path) -> io::Result<u64> {
 /// # Errors
 /// When a file cannot be read, or is not what it should be.
 pub fn plan(folder: &Path, live: bool) -> io::Result<Plan> {
+    let hold = dropped::hold(folder).map(Arc::new);
     let checkpoint = newest(folder)?;
     // Beyond it, what a running gateway writes is neither whole nor acknowledged for whoever looks from outside.
     let size = checkpoint
@@ -60,6 +65,7 @@ pub fn plan(folder: &Path, live: bool) -> io::Result<Plan> {
         records: 0,
         files: Vec::new(),
         checkpoint,
+        _hold: hold,
     };
     let headers = headers(folder, live)?;
     let mut at = headers.iter().peekable();
@@ -72,12 +78,13 @@ pub fn plan(folder: &Path, live: bool) -> io::Result<Plan> {
             .peek()
             .is_some_and(|next| size.is_none_or(|size| next.first() < size));
         let bytes = if follows {
-            fs::metadata(&path)?.len()
+            fs::metadata(packed::file_of(&path))?.len()
         } else {
             let end = end_of(&path, header, size)?;
             plan.records = end.records;
             end.bytes
         };
+        let path = packed::file_of(&path);
         plan.epoch = header.epoch;
         plan.files.push(Part::of(folder, path, bytes));
     }
@@ -128,8 +135,11 @@ impl Plan {
             let name = entry.file_name();
             let name = name.to_str().unwrap_or_default();
             let passing = name.starts_with("spare-") || name.ends_with(".new") || name.ends_with(".tmp");
-            let taken =
-                name.ends_with(".log") || matches!(name, "checkpoints" | "checkpoint" | "lock" | "probe");
+            let taken = segment::is_segment(name)
+                || matches!(
+                    name,
+                    "checkpoints" | "checkpoint" | "lock" | "probe" | dropped::HOLD
+                );
             if entry.file_type()?.is_file() && !passing && !taken {
                 paths.push(entry.path());
             }
@@ -137,7 +147,8 @@ impl Plan {
         for epoch in segment::epochs(folder)? {
             for entry in fs::read_dir(segment::epoch_folder(folder, epoch))? {
                 let entry = entry?;
-                if entry.file_type()?.is_file() {
+                // Links too: they lead to what was moved.
+                if !entry.file_type()?.is_dir() {
                     paths.push(entry.path());
                 }
             }

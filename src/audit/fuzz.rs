@@ -9,9 +9,12 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::LazyLock;
 
+use super::dropped::{self, Dropped};
+use super::packed::{self, Source};
 use super::segment::{self, Batch, FRAME, HEADER, Header};
 use super::tree::{self, Edge};
 use super::witness::{AddCheckpoint, Witness, WitnessSigner};
@@ -106,6 +109,57 @@ fn with_log<T>(change: impl FnOnce(&mut Vec<u8>), ask: impl FnOnce(&Path) -> T) 
         fs::write(folder.join("checkpoints"), format!("{}\n", LOG.note)).unwrap();
         ask(&folder)
     })
+}
+
+/// The edge file of what was dropped: what is read is what was written, and whatever stands in it, the log whose first
+/// segment is there and says nothing of the kind does not verify with records gone.
+pub(crate) fn dropped(data: &[u8]) {
+    if let Some(read) = Dropped::decode(data) {
+        let again = Dropped::decode(&read.encode().unwrap()).expect("written, but not read");
+        assert_eq!(again, read);
+    }
+    with_log(
+        |_| {},
+        |folder| {
+            fs::write(folder.join(dropped::NAME), data).unwrap();
+            let found = verify::verify(folder, &LOG.key.public(ORIGIN), None, |_| {});
+            assert!(found.is_err(), "{found:?}");
+        },
+    );
+}
+
+/// A compressed segment: as one, which gives what its table says or an error and never more; and as what is compressed, which
+/// is read as it was, from the start and from the middle.
+pub(crate) fn packed(data: &[u8]) {
+    const MUCH: u64 = 8 * 1024 * 1024;
+    let open = |bytes: &[u8]| {
+        FOLDER.with(|folder| {
+            let path = folder.borrow().path().join("0000000009.log");
+            fs::write(packed::packed(&path), bytes).unwrap();
+            Source::open(&path)
+        })
+    };
+    if let Ok(source) = open(data) {
+        let length = source.length().unwrap();
+        assert!(length <= data.len() as u64 * 256 * 1024);
+        let mut read = Vec::new();
+        if source.take(MUCH).read_to_end(&mut read).is_ok() {
+            assert_eq!(read.len() as u64, length.min(MUCH));
+        }
+    }
+    let mut made = Vec::new();
+    packed::pack(&mut &*data, &mut made, || Ok(())).unwrap();
+    if data.is_empty() {
+        return;
+    }
+    let mut source = open(&made).unwrap();
+    assert_eq!(source.length().unwrap(), data.len() as u64);
+    for at in [0, data.len() / 2] {
+        let mut read = Vec::new();
+        source.seek(SeekFrom::Start(at as u64)).unwrap();
+        source.read_to_end(&mut read).unwrap();
+        assert_eq!(read, data[at..]);
+    }
 }
 
 /// Bytes of a segment: as a header, as a frame, as what a crash left behind the records, and as changes of the records.

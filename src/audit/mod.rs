@@ -28,11 +28,13 @@
 //! The store follows the log, never the other way round; the [`index`] can be dropped at any time.
 
 mod answers;
+mod archive;
 mod blocks;
 mod checkpoint;
 mod config;
 pub mod copy;
 mod draft;
+mod dropped;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -43,6 +45,7 @@ mod keeper;
 mod key;
 pub mod ocsf;
 mod ongoing;
+mod packed;
 pub mod proof;
 pub mod prove;
 mod queue;
@@ -52,6 +55,7 @@ mod recover;
 pub mod render;
 pub mod report;
 mod restored;
+mod retain;
 mod segment;
 mod strangers;
 mod tree;
@@ -59,6 +63,10 @@ pub mod verify;
 pub mod witness;
 mod writer;
 
+#[cfg(test)]
+mod archive_tests;
+#[cfg(test)]
+mod retain_tests;
 #[cfg(test)]
 mod room_tests;
 #[cfg(test)]
@@ -147,6 +155,10 @@ pub struct Audit(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
+    /// The log's own public key.
+    key: VerifyingKey,
+    /// Held by whoever compresses, moves or drops old segments: one at a time.
+    old_segments: tokio::sync::Mutex<()>,
     index: Index,
     done: tokio::sync::watch::Receiver<bool>,
 }
@@ -198,7 +210,10 @@ impl Audit {
             .map_err(file_error)?;
         check_file_system(&config, &folder)?;
         let lock = lock(&folder)?;
-        let mut found = recover::recover(&config, &key.public(origin))?;
+        // From now on whoever reads all of the log finds what to hold.
+        drop(dropped::hold_alone(&folder).map_err(file_error)?);
+        let public = key.public(origin);
+        let mut found = recover::recover(&config, &public)?;
 
         let shared = Arc::new(Shared::new(config, ids, found.epoch, found.newest.take()));
         held(&shared.open).extend(found.open.keys().copied());
@@ -221,7 +236,13 @@ impl Audit {
         keeper.look_at_space();
         let index = Index::start(&runtime, &shared);
         let done = start_threads(writer, keeper, lock).map_err(file_error)?;
-        let audit = Self(Arc::new(Inner { shared, index, done }));
+        let audit = Self(Arc::new(Inner {
+            shared,
+            key: public,
+            old_segments: tokio::sync::Mutex::default(),
+            index,
+            done,
+        }));
         audit.lane();
         let recovery = audit.recovered(found);
         Ok(Opened { audit, recovery })
@@ -446,6 +467,18 @@ impl Audit {
     #[must_use]
     pub fn search(&self) -> &Index {
         &self.0.index
+    }
+
+    /// How long records are kept; `None`: for ever.
+    #[must_use]
+    pub fn keep(&self) -> Option<Duration> {
+        self.0.shared.config.keep
+    }
+
+    /// Whether there is something to do with old segments ([`Audit::tidy_one`]).
+    #[must_use]
+    pub fn tidies(&self) -> bool {
+        self.0.shared.config.compress || self.0.shared.config.archive.is_some()
     }
 
     /// Folder of the log's files.

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, next_note};
+use super::dropped;
 use super::proof::Proof;
 use super::read::newest_checkpoint;
 use super::segment::{self, Frames, Header};
@@ -47,6 +48,30 @@ pub enum ProveError {
         seq: u64,
         /// Records under the checkpoint.
         size: u64,
+    },
+    /// The record was dropped.
+    #[error(
+        "record {epoch}.{seq} was dropped: records before {epoch}.{first} were kept for long enough, as record {epoch}.{said} says"
+    )]
+    Dropped {
+        /// Epoch of the log.
+        epoch: u64,
+        /// Position in it.
+        seq: u64,
+        /// The first one that is kept.
+        first: u64,
+        /// The record that says so.
+        said: u64,
+    },
+    /// The epoch was dropped.
+    #[error(
+        "epoch {epoch} was dropped: it was kept for long enough, as record {said} of the log's present epoch says"
+    )]
+    EpochDropped {
+        /// Which.
+        epoch: u64,
+        /// The record that says so.
+        said: u64,
     },
     /// The files are not what was signed.
     #[error("the log cannot be proved from: {0}")]
@@ -99,6 +124,15 @@ pub fn prove(folder: &Path, place: Place) -> Result<Proof, ProveError> {
     let covers = |cosigned: &Checkpoint| {
         cosigned.epoch == place.epoch && cosigned.size > place.seq && cosigned.size <= newest.size
     };
+    let gone = dropped::read(&of_epoch).map_err(|source| file_error(&of_epoch, source))?;
+    if let Some(gone) = gone.filter(|gone| gone.records() > place.seq) {
+        return Err(ProveError::Dropped {
+            epoch: place.epoch,
+            seq: place.seq,
+            first: gone.records(),
+            said: gone.record,
+        });
+    }
     let mut files = Files::open(&of_epoch)?;
     let first_choice = cosigned(folder).into_iter().find(covers).unwrap_or(newest);
     let proved = files.prove(place.seq, first_choice);
@@ -239,10 +273,17 @@ fn epoch_folder(folder: &Path, epoch: u64) -> Result<PathBuf, ProveError> {
         return Ok(folder.to_owned());
     }
     let earlier = segment::epoch_folder(folder, epoch);
-    match earlier.is_dir() {
-        true => Ok(earlier),
-        false => Err(ProveError::Epoch(epoch)),
+    if earlier.is_dir() {
+        return Ok(earlier);
     }
+    let gone = dropped::read(folder).map_err(|source| file_error(folder, source))?;
+    Err(match gone.filter(|gone| gone.epochs >= epoch) {
+        Some(gone) => ProveError::EpochDropped {
+            epoch,
+            said: gone.record,
+        },
+        None => ProveError::Epoch(epoch),
+    })
 }
 
 /// The segments of one epoch. Their headers are read as they are needed: there may be very many.

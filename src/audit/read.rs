@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
+use super::dropped;
 use super::segment::{self, Frames, Header};
 use super::tree::{self, Edge};
 use crate::record::Record;
@@ -60,6 +61,8 @@ pub struct Reader {
     seq: u64,
     from: u64,
     limit: u64,
+    /// The tree before the first record of the segment in which reading began.
+    start: Edge,
     /// The tree over the records that were read, where it is wanted.
     edge: Option<Edge>,
 }
@@ -94,6 +97,7 @@ impl Reader {
                 let frames = Frames::open(&path).map_err(|source| file_error(&path, source))?;
                 let folder = folder.to_owned();
                 let seq = header.first();
+                let start = header.edge;
                 let mut reader = Self {
                     folder,
                     segment: *index,
@@ -102,6 +106,7 @@ impl Reader {
                     seq,
                     from,
                     limit: 0,
+                    start,
                     edge: None,
                 };
                 reader.set_limit(limit)?;
@@ -111,12 +116,12 @@ impl Reader {
         Err(ReadError::NoLog(folder.to_owned()))
     }
 
-    /// Keeps the tree over the records that are read from now on.
+    /// Keeps the tree over the records that are read, on top of what was dropped before them.
     pub(super) fn keep_edge(&mut self) {
-        self.edge = Some(Edge::default());
+        self.edge = Some(self.start.clone());
     }
 
-    /// That tree; it is the log's where all records were read, from the first one on.
+    /// That tree. The edge that it began with is nobody's word: with what was read it has to give a signed root.
     pub(super) const fn edge(&self) -> Option<&Edge> {
         self.edge.as_ref()
     }
@@ -213,6 +218,25 @@ impl Reader {
             }));
         }
     }
+}
+
+/// Position of the first record that is kept of all that a log had, in its oldest epoch, where some were dropped; `None` where
+/// none were.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn kept_from(folder: &Path) -> Result<Option<u64>, ReadError> {
+    let read = |folder: &Path| dropped::read(folder).map_err(|source| file_error(folder, source));
+    let present = read(folder)?;
+    let epochs = segment::epochs(folder).map_err(|source| file_error(folder, source))?;
+    let gone = present.as_ref().map_or(0, |present| present.epochs);
+    let first = match epochs.into_iter().find(|epoch| *epoch > gone) {
+        Some(oldest) => read(&segment::epoch_folder(folder, oldest))?,
+        None => present.clone(),
+    };
+    Ok(first
+        .map(|first| first.records())
+        .or_else(|| present.filter(|present| present.epochs > 0).map(|_| 0)))
 }
 
 /// The record whose frame stands at `offset` of a segment.

@@ -10,7 +10,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
+use super::dropped;
 use super::key::VerifyingKey;
+use super::packed::{self, Source};
 use super::prove::{COSIGNATURES, cosignatures};
 use super::restored::{self, Restored};
 use super::segment::{self, Frames, Header};
@@ -79,6 +81,7 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
         restored: restored::read(folder)?,
         found: Found::default(),
         headers: Vec::new(),
+        base: 0,
         acted: false,
     };
     scan.headers()?;
@@ -112,6 +115,8 @@ struct Scan<'a> {
     restored: Option<Restored>,
     found: Found,
     headers: Vec<Header>,
+    /// Number of the first segment that was not dropped.
+    base: u64,
     /// Whether there are records that are written only once the first checkpoint is stored.
     acted: bool,
 }
@@ -120,13 +125,32 @@ impl Scan<'_> {
     /// Reads all headers and checks that they follow on each other.
     fn headers(&mut self) -> Result<(), AuditError> {
         let indexes = segment::list(self.folder).map_err(|error| AuditError::from_io(self.folder, &error))?;
-        self.found.existed = !indexes.is_empty();
-        for (at, index) in (0_u64..).zip(indexes) {
+        let dropped = match dropped::read(self.folder) {
+            Ok(dropped) => dropped,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.damaged(error.to_string());
+                None
+            }
+            Err(error) => return Err(AuditError::from_io(self.folder, &error)),
+        };
+        self.found.existed = !indexes.is_empty() || dropped.is_some();
+        // What is before that is gone, or about to go.
+        let base = dropped.as_ref().map_or(0, |dropped| dropped.segments);
+        self.base = base;
+        let edge = dropped.as_ref().map(|dropped| dropped.edge.clone());
+        let edge = edge.unwrap_or_default();
+        let mut away = false;
+        for (at, index) in (base..).zip(indexes.into_iter().filter(|index| *index >= base)) {
             if at != index {
                 self.damaged(format!("segment {at} is missing"));
                 break;
             }
             let path = segment::path(self.folder, index);
+            // What is in an archive that cannot be reached is not needed to go on, and `audit verify` misses it.
+            if self.headers.is_empty() && packed::out_of_reach(&path).is_some() {
+                away = true;
+                continue;
+            }
             let header = Header::read(&path).map_err(|error| AuditError::from_io(&path, &error))?;
             let Some(header) = header.filter(|header| header.index == index) else {
                 self.damaged(format!("the header of segment {index} was changed"));
@@ -139,7 +163,10 @@ impl Scan<'_> {
                 .headers
                 .last()
                 .is_none_or(|last| last.epoch == header.epoch && last.first() <= header.first());
-            if !follows || (index == 0 && header.first() != 0) {
+            let own = dropped
+                .as_ref()
+                .is_none_or(|dropped| dropped.epoch == header.epoch);
+            if !follows || !own || (index == base && !away && header.edge != edge) {
                 self.damaged(format!("segment {index} does not continue the log"));
                 break;
             }
@@ -198,7 +225,7 @@ impl Scan<'_> {
         };
         let mut bytes = 0;
         while let Some(before) = start.checked_sub(1).and_then(|before| self.headers.get(before)) {
-            bytes += fs::metadata(segment::path(self.folder, before.index))?.len();
+            bytes += Source::open(&segment::path(self.folder, before.index))?.length()?;
             if bytes > BYTES || before.time < newest {
                 break;
             }
@@ -349,7 +376,7 @@ impl Scan<'_> {
         self.found.clean &= self.found.open.is_empty() && goes_on;
         if goes_on {
             self.found.epoch = self.found.epoch.max(1);
-            self.found.next_index = self.headers.len() as u64;
+            self.found.next_index = self.headers.last().map_or(self.base, |last| last.index + 1);
             self.found.newest = known.filter(|known| known.epoch == self.found.epoch);
         } else {
             let old = known
@@ -374,7 +401,7 @@ impl Scan<'_> {
         for entry in fs::read_dir(self.folder)? {
             let name = entry?.file_name();
             let text = name.to_str().unwrap_or_default();
-            if text.ends_with(".log") || text == "checkpoints" || text == "checkpoint" {
+            if segment::is_segment(text) || matches!(text, "checkpoints" | "checkpoint" | dropped::NAME) {
                 names.push(name);
             }
         }
@@ -394,7 +421,10 @@ impl Scan<'_> {
         fs::create_dir_all(&aside)?;
         for name in &names {
             let path = self.folder.join(name);
-            File::open(&path)?.sync_all()?;
+            // One that was moved is durable where it is.
+            if !path.is_symlink() {
+                File::open(&path)?.sync_all()?;
+            }
             fs::rename(path, aside.join(name))?;
         }
         sync_folder(&aside)?;

@@ -148,6 +148,14 @@ fn details(event: &Event) -> Vec<String> {
                 .chain(free)
                 .collect()
         }
+        Event::LogDropped(dropped) => {
+            let epochs = (dropped.epochs > 0).then(|| format!("epochs up to {}", dropped.epochs));
+            let records = format!(
+                "the first {} records of epoch {}, older than {}",
+                dropped.records, dropped.epoch, dropped.before
+            );
+            epochs.into_iter().chain([records]).collect()
+        }
         Event::Witness(witness) => {
             let known = witness.known.map(|known| format!(", which knows {known}"));
             vec![format!(

@@ -222,6 +222,10 @@ pub struct Completeness {
     strays: HashSet<RequestId>,
     next: Option<u64>,
     whole: bool,
+    /// The first record that is kept, where older ones were dropped.
+    first: Option<u64>,
+    /// The time of that record.
+    began: Option<Timestamp>,
 }
 
 impl Completeness {
@@ -234,16 +238,28 @@ impl Completeness {
         }
     }
 
+    /// Begins at the record `first`: those before it were dropped. What is left of requests that began before is not counted.
+    #[must_use]
+    pub fn beginning(self, first: u64) -> Self {
+        Self {
+            first: Some(first),
+            ..self
+        }
+    }
+
     /// Counts a record.
     pub fn add(&mut self, record: &Record) {
         let at = record.time.secs().div_euclid(86_400);
         let gap = match self.next {
             // Each epoch begins anew at 0.
             Some(next) if self.whole && record.seq != 0 => record.seq.abs_diff(next),
-            None if self.whole => record.seq,
+            None if self.whole => record.seq.abs_diff(self.first.unwrap_or(0)),
             _ => 0,
         };
         self.next = Some(record.seq + 1);
+        if self.first.is_some() {
+            self.began.get_or_insert(record.time);
+        }
         let day = self.day(at);
         day.gaps += gap;
         match &record.event {
@@ -309,10 +325,22 @@ impl Completeness {
     }
 
     fn stray(&mut self, at: i64, request: RequestId) {
-        if self.strays.insert(request) {
+        let before = self
+            .began
+            .is_some_and(|began| began_at(request).is_some_and(|at| at < began));
+        if !before && self.strays.insert(request) {
             self.day(at).accepted += 1;
         }
     }
+}
+
+/// When a request began, by its id.
+fn began_at(request: RequestId) -> Option<Timestamp> {
+    let (seconds, nanos) = request.uuid().get_timestamp()?.to_unix();
+    let micros = seconds
+        .checked_mul(1_000_000)?
+        .checked_add(u64::from(nanos / 1_000))?;
+    Some(Timestamp(i64::try_from(micros).ok()?))
 }
 
 /// `report` (lines, each ended) as a note signed with the log's key, over the log as its `checkpoint` has it.
@@ -444,6 +472,33 @@ mod tests {
             (1, 1, ended()),
             (0, 2, Event::Stop { reason: "x".into() })
         ]));
+    }
+
+    #[test]
+    fn what_was_dropped_is_no_gap_and_an_ending_without_its_dropped_intent_is_no_stray() {
+        let ids = ids();
+        let before = entry(&ids);
+        let time = Timestamp(began_at(before.request).unwrap().0 + 5_000);
+        let count = |ended: RequestId, first| {
+            let mut report = Completeness::new(true).beginning(first);
+            let stop = Event::Stop { reason: "x".into() };
+            for (seq, event) in [(7, stop), (8, Event::Outcome(Box::new(outcome(ended))))] {
+                report.add(&Record {
+                    time,
+                    ..record(seq, 1, event)
+                });
+            }
+            report.days()
+        };
+        assert!(count(before.request, 7).iter().all(Day::is_complete));
+        assert!(!count(before.request, 6).iter().all(Day::is_complete), "a gap");
+        let mut later = *before.request.uuid().as_bytes();
+        later[0] += 1;
+        let later = uuid::Uuid::from_bytes(later).into();
+        assert!(
+            !count(later, 7).iter().all(Day::is_complete),
+            "its intent is not there"
+        );
     }
 
     #[test]

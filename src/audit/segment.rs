@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::packed::{self, Source};
 use super::tree::Edge;
 use crate::clock::Timestamp;
 use crate::record::Hash;
@@ -100,7 +101,7 @@ impl Header {
     /// Reads the header of a segment file; `None` when it has none that is whole.
     pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
         let mut block = vec![0; HEADER];
-        match File::open(path)?.read_exact(&mut block) {
+        match Source::open(path)?.read_exact(&mut block) {
             Ok(()) => Ok(Self::decode(&block)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
@@ -237,7 +238,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(Frame, &[u8])> {
 /// Reads the frames of one segment file in order.
 #[derive(Debug)]
 pub(crate) struct Frames {
-    reader: BufReader<File>,
+    reader: BufReader<Source>,
     /// Where the next frame begins.
     pub(crate) offset: u64,
     payload: Vec<u8>,
@@ -251,7 +252,7 @@ impl Frames {
 
     /// Starts at a frame of which the offset is known.
     pub(crate) fn at(path: &Path, offset: u64) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+        let mut file = Source::open(path)?;
         file.seek(SeekFrom::Start(offset))?;
         Ok(Self {
             reader: BufReader::with_capacity(256 * 1024, file),
@@ -308,7 +309,7 @@ pub(crate) struct Rest {
 /// Looks at everything from `offset` to the end of the file.
 pub(crate) fn rest(path: &Path, offset: u64) -> io::Result<Rest> {
     static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-    let mut file = File::open(path)?;
+    let mut file = Source::open(path)?;
     file.seek(SeekFrom::Start(offset))?;
     let mut chunk = vec![0; ZEROS.len()];
     let (mut at, mut end) = (0_u64, 0_u64);
@@ -357,6 +358,18 @@ pub(crate) fn path(folder: &Path, index: u64) -> PathBuf {
     folder.join(format!("{index:010}.log"))
 }
 
+/// The part of a file's name that is the number of a segment; compressed ones are segments too.
+fn of_segment(name: &str) -> Option<&str> {
+    name.strip_suffix(packed::SUFFIX)
+        .unwrap_or(name)
+        .strip_suffix(".log")
+}
+
+/// Whether a file of this name is a segment.
+pub(crate) fn is_segment(name: &str) -> bool {
+    of_segment(name).is_some()
+}
+
 /// Folder that keeps the files of an epoch that ended.
 pub(crate) fn epoch_folder(folder: &Path, epoch: u64) -> PathBuf {
     folder.join(format!("epoch-{epoch:06}"))
@@ -364,7 +377,10 @@ pub(crate) fn epoch_folder(folder: &Path, epoch: u64) -> PathBuf {
 
 /// Numbers of all segments in `folder`, in order. Empty when there is no such folder.
 pub(crate) fn list(folder: &Path) -> io::Result<Vec<u64>> {
-    numbered(folder, |name| name.strip_suffix(".log"), 10)
+    let mut numbers = numbered(folder, of_segment, 10)?;
+    // One that was just compressed may be there in both forms.
+    numbers.dedup();
+    Ok(numbers)
 }
 
 /// Length and SHA-256 of every file of the epochs that ended, by folder and name.
@@ -384,7 +400,8 @@ pub(crate) fn aside(folder: &Path) -> io::Result<BTreeMap<String, (u64, Hash)>> 
     Ok(files)
 }
 
-fn fingerprint(path: &Path) -> io::Result<(u64, Hash)> {
+/// Length and SHA-256 of a file.
+pub(crate) fn fingerprint(path: &Path) -> io::Result<(u64, Hash)> {
     let mut file = File::open(path)?;
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     let mut chunk = vec![0; 256 * 1024];

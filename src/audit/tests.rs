@@ -431,7 +431,13 @@ fn hanging(data: &Path) -> Audit {
     let shared = std::sync::Arc::new(super::queue::Shared::new(config, ids(), 1, None));
     let index = super::Index::start(&tokio::runtime::Handle::current(), &shared);
     let (_, done) = tokio::sync::watch::channel(true);
-    Audit(std::sync::Arc::new(super::Inner { shared, index, done }))
+    Audit(std::sync::Arc::new(super::Inner {
+        shared,
+        key: key(data).public(ORIGIN),
+        old_segments: tokio::sync::Mutex::default(),
+        index,
+        done,
+    }))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,6 +52,8 @@ pub const TARGETS: &[Target] = &[
     target("request-headers", forward::fuzz_request_headers),
     target("answer-headers", forward::fuzz_answer_headers),
     target("segment", audit::fuzz::segment),
+    target("dropped", audit::fuzz::dropped),
+    target("packed", audit::fuzz::packed),
     target("record", audit::fuzz::record),
     target("checkpoint", audit::fuzz::checkpoint),
     target("proof", audit::fuzz::proof),

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Built, notify};
+use crate::audit::Audit;
 use crate::clock::Timestamp;
 use crate::id::RequestId;
 use crate::lane::Lanes;
@@ -19,6 +20,10 @@ const MAIL: Duration = Duration::from_millis(200);
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often cards are looked for that have been kept for long enough.
 const CARDS: Duration = Duration::from_secs(3_600);
+/// How often old segments of the log are looked for.
+const SEGMENTS: Duration = Duration::from_secs(3_600);
+/// How often old segments are looked for that are to be compressed or moved.
+const TIDY: Duration = Duration::from_secs(60);
 /// How often the health of the log is looked at.
 const HEALTH: Duration = Duration::from_millis(100);
 
@@ -83,6 +88,22 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
         }
     }));
 
+    if built.audit.tidies() {
+        let (audit, ending) = (built.audit.clone(), stop.clone());
+        tasks.spawn(every(TIDY, stop.clone(), move || {
+            let (audit, stop) = (audit.clone(), ending.clone());
+            async move { tidy_segments(&audit, &stop).await }
+        }));
+    }
+
+    if let Some(keep) = built.audit.keep() {
+        let (audit, clock, ending) = (built.audit.clone(), built.ids.clock().clone(), stop.clone());
+        tasks.spawn(every(SEGMENTS, stop.clone(), move || {
+            let (audit, stop, before) = (audit.clone(), ending.clone(), clock.now().minus(keep));
+            async move { drop_segments(&audit, before, &stop).await }
+        }));
+    }
+
     let (audit, health, db) = (built.audit.clone(), built.health.clone(), built.db.clone());
     let (delegate, clock) = (built.delegate.clone(), built.ids.clock().clone());
     let begun = (clock.now(), clock.monotonic());
@@ -137,6 +158,39 @@ async fn destroy_cards(built: &Built) -> anyhow::Result<()> {
     tx.commit().await?;
     built.db.scrub().await?;
     Ok(())
+}
+
+/// Compresses old segments of the log and moves them, as far as the settings ask.
+async fn tidy_segments(audit: &Audit, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        match audit.tidy_one().await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!("old segments of the audit log stay as they are: {error}");
+                return;
+            }
+        }
+    }
+}
+
+/// Drops what the log has kept for long enough, a part at a time.
+async fn drop_segments(audit: &Audit, before: Timestamp, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        match audit.drop_older(before).await {
+            Ok(Some(dropped)) => tracing::info!(
+                records = dropped.records,
+                epochs = dropped.epochs,
+                files = dropped.total,
+                "old records of the audit log were dropped"
+            ),
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!("old records of the audit log cannot be dropped: {error}");
+                return;
+            }
+        }
+    }
 }
 
 /// Why the wall clock cannot be right: it is behind the newest record, or drifted away from the monotonic clock.

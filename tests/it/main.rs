@@ -42,6 +42,7 @@ mod python;
 mod records;
 mod recover;
 mod refusals;
+mod retain;
 mod room;
 mod search;
 mod story;

@@ -9,9 +9,9 @@ use countersign::audit::ocsf;
 use countersign::clock::Timestamp;
 use countersign::record::{
     AlertEvent, Change, ChangeEvent, CreatedEntry, Cut, DecisionEntry, DelegationEntry, DeletedEntry, Ending,
-    Entry, EpochBegun, Event, FileAside, Hash, Lease, LogDegraded, Login, Mint, Outcome, OwnershipConflict,
-    PlaceEntry, Record, Recovery, Refused, ReloadFailed, ResourceEntry, SessionEnded, SignedEntry, Start,
-    Strangers, SubjectEntry, TraceEvent, TraceId, WitnessEvent,
+    Entry, EpochBegun, Event, FileAside, Hash, Lease, LogDegraded, LogDropped, Login, Mint, Outcome,
+    OwnershipConflict, PlaceEntry, Record, Recovery, Refused, ReloadFailed, ResourceEntry, SessionEnded,
+    SignedEntry, Start, Strangers, SubjectEntry, TraceEvent, TraceId, WitnessEvent,
 };
 use serde_json::{Value, json};
 
@@ -367,6 +367,20 @@ fn events() -> Vec<Event> {
             free_bytes,
         }));
     }
+    events.push(Event::LogDropped(LogDropped {
+        epoch: 2,
+        segments: 3,
+        records: 40,
+        root: hash(),
+        epochs: 1,
+        before: time(),
+        total: 1,
+        files: vec![FileAside {
+            name: "0000000002.log".into(),
+            bytes: 1,
+            hash: hash(),
+        }],
+    }));
     for known in [None, Some(4)] {
         events.push(Event::Witness(WitnessEvent {
             witness: "witness.example.org".into(),

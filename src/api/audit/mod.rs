@@ -43,6 +43,9 @@ pub struct AuditPage {
     /// Durable records that the index has not reached yet, of all VOs: this answer may lack some of them.
     #[serde(default)]
     pub lag: u64,
+    /// Records older than this were dropped from the log, because they had been kept for long enough; absent where none were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<String>,
 }
 
 /// A person as her card says, at the time of a record.
@@ -139,6 +142,7 @@ async fn page_of(api: &Api, page: &Page, records: &[Record]) -> Result<AuditPage
         next: page.next.map(QueryPosition::text),
         head: QueryPosition::text(page.head),
         lag: page.lag,
+        dropped: page.dropped.map(|before| before.to_string()),
     })
 }
 

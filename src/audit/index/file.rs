@@ -13,6 +13,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use super::block::{self, Block, Place, Wanted};
 use super::facts::Origin;
 use super::{IndexError, Position, Query};
+use crate::audit::dropped::Dropped;
 use crate::clock::Timestamp;
 use crate::id::RequestId;
 use crate::record::TraceId;
@@ -105,19 +106,24 @@ impl File {
         Ok(())
     }
 
-    /// The last block of an epoch, and how many records of that epoch there are.
-    pub(super) async fn last(&self, epoch: u64) -> Result<Option<(Block, u64)>, IndexError> {
-        let last: Option<(i64, i64, i64, Vec<u8>)> = sqlx::query_as(
-            "SELECT block.epoch, first, (SELECT SUM(count) FROM block WHERE epoch = $1), bytes
+    /// The last block of an epoch, position of the first record of that epoch, and how many there are.
+    pub(super) async fn last(&self, epoch: u64) -> Result<Option<(Block, u64, u64)>, IndexError> {
+        let last: Option<(i64, i64, i64, i64, Vec<u8>)> = sqlx::query_as(
+            "SELECT block.epoch, first, (SELECT MIN(first) FROM block WHERE epoch = $1),
+                    (SELECT SUM(count) FROM block WHERE epoch = $1), bytes
              FROM block JOIN content ON content.block = block.id WHERE block.epoch = $1 ORDER BY first DESC LIMIT 1",
         )
         .bind(signed(epoch))
         .fetch_optional(&self.0)
         .await?;
-        let Some((epoch, first, count, bytes)) = last else {
+        let Some((epoch, first, from, count, bytes)) = last else {
             return Ok(None);
         };
-        Ok(Some((read((epoch, first, bytes))?, unsigned(count))))
+        Ok(Some((
+            read((epoch, first, bytes))?,
+            unsigned(from),
+            unsigned(count),
+        )))
     }
 
     /// Removes an epoch.
@@ -130,6 +136,26 @@ impl File {
         ] {
             sqlx::query(statement)
                 .bind(signed(epoch))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Removes the blocks of which every record was dropped.
+    pub(super) async fn forget_dropped(&self, dropped: &Dropped) -> Result<(), IndexError> {
+        const GONE: &str = "SELECT id FROM block WHERE epoch <= $1 OR (epoch = $2 AND first + count <= $3)";
+        let mut transaction = self.0.begin().await?;
+        for statement in [
+            format!("DELETE FROM block_key WHERE block IN ({GONE})"),
+            format!("DELETE FROM content WHERE block IN ({GONE})"),
+            format!("DELETE FROM block WHERE id IN ({GONE})"),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(statement))
+                .bind(signed(dropped.epochs))
+                .bind(signed(dropped.epoch))
+                .bind(signed(dropped.records()))
                 .execute(&mut *transaction)
                 .await?;
         }

@@ -35,6 +35,7 @@ pub(super) use facts::Facts;
 use facts::Origin;
 use file::File;
 
+use super::dropped::{self, Dropped};
 use super::handover::{Handed, Handover};
 use super::queue::{Shared, held};
 use super::read::{ReadError, Reader, record_at};
@@ -190,6 +191,8 @@ pub struct Page {
     pub head: Position,
     /// Records that the index has not reached yet.
     pub lag: u64,
+    /// Records older than this were dropped from the log, where some were.
+    pub dropped: Option<Timestamp>,
 }
 
 /// The index over the log. Cheap to clone.
@@ -207,6 +210,8 @@ struct State {
     handover: Arc<Handover>,
     file: OnceCell<File>,
     newest: Mutex<Newest>,
+    /// Up to which time records were dropped.
+    dropped: Mutex<Option<Timestamp>>,
     reading: Semaphore,
 }
 
@@ -250,6 +255,7 @@ impl Index {
             handover: shared.handover.clone(),
             file: OnceCell::new(),
             newest: Mutex::default(),
+            dropped: Mutex::default(),
             reading: Semaphore::new(READING),
         }));
         runtime.spawn(index.clone().follow());
@@ -260,6 +266,17 @@ impl Index {
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.0.head.borrow().saturating_sub(*self.0.indexed.borrow())
+    }
+
+    /// Number of records that it has reached.
+    pub(super) fn indexed(&self) -> u64 {
+        *self.0.indexed.borrow()
+    }
+
+    /// Forgets what was dropped from the log.
+    pub(super) async fn forget(&self, dropped: &Dropped) -> Result<(), IndexError> {
+        *held(&self.0.dropped) = Some(dropped.before);
+        self.file()?.forget_dropped(dropped).await
     }
 
     /// Searches.
@@ -295,6 +312,7 @@ impl Index {
             next,
             head,
             lag: self.lag(),
+            dropped: *held(&self.0.dropped),
         })
     }
 
@@ -504,6 +522,13 @@ impl Index {
         // Whoever waits for the newest records waits until they are here again.
         self.0.indexed.send_replace(0);
         let file = self.0.file.get_or_try_init(|| File::open(&self.0.path)).await?;
+        let gone = self.0.folder.clone();
+        let gone =
+            move || dropped::read(&gone).map_err(|source| ReadError::File { path: gone, source }.into());
+        if let Some(gone) = blocking(gone).await? {
+            *held(&self.0.dropped) = Some(gone.before);
+            file.forget_dropped(&gone).await?;
+        }
         self.earlier(file).await?;
         let next = self
             .first_missing(file, self.0.epoch, self.0.folder.clone())
@@ -536,13 +561,22 @@ impl Index {
 
     /// Position of the first record that is not in the file. Everything is indexed anew when the file is not of this log.
     async fn first_missing(&self, file: &File, epoch: u64, folder: PathBuf) -> Result<u64, IndexError> {
+        let first = {
+            let folder = folder.clone();
+            let first = move || {
+                dropped::first(&folder).map_err(|source| ReadError::File { path: folder, source }.into())
+            };
+            blocking(first).await?
+        };
+        // What was dropped meanwhile is no gap.
+        let whole = |last: &Block, from: u64, count: u64| from <= first && from + count == last.end();
         match file.last(epoch).await {
-            Ok(None) => return Ok(0),
+            Ok(None) => return Ok(first),
             // What an ended epoch has in the file may be more than can be read of it now.
-            Ok(Some((last, count))) if count == last.end() && epoch != self.0.epoch => {
+            Ok(Some((last, from, count))) if whole(&last, from, count) && epoch != self.0.epoch => {
                 return Ok(last.end());
             }
-            Ok(Some((last, count))) if count == last.end() => {
+            Ok(Some((last, from, count))) if whole(&last, from, count) => {
                 let place = last.last();
                 let same = move || {
                     let Some(place) = place else { return Ok(false) };
@@ -559,7 +593,7 @@ impl Index {
         }
         tracing::warn!("the audit index does not fit the log and is built anew");
         file.forget(epoch).await?;
-        Ok(0)
+        Ok(first)
     }
 
     /// Indexes what is not in the file of the epochs that ended, as far as it can be read.

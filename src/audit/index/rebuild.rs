@@ -8,6 +8,7 @@ use tokio::sync::{Notify, OnceCell, Semaphore, watch};
 use super::block::Block;
 use super::file::File;
 use super::{Index, IndexError, Intake, Newest, READING, State};
+use crate::audit::dropped;
 use crate::audit::handover::Handover;
 use crate::audit::queue::held;
 use crate::audit::read::newest_checkpoint;
@@ -42,16 +43,21 @@ pub async fn rebuild(folder: &Path, path: &Path, mut told: impl FnMut(u64)) -> R
         handover: Arc::new(Handover::default()),
         file: OnceCell::new(),
         newest: Mutex::default(),
+        dropped: Mutex::default(),
         reading: Semaphore::new(READING),
     }));
     let file = index.0.file.get_or_try_init(|| File::open(&index.0.path)).await?;
     let made = async {
         index.earlier(file).await?;
+        let first = dropped::first(folder).map_err(|source| super::ReadError::File {
+            path: folder.to_owned(),
+            source,
+        })?;
         *held(&index.0.newest) = Newest {
-            open: Block::new(index.0.epoch, 0),
+            open: Block::new(index.0.epoch, first),
             whole: None,
         };
-        let mut intake = Intake::new(&index, folder.to_owned(), index.0.epoch, 0);
+        let mut intake = Intake::new(&index, folder.to_owned(), index.0.epoch, first);
         while intake.next < limit {
             let from = intake.next;
             intake.read_up_to(limit.min(from + STEP)).await?;

@@ -431,7 +431,7 @@ async fn an_index_that_is_rebuilt_offline_is_taken_up_and_finds_the_same() {
     assert!(records >= made.len() as u64, "{records}");
     assert_eq!(told.last(), Some(&records));
     let file = super::File::open(&index).await.unwrap();
-    let (last, count) = file.last(1).await.unwrap().unwrap();
+    let (last, _, count) = file.last(1).await.unwrap().unwrap();
     assert_eq!((last.end(), count), (2 * ROWS as u64, 2 * ROWS as u64));
     file.close().await;
     let audit = open(data.path()).audit;

@@ -510,6 +510,7 @@ fn of_gateway(event: &Event) -> Said {
                 .severe(severity)
                 .unmapped(json!(degraded))
         }
+        Event::LogDropped(dropped) => life((OTHER, "Retention"), SUCCESS, app).unmapped(json!(dropped)),
         Event::Witness(witness) => life((OTHER, "Witness"), FAILURE, app)
             .severe(HIGH)
             .unmapped(json!(witness)),

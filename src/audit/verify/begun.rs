@@ -60,6 +60,11 @@ impl Begun {
         }
     }
 
+    /// What was dropped since need not be there.
+    pub(super) fn forget(&mut self, epochs: u64) {
+        self.files.retain(|name, _| !is_of(name, epochs));
+    }
+
     pub(super) fn hold(&self, epoch: u64, there: &BTreeMap<String, (u64, Hash)>) -> Result<(), VerifyError> {
         for (name, was) in &self.files {
             match there.get(name) {
@@ -70,6 +75,16 @@ impl Begun {
         }
         Ok(())
     }
+}
+
+/// Whether a file is one of the epochs up to `epochs`.
+pub(super) fn is_of(name: &str, epochs: u64) -> bool {
+    let number = name
+        .strip_prefix("epoch-")
+        .and_then(|rest| rest.split('/').next());
+    number
+        .and_then(|number| number.parse().ok())
+        .is_some_and(|epoch: u64| epoch <= epochs)
 }
 
 pub(super) fn ended(epoch: u64, file: &str, what: &'static str) -> VerifyError {

@@ -27,16 +27,17 @@ use std::io::{self, BufReader, Read, Take};
 use std::path::Path;
 
 use super::checkpoint::{Checkpoint, CheckpointError, next_note};
+use super::dropped::{self, Dropped};
 use super::key::VerifyingKey;
 use super::proof::Cosigned;
 use super::prove::{COSIGNATURES, cosignatures};
 use super::segment::{self, Frames, Header};
 use super::tree::{self, Edge};
 use super::witness::WitnessKey;
-use crate::record::{Hash, Record};
+use crate::record::{Event, Hash, Record};
 
-use begun::{Begun, ended};
-pub use report::{Earlier, Report, VerifyError, Void, Witnessed};
+use begun::{Begun, ended, is_of};
+pub use report::{DroppedRecords, Earlier, Report, VerifyError, Void, Witnessed};
 
 /// What a log is held against, beside its own checkpoints.
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,13 +114,21 @@ pub fn verify_against(
     for given in against.given() {
         given.check(key)?;
     }
+    // What is read now is not dropped meanwhile.
+    let _hold = dropped::hold(folder);
     let cosigned = cosigned(folder)?;
     let mut run = Run::new(folder, key, against, &mut progress);
     let mut report = run.epoch(&cosigned)?;
     // What is before a trusted checkpoint of this epoch is not looked at again, earlier epochs least of all.
     if !against.skips(report.epoch.saturating_sub(1)) {
-        let there = segment::aside(folder).map_err(|source| file_error(folder, source))?;
-        run.begun.check(report.epoch)?;
+        let mut there = segment::aside(folder).map_err(|source| file_error(folder, source))?;
+        let gone = report.gone;
+        there.retain(|name, _| !is_of(name, gone));
+        // SECURITY: where the beginning of the epoch was dropped, the ones before were too, and nothing may be there of them.
+        if run.base() == 0 {
+            run.begun.check(report.epoch)?;
+        }
+        run.begun.forget(gone);
         run.begun.hold(report.epoch, &there)?;
         if let Some(file) = there.keys().find(|name| !run.begun.files.contains_key(*name)) {
             return Err(ended(report.epoch, file, "was added since"));
@@ -153,6 +162,7 @@ fn held(
     cosigned: &[Checkpoint],
     report: &Report,
 ) -> Result<(), VerifyError> {
+    let gone = |epoch| epoch <= report.gone;
     let found = |epoch| report.epoch == epoch || report.earlier.iter().any(|earlier| earlier.epoch == epoch);
     if let Some(missing) = against.given().find(|given| !report.is_held(given)) {
         return Err(match found(missing.epoch) {
@@ -164,7 +174,7 @@ fn held(
         });
     }
     for seen in cosigned {
-        if !against.skips(seen.epoch) && !report.is_held(seen) && !found(seen.epoch) {
+        if !against.skips(seen.epoch) && !report.is_held(seen) && !found(seen.epoch) && !gone(seen.epoch) {
             seen.check(key)?;
             return Err(VerifyError::Epoch(seen.epoch));
         }
@@ -193,12 +203,16 @@ fn earlier(
 ) -> Result<(), VerifyError> {
     let cosigned = cosigned(folder)?;
     let epochs = segment::epochs(folder).map_err(|source| file_error(folder, source))?;
-    for epoch in epochs.into_iter().rev().filter(|epoch| !against.skips(*epoch)) {
+    let gone = report.gone;
+    let wanted = |epoch: &u64| *epoch > gone && !against.skips(*epoch);
+    for epoch in epochs.into_iter().rev().filter(wanted) {
         let (path, of_this) = (segment::epoch_folder(folder, epoch), against.of(epoch));
         let mut run = Run::new(&path, key, of_this, progress);
         run.head = after.head;
         let result = run.epoch(&cosigned);
         // What was changed before a later epoch began shows by what this one recorded.
+        run.begun
+            .forget(run.dropped.as_ref().map_or(0, |dropped| dropped.epochs));
         run.begun.hold(epoch, there)?;
         let before = std::mem::take(&mut run.begun);
         // SECURITY: the damage of an old epoch is on record, with the files as they were then, but what was signed and kept elsewhere must hold.
@@ -245,6 +259,8 @@ struct Run<'a> {
     edge: Edge,
     signed: Signed,
     begun: Begun,
+    /// What the edge file says is gone.
+    dropped: Option<Dropped>,
     /// What the epoch after this one recorded as its head.
     head: Option<(u64, Hash)>,
     report: Report,
@@ -282,6 +298,7 @@ impl<'a> Run<'a> {
             edge: Edge::default(),
             signed,
             begun: Begun::default(),
+            dropped: None,
             head: None,
             report: Report::default(),
             durable: 0,
@@ -297,11 +314,21 @@ impl<'a> Run<'a> {
             .own_checkpoints()
             .map_err(|source| file_error(self.folder, source))?;
         self.advance()?;
-        let indexes = segment::list(self.folder).map_err(|source| file_error(self.folder, source))?;
+        self.dropped = dropped::read(self.folder).map_err(|source| match source.kind() {
+            io::ErrorKind::InvalidData => VerifyError::Edge(self.folder.join(dropped::NAME)),
+            _ => file_error(self.folder, source),
+        })?;
+        let base = self.base();
+        let mut indexes = segment::list(self.folder).map_err(|source| file_error(self.folder, source))?;
         if indexes.is_empty() {
             return Err(VerifyError::NoLog(self.folder.to_owned()));
         }
-        if let Some(missing) = (0_u64..)
+        // What is before that is about to go.
+        indexes.retain(|index| *index >= base);
+        if indexes.is_empty() {
+            return Err(VerifyError::SegmentMissing(base));
+        }
+        if let Some(missing) = (base..)
             .zip(&indexes)
             .find_map(|(at, index)| (at != *index).then_some(at))
         {
@@ -318,9 +345,26 @@ impl<'a> Run<'a> {
 
     /// The segment to begin with, and what is known at its head.
     fn begin(&mut self, indexes: &[u64], cosigned: &[Checkpoint]) -> Result<u64, VerifyError> {
-        self.report.epoch = self.header(0)?.epoch;
+        let mut begin = self.base();
+        self.report.epoch = self.header(begin)?.epoch;
         self.against = self.against.of(self.report.epoch);
-        let mut begin = 0;
+        if let Some(dropped) = &self.dropped {
+            if dropped.epoch != self.report.epoch {
+                return Err(VerifyError::Edge(self.folder.join(dropped::NAME)));
+            }
+            // SECURITY: not believed either. The first segment must have it at its head, a signed record must name its root, and
+            // it must give the root of every checkpoint behind it.
+            self.edge = dropped.edge.clone();
+            self.report.gone = dropped.epochs;
+            let older = |given: &&Checkpoint| given.size < dropped.records();
+            if let Some(given) = self.against.given().find(older) {
+                return Err(VerifyError::Older {
+                    epoch: given.epoch,
+                    size: given.size,
+                    records: dropped.records(),
+                });
+            }
+        }
         if self.against.since.is_some() {
             let of_this = cosigned.iter().filter(|seen| seen.epoch == self.report.epoch);
             let sizes = of_this.chain(self.against.given()).map(|one| one.size);
@@ -406,6 +450,9 @@ impl<'a> Run<'a> {
                 && let Ok(Record { event, .. }) = serde_json::from_slice(record)
             {
                 self.begun.take(event);
+            }
+            if let Some(dropped) = self.dropped.as_ref().filter(|dropped| dropped.record == seq) {
+                self.report.dropped = dropped_by(dropped, record);
             }
             batch = if frame.last { frame.batch + 1 } else { frame.batch };
             self.edge.push(tree::leaf(record));
@@ -559,6 +606,7 @@ impl<'a> Run<'a> {
             newest.check(self.key)?;
             self.reaches(newest.size)?;
         }
+        self.said()?;
         if records > 0 && self.report.signed == 0 {
             return Err(VerifyError::Unsigned(records));
         }
@@ -566,6 +614,28 @@ impl<'a> Run<'a> {
             self.report.alone.push(self.report.epoch);
         }
         Ok(())
+    }
+
+    /// SECURITY: an edge file is written by whoever can write in the folder. That records are gone is said by the log, in a
+    /// record under one of its checkpoints, or else they were deleted.
+    fn said(&self) -> Result<(), VerifyError> {
+        let Some(dropped) = &self.dropped else {
+            return Ok(());
+        };
+        let skipped = self.report.since.is_some_and(|(_, from)| from > dropped.record);
+        let signed = self.report.dropped.is_some() && dropped.record < self.report.signed;
+        match signed || skipped {
+            true => Ok(()),
+            false => Err(VerifyError::NotDropped {
+                records: dropped.records(),
+                record: dropped.record,
+            }),
+        }
+    }
+
+    /// Number of the first segment that was not dropped.
+    fn base(&self) -> u64 {
+        self.dropped.as_ref().map_or(0, |dropped| dropped.segments)
     }
 
     fn reaches(&self, size: u64) -> Result<(), VerifyError> {
@@ -576,11 +646,30 @@ impl<'a> Run<'a> {
         if self.report.torn_bytes > 0 {
             return Err(VerifyError::Record {
                 seq: records,
-                segment: self.report.segments - 1,
+                segment: self.base() + self.report.segments.saturating_sub(1),
             });
         }
         Err(VerifyError::Cut { size, records })
     }
+}
+
+/// What `record` says was dropped, when that is what the edge file says.
+fn dropped_by(dropped: &Dropped, record: &[u8]) -> Option<DroppedRecords> {
+    let Ok(Record {
+        event: Event::LogDropped(said),
+        time,
+        ..
+    }) = serde_json::from_slice(record)
+    else {
+        return None;
+    };
+    dropped.is_said_by(&said).then_some(DroppedRecords {
+        records: said.records,
+        epochs: said.epochs,
+        record: dropped.record,
+        time,
+        before: said.before,
+    })
 }
 
 /// Whether a gateway holds the log.

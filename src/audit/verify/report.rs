@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::audit::checkpoint::{Checkpoint, CheckpointError};
 use crate::audit::proof::Cosigned;
+use crate::clock::Timestamp;
 use crate::record::Hash;
 
 /// What a log was found to be.
@@ -39,6 +40,11 @@ pub struct Report {
     pub unchecked: Vec<String>,
     /// Where reading began, when a trusted checkpoint was given: epoch, and position of the first record that was read.
     pub since: Option<(u64, u64)>,
+    /// What was dropped, as a signed record of the log says; `None` where nothing was, or where reading began behind that
+    /// record.
+    pub dropped: Option<DroppedRecords>,
+    /// All epochs up to this one are gone, by the edge file.
+    pub(super) gone: u64,
     /// Bytes of writes that broke off and were never acknowledged.
     pub torn_bytes: u64,
     /// Records that were written but never acknowledged, and do not count.
@@ -54,6 +60,21 @@ impl Report {
     pub fn is_held(&self, checkpoint: &Checkpoint) -> bool {
         self.held.contains(&(checkpoint.epoch, checkpoint.size))
     }
+}
+
+/// What is gone of a log because it had been kept for long enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DroppedRecords {
+    /// Records of the present epoch, from the first one on.
+    pub records: u64,
+    /// All epochs up to this one; 0 when none.
+    pub epochs: u64,
+    /// Position of the record that says so.
+    pub record: u64,
+    /// The time of that record.
+    pub time: Timestamp,
+    /// All of it was older than this.
+    pub before: Timestamp,
 }
 
 /// An epoch that ended.
@@ -104,6 +125,31 @@ pub enum VerifyError {
     /// There is nothing to verify.
     #[error("there is no log in `{}`", .0.display())]
     NoLog(PathBuf),
+    /// The edge file is none, or of another epoch.
+    #[error("`{}` was changed: it is not the edge of what was dropped", .0.display())]
+    Edge(PathBuf),
+    /// Records are gone, and the log itself does not say so.
+    #[error(
+        "records before {records} are gone, and no signed record of the log says that they were dropped (`dropped` names record {record})"
+    )]
+    NotDropped {
+        /// Position of the first one that is there.
+        records: u64,
+        /// Where it should be said.
+        record: u64,
+    },
+    /// A checkpoint from elsewhere is older than what is kept.
+    #[error(
+        "the checkpoint of {size} records of epoch {epoch} cannot be compared any more: records before {epoch}.{records} were dropped; take a newer one"
+    )]
+    Older {
+        /// Its epoch.
+        epoch: u64,
+        /// Its size.
+        size: u64,
+        /// Position of the first record that is kept.
+        records: u64,
+    },
     /// A segment is missing.
     #[error("segment {0} is missing")]
     SegmentMissing(u64),

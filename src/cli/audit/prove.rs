@@ -131,6 +131,8 @@ fn failure(error: ProveError) -> Failure {
         ProveError::NoLog(_) | ProveError::Epoch(_) | ProveError::Request(_) => {
             Failure::not_found(error.to_string())
         }
+        ProveError::Dropped { .. } | ProveError::EpochDropped { .. } => Failure::not_found(error.to_string())
+            .hint("a backup from before has it: countersign audit prove with --data on that"),
         ProveError::NotCovered { .. } => Failure::not_found(error.to_string())
             .hint("a record is under a checkpoint one second after it was written"),
         ProveError::Damaged(_) => {

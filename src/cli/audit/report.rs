@@ -7,9 +7,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::progress::Progress;
-use super::source::{Filter, Source};
+use super::source::{Filter, Source, failure};
 use super::{load_key, log_folder, own_key};
 use crate::audit::export::{Files, row};
+use crate::audit::read::kept_from;
 use crate::audit::report::{self, By, Completeness, Day, Usage, Used};
 use crate::audit::{LogKey, VerifyingKey};
 use crate::cli::failure::Failure;
@@ -165,7 +166,14 @@ struct Shown<'a> {
 
 async fn completeness(of: &Of, out: Output) -> Result<(), Failure> {
     let whole = of.data.is_some() && of.vo.is_none();
+    let kept = match &of.data {
+        Some(data) if whole => kept_from(&log_folder(data)).map_err(failure)?,
+        _ => None,
+    };
     let mut report = Completeness::new(whole);
+    if let Some(first) = kept {
+        report = report.beginning(first);
+    }
     // Times choose the days that are shown: an ending may come later than its day.
     let filter = Filter {
         vo: of.vo.clone(),
@@ -179,7 +187,7 @@ async fn completeness(of: &Of, out: Output) -> Result<(), Failure> {
     let days: Vec<Day> = report.days().into_iter().filter(within).collect();
     let complete = days.iter().all(Day::is_complete);
     let note = match (&of.data, source.files()) {
-        (Some(data), Some(files)) if whole => signed(data, files, &days, out)?,
+        (Some(data), Some(files)) if whole => signed(data, files, (kept, &days), out)?,
         _ => None,
     };
     let rows = days
@@ -202,7 +210,12 @@ async fn completeness(of: &Of, out: Output) -> Result<(), Failure> {
 }
 
 /// The report as a note, where the key can be read.
-fn signed(data: &Path, files: &Files, days: &[Day], out: Output) -> Result<Option<String>, Failure> {
+fn signed(
+    data: &Path,
+    files: &Files,
+    (kept, days): (Option<u64>, &[Day]),
+    out: Output,
+) -> Result<Option<String>, Failure> {
     let folder = log_folder(data);
     let keys = [data.to_owned(), folder.parent().unwrap_or(data).to_owned()];
     let Some(public) = keys.iter().map(|data| own_key(data)).find(|path| path.is_file()) else {
@@ -223,6 +236,12 @@ fn signed(data: &Path, files: &Files, days: &[Day], out: Output) -> Result<Optio
         return Ok(None);
     };
     let mut text = String::new();
+    if let Some(first) = kept {
+        // SECURITY: what is not there is not vouched for.
+        text.push_str(&format!(
+            "counted from record {first} of the oldest epoch on: older ones were dropped\n"
+        ));
+    }
     for day in days {
         let complete = if day.is_complete() {
             "complete"

@@ -67,7 +67,7 @@ pub(super) async fn run(args: Search, out: Output) -> Result<(), Failure> {
     if args.all || (args.limit == 0 && !args.follow) {
         return all(&mut pages, &mut shown).await;
     }
-    let (mut found, mut head, mut lag) = (Found::default(), None, 0);
+    let (mut found, mut head, mut lag, mut dropped) = (Found::default(), None, 0, None);
     while (found.records.len() as u64) < args.limit {
         let wanted = args.limit - found.records.len() as u64;
         let Some(page) = pages.next(wanted).await? else {
@@ -75,6 +75,7 @@ pub(super) async fn run(args: Search, out: Output) -> Result<(), Failure> {
         };
         head.get_or_insert(page.head);
         lag = page.lag;
+        dropped = page.dropped;
         found.records.extend(page.records);
         found.people.extend(page.people);
     }
@@ -88,10 +89,13 @@ pub(super) async fn run(args: Search, out: Output) -> Result<(), Failure> {
         return follow(&mut pages, head.unwrap_or_else(|| "0.0".into()), &mut shown).await;
     }
     if out.is_json() {
-        let document = json!({ "records": found.records, "people": found.people, "lag": lag });
+        let document = json!({
+            "records": found.records, "people": found.people, "lag": lag, "dropped": dropped,
+        });
         return Ok(out.json(&document)?);
     }
     behind(out, lag);
+    gone(out, dropped.as_deref());
     if found.records.is_empty() {
         out.note("no records");
     }
@@ -120,13 +124,15 @@ pub(super) async fn newest(vo: Option<String>, limit: u64) -> Result<Found, Fail
 }
 
 async fn all(pages: &mut Pages, shown: &mut Shown) -> Result<(), Failure> {
-    let (mut count, mut lag) = (0, None);
+    let (mut count, mut lag, mut dropped) = (0, None, None);
     while let Some(page) = pages.next(u64::MAX).await? {
         lag.get_or_insert(page.lag);
+        dropped = page.dropped.or(dropped);
         count += page.records.len();
         shown.records(&page.records, &page.people)?;
     }
     behind(shown.out, lag.unwrap_or_default());
+    gone(shown.out, dropped.as_deref());
     if count == 0 {
         shown.out.note("no records");
     }
@@ -173,6 +179,15 @@ fn behind(out: Output, lag: u64) {
     if lag > 0 {
         out.note(format!(
             "the index is {lag} records behind: the newest may be missing (--fresh waits for them)"
+        ));
+    }
+}
+
+/// Says what a search cannot find any more.
+fn gone(out: Output, dropped: Option<&str>) {
+    if let Some(before) = dropped {
+        out.note(format!(
+            "records older than {before} were dropped (`[audit] keep`): a backup from before has them"
         ));
     }
 }

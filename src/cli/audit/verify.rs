@@ -91,6 +91,9 @@ struct Shown {
     unchecked: Vec<String>,
     /// Epochs for which no checkpoint that was given or cosigned speaks.
     alone: Vec<u64>,
+    /// What was dropped, as a signed record of the log says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped: Option<Dropped>,
     /// First record that was read, of which epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     read_from: Option<String>,
@@ -103,6 +106,21 @@ struct Earlier {
     epoch: u64,
     records: u64,
     damage: Option<String>,
+}
+
+/// Records that had been kept for long enough.
+#[derive(Debug, Serialize)]
+struct Dropped {
+    /// Those of the present epoch, from the first one on.
+    records: u64,
+    /// All epochs up to this one; 0 when none.
+    epochs: u64,
+    /// Which record says so.
+    record: String,
+    /// When it was written.
+    time: String,
+    /// Everything that is gone was older than this.
+    before: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -258,6 +276,13 @@ fn shown(report: &Report) -> Shown {
             .collect(),
         unchecked: report.unchecked.clone(),
         alone: report.alone.clone(),
+        dropped: report.dropped.map(|dropped| Dropped {
+            records: dropped.records,
+            epochs: dropped.epochs,
+            record: format!("{}.{}", report.epoch, dropped.record),
+            time: dropped.time.to_string(),
+            before: dropped.before.to_string(),
+        }),
         read_from: report.since.map(|(epoch, from)| format!("{epoch}.{from}")),
         live: report.live,
     }
@@ -282,6 +307,19 @@ fn print(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> 
             None => format!("{} records, verified", earlier.records),
         };
         out.pairs(&[("Earlier epoch", format!("{}: {found}", earlier.epoch))])?;
+    }
+    if let Some(dropped) = &report.dropped {
+        let epochs = match dropped.epochs {
+            0 => String::new(),
+            epochs => format!("all of the epochs up to {epochs}, and "),
+        };
+        out.pairs(&[(
+            "Dropped",
+            format!(
+                "{epochs}the first {} records of epoch {} on {}, as record {}.{} says: they were older than {}. What follows was verified.",
+                dropped.records, report.epoch, dropped.time, report.epoch, dropped.record, dropped.before
+            ),
+        )])?;
     }
     if report.live {
         out.line("Being written to    by a running gateway: what came after the last of these records is not judged.")?;

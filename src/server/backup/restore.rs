@@ -225,6 +225,13 @@ impl Making<'_> {
         let newest = newest.ok().and_then(|note| Checkpoint::parse(&note).ok());
         for part in plan.files.iter().filter(|part| !part.name.contains('/')) {
             let there = log.join(&part.name);
+            // What was compressed since is whole, whatever the backup has of it.
+            if let Some(plain) = part.name.strip_suffix(".zst") {
+                match fs::remove_file(log.join(plain)) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                    _ => {}
+                }
+            }
             let segment = part.name.ends_with(".log");
             if segment && there.exists() && fs::metadata(&there)?.len() >= part.bytes {
                 continue;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use countersign::audit::verify::verify;
 use countersign::audit::{Audit, Checkpoint, Config, LogKey, VerifyingKey};
-use countersign::clock::SystemClock;
+use countersign::clock::{SystemClock, Timestamp};
 use countersign::id::{Ids, SystemSource};
 use countersign::record::{Event, Hash, Start};
 
@@ -35,6 +35,19 @@ impl Log {
     }
 
     async fn write(&self, ids: Ids, records: u64) {
+        let audit = self.open(ids);
+        for epoch in 0..records / 100 {
+            let event = Event::Start(Start {
+                version: "x".repeat(200),
+                config: Hash::of(&epoch.to_le_bytes()),
+                epoch,
+            });
+            audit.write_all(vec![event; 100]).await.unwrap();
+        }
+        audit.close("done").await;
+    }
+
+    fn open(&self, ids: Ids) -> Audit {
         let config = Config {
             folder: self.path(),
             segment_bytes: 256 * 1024,
@@ -44,16 +57,7 @@ impl Log {
             ..Config::default()
         };
         let key = LogKey::load(&self.folder.path().join("log.key")).unwrap();
-        let opened = Audit::open(config, key, ORIGIN, ids).unwrap();
-        for epoch in 0..records / 100 {
-            let event = Event::Start(Start {
-                version: "x".repeat(200),
-                config: Hash::of(&epoch.to_le_bytes()),
-                epoch,
-            });
-            opened.audit.write_all(vec![event; 100]).await.unwrap();
-        }
-        opened.audit.close("done").await;
+        Audit::open(config, key, ORIGIN, ids).unwrap().audit
     }
 
     fn path(&self) -> PathBuf {
@@ -261,4 +265,67 @@ async fn both_verifiers_forgive_a_broken_off_write_and_tell_a_damaged_epoch() {
     fs::write(&old, bytes).unwrap();
     assert_eq!(log.theirs(Some(&newest)), Ok(second));
     assert!(log.ours(Some(&kept)).is_err() && log.theirs(Some(&kept)).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_verifiers_read_compressed_segments() {
+    let log = Log::written().await;
+    let whole = log.ours(None).unwrap();
+    let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+    log.write(ids, 3_000).await;
+    let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+    let audit = log.open(ids);
+    while audit.tidy_one().await.unwrap() {}
+    audit.close("done").await;
+    assert!(!log.file(0).exists() && log.path().join("0000000000.log.zst").exists());
+    let longer = log.ours(None).unwrap();
+    assert_ne!(longer, whole);
+    assert_eq!(log.theirs(None), Ok(longer));
+    log.found_out("a compressed one is cut", None, |log| {
+        let path = log.path().join("0000000001.log.zst");
+        let bytes = fs::read(&path).unwrap();
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_verifiers_go_on_behind_what_was_dropped_and_find_what_was_deleted() {
+    let log = Log::written().await;
+    let (kept, ids) = (log.folder.path().join("kept"), || {
+        Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()))
+    });
+    let audit = log.open(ids());
+    audit.search().catch_up().await.unwrap();
+    let later = Timestamp::from_secs(40_000_000_000);
+    let dropped = audit.drop_older(later).await.unwrap().expect("old segments");
+    audit.close("done").await;
+    assert!(!log.file(0).exists());
+    let rest = log.ours(None).unwrap();
+    assert_eq!(log.theirs(None), Ok(rest));
+    fs::copy(log.path().join("checkpoint"), &kept).unwrap();
+    log.write(ids(), 200).await;
+    assert_eq!(log.theirs(Some(&kept)), Ok(log.ours(Some(&kept)).unwrap()));
+
+    let first = usize::try_from(dropped.segments).unwrap();
+    let edit = |log: &Log, from: &str, to: &str| {
+        let path = log.path().join("dropped");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}: {text}");
+        fs::write(path, text.replacen(from, to, 1)).unwrap();
+    };
+    log.found_out("one more is deleted", None, |log| {
+        fs::remove_file(log.file(first)).unwrap()
+    });
+    log.found_out("the edge file is deleted", None, |log| {
+        fs::remove_file(log.path().join("dropped")).unwrap();
+    });
+    log.found_out("a byte of the edge is changed", None, |log| {
+        edit(log, "\"peaks\":[\"", "\"peaks\":[\"00");
+    });
+    log.found_out("another record is named", None, |log| {
+        edit(log, "\"record\":", "\"record\":1");
+    });
+    log.found_out("whole epochs are said to be gone", None, |log| {
+        edit(log, "\"epoch\":1,", "\"epoch\":9,");
+    });
 }
