@@ -158,10 +158,11 @@ pub(super) fn vo_of(record: &Record) -> Option<VoId> {
 
 /// Those of `records` that belong to `vo`: `None` for the gateway's own level.
 ///
-/// SECURITY: the index only finds; the record itself says whose it is, and for an outcome the intent of its request.
+/// SECURITY: the index only finds; the record itself says whose it is, and for an outcome or a lease the intent of its request.
 async fn of_vo(api: &Api, records: Vec<Record>, vo: Option<VoId>) -> Result<Vec<Record>, Problem> {
     let outcome = |record: &Record| match &record.event {
         Event::Outcome(outcome) => Some(outcome.request),
+        Event::Lease(lease) => Some(lease.request),
         _ => None,
     };
     let requests: Vec<RequestId> = records.iter().filter_map(outcome).collect();

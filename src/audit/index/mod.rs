@@ -1,8 +1,8 @@
 //! The index over the log: a SQLite file of its own that follows the log.
 //!
 //! It answers searches and nothing else: no security decision reads it, and it can be deleted at any time. The
-//! records themselves are read from the segments. An outcome names only its request, so it is found by person, place and
-//! resource of the request's intent.
+//! records themselves are read from the segments. An outcome and a lease name only their request, so they are found by
+//! person, place and resource of the request's intent.
 //!
 //! The writer hands over what is durable (`audit/handover.rs`), so that nothing is read back; what it
 //! had no room for, and what was written before the gateway started, is read from the segments. Records are gathered in
@@ -20,7 +20,7 @@ mod tests;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use block::fuzz as fuzz_block;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,6 +35,7 @@ use facts::{Facts, Origin};
 use file::File;
 
 use super::handover::{Handed, Handover};
+use super::ongoing::Ongoing;
 use super::queue::{Shared, held};
 use super::read::{ReadError, Reader, record_at};
 use super::segment;
@@ -59,8 +60,6 @@ const LOOKED: usize = 20_000;
 const READING: usize = 2;
 /// Most records in one page.
 const PAGE: u32 = 1_000;
-/// Most open requests whose origin is kept in memory; that of the others is looked up in the index.
-const OPEN: usize = 16_384;
 /// Requests that are looked up with one statement.
 const LOOK_UP: usize = 250;
 
@@ -594,7 +593,7 @@ struct Intake<'a> {
     next: u64,
     reader: Option<Reader>,
     /// Where requests were made that have no outcome yet.
-    origins: HashMap<RequestId, Origin>,
+    origins: Ongoing<Origin>,
 }
 
 impl<'a> Intake<'a> {
@@ -605,7 +604,7 @@ impl<'a> Intake<'a> {
             epoch,
             next,
             reader: None,
-            origins: HashMap::new(),
+            origins: Ongoing::default(),
         }
     }
 
@@ -633,8 +632,12 @@ impl<'a> Intake<'a> {
         }
         let place = (handed.segment, handed.offset, handed.time);
         let mut facts = Facts::of(handed.event);
-        if let ("outcome", Some(request)) = (facts.event, facts.request) {
-            facts.origin = match self.origins.remove(&request) {
+        if let ("outcome" | "lease", Some(request)) = (facts.event, facts.request) {
+            let known = match facts.event {
+                "outcome" => self.origins.end(request),
+                _ => self.origins.about(request).cloned(),
+            };
+            facts.origin = match known {
                 Some(origin) => origin,
                 None => self.look_up(request).await?,
             };
@@ -646,10 +649,7 @@ impl<'a> Intake<'a> {
         };
         self.next += 1;
         if let ("intent", Some(request)) = (facts.event, facts.request) {
-            if self.origins.len() >= OPEN {
-                self.origins.clear();
-            }
-            self.origins.insert(request, facts.origin);
+            self.origins.begin(request, facts.origin);
         }
         if full {
             self.save(Block::new(self.epoch, self.next)).await?;
