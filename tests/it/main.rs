@@ -44,6 +44,7 @@ mod recover;
 mod refusals;
 mod room;
 mod search;
+mod state;
 mod story;
 mod streaming;
 mod time;

@@ -151,6 +151,7 @@ pub(super) fn vo_of(record: &Record) -> Option<VoId> {
         Event::Mint(mint) => Some(mint.vo),
         Event::Alert(alert) => Some(alert.vo),
         Event::OwnershipConflict(conflict) => Some(conflict.claimed.vo),
+        Event::StateForeignChange(changed) => Some(changed.vo),
         _ => None,
     };
     vo.filter(|vo| *vo != Directory::gateway())
