@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::operation::Call;
+use super::operation::{Call, aside};
 use super::{Api, problem};
 use crate::audit::index::{Page, Position, Query};
 use crate::id::{RequestId, VoId};
@@ -126,12 +126,11 @@ impl QueryPosition {
 }
 
 /// The answer with `page` of the index, of which `records` may be shown.
-async fn page_of(api: &Api, page: &Page, records: &[Record]) -> Result<AuditPage, Problem> {
-    let people = people(api, records).await?;
-    let records = records
-        .iter()
-        .map(serde_json::to_value)
-        .collect::<Result<_, _>>()
+async fn page_of(api: &Api, page: &Page, records: Vec<Record>) -> Result<AuditPage, Problem> {
+    let people = people(api, &records).await?;
+    let values = move || records.iter().map(serde_json::to_value).collect::<Result<_, _>>();
+    let records = aside(values)
+        .await?
         .map_err(|_| Problem::new(Kind::Internal, "a record cannot be written"))?;
     Ok(AuditPage {
         records,

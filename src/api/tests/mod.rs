@@ -703,3 +703,13 @@ fn an_address_is_filled_in_and_encoded() {
     assert!(address("user.remove", &[("vo", "a")]).is_none());
     assert!(address("no.such", &[]).is_none());
 }
+
+#[tokio::test]
+async fn a_long_answer_is_put_together_beside_the_lane() {
+    let (go, wait) = std::sync::mpsc::channel();
+    let answer = operation::aside(move || wait.recv().unwrap());
+    // On one thread: done where everybody else is, the answer would wait for what never comes.
+    let told = async { go.send(7).unwrap() };
+    let (answer, ()) = tokio::join!(answer, told);
+    assert_eq!(answer.unwrap(), 7);
+}

@@ -236,6 +236,7 @@ impl World {
             permit: Arc::new(permit),
             id,
             base: "https://gw.example.org".into(),
+            gone: tokio_util::sync::CancellationToken::new(),
         };
         let Ok(answer) = self.service.clone().oneshot(call).await;
         let status = answer.status().as_u16();

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OnceCell, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use matching::Matching;
 pub use rebuild::rebuild;
@@ -84,12 +85,15 @@ pub enum IndexError {
     /// As many searches for a text as may run are running.
     #[error("{READING} searches for a text are running already: ask again, or search without `text`")]
     Full,
+    /// Whoever asked has left.
+    #[error("nobody waits for this search any more")]
+    Left,
 }
 
 impl AsProblem for IndexError {
     fn as_problem(&self) -> Problem {
         match self {
-            Self::Behind(_) | Self::Closed | Self::Full => {
+            Self::Behind(_) | Self::Closed | Self::Full | Self::Left => {
                 Problem::new(Kind::Busy, self.to_string()).retry_after(1)
             }
             Self::Database(_) | Self::Read(_) | Self::Damaged => {
@@ -265,6 +269,14 @@ impl Index {
     /// # Errors
     /// [`IndexError`].
     pub async fn search(&self, query: &Query) -> Result<Page, IndexError> {
+        self.search_for(query, &CancellationToken::new()).await
+    }
+
+    /// The same for as long as somebody waits for it: a search for a text ends between two slices when `gone` is cancelled.
+    ///
+    /// # Errors
+    /// [`IndexError`]; [`IndexError::Left`] then.
+    pub async fn search_for(&self, query: &Query, gone: &CancellationToken) -> Result<Page, IndexError> {
         if query.fresh {
             self.catch_up().await?;
         } else {
@@ -286,7 +298,13 @@ impl Index {
         let requests = self.narrowed(query).await?;
         let (records, next) = match &query.text {
             None => self.page(query, requests.as_ref(), limit).await?,
-            Some(text) => self.page_with(query, requests.as_ref(), limit, text).await?,
+            Some(text) => {
+                let wanted = Wanted {
+                    query,
+                    requests: requests.as_ref(),
+                };
+                self.page_with(wanted, limit, text, gone).await?
+            }
         };
         Ok(Page {
             records,
@@ -313,18 +331,21 @@ impl Index {
     /// for one page.
     async fn page_with(
         &self,
-        query: &Query,
-        requests: Option<&BTreeSet<RequestId>>,
+        Wanted { query, requests }: Wanted<'_>,
         limit: usize,
         text: &str,
+        gone: &CancellationToken,
     ) -> Result<(Vec<Record>, Option<Position>), IndexError> {
-        // A search takes a core, a connection of the index and threads for files for as long as it reads. It goes on when its
-        // client has left, so that without a bound one person's searches are everybody's wait.
+        // A search takes a core, a connection of the index and threads for files for as long as it reads, so that without a
+        // bound one person's searches are everybody's wait.
         let waited = tokio::time::timeout(SOON, self.0.reading.acquire()).await;
         let _turn = waited.ok().and_then(Result::ok).ok_or(IndexError::Full)?;
         let (mut query, text) = (query.clone(), text.to_lowercase());
         let mut found = Vec::new();
         for _ in 0..LOOKED / SLICE {
+            if gone.is_cancelled() {
+                return Err(IndexError::Left);
+            }
             let wanted = Wanted {
                 query: &query,
                 requests,

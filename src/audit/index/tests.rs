@@ -620,7 +620,13 @@ async fn only_so_many_searches_for_a_text_read_at_once_and_others_do_not_wait_fo
     assert_eq!(refused.as_problem().kind, Kind::Busy);
     assert!(found(&audit, Query::default()).await.len() >= 10);
     drop(others);
-    assert_eq!(found(&audit, text).await, []);
+    assert_eq!(found(&audit, text.clone()).await, []);
+    // And it ends when nobody waits for it any more.
+    let gone = tokio_util::sync::CancellationToken::new();
+    assert_eq!(audit.search().search_for(&text, &gone).await.unwrap().records, []);
+    gone.cancel();
+    let left = audit.search().search_for(&text, &gone).await.unwrap_err();
+    assert!(matches!(left, super::IndexError::Left), "{left}");
     assert_eq!(
         audit.search().0.reading.available_permits(),
         super::READING,
