@@ -113,6 +113,8 @@ struct Built {
     vos: Vos,
     tools: ToolStore,
     states: States,
+    /// Held while log and administrators are told of a foreign change: each is told once.
+    telling: tokio::sync::Mutex<()>,
     audit: Audit,
     authenticate: Authenticate,
     delegate: Arc<Delegate>,
@@ -363,6 +365,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         vos,
         tools,
         states,
+        telling: tokio::sync::Mutex::default(),
         audit: opened.audit,
         authenticate,
         delegate: Arc::new(delegate),

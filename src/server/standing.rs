@@ -60,6 +60,7 @@ pub(super) async fn look(built: &Built) -> anyhow::Result<()> {
 
 /// Tells log, monitoring and administrators of what was changed past the gateway. What cannot be told now is told at the next call.
 pub(super) async fn tell(built: &Arc<Built>) {
+    let _one_at_a_time = built.telling.lock().await;
     let note = match built.states.in_doubt() {
         0 => None,
         1 => Some("one level was changed past the gateway".to_owned()),

@@ -23,6 +23,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
@@ -40,6 +41,9 @@ use level::{Level, Whole};
 
 /// Most steps in the record of a change itself; it has other things to hold.
 const PER_CHANGE: usize = 50;
+
+/// How long a change waits for the one before it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a change of the authorisation state was refused.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +182,9 @@ impl States {
     /// # Errors
     /// [`StoreError`].
     pub async fn begin(&self) -> Result<Begun, StoreError> {
-        let mut present = self.0.clone().lock().await;
+        // Whoever is before may wait for a store that takes nothing; the line must not grow by that.
+        let turn = tokio::time::timeout(PATIENCE, self.0.clone().lock()).await;
+        let mut present = turn.map_err(|_| StoreError::Driver(sqlx::Error::PoolTimedOut))?;
         self.0.settle(&mut present).await?;
         let mut tx = self.0.db.begin_write().await?;
         let found = self.0.read_in(&mut tx).await?;
