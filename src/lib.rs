@@ -22,6 +22,7 @@ pub mod telemetry;
 pub mod store;
 pub mod vo;
 pub mod tool;
+pub mod state;
 pub mod resource;
 pub mod trust;
 pub mod authenticate;

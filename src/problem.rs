@@ -149,6 +149,9 @@ kinds! {
     StoreUnavailable "store_unavailable" 503 "The store does not answer",
         "The gateway cannot read its store at the moment; nothing was passed on.",
         "Try again in a moment.";
+    StateInDoubt "state_in_doubt" 503 "What may be done here is in doubt",
+        "The store holds other roles, grants, members or tools than the audit log says: somebody changed them past the gateway. Until that is settled, only what was in force before goes on, and nothing can be changed here.",
+        "Tell a system administrator the request id; `countersign vo state show` says what differs and what can be done.";
     Sealed "sealed" 503 "The gateway is sealed",
         "This tool needs a key that is sealed, and the sealing key is not there.",
         "The system administrator must provide the sealing key; name the request id.";

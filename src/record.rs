@@ -208,6 +208,11 @@ pub enum Event {
     LogDropped(LogDropped),
     /// The witness of the log's checkpoints gives no cosignature; once, until it gives one again or the cause is another.
     Witness(WitnessEvent),
+    /// The digests of what decisions are made from, level by level: what the store must hold from here on, until changes say
+    /// otherwise.
+    State(StateDigests),
+    /// The store holds something else than the log says: somebody changed it past the gateway.
+    StateForeignChange(StateForeignChange),
 }
 
 /// [`SubjectEntry::kind`] of whoever operates the machine.
@@ -595,6 +600,75 @@ pub struct ChangeEvent {
     pub request: RequestId,
     /// The change.
     pub change: Change,
+    /// The authorisation state of every level that the request changes, before and after; in the first record of the
+    /// request's changes. They hold when the request was applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state: Vec<StateStep>,
+}
+
+impl ChangeEvent {
+    /// A change that leaves the authorisation state as it is, or whose digests stand in another record.
+    #[must_use]
+    pub const fn new(request: RequestId, change: Change) -> Self {
+        Self {
+            request,
+            change,
+            state: Vec::new(),
+        }
+    }
+}
+
+/// How a change of state moves the digest of one level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateStep {
+    /// The VO (the gateway's id for the gateway's own level).
+    pub vo: VoId,
+    /// Digest before; absent for a VO that is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Hash>,
+    /// Digest after; absent for a VO that ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Hash>,
+}
+
+/// Digests of authorisation states. Without a request, all parts together name every level there is; with one, they are
+/// further steps of that request's change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateDigests {
+    /// Version of the way in which the digests are made.
+    pub scheme: u8,
+    /// The request whose change this belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+    /// Which part this is, from 0.
+    pub part: u32,
+    /// How many parts there are; they stand beside each other.
+    pub parts: u32,
+    /// Why the state of the store was taken as it was found, where the log did not say what it must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<String>,
+    /// The digests.
+    pub levels: Vec<StateStep>,
+}
+
+/// The store holds something else than the log says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateForeignChange {
+    /// The VO (the gateway's id for the gateway's own level).
+    pub vo: VoId,
+    /// The digest that the log says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<Hash>,
+    /// The digest of what the store holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Hash>,
+    /// `last_good`: decisions are made from what was in force before; `refused`: nothing is allowed; `put_back`: the store
+    /// holds again what the log says.
+    pub effect: String,
+    /// What differs, by kind and id; at most 100 of them.
+    pub difference: Vec<String>,
+    /// How many things differ.
+    pub count: u64,
 }
 
 /// Written before a proxy is signed: everything a trace needs, without addresses or membership paths.
@@ -818,7 +892,9 @@ impl Event {
             | Self::Unwritten { .. }
             | Self::LogDegraded(_)
             | Self::LogDropped(_)
-            | Self::Witness(_) => None,
+            | Self::Witness(_)
+            | Self::StateForeignChange(_) => None,
+            Self::State(state) => state.request,
         }
     }
 
@@ -863,6 +939,8 @@ impl Event {
         "log_degraded",
         "log_dropped",
         "witness",
+        "state",
+        "state_foreign_change",
     ];
 
     /// The event's name, as it stands in the record.
@@ -891,6 +969,8 @@ impl Event {
             Self::LogDegraded(_) => "log_degraded",
             Self::LogDropped(_) => "log_dropped",
             Self::Witness(_) => "witness",
+            Self::State(_) => "state",
+            Self::StateForeignChange(_) => "state_foreign_change",
         }
     }
 }

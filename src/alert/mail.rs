@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::audit::Space;
 use crate::clock::Timestamp;
 use crate::id::RequestId;
+use crate::record::StateForeignChange;
 use crate::vo::OWN_TOOL;
 
 /// Most request ids in one mail.
@@ -145,6 +146,47 @@ pub(super) fn room(space: Space, at: Timestamp, checkpoint: &str) -> (String, St
     let text = format!("{meaning}\n\nSince: {at}\n\n{next}{checkpoint}");
     (format!("[Countersign] {subject}"), text)
 }
+
+/// Subject and text of the mail about a state that was changed past the gateway.
+pub(super) fn foreign_change(
+    level: &str,
+    said: &StateForeignChange,
+    at: Timestamp,
+    checkpoint: &str,
+) -> (String, String) {
+    let (subject, meaning, next) = match said.effect.as_str() {
+        "put_back" => (
+            format!("{level}: the store holds again what the audit log says"),
+            "It is as it was; everything can be changed again.",
+            "",
+        ),
+        "last_good" => (
+            format!("{level}: the authorisation state was changed past the gateway"),
+            "What was in force before goes on, and nothing of what was changed has come into force. Nothing can be changed \
+             there until this is settled.",
+            FOREIGN,
+        ),
+        _ => (
+            format!("{level}: the authorisation state was changed past the gateway"),
+            "The gateway did not run when it was changed, so nothing is allowed there until this is settled.",
+            FOREIGN,
+        ),
+    };
+    let mut text = format!("{meaning}\n\nSeen: {at}\n");
+    if said.count > 0 {
+        let _ = write!(text, "\nWhat differs ({}):\n", said.count);
+    }
+    for line in said.difference.iter().take(SHOWN) {
+        let _ = writeln!(text, "  {line}");
+    }
+    let _ = write!(text, "\n{next}");
+    log(&mut text, checkpoint);
+    (format!("[Countersign] {subject}"), text)
+}
+
+/// What to do about a foreign change.
+const FOREIGN: &str = "What to do next\n  Find out who wrote into the database. Put the rows back, or, if what stands there is meant:\n  \
+    countersign vo state show\n  countersign vo state accept LEVEL --reason WHY\n";
 
 fn times(text: &mut String, told: &Told) {
     let _ = writeln!(

@@ -20,6 +20,7 @@ mod auditor;
 mod config;
 mod episode;
 mod erase;
+mod foreign;
 mod mail;
 mod notice;
 mod outbox;

@@ -22,6 +22,7 @@ pub mod proxy;
 pub mod request;
 pub mod role;
 pub mod session;
+pub mod state;
 pub mod tool;
 pub mod upstream;
 pub mod user;
@@ -49,7 +50,8 @@ use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, ChangeEvent, Event, SessionEnded};
 use crate::resource::Resources;
-use crate::store::{Db, Tx};
+use crate::state::{Begun, States};
+use crate::store::Db;
 use crate::tool::{Task, ToolStore, Tools};
 use crate::vo::{Directory, Vos};
 
@@ -72,6 +74,8 @@ pub struct Api {
     pub ids: Ids,
     /// Tools, the gateway's own included.
     pub tools: ToolStore,
+    /// All that decisions are made from, held against the log.
+    pub states: States,
     /// Owners and parents of what tools made.
     pub resources: Resources,
     /// Passwords and sessions.
@@ -96,6 +100,8 @@ fn entries() -> Vec<Entry> {
         entry::<vo::show::Show>(),
         entry::<vo::suspend::Suspend>(),
         entry::<vo::resume::Resume>(),
+        entry::<state::list::List>(),
+        entry::<state::accept::Accept>(),
         entry::<user::add::Add>(),
         entry::<user::list::List>(),
         entry::<user::find::Find>(),
@@ -274,7 +280,7 @@ impl Api {
     /// # Errors
     /// 503 when the log cannot take the records: then nothing is committed. 503 when the store fails to commit: then
     /// the log says what was meant, and the mark says that it did not happen.
-    pub async fn commit(&self, request: RequestId, tx: Tx, changes: Vec<Change>) -> Result<(), Problem> {
+    pub async fn commit(&self, request: RequestId, tx: Begun, changes: Vec<Change>) -> Result<(), Problem> {
         self.commit_with(request, tx, changes, Vec::new()).await
     }
 
@@ -282,35 +288,30 @@ impl Api {
     async fn commit_with(
         &self,
         request: RequestId,
-        mut tx: Tx,
+        tx: Begun,
         changes: Vec<Change>,
         further: Vec<Event>,
     ) -> Result<(), Problem> {
-        let failed = |error: crate::store::StoreError| error.as_problem();
+        let mut ready = tx.ready().await.map_err(problem)?;
         // The mark comes first, so that the transaction cannot fail on it once the records are written.
-        tx.applied(request, self.now()).await.map_err(failed)?;
+        ready.tx().applied(request, self.now()).await.map_err(problem)?;
+        let (mut state, steps) = ready.records(request, !changes.is_empty());
+        let recorded = |change| {
+            let state = std::mem::take(&mut state);
+            Event::Change(Box::new(ChangeEvent {
+                state,
+                ..ChangeEvent::new(request, change)
+            }))
+        };
         let events = changes
             .into_iter()
-            .map(|change| Event::Change(Box::new(ChangeEvent { request, change })))
+            .map(recorded)
+            .chain(steps)
             .chain(further)
             .collect();
         // INVARIANT: the log leads, the store follows: durable records before the commit.
-        self.audit
-            .write_all(events)
-            .await
-            .map_err(|error| error.as_problem())?;
-        if let Err(error) = tx.commit().await {
-            // The answer to the commit may have been lost, not the commit.
-            if !self.db.was_applied(request).await.map_err(failed)? {
-                return Err(error.as_problem());
-            }
-        }
-        self.reload().await
-    }
-
-    /// Lets decisions see what was committed.
-    async fn reload(&self) -> Result<(), Problem> {
-        self.vos.load().await.map_err(problem)
+        self.audit.write_all(events).await.map_err(problem)?;
+        ready.commit(request).await.map_err(problem)
     }
 
     /// After sessions ended with a committed change: nothing of them is of any use from here on.
@@ -341,9 +342,9 @@ impl Api {
         self.authenticate.end(ended).await.map_err(problem)
     }
 
-    /// Begins a change of state.
-    async fn begin(&self) -> Result<Tx, Problem> {
-        self.db.begin_write().await.map_err(|error| error.as_problem())
+    /// Begins a change of state. Changes follow each other.
+    async fn begin(&self) -> Result<Begun, Problem> {
+        self.states.begin().await.map_err(problem)
     }
 
     fn directory(&self) -> Arc<Directory> {

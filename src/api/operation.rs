@@ -9,6 +9,8 @@ use http::{Response, StatusCode, header};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
@@ -36,11 +38,13 @@ pub(super) trait Operation: 'static {
     /// What it reads; [`Nothing`] when it has no body.
     type Body: DeserializeOwned + ToSchema + Send;
     /// What it answers; [`Nothing`] for 204.
-    type Answer: Serialize + ToSchema;
+    type Answer: Serialize + ToSchema + Send + 'static;
     /// Status of a success that has an answer.
     const STATUS: StatusCode = StatusCode::OK;
     /// Largest body in bytes.
     const LIMIT: usize = LIMIT;
+    /// Whether its answer may be so long that it is not written where connections live.
+    const LONG: bool = false;
     /// One line for the reference.
     const SUMMARY: &'static str;
 
@@ -130,10 +134,27 @@ fn run<O: Operation>(api: &Api, call: Call, body: Bytes) -> BoxFuture<'_, Result
         if O::Answer::name() == Nothing::name() {
             return Ok(json(StatusCode::NO_CONTENT, "application/json", String::new()));
         }
-        let text = serde_json::to_string(&answer)
-            .map_err(|_| Problem::new(Kind::Internal, "the answer cannot be written"))?;
+        let text = if O::LONG {
+            aside(move || serde_json::to_string(&answer)).await?
+        } else {
+            serde_json::to_string(&answer)
+        };
+        let text = text.map_err(|_| Problem::new(Kind::Internal, "the answer cannot be written"))?;
         Ok(json(O::STATUS, "application/json", text + "\n"))
     })
+}
+
+/// How many long answers are put together at the same time.
+const ASIDE: usize = 2;
+static TURNS: Semaphore = Semaphore::const_new(ASIDE);
+
+/// Work that takes a while, on a thread of its own: in a lane, everybody else whose connection lives there would wait.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let broken = || Problem::new(Kind::Internal, "the answer was not put together");
+    let _turn = TURNS.acquire().await.map_err(|_| broken())?;
+    tokio::task::spawn_blocking(work).await.map_err(|_| broken())
 }
 
 /// Reads a whole body of at most `limit` bytes.
@@ -182,6 +203,8 @@ pub(super) struct Call {
     pub(super) query: Vec<(String, String)>,
     pub(super) json: bool,
     pub(super) base: String,
+    /// Cancelled when nobody waits for the answer any more.
+    pub(super) gone: CancellationToken,
 }
 
 impl Call {
@@ -198,6 +221,7 @@ impl Call {
             query: place.target.query().to_vec(),
             json: kind.eq_ignore_ascii_case("application/json"),
             base: request.base.clone(),
+            gone: request.gone.clone(),
         }
     }
 

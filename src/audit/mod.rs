@@ -180,6 +180,10 @@ pub struct Recovered {
     /// `mint`, `change`, `refused`, `ownership_conflict` records and outcomes that made, removed or signed something, in order,
     /// from the end of the log: at least everything since the newest checkpoint, so that the store can catch up.
     pub recent: Vec<Record>,
+    /// What the end of the log says of the authorisation state, from the newest whole list on; empty where there is none.
+    pub states: Vec<Event>,
+    /// Whether the log was restored from a backup, and a new epoch began for that.
+    pub restored: bool,
     /// What is missing although it was acknowledged; then a new epoch has begun. Empty when nothing is.
     pub damage: Vec<String>,
     /// Records found whole.
@@ -261,6 +265,8 @@ impl Audit {
         open.sort_by_key(|entry| entry.request);
         Recovered {
             open,
+            states: found.states,
+            restored: found.begun.is_some_and(|begun| begun.reason.is_some()),
             recent: found.recent,
             damage: found.damage,
             records: found.records,

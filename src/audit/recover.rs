@@ -22,6 +22,7 @@ use super::{AuditError, Config};
 use crate::clock::Timestamp;
 use crate::id::RequestId;
 use crate::record::{Entry, EpochBegun, Event, FileAside, Hash, Record};
+use crate::state;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -40,6 +41,8 @@ pub(crate) struct Found {
     pub(crate) open: HashMap<RequestId, Option<Entry>>,
     /// Records of the end of the log that the store may have missed, in order.
     pub(crate) recent: Vec<Record>,
+    /// Records of the authorisation state at the end of the log, from its newest whole list on, in order.
+    pub(crate) states: Vec<Event>,
     /// The latest time of a record that was read.
     pub(crate) latest: Timestamp,
     /// Bytes of a broken-off write.
@@ -69,11 +72,12 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
         Some(path) => read_checkpoint(path, key)?,
         None => None,
     };
-    let known = [stored, outside]
+    let mut known: Vec<Checkpoint> = [stored, outside]
         .into_iter()
         .flatten()
         .chain(cosigned_checkpoints(folder, key)?)
-        .max_by_key(|known| (known.epoch, known.size));
+        .collect();
+    known.sort_by_key(|known| (known.epoch, known.size));
     let mut scan = Scan {
         folder,
         key,
@@ -110,7 +114,9 @@ fn cosigned_checkpoints(folder: &Path, key: &VerifyingKey) -> Result<Vec<Checkpo
 struct Scan<'a> {
     folder: &'a Path,
     key: &'a VerifyingKey,
-    known: Option<Checkpoint>,
+    /// Every checkpoint that is known here or outside, the newest last. SECURITY: all of them are compared; one alone could be
+    /// that of a fork, which has outgrown the others.
+    known: Vec<Checkpoint>,
     /// The mark of a restore.
     restored: Option<Restored>,
     found: Found,
@@ -180,13 +186,10 @@ impl Scan<'_> {
         self.found.damage.push(what);
     }
 
-    /// Reads the end of the log: from the segment that holds the newest checkpoint's last record.
+    /// Reads the end of the log: from the segment that holds the last record of the oldest checkpoint that is compared.
     fn records(&mut self) -> Result<(), AuditError> {
-        let known = self
-            .known
-            .as_ref()
-            .filter(|known| known.epoch == self.found.epoch)
-            .map_or(0, |known| known.size);
+        let mut known = self.known.iter().filter(|known| known.epoch == self.found.epoch);
+        let known = known.next().map_or(0, |known| known.size);
         let signed = self
             .headers
             .iter()
@@ -199,6 +202,7 @@ impl Scan<'_> {
         for (at, header) in headers.iter().enumerate().skip(start) {
             if at == start {
                 self.found.edge = header.edge.clone();
+                self.compare();
             }
             let until = headers.get(at + 1).map(Header::first);
             if self.found.edge != header.edge || !self.segment(header, until, at == start)? {
@@ -212,7 +216,47 @@ impl Scan<'_> {
         }
         self.headers = headers;
         self.found.records = self.found.edge.size();
+        self.states(start)?;
         self.entries()
+    }
+
+    /// Goes back from segment `start` to the newest whole list of the authorisation state. It is written at each start and
+    /// every so many records, so that is seldom far.
+    fn states(&mut self, mut start: usize) -> Result<(), AuditError> {
+        while state::told(&self.found.states).is_none() {
+            let Some(header) = start.checked_sub(1).and_then(|before| self.headers.get(before)) else {
+                return Ok(());
+            };
+            let path = segment::path(self.folder, header.index);
+            let file_error = |error: io::Error| AuditError::from_io(&path, &error);
+            let mut edge = header.edge.clone();
+            let until = self.headers.get(start).map(|next| next.edge.clone());
+            let mut frames = Frames::open(&path).map_err(file_error)?;
+            let mut events = Vec::new();
+            while until.as_ref().is_some_and(|until| edge.size() < until.size()) {
+                let Some((_, bytes)) = frames.next().map_err(file_error)? else {
+                    break;
+                };
+                edge.push(tree::leaf(bytes));
+                if is_of_state(bytes) {
+                    let record: Record = serde_json::from_slice(bytes)
+                        .map_err(|_| AuditError::Unreadable { seq: edge.size() })?;
+                    events.extend(of_state(&record.event));
+                }
+            }
+            // SECURITY: what says who may do what is believed only as it was signed.
+            if until != Some(edge) {
+                self.damaged(format!(
+                    "records in segment {} are missing or were changed",
+                    header.index
+                ));
+                return Ok(());
+            }
+            events.append(&mut self.found.states);
+            self.found.states = events;
+            start -= 1;
+        }
+        Ok(())
     }
 
     /// Goes back from segment `start` as far as is cheap, so that a store whose recovery was itself cut short by a
@@ -272,13 +316,16 @@ impl Scan<'_> {
         }
     }
 
-    /// Compares the tree with the newest checkpoint when it has its size.
+    /// Compares the tree with the checkpoints that have its size.
     fn compare(&mut self) {
-        let root =
+        let here =
             |known: &&Checkpoint| known.epoch == self.found.epoch && known.size == self.found.edge.size();
-        if let Some(known) = self.known.as_ref().filter(root)
-            && known.root != self.found.edge.root()
-        {
+        let mut same_size = self.known.iter().filter(here).peekable();
+        if same_size.peek().is_none() {
+            return;
+        }
+        let root = self.found.edge.root();
+        if let Some(known) = same_size.find(|known| known.root != root) {
             let what = format!("the first {} records are not those that were signed", known.size);
             self.found.damage.push(what);
         }
@@ -292,6 +339,7 @@ impl Scan<'_> {
             Event::Recovery(recovery) => !recovery.damage.is_empty(),
             _ => true,
         };
+        self.found.states.extend(of_state(&record.event));
         match &record.event {
             Event::LogOpen { open } if leading => {
                 self.found
@@ -343,7 +391,7 @@ impl Scan<'_> {
 
     /// Decides whether the epoch goes on.
     fn settle(mut self) -> Result<Found, AuditError> {
-        let known = self.known.take();
+        let known = self.known.pop();
         if let Some(known) = &known {
             let present = known.epoch >= self.found.epoch;
             if present && (known.epoch > self.found.epoch || known.size > self.found.records) {
@@ -450,6 +498,23 @@ impl Scan<'_> {
         });
         Ok(())
     }
+}
+
+/// What an event says of the authorisation state.
+fn of_state(event: &Event) -> Option<Event> {
+    match event {
+        Event::State(_) => Some(event.clone()),
+        Event::Change(change) if !change.state.is_empty() => Some(event.clone()),
+        _ => None,
+    }
+}
+
+/// Whether a record can be one of those, without reading it: most are not.
+fn is_of_state(bytes: &[u8]) -> bool {
+    const NAMES: [&[u8]; 2] = [b"\"event\":{\"state\":", b"\"event\":{\"change\":"];
+    NAMES
+        .iter()
+        .any(|name| bytes.windows(name.len()).any(|window| window == *name))
 }
 
 /// Gives the zeros at the end of a segment back to the file system; it is not written any more.

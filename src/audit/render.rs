@@ -156,6 +156,14 @@ fn details(event: &Event) -> Vec<String> {
             );
             epochs.into_iter().chain([records]).collect()
         }
+        Event::State(state) => {
+            let words = format!("{} levels", state.levels.len());
+            std::iter::once(words).chain(state.adopted.clone()).collect()
+        }
+        Event::StateForeignChange(changed) => {
+            let words = format!("vo/{} {}", changed.vo, changed.effect);
+            std::iter::once(words).chain(changed.difference.clone()).collect()
+        }
         Event::Witness(witness) => {
             let known = witness.known.map(|known| format!(", which knows {known}"));
             vec![format!(

@@ -1198,6 +1198,38 @@ async fn a_log_that_is_shorter_than_the_checkpoint_elsewhere_begins_a_new_epoch(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fork_that_has_outgrown_the_checkpoint_elsewhere_begins_a_new_epoch() {
+    let data = tempfile::tempdir().unwrap();
+    let write = async |data: &Path, count: usize| {
+        let audit = open(data).audit;
+        for _ in 0..count {
+            audit.write(Event::Intent(Box::new(entry(&ids())))).await.unwrap();
+        }
+        audit.close("test").await;
+        audit.checkpoint().unwrap()
+    };
+    write(data.path(), 1).await;
+    let fork = crashed(data.path());
+    let kept = write(data.path(), 3).await;
+    let forked = write(fork.path(), 30).await;
+    assert!(forked.size > kept.size);
+    let outside = data.path().join("outside");
+    fs::write(&outside, &kept.note).unwrap();
+    for (data, damaged) in [(data.path(), false), (fork.path(), true)] {
+        let config = super::Config {
+            outside: Some(outside.clone()),
+            ..config(data)
+        };
+        let Opened { audit, recovery } = Audit::open(config, key(data), ORIGIN, ids()).unwrap();
+        audit.close("test").await;
+        // Closing wrote a newer one there.
+        fs::write(&outside, &kept.note).unwrap();
+        assert_eq!(!recovery.damage.is_empty(), damaged, "{:?}", recovery.damage);
+        assert_eq!(recovery.epoch, if damaged { 2 } else { 1 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_stops_at_the_checkpoint_and_goes_on_when_there_is_a_newer_one() {
     let data = tempfile::tempdir().unwrap();
     let audit = open(data.path()).audit;

@@ -52,7 +52,7 @@ pub(super) fn problem(
     };
     if matches!(
         refusal.kind,
-        Kind::NotAMember | Kind::PasswordChangeRequired | Kind::Suspended
+        Kind::NotAMember | Kind::PasswordChangeRequired | Kind::Suspended | Kind::StateInDoubt
     ) {
         return problem;
     }
@@ -105,6 +105,10 @@ fn detail(refusal: &Refusal<'_>, place: &Place, chain: &[Resource]) -> String {
             }
             Some(vo) => format!("your account, or the virtual organisation `{vo}`, is suspended"),
             None => "your account, or the gateway, is suspended".into(),
+        },
+        Kind::StateInDoubt => match vo {
+            Some(vo) => format!("the state of the virtual organisation `{vo}` was changed past the gateway"),
+            None => "the state of the gateway's own level was changed past the gateway".into(),
         },
         Kind::PasswordChangeRequired => {
             "choose your own password first; until then nothing else is open".into()

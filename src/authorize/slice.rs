@@ -149,7 +149,10 @@ fn places(directory: &Directory, level: &Vo) -> Result<Vec<Entity>, String> {
 /// Whether a VO, and the gateway above it, is open.
 pub(super) fn is_active(directory: &Directory, level: &Vo) -> bool {
     let gateway = directory.vo(Directory::gateway());
-    level.state == VoState::Active && gateway.is_none_or(|gateway| gateway.state == VoState::Active)
+    // A gateway's own level in doubt has no roles, which closes all that needs one; the VOs, and signing in, go on.
+    let own = level.id == Directory::gateway() && level.state == VoState::InDoubt;
+    (level.state == VoState::Active || own)
+        && gateway.is_none_or(|gateway| gateway.state != VoState::Suspended)
 }
 
 fn subject_entity(

@@ -60,14 +60,18 @@ fn audience(place: &Place) -> Option<Audience> {
     Some(found.task.audience)
 }
 
-/// SECURITY: that a VO is there and suspended is for its members, and for who holds a role at the gateway's level.
-fn suspended(directory: &Directory, subject: &Subject, level: &Vo) -> Kind {
+/// SECURITY: that a VO is there and closed is for its members, and for who holds a role at the gateway's level.
+fn closed(directory: &Directory, subject: &Subject, level: &Vo) -> Kind {
+    let why = match level.state {
+        VoState::InDoubt => Kind::StateInDoubt,
+        VoState::Active | VoState::Suspended => Kind::Suspended,
+    };
     let Who::Person(person) = subject.who() else {
-        return Kind::Suspended;
+        return why;
     };
     let mut above = directory.assignments_of_vo(Directory::gateway());
     if directory.is_member(level.id, person.id) || above.any(|held| held.person == person.id) {
-        Kind::Suspended
+        why
     } else {
         Kind::NotAMember
     }
@@ -110,7 +114,15 @@ pub(super) fn standing<'a>(
         return Err(Kind::NotAMember);
     };
     if !is_active(directory, &level) {
-        return Err(suspended(directory, subject, &level));
+        return Err(closed(directory, subject, &level));
+    }
+    // SECURITY: the gateway's own roles are in doubt, so nobody holds one.
+    let needs_role = !matches!(
+        audience(place),
+        Some(Audience::Everyone | Audience::AnySession | Audience::AnyPerson)
+    );
+    if level.state == VoState::InDoubt && needs_role {
+        return Err(Kind::StateInDoubt);
     }
     match (&place.tool, &place.found) {
         (Some(tool), Some(found)) => Ok(Standing { level, tool, found }),

@@ -1,6 +1,6 @@
 //! `countersign admin`: system administrators, and the way back in when none can sign in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -13,7 +13,7 @@ use crate::api::administrator::add::AdministratorAdd;
 use crate::api::administrator::list::AdministratorView;
 use crate::clock::{SystemClock, Timestamp};
 use crate::id::{Ids, SystemSource};
-use crate::server::{Recover as Asked, recover};
+use crate::server::{AcceptState as Accepted, Recover as Asked, accept_state, recover};
 
 /// System administrators of the gateway.
 #[derive(Debug, Subcommand)]
@@ -27,6 +27,7 @@ pub(crate) enum Admin {
     List,
     Remove(Remove),
     Recover(Recover),
+    AcceptState(AcceptState),
 }
 
 /// Makes somebody a system administrator, who has an account already. For system administrators.
@@ -82,10 +83,32 @@ pub(crate) struct Recover {
     promote: bool,
 }
 
+/// Accepts rows that were changed past the gateway, where no system administrator can. For whoever operates the machine:
+/// the account that owns the data folder, or root.
+///
+/// What the database holds of the virtual organisation, or of the gateway's own level, is in force from then on, as with
+/// `countersign vo state accept`. It works while the gateway runs and while it does not; the audit log says so before it takes effect.
+///
+/// Examples:
+///   countersign admin accept-state gateway --data /srv/countersign --reason ticket-4711
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct AcceptState {
+    /// Name of the virtual organisation; `gateway` for the gateway's own level.
+    level: String,
+    /// The data folder.
+    #[arg(long, env = "COUNTERSIGN_DATA", value_name = "DIR")]
+    data: PathBuf,
+    /// Why; it stands in the log.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
 /// Runs the command.
 pub(crate) async fn run(command: Admin, out: Output) -> Result<(), Failure> {
     match command {
         Admin::Recover(args) => recovered(args, out).await,
+        Admin::AcceptState(args) => accepted(args, out).await,
         Admin::Add(Add { user, until }) => {
             let body = AdministratorAdd {
                 username: user,
@@ -142,8 +165,9 @@ fn end(added: &AdministratorView) -> String {
         .unwrap_or_default()
 }
 
-async fn recovered(args: Recover, out: Output) -> Result<(), Failure> {
-    let data = std::path::absolute(&args.data)?;
+/// The data folder, as the account that owns it.
+fn folder(data: &Path) -> Result<PathBuf, Failure> {
+    let data = std::path::absolute(data)?;
     if !data.join(crate::config::FILE).is_file() {
         return Err(
             Failure::not_found(format!("`{}` is no data folder", data.display()))
@@ -151,12 +175,36 @@ async fn recovered(args: Recover, out: Output) -> Result<(), Failure> {
         );
     }
     become_owner(&data)?;
-    let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+    Ok(data)
+}
+
+fn ids() -> Ids {
+    Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()))
+}
+
+async fn accepted(args: AcceptState, out: Output) -> Result<(), Failure> {
+    let data = folder(&args.data)?;
+    let asked = Accepted {
+        accept: args.level,
+        reason: args.reason,
+    };
+    let request = accept_state(&data, &asked, ids()).await?;
+    Ok(out.done(
+        "state.accept",
+        format!(
+            "{}: what the database holds is in force (request {request})",
+            asked.accept
+        ),
+    )?)
+}
+
+async fn recovered(args: Recover, out: Output) -> Result<(), Failure> {
+    let data = folder(&args.data)?;
     let asked = Asked {
         user: args.user,
         promote: args.promote,
     };
-    let done = recover(&data, &asked, ids).await?;
+    let done = recover(&data, &asked, ids()).await?;
     out.show(&done, |out, done| {
         if done.promoted {
             out.line(format!("{} is a system administrator", done.user))?;

@@ -10,6 +10,8 @@ use super::input::{secret_file, text_file};
 use super::output::{Output, words};
 use crate::api::certificate::import::{CertificateImport, CertificateImported};
 use crate::api::certificate::list::{CertificateList, CertificateView};
+use crate::api::state::DoubtView;
+use crate::api::state::accept::StateAccept;
 use crate::api::vo::VoView;
 use crate::api::vo::create::VoCreate;
 
@@ -36,6 +38,41 @@ pub(crate) enum Vo {
     /// The certificate from which proxies are minted.
     #[command(subcommand)]
     Certificate(Certificate),
+    /// What was changed in the database past the gateway.
+    #[command(subcommand)]
+    State(State),
+}
+
+/// What was changed in the database past the gateway.
+#[derive(Debug, Subcommand)]
+pub(crate) enum State {
+    /// Shows what was changed in the database past the gateway. For system administrators.
+    ///
+    /// The database is held against the audit log: for each virtual organisation (and the gateway's own level) that does not
+    /// fit, what differs, and what is in force meanwhile.
+    ///
+    /// Examples:
+    ///   countersign vo state show
+    #[command(verbatim_doc_comment)]
+    Show,
+    Accept(Accept),
+}
+
+/// Accepts rows that were changed past the gateway. For system administrators.
+///
+/// What the database holds is in force from then on; what differs is shown, and exactly that is accepted. Where no system
+/// administrator can sign in, `countersign admin accept-state` does the same.
+///
+/// Examples:
+///   countersign vo state accept imaging --reason ticket-4711
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Accept {
+    /// Name of the virtual organisation; `gateway` for the gateway's own level.
+    level: String,
+    /// Why; it stands in the log.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
 }
 
 /// The certificate from which proxies are minted.
@@ -163,7 +200,44 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
             let found: CertificateList = client.task("vo_certificate.list").at("vo", vo).fetch().await?;
             out.list("certificates", &found.certificates, &CERTIFICATE, certificate)?;
         }
+        Vo::State(State::Show) => {
+            let doubts: Vec<DoubtView> = client.task("state.list").list("doubts").await?;
+            if doubts.is_empty() {
+                out.note("the database holds what the log says");
+            }
+            out.list("doubts", &doubts, &["LEVEL", "EFFECT", "DIFFERENCE"], |doubt| {
+                let more = doubt.count.saturating_sub(doubt.difference.len() as u64);
+                let more = (more > 0).then(|| format!("and {more} more"));
+                let words: Vec<String> = doubt.difference.iter().cloned().chain(more).collect();
+                vec![doubt.level.clone(), doubt.effect.clone(), words.join("; ")]
+            })?;
+        }
+        Vo::State(State::Accept(args)) => accept(&client, args, out).await?,
     }
+    Ok(())
+}
+
+async fn accept(client: &Client, args: Accept, out: Output) -> Result<(), Failure> {
+    let doubts: Vec<DoubtView> = client.task("state.list").list("doubts").await?;
+    let doubt = doubts
+        .into_iter()
+        .find(|doubt| doubt.level == args.level || doubt.id == args.level)
+        .ok_or_else(|| {
+            Failure::not_found(format!("`{}` is not in doubt", args.level))
+                .hint("`countersign vo state show` says what is")
+        })?;
+    let body = StateAccept {
+        found: doubt.found.clone(),
+        reason: args.reason,
+    };
+    let task = client.task("state.accept").at("level", &doubt.level);
+    let accepted: DoubtView = task.send(&body).await?;
+    out.show(&accepted, |out, accepted| {
+        for line in &accepted.difference {
+            out.line(line)?;
+        }
+        out.line(format!("{}: this is in force now", accepted.level))
+    })?;
     Ok(())
 }
 

@@ -64,7 +64,8 @@ pub(crate) struct Init {
 }
 
 /// Runs a witness (C2SP tlog-witness) until it is told to stop. It keeps the newest checkpoint that it cosigned of each log and
-/// epoch, a file each, on stable storage before it answers. A log that was cut, rolled back or rebuilt gets no cosignature; a new epoch is taken as it comes, with an error in the witness's own log.
+/// epoch, a file each, on stable storage before it answers. A log that was cut, rolled back or rebuilt gets no cosignature. Neither does a new epoch of
+/// a log that it knows, until `--accept-epoch` names it: a restored log begins one, and so does one that was rolled back.
 ///
 /// Run it on a machine that the gateways' administrators cannot write on. Its files are checkpoints to verify with:
 /// `countersign audit verify --checkpoint`. Beyond this machine it serves HTTPS only.
@@ -87,6 +88,10 @@ pub(crate) struct Serve {
     /// Public key of a log to witness: a file, or the key itself. May be given more than once.
     #[arg(long, value_name = "PUB", required = true)]
     log_key: Vec<String>,
+    /// A later epoch of a log that is witnessed, as the first line of its checkpoints says it (`gw.example.org/log/2`). May be
+    /// given more than once, and is needed until the first cosignature.
+    #[arg(long, value_name = "ORIGIN")]
+    accept_epoch: Vec<String>,
     /// Certificate for HTTPS (PEM, leaf first).
     #[arg(long, value_name = "FILE", requires = "certificate_key")]
     certificate: Option<PathBuf>,
@@ -117,7 +122,9 @@ async fn serve(args: Serve, out: Output) -> Result<(), Failure> {
     let logs = logs.collect::<Result<_, _>>()?;
     let signer = WitnessSigner::load(&args.key).map_err(|error| Failure::failed(error.to_string()))?;
     telemetry::start(&telemetry::Config::default())?;
-    let witness = Cosigner::open(signer, logs, &args.state, SystemClock::shared()).map_err(refused)?;
+    let witness = Cosigner::open(signer, logs, &args.state, SystemClock::shared())
+        .map_err(refused)?
+        .accepting(args.accept_epoch);
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", args.listen)))?;

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::authorize::Permit;
 use crate::body::Body;
 use crate::id::RequestId;
@@ -18,6 +20,8 @@ pub struct LocalRequest {
     pub id: RequestId,
     /// The gateway's own origin: `https://host[:port]`.
     pub base: String,
+    /// Cancelled when nobody waits for the answer any more. An operation may end then where it only reads.
+    pub gone: CancellationToken,
 }
 
 impl fmt::Debug for LocalRequest {

@@ -13,6 +13,7 @@ use crate::authenticate::Authenticate;
 use crate::delegate::Delegate;
 use crate::forward::Meters;
 use crate::gateway::Counts;
+use crate::state::States;
 use crate::telemetry::family::FAMILIES;
 use crate::telemetry::{Health, Metrics, whole};
 use crate::vo::DirectoryHandle;
@@ -24,6 +25,7 @@ pub(super) struct Gauges {
     pub(super) health: Health,
     pub(super) operations: Arc<Counts>,
     audit: Audit,
+    states: States,
     authenticate: Authenticate,
     delegate: Arc<Delegate>,
 }
@@ -45,6 +47,7 @@ impl Gauges {
             health: built.health.clone(),
             operations,
             audit: built.audit.clone(),
+            states: built.states.clone(),
             authenticate: built.authenticate.clone(),
             delegate: built.delegate.clone(),
         }
@@ -69,6 +72,7 @@ impl Gauges {
             .audit_checkpoint_age
             .set(vitals.checkpoint_age.as_secs_f64());
         gauges.audit_index_lag.set(count(vitals.index_lag));
+        gauges.state_in_doubt.set(count(self.states.in_doubt() as u64));
         gauges
             .sessions
             .set(count(self.authenticate.session_count() as u64));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, notify};
+use super::{Built, notify, standing};
 use crate::audit::Audit;
 use crate::clock::Timestamp;
 use crate::id::RequestId;
@@ -24,6 +24,8 @@ const CARDS: Duration = Duration::from_secs(3_600);
 const SEGMENTS: Duration = Duration::from_secs(3_600);
 /// How often old segments are looked for that are to be compressed or moved.
 const TIDY: Duration = Duration::from_secs(60);
+/// How often the store is held against what the log says of it.
+const STATE: Duration = Duration::from_secs(60);
 /// How often the health of the log is looked at.
 const HEALTH: Duration = Duration::from_millis(100);
 
@@ -103,6 +105,24 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
             async move { drop_segments(&audit, before, &stop).await }
         }));
     }
+    let looking = built.clone();
+    let last = Arc::new(tokio::sync::Mutex::new(built.audit.size()));
+    tasks.spawn(every(STATE, stop.clone(), move || {
+        let (built, last) = (looking.clone(), last.clone());
+        async move {
+            let looked = standing::look(&built).await;
+            standing::tell(&built).await;
+            let written = standing::write_if_due(&built, &mut *last.lock().await).await;
+            if let Err(error) = looked.and(written) {
+                tracing::error!("the authorisation state cannot be looked at: {error:#}");
+            }
+        }
+    }));
+    let telling = built.clone();
+    tasks.spawn(every(SWEEP, stop.clone(), move || {
+        let built = telling.clone();
+        async move { standing::tell(&built).await }
+    }));
 
     let (audit, health, db) = (built.audit.clone(), built.health.clone(), built.db.clone());
     let (delegate, clock) = (built.delegate.clone(), built.ids.clock().clone());
@@ -151,7 +171,7 @@ async fn destroy_cards(built: &Built) -> anyhow::Result<()> {
     tx.applied(request, now).await?;
     let events = changes
         .into_iter()
-        .map(|change| Event::Change(Box::new(ChangeEvent { request, change })))
+        .map(|change| Event::Change(Box::new(ChangeEvent::new(request, change))))
         .collect();
     // INVARIANT: on record before it takes effect.
     built.audit.write_all(events).await?;

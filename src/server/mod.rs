@@ -12,6 +12,7 @@ mod operations;
 mod recover;
 mod recovery;
 mod reload;
+mod standing;
 
 use std::collections::HashMap;
 use std::fs;
@@ -39,6 +40,7 @@ use crate::id::Ids;
 use crate::lane::{self, Lanes};
 use crate::record::{Event, Start};
 use crate::resource::Resources;
+use crate::state::States;
 use crate::store::Db;
 use crate::telemetry::{self, Exporter, Health, Metrics, Tracing};
 use crate::tool::{Tool, ToolStore};
@@ -49,7 +51,7 @@ pub use backup::{BackedUp, Lost, Manifest, Progress, Restore, Restored, backup, 
 pub use check::{Checked, check};
 use gauges::Gauges;
 pub use lock::{FolderLock, LockError};
-pub use recover::{Recover, Recovered, recover};
+pub use recover::{AcceptState, Recover, Recovered, accept_state, recover};
 
 use api::gateway::Reload;
 use reload::Reloading;
@@ -110,6 +112,9 @@ struct Built {
     db: Db,
     vos: Vos,
     tools: ToolStore,
+    states: States,
+    /// Held while log and administrators are told of a foreign change: each is told once.
+    telling: tokio::sync::Mutex<()>,
     audit: Audit,
     authenticate: Authenticate,
     delegate: Arc<Delegate>,
@@ -176,6 +181,10 @@ impl Server {
             .write(Event::Start(started))
             .await
             .context("the log does not take a record")?;
+        standing::write(&built.states, &built.audit)
+            .await
+            .context("the authorisation state is not written down")?;
+        standing::tell(&built).await;
 
         let started = built.ids.clock().now().secs();
         built.metrics.gauges().started.set(telemetry::whole(started));
@@ -308,14 +317,22 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
     let db = config.store.open(&config.data).await?;
+    let key = LogKey::load(&config.data.join("keys/log.key"))?;
+    let opened = Audit::open(
+        config.audit.clone(),
+        key,
+        &config::log_origin(&config.gateway.name),
+        ids.clone(),
+    )?;
     let vos = Vos::new(db.clone(), DirectoryHandle::default(), ids.clone());
-    vos.load().await?;
     let own = Arc::new(Tool::own(
         api::tasks().into_iter().chain(console::tasks()).collect(),
     )?);
     let tools =
         ToolStore::new(db.clone(), vos.handle(), ids.clone(), own).reserving([config.gateway.name.clone()]);
-    for broken in tools.load().await? {
+    let states = States::keeping(db.clone(), vos.clone(), tools.clone(), &config.data.join("state"));
+    standing::expect(&states, &opened.recovery).await?;
+    for broken in states.load().await? {
         tracing::error!("the tool `{}` is out of service: {}", broken.name, broken.flaws);
     }
     let resources = Resources::new(db.clone(), ids.clock().clone());
@@ -333,14 +350,6 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
     )
     .counting(metrics.clone());
     delegate.load().await?;
-
-    let key = LogKey::load(&config.data.join("keys/log.key"))?;
-    let opened = Audit::open(
-        config.audit.clone(),
-        key,
-        &config::log_origin(&config.gateway.name),
-        ids.clone(),
-    )?;
     metrics.register(|registry| opened.audit.register(registry));
     let alert = Alert::new(
         config.alert.clone(),
@@ -355,6 +364,8 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         db,
         vos,
         tools,
+        states,
+        telling: tokio::sync::Mutex::default(),
         audit: opened.audit,
         authenticate,
         delegate: Arc::new(delegate),
@@ -395,6 +406,7 @@ impl Fixed {
             audit: built.audit.clone(),
             ids: built.ids.clone(),
             tools: built.tools.clone(),
+            states: built.states.clone(),
             authenticate: built.authenticate.clone(),
             authorize: authorize.clone(),
             delegate: built.delegate.clone(),

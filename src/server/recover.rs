@@ -69,7 +69,18 @@ pub struct Recovered {
 #[serde(untagged)]
 enum Question {
     Backup(Backup),
+    Accept(AcceptState),
     Recover(Recover),
+}
+
+/// What the store holds of a level is to be what it must hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptState {
+    /// Name or id of the VO; `gateway` for the gateway's own level.
+    pub accept: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A backup begins, which is to be on record.
@@ -101,6 +112,30 @@ pub async fn recover(data: &Path, asked: &Recover, ids: Ids) -> anyhow::Result<R
         Ok(_lock) => offline(data, asked, ids).await,
         Err(LockError::Held { .. }) => match ask(&socket(data), &Question::Recover(asked.clone())).await? {
             Answer::Done(done) => Ok(done),
+            _ => anyhow::bail!("the running gateway is of another version"),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes what the store of the gateway in `data` holds of a level for what it must hold, running or not: for where nobody is
+/// left who could do so through the gateway. Gives the request.
+///
+/// # Errors
+/// In words for the operator; then nothing has changed.
+pub async fn accept_state(data: &Path, asked: &AcceptState, ids: Ids) -> anyhow::Result<String> {
+    match FolderLock::take(data) {
+        Ok(_lock) => {
+            let config = Config::load(data)?;
+            let base = config::origin(&config.gateway.name, config.gateway.listen.port());
+            let built = build(&config, &base, ids).await?;
+            let done = accepted(&built, asked, rustix::process::geteuid().as_raw()).await;
+            built.audit.close("a state was accepted").await;
+            built.db.close().await;
+            done
+        }
+        Err(LockError::Held { .. }) => match ask(&socket(data), &Question::Accept(asked.clone())).await? {
+            Answer::Noted(request) => Ok(request),
             _ => anyhow::bail!("the running gateway is of another version"),
         },
         Err(error) => Err(error.into()),
@@ -204,6 +239,7 @@ async fn answer(mut stream: UnixStream, built: &Built) -> anyhow::Result<()> {
     let said = match serde_json::from_str(&line) {
         Ok(Question::Recover(asked)) => done(built, &asked, peer).await.map(Answer::Done),
         Ok(Question::Backup(_)) => noted(built, peer).await.map(Answer::Noted),
+        Ok(Question::Accept(asked)) => accepted(built, &asked, peer).await.map(Answer::Noted),
         Err(error) => Err(anyhow::anyhow!("not a question: {error}")),
     };
     let said = said.unwrap_or_else(|error| Answer::Refused(format!("{error:#}")));
@@ -226,7 +262,7 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
     // Before the store's lock is taken: a password hash takes its time.
     let one_time = built.authenticate.one_time_password().await?;
     let request: RequestId = built.ids.next()?;
-    let mut tx = built.db.begin_write().await?;
+    let mut tx = built.states.begin().await?;
     let mut changes = Vec::new();
     if promote {
         let assigned = built
@@ -245,13 +281,22 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
         action: "admin.recover".into(),
         ..reset.change
     });
-    tx.applied(request, now).await?;
+    let mut ready = tx.ready().await?;
+    ready.tx().applied(request, now).await?;
+    let (mut state, steps) = ready.records(request, true);
     // INVARIANT: what the operator does is on record before it takes effect, like everybody's, and so is how it ended: a
     // start after a crash looks whether it was applied.
     let events = changes
         .into_iter()
         .map(|change| by_operator(change, by))
-        .map(|change| Event::Change(Box::new(ChangeEvent { request, change })))
+        .map(|change| {
+            let state = std::mem::take(&mut state);
+            Event::Change(Box::new(ChangeEvent {
+                state,
+                ..ChangeEvent::new(request, change)
+            }))
+        })
+        .chain(steps)
         .chain(reset.ended.iter().cloned().map(Event::SessionEnded))
         .collect();
     let mut intent = intent(request, "admin.recover", by);
@@ -263,9 +308,8 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
         parents: Vec::new(),
     });
     let receipt = built.audit.intent(intent, events).await?;
-    let committed = tx.commit().await;
-    // The answer to the commit may have been lost, not the commit.
-    let applied = committed.is_ok() || built.db.was_applied(request).await?;
+    let committed = ready.commit(request).await;
+    let applied = committed.is_ok();
     let ending = if applied {
         Ending::Applied
     } else {
@@ -281,10 +325,6 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
             .iter()
             .for_each(|session| built.delegate.end_session(*session));
         built.authenticate.forget(ended).await?;
-    }
-    // What is not in memory yet comes with the next look at the store; the password is good in any case.
-    if let Err(error) = built.vos.load().await {
-        tracing::error!("the recovered account is not seen yet: {error}");
     }
     if let Err(error) = recorded {
         tracing::error!("the outcome of {request} is written later: {error}");
@@ -314,6 +354,40 @@ fn by_operator(change: Change, by: u32) -> Change {
         after: Some(after),
         ..change
     }
+}
+
+/// Accepts what the store holds of a level. `by` is the operator's account on this machine.
+async fn accepted(built: &Built, asked: &AcceptState, by: u32) -> anyhow::Result<String> {
+    anyhow::ensure!(!asked.reason.trim().is_empty(), "say why, with --reason");
+    built.states.load().await?;
+    let doubt = built
+        .states
+        .doubts()
+        .into_iter()
+        .find(|doubt| doubt.name == asked.accept || doubt.vo.to_string() == asked.accept)
+        .with_context(|| format!("`{}` is not in doubt", asked.accept))?;
+    let request: RequestId = built.ids.next()?;
+    let mut tx = built.states.begin().await?;
+    let doubt = tx.accept(doubt.vo, doubt.found).await?;
+    let mut ready = tx.ready().await?;
+    ready.tx().applied(request, built.ids.clock().now()).await?;
+    let (state, steps) = ready.records(request, true);
+    let change = by_operator(doubt.accepted(&asked.reason), by);
+    let events = std::iter::once(Event::Change(Box::new(ChangeEvent {
+        state,
+        ..ChangeEvent::new(request, change)
+    })));
+    let entry = intent(request, "state.accept", by);
+    let receipt = built.audit.intent(entry, events.chain(steps).collect()).await?;
+    let committed = ready.commit(request).await;
+    let ending = if committed.is_ok() {
+        Ending::Applied
+    } else {
+        Ending::NotApplied
+    };
+    receipt.outcome(Outcome::ended(request, ending)).await?;
+    committed?;
+    Ok(request.to_string())
 }
 
 /// Writes down that the operator takes a copy of everything. `by` is her account on this machine.

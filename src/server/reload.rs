@@ -159,16 +159,14 @@ impl Reloading {
             flaws.push(error.to_string());
         }
         let mut broken = Vec::new();
-        match self.built.vos.load().await {
-            Ok(()) => match self.built.tools.load().await {
-                Ok(found) => broken.extend(found.into_iter().map(|tool| {
-                    tracing::error!("the tool `{}` is out of service: {}", tool.name, tool.flaws);
-                    tool.name
-                })),
-                Err(error) => flaws.push(error.to_string()),
-            },
+        match self.built.states.load().await {
+            Ok(found) => broken.extend(found.into_iter().map(|tool| {
+                tracing::error!("the tool `{}` is out of service: {}", tool.name, tool.flaws);
+                tool.name
+            })),
             Err(error) => flaws.push(error.to_string()),
         }
+        super::standing::tell(&self.built).await;
         let Some(shown) = shown.filter(|_| flaws.is_empty()) else {
             return Err(flaws);
         };
@@ -245,7 +243,7 @@ impl Reloading {
                 .next()
                 .map_err(|_| Problem::new(Kind::Internal, "there are no random bytes"))?,
         };
-        let event = Event::Change(Box::new(ChangeEvent { request: id, change }));
+        let event = Event::Change(Box::new(ChangeEvent::new(id, change)));
         let failed = |error: crate::store::StoreError| error.as_problem();
         let tx = match request {
             Some(_) => {

@@ -182,6 +182,20 @@ impl Db {
         }
     }
 
+    /// Starts a transaction that reads, all of it as it was at one moment.
+    ///
+    /// # Errors
+    /// [`StoreError::Driver`].
+    pub async fn begin_read(&self) -> Result<Tx, StoreError> {
+        match self {
+            Self::Sqlite(pool) => Ok(Tx::Sqlite(pool.begin().await?)),
+            Self::Postgres(pool) => Ok(Tx::Postgres(
+                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .await?,
+            )),
+        }
+    }
+
     /// Whether the change of state that `request` made was committed.
     ///
     /// # Errors

@@ -32,18 +32,26 @@ const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Answers one path of the operations listener: `/livez`, `/readyz` or `/metrics` (`/live` and `/ready` are the same).
 ///
 /// `/livez` says that the process answers at all; `/readyz` is 200 when every part is up, else 503, with a line for each
-/// part that is down. `/metrics` is OpenMetrics 1.0 for whoever `accept`s it, else Prometheus' older text format.
+/// part that is down; a line that begins with `note` says what should be looked at although the node serves. `/metrics` is OpenMetrics 1.0 for whoever `accept`s it, else Prometheus' older text format.
 #[must_use]
 pub fn operations(path: &str, accept: &str, metrics: &Metrics, health: &Health) -> Page {
     match path {
         "/livez" | "/live" => Page::new(200, PLAIN, "alive\n".to_owned()),
         "/readyz" | "/ready" => {
             let down = health.down_parts();
+            let notes = health.notes();
+            let notes = notes
+                .iter()
+                .map(|(about, what)| format!("note: {about}: {what}\n"));
             if down.is_empty() {
-                return Page::new(200, PLAIN, "ready\n".to_owned());
+                return Page::new(
+                    200,
+                    PLAIN,
+                    std::iter::once("ready\n".to_owned()).chain(notes).collect(),
+                );
             }
             let lines = down.iter().map(|(part, why)| format!("down: {part}: {why}\n"));
-            Page::new(503, PLAIN, lines.collect())
+            Page::new(503, PLAIN, lines.chain(notes).collect())
         }
         "/metrics" => match metrics.render() {
             Ok(body) if accept.contains("application/openmetrics-text") => Page::new(200, OPEN_METRICS, body),

@@ -100,6 +100,7 @@ pub const FAMILIES: &[Family] = &[
     family("audit_unsigned_records", Kind::Gauge, &[], "Durable records that no signed checkpoint covers yet"),
     family("audit_checkpoint_age_seconds", Kind::Gauge, &[], "Time since the newest checkpoint was signed"),
     family("audit_index_lag_records", Kind::Gauge, &[], "Durable records that searches do not find yet"),
+    family("state_in_doubt", Kind::Gauge, &[], "VOs, or the gateway's own level, of which the store holds something else than the log says"),
     family("audit_cosigned_records", Kind::Gauge, &[], "Records under the newest checkpoint that the witness cosigned"),
     family("audit_witness", Kind::Counter, &["result"], "Checkpoints that the witness was asked to cosign, by what came of it"),
     family("connections", Kind::Gauge, &["listener"], "Open connections of clients"),

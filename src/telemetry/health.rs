@@ -7,6 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     parts: Arc<RwLock<BTreeMap<&'static str, Result<(), String>>>>,
+    /// What somebody should look at although every part works.
+    notes: Arc<RwLock<BTreeMap<&'static str, String>>>,
 }
 
 impl Health {
@@ -16,7 +18,25 @@ impl Health {
         let starting = parts.iter().map(|part| (*part, Err("starting".to_owned())));
         Self {
             parts: Arc::new(RwLock::new(starting.collect())),
+            notes: Arc::default(),
         }
+    }
+
+    /// Something that somebody should look at, although the node serves; `None` when it is over. A short phrase without
+    /// names of people or things.
+    pub fn note(&self, about: &'static str, what: Option<String>) {
+        let mut notes = self.notes.write().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            Some(what) => notes.insert(about, what),
+            None => notes.remove(about),
+        };
+    }
+
+    /// What somebody should look at.
+    #[must_use]
+    pub fn notes(&self) -> Vec<(&'static str, String)> {
+        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        notes.iter().map(|(about, what)| (*about, what.clone())).collect()
     }
 
     /// The part works.

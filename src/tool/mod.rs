@@ -257,7 +257,7 @@ pub use header::{HOP_BY_HOP, is_claim, is_hop_by_hop, is_ours, is_token};
 pub use manifest::Manifest;
 pub use matching::{Asked, FindError, Lookup, MAX_ID, RouteError, Routes, TryError, is_id};
 pub use snapshot::{Tools, ToolsHandle};
-pub use store::{BrokenTool, ToolError, ToolStore};
+pub use store::{BrokenTool, Registered, ToolError, ToolStore};
 pub use target::{MAX_TARGET, Target, TargetError};
 pub use task::{Creates, FilterRule, IdSource, ResourceRule, Task, Tool, ToolTarget, Upgrade, Whose};
 pub use template::{Part, Template, TemplateError, Variable};

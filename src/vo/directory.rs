@@ -45,6 +45,9 @@ pub enum VoState {
     Active,
     /// Nothing is allowed in it.
     Suspended,
+    /// The store holds something else than the log says, and what was in force before is not known: nothing is allowed in
+    /// it (of the gateway's own level, nothing that needs a role). Never in the store.
+    InDoubt,
 }
 
 /// A virtual organisation, or the gateway level itself ([`Directory::gateway`]).

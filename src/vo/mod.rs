@@ -205,9 +205,22 @@ impl Vos {
         // INVARIANT: loads follow each other, so that the snapshot in place is never older than the last commit
         // whose author waited for his load.
         let _one_at_a_time = self.loading.lock().await;
-        let rows = snapshot::read(&self.db).await?;
-        self.handle.swap(Directory::build(rows));
+        let rows = self.read(&mut self.db.begin_read().await?).await?;
+        self.put(rows);
         Ok(())
+    }
+
+    /// Everything that a snapshot is built from, as `tx` sees it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read(&self, tx: &mut Tx) -> Result<Rows, StoreError> {
+        snapshot::read(tx).await
+    }
+
+    /// Puts a snapshot of these rows in place.
+    pub fn put(&self, rows: Rows) {
+        self.handle.swap(Directory::build(rows));
     }
 
     fn now(&self) -> Timestamp {

@@ -123,5 +123,6 @@ const fn word(state: VoState) -> &'static str {
     match state {
         VoState::Active => "active",
         VoState::Suspended => "suspended",
+        VoState::InDoubt => "in_doubt",
     }
 }

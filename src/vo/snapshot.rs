@@ -6,7 +6,7 @@ use super::store::{PersonRow, person, vo_state};
 use super::upstream::address;
 use super::{Assignment, Condition, Grant, Membership, Person, Role, Rows, Upstream, Vo};
 use crate::clock::Timestamp;
-use crate::store::{Db, StoreError, rows};
+use crate::store::{StoreError, Tx, tx_rows};
 
 type UpstreamRow = (
     Uuid,
@@ -19,27 +19,23 @@ type UpstreamRow = (
     i64,
 );
 
-/// How often a snapshot is read anew because somebody changed something meanwhile.
-const ATTEMPTS: usize = 20;
-
-/// Reads everything that a snapshot holds, as it was at one moment.
-pub(super) async fn read(db: &Db) -> Result<Rows, StoreError> {
-    for _ in 0..ATTEMPTS {
-        let vos = read_vos(db).await?;
-        let rows = read_rest(db, vos).await?;
-        // INVARIANT: every change raises the version of a VO, so equal versions mean that nothing changed between.
-        if read_vos(db).await? == rows.vos {
-            return Ok(rows);
-        }
-    }
-    Err(StoreError::Inconsistent(
-        "the store changes faster than it can be read".into(),
-    ))
+/// Reads everything that a snapshot holds. It is what there was at one moment where the transaction sees one
+/// ([`Db::begin_read`](crate::store::Db::begin_read)).
+pub(super) async fn read(tx: &mut Tx) -> Result<Rows, StoreError> {
+    Ok(Rows {
+        vos: read_vos(tx).await?,
+        people: read_people(tx).await?,
+        memberships: read_memberships(tx).await?,
+        roles: read_roles(tx).await?,
+        assignments: read_assignments(tx).await?,
+        grants: read_grants(tx).await?,
+        upstreams: read_upstreams(tx).await?,
+    })
 }
 
-async fn read_vos(db: &Db) -> Result<Vec<Vo>, StoreError> {
-    let found = rows!(
-        db,
+async fn read_vos(tx: &mut Tx) -> Result<Vec<Vo>, StoreError> {
+    let found = tx_rows!(
+        tx,
         (Uuid, String, String, i64),
         "SELECT id, name, state, version FROM vo WHERE ended_at IS NULL ORDER BY id"
     )?;
@@ -56,21 +52,9 @@ async fn read_vos(db: &Db) -> Result<Vec<Vo>, StoreError> {
         .collect()
 }
 
-async fn read_rest(db: &Db, vos: Vec<Vo>) -> Result<Rows, StoreError> {
-    Ok(Rows {
-        vos,
-        people: read_people(db).await?,
-        memberships: read_memberships(db).await?,
-        roles: read_roles(db).await?,
-        assignments: read_assignments(db).await?,
-        grants: read_grants(db).await?,
-        upstreams: read_upstreams(db).await?,
-    })
-}
-
-async fn read_people(db: &Db) -> Result<Vec<Person>, StoreError> {
-    rows!(
-        db,
+async fn read_people(tx: &mut Tx) -> Result<Vec<Person>, StoreError> {
+    tx_rows!(
+        tx,
         PersonRow,
         "SELECT id, vo_id, username, state, card, version FROM person"
     )?
@@ -79,9 +63,9 @@ async fn read_people(db: &Db) -> Result<Vec<Person>, StoreError> {
     .collect()
 }
 
-async fn read_memberships(db: &Db) -> Result<Vec<Membership>, StoreError> {
-    let found = rows!(
-        db,
+async fn read_memberships(tx: &mut Tx) -> Result<Vec<Membership>, StoreError> {
+    let found = tx_rows!(
+        tx,
         (Uuid, Uuid, Uuid),
         "SELECT id, vo_id, person FROM membership WHERE ended_at IS NULL"
     )?;
@@ -95,9 +79,9 @@ async fn read_memberships(db: &Db) -> Result<Vec<Membership>, StoreError> {
         .collect())
 }
 
-async fn read_roles(db: &Db) -> Result<Vec<Role>, StoreError> {
-    let found = rows!(
-        db,
+async fn read_roles(tx: &mut Tx) -> Result<Vec<Role>, StoreError> {
+    let found = tx_rows!(
+        tx,
         (Uuid, Uuid, String),
         "SELECT id, vo_id, name FROM role WHERE ended_at IS NULL"
     )?;
@@ -111,9 +95,9 @@ async fn read_roles(db: &Db) -> Result<Vec<Role>, StoreError> {
         .collect())
 }
 
-async fn read_assignments(db: &Db) -> Result<Vec<Assignment>, StoreError> {
-    let found = rows!(
-        db,
+async fn read_assignments(tx: &mut Tx) -> Result<Vec<Assignment>, StoreError> {
+    let found = tx_rows!(
+        tx,
         (Uuid, Uuid, Uuid, Uuid, Option<i64>),
         "SELECT id, vo_id, role, person, until FROM assignment WHERE ended_at IS NULL"
     )?;
@@ -129,9 +113,9 @@ async fn read_assignments(db: &Db) -> Result<Vec<Assignment>, StoreError> {
         .collect())
 }
 
-async fn read_grants(db: &Db) -> Result<Vec<Grant>, StoreError> {
-    let found = rows!(
-        db,
+async fn read_grants(tx: &mut Tx) -> Result<Vec<Grant>, StoreError> {
+    let found = tx_rows!(
+        tx,
         (Uuid, Uuid, Uuid, String, String, String),
         "SELECT id, vo_id, role, tool, task, condition FROM role_grant WHERE ended_at IS NULL ORDER BY id"
     )?;
@@ -148,9 +132,9 @@ async fn read_grants(db: &Db) -> Result<Vec<Grant>, StoreError> {
         .collect())
 }
 
-async fn read_upstreams(db: &Db) -> Result<Vec<Upstream>, StoreError> {
-    rows!(
-        db,
+async fn read_upstreams(tx: &mut Tx) -> Result<Vec<Upstream>, StoreError> {
+    tx_rows!(
+        tx,
         UpstreamRow,
         "SELECT id, vo_id, name, url, ca, expected, version, http2 FROM upstream WHERE ended_at IS NULL"
     )?

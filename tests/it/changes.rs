@@ -202,6 +202,13 @@ fn tools(walk: &mut Walk, url: &str) {
         "key_name": "vo.key",
     });
     walk.call("admin", "vo_certificate.import", &[vo], Some(pair));
+    let late = json!({ "name": "late", "url": "http://127.0.0.1:9" });
+    walk.call("admin", "upstream.allow", &[vo], Some(late));
+    walk.world
+        .write_store("UPDATE upstream SET url = 'http://127.0.0.1:10' WHERE name = 'late'");
+    let doubts = walk.call("admin", "state.list", &[], None);
+    let found = json!({ "found": doubts["doubts"][0]["found"], "reason": "meant so" });
+    walk.call("admin", "state.accept", &[("level", "imense")], Some(found));
     let settings = walk.world.data().join("countersign.toml");
     let text = fs::read_to_string(&settings).unwrap();
     fs::write(&settings, text + "\n# changed\n").unwrap();

@@ -45,6 +45,7 @@ mod refusals;
 mod retain;
 mod room;
 mod search;
+mod state;
 mod story;
 mod streaming;
 mod time;

@@ -11,7 +11,8 @@ use countersign::record::{
     AlertEvent, Change, ChangeEvent, CreatedEntry, Cut, DecisionEntry, DelegationEntry, DeletedEntry, Ending,
     Entry, EpochBegun, Event, FileAside, Hash, Lease, LogDegraded, LogDropped, Login, Mint, Outcome,
     OwnershipConflict, PlaceEntry, Record, Recovery, Refused, ReloadFailed, ResourceEntry, SessionEnded,
-    SignedEntry, Start, Strangers, SubjectEntry, TraceEvent, TraceId, WitnessEvent,
+    SignedEntry, Start, StateDigests, StateForeignChange, StateStep, Strangers, SubjectEntry, TraceEvent,
+    TraceId, WitnessEvent,
 };
 use serde_json::{Value, json};
 
@@ -252,8 +253,12 @@ fn events() -> Vec<Event> {
     }));
     let change = |change| {
         Event::Change(Box::new(ChangeEvent {
-            request: id(),
-            change,
+            state: vec![StateStep {
+                vo: id(),
+                before: Some(hash()),
+                after: Some(hash()),
+            }],
+            ..ChangeEvent::new(id(), change)
         }))
     };
     events.extend(changes().into_iter().map(change));
@@ -381,6 +386,32 @@ fn events() -> Vec<Event> {
             hash: hash(),
         }],
     }));
+    events.push(Event::State(StateDigests {
+        scheme: 1,
+        request: Some(id()),
+        part: 0,
+        parts: 1,
+        adopted: Some("the log did not say what the state must be".into()),
+        levels: vec![StateStep {
+            vo: id(),
+            before: Some(hash()),
+            after: Some(hash()),
+        }],
+    }));
+    events.push(Event::State(StateDigests {
+        parts: 1,
+        ..StateDigests::default()
+    }));
+    for effect in ["last_good", "refused", "put_back"] {
+        events.push(Event::StateForeignChange(StateForeignChange {
+            vo: id(),
+            known: Some(hash()),
+            found: Some(hash()),
+            effect: effect.into(),
+            difference: vec!["grant 0199a1b2-0000-7000-8000-000000000001 added".into()],
+            count: 1,
+        }));
+    }
     for known in [None, Some(4)] {
         events.push(Event::Witness(WitnessEvent {
             witness: "witness.example.org".into(),

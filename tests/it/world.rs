@@ -287,9 +287,20 @@ impl World {
 
     /// What a Python program prints that has the store as `store`, to read.
     pub fn read_store(&self, program: &str) -> String {
-        let open = "import sqlite3, sys\nstore = sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True)\n";
+        self.python("ro", program)
+    }
+
+    /// Changes the store as whoever can reach its file does, past the gateway.
+    pub fn write_store(&self, sql: &str) {
+        self.python("rw", &format!("store.executescript({sql:?})\nstore.commit()"));
+    }
+
+    fn python(&self, mode: &str, program: &str) -> String {
+        let open = format!(
+            "import sqlite3, sys\nstore = sqlite3.connect(f'file:{{sys.argv[1]}}?mode={mode}', uri=True, timeout=30)\n"
+        );
         let output = Command::new("python3")
-            .args(["-c", &(open.to_owned() + program)])
+            .args(["-c", &(open + program)])
             .arg(self.data().join("store.db"))
             .output()
             .expect("python3 runs (apt-get install python3)");

@@ -14,6 +14,7 @@ pub(in crate::api) struct SearchGateway;
 impl Operation for SearchGateway {
     type Body = Nothing;
     type Answer = AuditPage;
+    const LONG: bool = true;
     const SUMMARY: &'static str = "Searches the records of the gateway's own level, newest first";
 
     fn task() -> Task {
@@ -36,8 +37,9 @@ impl Operation for SearchGateway {
             level: Some(Level::Gateway(Directory::gateway())),
             ..query(call)?
         };
-        let mut page = api.audit.search().search(&query).await.map_err(problem)?;
+        let found = api.audit.search().search_for(&query, &call.gone);
+        let mut page = found.await.map_err(problem)?;
         let records = of_vo(api, std::mem::take(&mut page.records), None).await?;
-        page_of(api, &page, &records).await
+        page_of(api, &page, records).await
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::operation::Call;
+use super::operation::{Call, aside};
 use super::{Api, problem};
 use crate::audit::index::{Page, Position, Query};
 use crate::id::{RequestId, VoId};
@@ -129,12 +129,11 @@ impl QueryPosition {
 }
 
 /// The answer with `page` of the index, of which `records` may be shown.
-async fn page_of(api: &Api, page: &Page, records: &[Record]) -> Result<AuditPage, Problem> {
-    let people = people(api, records).await?;
-    let records = records
-        .iter()
-        .map(serde_json::to_value)
-        .collect::<Result<_, _>>()
+async fn page_of(api: &Api, page: &Page, records: Vec<Record>) -> Result<AuditPage, Problem> {
+    let people = people(api, &records).await?;
+    let values = move || records.iter().map(serde_json::to_value).collect::<Result<_, _>>();
+    let records = aside(values)
+        .await?
         .map_err(|_| Problem::new(Kind::Internal, "a record cannot be written"))?;
     Ok(AuditPage {
         records,
@@ -155,6 +154,7 @@ pub(super) fn vo_of(record: &Record) -> Option<VoId> {
         Event::Mint(mint) => Some(mint.vo),
         Event::Alert(alert) => Some(alert.vo),
         Event::OwnershipConflict(conflict) => Some(conflict.claimed.vo),
+        Event::StateForeignChange(changed) => Some(changed.vo),
         _ => None,
     };
     vo.filter(|vo| *vo != Directory::gateway())
@@ -162,10 +162,11 @@ pub(super) fn vo_of(record: &Record) -> Option<VoId> {
 
 /// Those of `records` that belong to `vo`: `None` for the gateway's own level.
 ///
-/// SECURITY: the index only finds; the record itself says whose it is, and for an outcome the intent of its request.
+/// SECURITY: the index only finds; the record itself says whose it is, and for an outcome or a lease the intent of its request.
 async fn of_vo(api: &Api, records: Vec<Record>, vo: Option<VoId>) -> Result<Vec<Record>, Problem> {
     let outcome = |record: &Record| match &record.event {
         Event::Outcome(outcome) => Some(outcome.request),
+        Event::Lease(lease) => Some(lease.request),
         _ => None,
     };
     let requests: Vec<RequestId> = records.iter().filter_map(outcome).collect();

@@ -12,6 +12,7 @@ pub(in crate::api) struct Search;
 impl Operation for Search {
     type Body = Nothing;
     type Answer = AuditPage;
+    const LONG: bool = true;
     const SUMMARY: &'static str = "Searches the records of a virtual organisation, newest first";
 
     fn task() -> Task {
@@ -34,8 +35,9 @@ impl Operation for Search {
             level: Some(Level::Vo(vo)),
             ..query(call)?
         };
-        let mut page = api.audit.search().search(&query).await.map_err(problem)?;
+        let found = api.audit.search().search_for(&query, &call.gone);
+        let mut page = found.await.map_err(problem)?;
         let records = of_vo(api, std::mem::take(&mut page.records), Some(vo)).await?;
-        page_of(api, &page, &records).await
+        page_of(api, &page, records).await
     }
 }

@@ -155,7 +155,7 @@ async fn tell(api: &Api, call: &Call, found: &[Traced]) -> Result<(), Problem> {
     if persons.is_empty() {
         return Ok(());
     }
-    let mut tx = api.begin().await?;
+    let mut tx = api.db.begin_write().await.map_err(problem)?;
     for person in persons {
         let username = directory
             .person(person)

@@ -208,15 +208,11 @@ async fn a_role_elsewhere_makes_nobody_unstoppable() {
     let (bob, admin) = beta(&world).await;
     let jane_id = jane.parse().unwrap();
     let role = async |vo, role: &str, person| {
-        let mut tx = world.api.db.begin_write().await.unwrap();
-        world
-            .api
-            .vos
-            .assign(&mut tx, vo, role, person, None)
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
-        world.api.vos.load().await.unwrap();
+        let mut tx = world.api.begin().await.unwrap();
+        let assigned = world.api.vos.assign(&mut tx, vo, role, person, None);
+        let change = assigned.await.unwrap();
+        let request = world.api.ids.next().unwrap();
+        world.api.commit(request, tx, vec![change]).await.unwrap();
     };
     let imense = world.api.directory().vo_named("imense").unwrap().id;
     let bob_id = world.api.directory().person_named("bob").unwrap().id;
@@ -581,7 +577,7 @@ async fn without_the_log_nothing_changes() {
     let admin = world.api.directory().person_named(ADMIN).unwrap().id;
     world.api.audit.close("test").await;
     let vo = world.api.directory().vo_named("imense").unwrap().id;
-    let mut tx = world.api.db.begin_write().await.unwrap();
+    let mut tx = world.api.begin().await.unwrap();
     let change = world.api.vos.create_role(&mut tx, vo, "ghost").await.unwrap();
     let request = world.api.ids.next().unwrap();
     let problem = world.api.commit(request, tx, vec![change]).await.unwrap_err();
@@ -706,4 +702,14 @@ fn an_address_is_filled_in_and_encoded() {
     assert_eq!(path, format!("/api/v1/vos/a%20b/users/{id}"));
     assert!(address("user.remove", &[("vo", "a")]).is_none());
     assert!(address("no.such", &[]).is_none());
+}
+
+#[tokio::test]
+async fn a_long_answer_is_put_together_beside_the_lane() {
+    let (go, wait) = std::sync::mpsc::channel();
+    let answer = operation::aside(move || wait.recv().unwrap());
+    // On one thread: done where everybody else is, the answer would wait for what never comes.
+    let told = async { go.send(7).unwrap() };
+    let (answer, ()) = tokio::join!(answer, told);
+    assert_eq!(answer.unwrap(), 7);
 }

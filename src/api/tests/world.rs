@@ -67,7 +67,11 @@ impl World {
         let origin = "https://gw.example.org".to_owned();
         let own = Arc::new(Tool::own(tasks()).unwrap());
         let resources = Resources::new(db.clone(), clock.clone());
+        let tools = ToolStore::new(db.clone(), handle.clone(), ids.clone(), own)
+            .reserving(["gw.example.org".to_owned()]);
         let api = Arc::new(Api {
+            states: States::new(db.clone(), vos.clone(), tools.clone()),
+            tools,
             own: upstream::OwnPlaces {
                 name: "gw.example.org".into(),
                 public_ports: vec![443],
@@ -90,8 +94,6 @@ impl World {
                 ids.clone(),
                 origin,
             )),
-            tools: ToolStore::new(db.clone(), handle, ids.clone(), own)
-                .reserving(["gw.example.org".to_owned()]),
             resources,
             alert: Alert::new(
                 mails,
@@ -234,6 +236,7 @@ impl World {
             permit: Arc::new(permit),
             id,
             base: "https://gw.example.org".into(),
+            gone: tokio_util::sync::CancellationToken::new(),
         };
         let Ok(answer) = self.service.clone().oneshot(call).await;
         let status = answer.status().as_u16();

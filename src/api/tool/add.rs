@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ToolView, check, named, parsed, reload, view, warnings};
+use super::{ToolView, check, named, parsed, view, warnings};
 use crate::api::operation::{Call, Operation, VO, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
@@ -63,7 +63,7 @@ impl Operation for Add {
             .await
             .map_err(problem)?;
         api.commit(call.id, tx, vec![change]).await?;
-        reload(api).await?;
+        api.resources.forget();
         let tool = named(api, vo, &manifest.tool.name)?;
         let warnings = warnings(api, call, &tool, manifest.warnings)?;
         Ok(ToolAdded {

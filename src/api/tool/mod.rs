@@ -136,11 +136,3 @@ fn warnings(api: &Api, call: &Call, tool: &Tool, read: Vec<String>) -> Result<Ve
         .chain(lacking.map(|error| format!("the tool cannot be called yet: {error}")))
         .collect())
 }
-
-/// Takes changed registrations into use.
-async fn reload(api: &Api) -> Result<(), Problem> {
-    // Whatever else is out of service is the start's to report.
-    api.tools.load().await.map_err(problem)?;
-    api.resources.forget();
-    Ok(())
-}

@@ -1,6 +1,6 @@
 //! `tool.remove`: takes a tool out of service.
 
-use super::{named, reload};
+use super::named;
 use crate::api::operation::{Call, Nothing, Operation, VO, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
@@ -36,7 +36,7 @@ impl Operation for Remove {
         api.vos.touch(&mut tx, vo).await.map_err(problem)?;
         let change = api.tools.remove(&mut tx, vo, name, seen).await.map_err(problem)?;
         api.commit(call.id, tx, vec![change]).await?;
-        reload(api).await?;
+        api.resources.forget();
         Ok(Nothing {})
     }
 }

@@ -22,7 +22,7 @@ pub struct VoView {
     pub id: String,
     /// Name.
     pub name: String,
-    /// `active` or `suspended`.
+    /// `active`, `suspended`, or `in_doubt`: its state was changed past the gateway, and nothing is allowed in it.
     pub state: String,
     /// Version of its authorisation state.
     pub version: i64,
@@ -39,6 +39,7 @@ fn view(api: &Api, directory: &Directory, vo: &Vo, person: PersonId) -> VoView {
         state: match vo.state {
             VoState::Active => "active",
             VoState::Suspended => "suspended",
+            VoState::InDoubt => "in_doubt",
         }
         .into(),
         version: vo.version,

@@ -99,6 +99,10 @@ impl Facts {
                 tool: Some(conflict.claimed.tool),
                 ..Origin::default()
             }),
+            Event::StateForeignChange(changed) => facts.at(Origin {
+                vo_id: Some(changed.vo),
+                ..Origin::default()
+            }),
             _ => facts,
         }
     }

@@ -19,7 +19,7 @@ use crate::id::RequestId;
 use crate::record::TraceId;
 
 /// Version of the tables; another one is rebuilt.
-const SCHEMA: i64 = 4;
+const SCHEMA: i64 = 5;
 /// Blocks that are fetched at once.
 const BLOCKS: i64 = 8;
 /// Keys that go into one statement.
@@ -33,7 +33,7 @@ const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS content (block INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS block_key (key INTEGER NOT NULL, block INTEGER NOT NULL, PRIMARY KEY (key, block))
         WITHOUT ROWID;
-    PRAGMA user_version = 4;";
+    PRAGMA user_version = 5;";
 
 /// The file.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
 //! The filters of a search without an index: for whoever reads the log's files from the beginning.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::facts::{Facts, Origin};
-use super::{OPEN, Query, has_text};
+use super::{Query, has_text};
+use crate::audit::ongoing::Ongoing;
 use crate::id::{RequestId, VoId};
 use crate::record::{Event, Record};
 
@@ -14,7 +15,7 @@ pub struct Matching {
     /// Nothing is filtered.
     all: bool,
     vo_id: Option<VoId>,
-    origins: HashMap<RequestId, Origin>,
+    origins: Ongoing<Origin>,
     /// Requests of the trace that is asked for.
     traced: HashSet<RequestId>,
 }
@@ -36,7 +37,7 @@ impl Matching {
             all: query == any,
             vo_id: query.vo.as_ref().and_then(|vo| vo.parse().ok()),
             query,
-            origins: HashMap::new(),
+            origins: Ongoing::default(),
             traced: trace.into_iter().collect(),
         }
     }
@@ -50,14 +51,9 @@ impl Matching {
         let mut facts = Facts::of(record.event.clone());
         if let Some(request) = facts.request {
             match facts.event {
-                "intent" => {
-                    // Those that never end must not fill the memory.
-                    if self.origins.len() >= OPEN {
-                        self.origins.clear();
-                    }
-                    self.origins.insert(request, facts.origin.clone());
-                }
-                "outcome" => facts.origin = self.origins.remove(&request).unwrap_or_default(),
+                "intent" => self.origins.begin(request, facts.origin.clone()),
+                "lease" => facts.origin = self.origins.about(request).cloned().unwrap_or_default(),
+                "outcome" => facts.origin = self.origins.end(request).unwrap_or_default(),
                 _ => {}
             }
             if facts.trace.is_some() && facts.trace == self.query.trace {

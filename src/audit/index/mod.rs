@@ -1,8 +1,8 @@
 //! The index over the log: a SQLite file of its own that follows the log.
 //!
 //! It answers searches and nothing else: no security decision reads it, and it can be deleted at any time. The
-//! records themselves are read from the segments. An outcome names only its request, so it is found by person, place and
-//! resource of the request's intent.
+//! records themselves are read from the segments. An outcome and a lease name only their request, so they are found by
+//! person, place and resource of the request's intent.
 //!
 //! The writer hands over what is durable (`audit/handover.rs`), so that nothing is read back; what it
 //! had no room for, and what was written before the gateway started, is read from the segments. Records are gathered in
@@ -20,12 +20,13 @@ mod tests;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use block::fuzz as fuzz_block;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OnceCell, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use matching::Matching;
 pub use rebuild::rebuild;
@@ -37,6 +38,7 @@ use file::File;
 
 use super::dropped::{self, Dropped};
 use super::handover::{Handed, Handover};
+use super::ongoing::Ongoing;
 use super::queue::{Shared, held};
 use super::read::{ReadError, Reader, record_at};
 use super::segment;
@@ -61,8 +63,6 @@ const LOOKED: usize = 20_000;
 const READING: usize = 2;
 /// Most records in one page.
 const PAGE: u32 = 1_000;
-/// Most open requests whose origin is kept in memory; that of the others is looked up in the index.
-const OPEN: usize = 16_384;
 /// Requests that are looked up with one statement.
 const LOOK_UP: usize = 250;
 
@@ -87,12 +87,15 @@ pub enum IndexError {
     /// As many searches for a text as may run are running.
     #[error("{READING} searches for a text are running already: ask again, or search without `text`")]
     Full,
+    /// Whoever asked has left.
+    #[error("nobody waits for this search any more")]
+    Left,
 }
 
 impl AsProblem for IndexError {
     fn as_problem(&self) -> Problem {
         match self {
-            Self::Behind(_) | Self::Closed | Self::Full => {
+            Self::Behind(_) | Self::Closed | Self::Full | Self::Left => {
                 Problem::new(Kind::Busy, self.to_string()).retry_after(1)
             }
             Self::Database(_) | Self::Read(_) | Self::Damaged => {
@@ -284,6 +287,14 @@ impl Index {
     /// # Errors
     /// [`IndexError`].
     pub async fn search(&self, query: &Query) -> Result<Page, IndexError> {
+        self.search_for(query, &CancellationToken::new()).await
+    }
+
+    /// The same for as long as somebody waits for it: a search for a text ends between two slices when `gone` is cancelled.
+    ///
+    /// # Errors
+    /// [`IndexError`]; [`IndexError::Left`] then.
+    pub async fn search_for(&self, query: &Query, gone: &CancellationToken) -> Result<Page, IndexError> {
         if query.fresh {
             self.catch_up().await?;
         } else {
@@ -305,7 +316,13 @@ impl Index {
         let requests = self.narrowed(query).await?;
         let (records, next) = match &query.text {
             None => self.page(query, requests.as_ref(), limit).await?,
-            Some(text) => self.page_with(query, requests.as_ref(), limit, text).await?,
+            Some(text) => {
+                let wanted = Wanted {
+                    query,
+                    requests: requests.as_ref(),
+                };
+                self.page_with(wanted, limit, text, gone).await?
+            }
         };
         Ok(Page {
             records,
@@ -333,18 +350,21 @@ impl Index {
     /// for one page.
     async fn page_with(
         &self,
-        query: &Query,
-        requests: Option<&BTreeSet<RequestId>>,
+        Wanted { query, requests }: Wanted<'_>,
         limit: usize,
         text: &str,
+        gone: &CancellationToken,
     ) -> Result<(Vec<Record>, Option<Position>), IndexError> {
-        // A search takes a core, a connection of the index and threads for files for as long as it reads. It goes on when its
-        // client has left, so that without a bound one person's searches are everybody's wait.
+        // A search takes a core, a connection of the index and threads for files for as long as it reads, so that without a
+        // bound one person's searches are everybody's wait.
         let waited = tokio::time::timeout(SOON, self.0.reading.acquire()).await;
         let _turn = waited.ok().and_then(Result::ok).ok_or(IndexError::Full)?;
         let (mut query, text) = (query.clone(), text.to_lowercase());
         let mut found = Vec::new();
         for _ in 0..LOOKED / SLICE {
+            if gone.is_cancelled() {
+                return Err(IndexError::Left);
+            }
             let wanted = Wanted {
                 query: &query,
                 requests,
@@ -629,7 +649,7 @@ struct Intake<'a> {
     next: u64,
     reader: Option<Reader>,
     /// Where requests were made that have no outcome yet.
-    origins: HashMap<RequestId, Origin>,
+    origins: Ongoing<Origin>,
 }
 
 impl<'a> Intake<'a> {
@@ -640,7 +660,7 @@ impl<'a> Intake<'a> {
             epoch,
             next,
             reader: None,
-            origins: HashMap::new(),
+            origins: Ongoing::default(),
         }
     }
 
@@ -668,8 +688,12 @@ impl<'a> Intake<'a> {
         }
         let place = (handed.segment, handed.offset, handed.time);
         let mut facts = handed.facts;
-        if let ("outcome", Some(request)) = (facts.event, facts.request) {
-            facts.origin = match self.origins.remove(&request) {
+        if let ("outcome" | "lease", Some(request)) = (facts.event, facts.request) {
+            let known = match facts.event {
+                "outcome" => self.origins.end(request),
+                _ => self.origins.about(request).cloned(),
+            };
+            facts.origin = match known {
                 Some(origin) => origin,
                 None => self.look_up(request).await?,
             };
@@ -681,10 +705,7 @@ impl<'a> Intake<'a> {
         };
         self.next += 1;
         if let ("intent", Some(request)) = (facts.event, facts.request) {
-            if self.origins.len() >= OPEN {
-                self.origins.clear();
-            }
-            self.origins.insert(request, facts.origin);
+            self.origins.begin(request, facts.origin);
         }
         if full {
             self.save(Block::new(self.epoch, self.next)).await?;

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Query;
 use super::block::ROWS;
+use super::{Level, Matching, Query};
 use crate::audit::testing::{ORIGIN, config, entry, ids, key, open, outcome};
 use crate::audit::{Audit, segment};
 use crate::clock::{HandClock, Timestamp};
-use crate::id::{Ids, PersonId, RequestId, SystemSource};
+use crate::id::{Ids, PersonId, RequestId, SystemSource, VoId};
 use crate::problem::{AsProblem, Kind};
-use crate::record::{Event, Login, Record, TraceId};
+use crate::record::{Event, Lease, Login, Record, TraceId};
 
 fn login(request: RequestId, person: PersonId) -> Event {
     Event::Login(Login {
@@ -132,6 +132,95 @@ async fn what_happens_long_after_a_request_began_is_found_with_it() {
     let audit = start().audit;
     check(&audit).await;
     audit.close("test").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_belongs_to_the_vo_of_its_request() {
+    let data = tempfile::tempdir().unwrap();
+    let ids = ids();
+    let audit = open(data.path()).audit;
+    let gateway: VoId = uuid::Uuid::nil().into();
+    let mut asked = entry(&ids);
+    let vo: VoId = ids.next().unwrap();
+    asked.place.vo_id = Some(vo);
+    let receipt = audit.intent(asked.clone(), Vec::new()).await.unwrap();
+    let lease = Lease {
+        request: asked.request,
+        decision: Arc::default(),
+        bytes_in: 0,
+        bytes_out: 0,
+    };
+    audit.write(Event::Lease(Box::new(lease))).await.unwrap();
+    receipt.outcome(outcome(asked.request)).await.unwrap();
+    let leases = |level| Query {
+        event: Some("lease".into()),
+        level: Some(level),
+        ..Query::default()
+    };
+    let check = async |audit: &Audit| {
+        assert_eq!(found(audit, leases(Level::Vo(vo))).await.len(), 1);
+        assert!(found(audit, leases(Level::Gateway(gateway))).await.is_empty());
+        let records = audit.search().request(asked.request).await.unwrap();
+        let mut matching = Matching::new(leases(Level::Vo(vo)));
+        let taken = records.iter().filter(|record| matching.takes(record)).count();
+        assert_eq!(taken, 1);
+    };
+    check(&audit).await;
+    fill(&audit, &ids, ROWS).await;
+    check(&audit).await;
+    audit.close("test").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_that_ended_is_searched_with_the_one_that_goes_on() {
+    let data = tempfile::tempdir().unwrap();
+    let ids = ids();
+    let audit = open(data.path()).audit;
+    let before = fill(&audit, &ids, 30).await;
+    audit.close("test").await;
+    let restored = crate::audit::Restored {
+        epoch: 1_000,
+        reason: "restored: test".into(),
+    };
+    restored.mark(&data.path().join("log")).unwrap();
+    for anew in [false, true, false] {
+        if anew {
+            without_index(data.path());
+        }
+        let audit = open(data.path()).audit;
+        assert_eq!(audit.checkpoint().map_or(1_000, |newest| newest.epoch), 1_000);
+        let after = fill(&audit, &ids, 3).await;
+        for (request, person) in [before[0], before[29], after[2]] {
+            let query = Query {
+                person: Some(person),
+                ..Query::default()
+            };
+            assert_eq!(found(&audit, query).await.len(), 1);
+            assert_eq!(of(&audit, request).await, ["login"]);
+        }
+        // Page by page over the edge, either way.
+        for onward in [None, Some(super::Position { epoch: 0, seq: 0 })] {
+            let mut query = Query {
+                event: Some("login".into()),
+                limit: 7,
+                onward,
+                ..Query::default()
+            };
+            let mut seen = Vec::new();
+            loop {
+                let page = audit.search().search(&query).await.unwrap();
+                seen.extend(page.records.iter().filter_map(|record| record.event.request()));
+                let Some(next) = page.next else { break };
+                query.go_on(next);
+            }
+            if onward.is_none() {
+                seen.reverse();
+            }
+            assert_eq!(seen[..30], before.iter().map(|made| made.0).collect::<Vec<_>>());
+            assert_eq!(seen.last(), after.last().map(|made| &made.0));
+        }
+        audit.close("test").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -531,7 +620,13 @@ async fn only_so_many_searches_for_a_text_read_at_once_and_others_do_not_wait_fo
     assert_eq!(refused.as_problem().kind, Kind::Busy);
     assert!(found(&audit, Query::default()).await.len() >= 10);
     drop(others);
-    assert_eq!(found(&audit, text).await, []);
+    assert_eq!(found(&audit, text.clone()).await, []);
+    // And it ends when nobody waits for it any more.
+    let gone = tokio_util::sync::CancellationToken::new();
+    assert_eq!(audit.search().search_for(&text, &gone).await.unwrap().records, []);
+    gone.cancel();
+    let left = audit.search().search_for(&text, &gone).await.unwrap_err();
+    assert!(matches!(left, super::IndexError::Left), "{left}");
     assert_eq!(
         audit.search().0.reading.available_permits(),
         super::READING,

@@ -514,6 +514,19 @@ fn of_gateway(event: &Event) -> Said {
         Event::Witness(witness) => life((OTHER, "Witness"), FAILURE, app)
             .severe(HIGH)
             .unmapped(json!(witness)),
+        Event::State(state) => life((OTHER, "State"), SUCCESS, app)
+            .severe(if state.adopted.is_some() { MEDIUM } else { LOW })
+            .unmapped(json!(state)),
+        Event::StateForeignChange(changed) => {
+            let back = changed.effect == "put_back";
+            life(
+                (OTHER, "Foreign Change"),
+                if back { SUCCESS } else { FAILURE },
+                app,
+            )
+            .severe(if back { LOW } else { CRITICAL })
+            .unmapped(json!(changed))
+        }
         Event::LogOpen { open } => {
             life((OTHER, "Open Requests"), SUCCESS, app).unmapped(json!({ "open": open }))
         }

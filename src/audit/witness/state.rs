@@ -74,6 +74,8 @@ pub struct Witness {
     logs: Vec<VerifyingKey>,
     folder: PathBuf,
     clock: Arc<dyn Clock>,
+    /// Origins (log and epoch) of later epochs that whoever runs the witness has accepted.
+    accepted: Vec<String>,
     /// Newest checkpoint of each origin. Held from the look at it until the next one is on stable storage.
     seen: Mutex<BTreeMap<String, Checkpoint>>,
     /// Held as long as the witness lives.
@@ -126,9 +128,20 @@ impl Witness {
             logs,
             folder: folder.to_owned(),
             clock,
+            accepted: Vec::new(),
             seen: Mutex::new(seen),
             _lock: lock,
         })
+    }
+
+    /// The same, which also begins with these epochs (as the first line of their checkpoints names them) of logs of which it
+    /// has seen an earlier one.
+    #[must_use]
+    pub fn accepting(self, origins: Vec<String>) -> Self {
+        Self {
+            accepted: origins,
+            ..self
+        }
     }
 
     /// The public key.
@@ -202,13 +215,22 @@ impl Witness {
             .values()
             .filter(|known| known.log() == checkpoint.log() && known.epoch < checkpoint.epoch);
         if let Some(ended) = ended.max_by_key(|ended| ended.epoch).filter(|_| known.is_none()) {
-            // SECURITY: nothing in a request shows that a new epoch comes after what was seen of the one before, and a restored
-            // log must go on. So it is taken, and said loudly: whoever reads this asks why, or the log is rolled back unseen.
-            tracing::error!(
+            // SECURITY: nothing in a request shows that a new epoch comes after what was seen of the one before. A restored log
+            // must go on, a log that was rolled back must not: only somebody who asks why can tell one from the other.
+            if !self.accepted.contains(&checkpoint.origin) {
+                tracing::error!(
+                    log = checkpoint.origin,
+                    ended = ended.epoch,
+                    seen = ended.size,
+                    "a new epoch of this log is held: unless it was restored or found damaged, it was rolled back; compare the epoch that ended with its file here, then serve with `--accept-epoch {}`",
+                    checkpoint.origin
+                );
+                return Answer::new(403, "a new epoch of this log, which nobody has accepted here\n");
+            }
+            tracing::warn!(
                 log = checkpoint.origin,
                 ended = ended.epoch,
-                seen = ended.size,
-                "a new epoch of this log begins: unless it was restored or found damaged, it was rolled back; compare the epoch that ended with its file here"
+                "a new epoch of this log begins, which was accepted"
             );
         }
         self.cosign(&mut seen, checkpoint)
@@ -458,6 +480,12 @@ mod tests {
         let world = World::new();
         let witness = world.open().unwrap();
         assert_eq!(ask(&witness, &world.request(1, &["a", "b"], 0)).status, 200);
+        // Not by itself: somebody looks first, and says which.
+        let held = ask(&witness, &world.request(2, &["x"], 0));
+        assert_eq!(held.status, 403, "{held:?}");
+        let other = witness.accepting(vec![format!("{LOG}/3")]);
+        assert_eq!(ask(&other, &world.request(2, &["x"], 0)).status, 403);
+        let witness = other.accepting(vec![format!("{LOG}/2")]);
         assert_eq!(
             ask(&witness, &world.request(2, &["x"], 0)).status,
             200,

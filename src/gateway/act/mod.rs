@@ -24,6 +24,7 @@ use http::{Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use self::end::{End, Failure, cut};
 use super::cors;
@@ -269,7 +270,7 @@ impl Act {
         request: http::Request<Body>,
         task: &Task,
         receipt: Receipt,
-        answer: Answer,
+        mut answer: Answer,
     ) {
         let Some(service) = self.pipeline.locals.get(service).cloned() else {
             let problem = Problem::new(Kind::Internal, "this operation has no service");
@@ -284,10 +285,21 @@ impl Act {
             permit: self.permit.clone(),
             id: self.id,
             base: self.pipeline.answers.base().to_owned(),
+            gone: CancellationToken::new(),
         };
+        let gone = call.gone.clone();
         let clock = self.pipeline.ids.clock();
         let mut lap = self.pipeline.metrics.lap(&**clock, &self.trace);
-        let response = match tower::ServiceExt::oneshot(service, call).await {
+        let mut asked = pin!(tower::ServiceExt::oneshot(service, call));
+        let answered = tokio::select! {
+            biased;
+            answered = &mut asked => answered,
+            () = answer.closed() => {
+                gone.cancel();
+                asked.await
+            }
+        };
+        let response = match answered {
             Ok(response) => response,
             Err(never) => match never {},
         };

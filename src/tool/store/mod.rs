@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::id::{Ids, RandomError, ToolId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, Hash};
-use crate::store::{Db, StoreError, Tx, row, rows, run, tx_rows};
+use crate::store::{Db, StoreError, Tx, row, run, tx_rows};
 use crate::vo::{DirectoryHandle, RESERVED};
 
 /// The registered tools of all VOs.
@@ -20,6 +20,21 @@ pub struct ToolStore {
     ids: Ids,
     handle: ToolsHandle,
     reserved: Vec<String>,
+}
+
+/// A registration as the store holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Tool.
+    pub id: ToolId,
+    /// Version in force.
+    pub version: i64,
+    /// VO.
+    pub vo: VoId,
+    /// Name.
+    pub name: String,
+    /// Text of the manifest.
+    pub manifest: Arc<str>,
 }
 
 /// A registration whose manifest this version of the program cannot read. The tool is out of service, all others are not.
@@ -143,17 +158,46 @@ impl ToolStore {
     /// # Errors
     /// [`StoreError`]; then the old snapshot stays.
     pub async fn load(&self) -> Result<Vec<BrokenTool>, StoreError> {
-        let rows = rows!(
-            &self.db,
+        let registered = self.read(&mut self.db.begin_read().await?).await?;
+        Ok(self.put(registered))
+    }
+
+    /// All registrations that are in force, as `tx` sees them, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read(&self, tx: &mut Tx) -> Result<Vec<Registered>, StoreError> {
+        let rows = tx_rows!(
+            tx,
             (uuid::Uuid, i64, uuid::Uuid, String, String),
             "SELECT id, version, vo_id, name, manifest FROM tool WHERE ended_at IS NULL ORDER BY created_at, id"
         )?;
+        let registered =
+            |(id, version, vo, name, manifest): (uuid::Uuid, i64, uuid::Uuid, String, String)| Registered {
+                id: id.into(),
+                version,
+                vo: vo.into(),
+                name,
+                manifest: manifest.into(),
+            };
+        Ok(rows.into_iter().map(registered).collect())
+    }
+
+    /// Puts a snapshot of these registrations in place, of the VOs that the directory holds. Gives the tools that are out
+    /// of service because their manifest can no longer be read.
+    pub fn put(&self, registered: Vec<Registered>) -> Vec<BrokenTool> {
         let directory = self.directory.load();
         let before = self.handle.load();
         let mut tools = Tools::new(Arc::clone(before.own()));
         let mut broken = Vec::new();
-        for (id, version, vo, name, text) in rows {
-            let vo = VoId::from(vo);
+        for Registered {
+            id,
+            version,
+            vo,
+            name,
+            manifest: text,
+        } in registered
+        {
             let Some(known) = directory.vo(vo) else {
                 continue;
             };
@@ -163,7 +207,7 @@ impl ToolStore {
             };
             // Most tools are as they were; reading all manifests again at every change would take long.
             let same = |tool: &&Arc<Tool>| {
-                tool.id == ToolId::from(id) && tool.version == version && tool.manifest == text
+                tool.id == id && tool.version == version && tool.manifest.as_str() == &*text
             };
             if let Some(tool) = before.get(vo, &name).filter(same) {
                 tools.insert(&place, Arc::clone(tool));
@@ -171,7 +215,7 @@ impl ToolStore {
             }
             match Manifest::parse(&name, &text) {
                 Ok(Manifest { mut tool, .. }) if tool.name == name => {
-                    tool.id = ToolId::from(id);
+                    tool.id = id;
                     tool.version = version;
                     // Rows of an earlier time, or of a gateway that had another name.
                     tool.hosts.retain(|host| self.is_below(host));
@@ -190,7 +234,7 @@ impl ToolStore {
             }
         }
         self.handle.swap(tools);
-        Ok(broken)
+        broken
     }
 
     /// Whether a VO may have this tool: all that [`ToolStore::add`] refuses but another version in force.

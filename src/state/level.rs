@@ -1,0 +1,257 @@
+//! What the authorisation state of a level (a VO, or the gateway itself) is, line by line, and its digest.
+//!
+//! A line has a kind, an id and the hash of everything in it that decides: so a list of lines holds no personal data and
+//! no manifest, and two lists show what differs. What does not decide is in none: cards, counters, times of use, versions
+//! of rows. Lines are sorted, so the order in which the store gives its rows does not matter.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
+
+use crate::id::{PersonId, VoId};
+use crate::record::Hash;
+use crate::tool::Registered;
+use crate::vo::{Person, PersonState, Rows, UpstreamAddress, VoState};
+
+/// Version of the way in which digests are made. A change of anything in this file is a new version.
+pub(super) const SCHEME: u8 = 1;
+
+/// Everything that decisions are made from, as rows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Whole {
+    pub(super) rows: Rows,
+    pub(super) tools: Vec<Registered>,
+}
+
+/// One level.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Level {
+    lines: BTreeMap<(&'static str, String), Hash>,
+}
+
+impl Level {
+    fn add(&mut self, kind: &'static str, id: impl ToString, fields: &[Option<&str>]) {
+        let mut bytes = Vec::with_capacity(256);
+        for field in fields {
+            match field {
+                None => bytes.push(0),
+                Some(text) => {
+                    bytes.push(1);
+                    bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
+                    bytes.extend_from_slice(text.as_bytes());
+                }
+            }
+        }
+        self.lines.insert((kind, id.to_string()), Hash::of(&bytes));
+    }
+
+    /// All lines as text, one a line, in their order.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::with_capacity(self.lines.len() * 120);
+        for ((kind, id), hash) in &self.lines {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(text, "{kind} {id} {hash}");
+        }
+        text
+    }
+
+    /// The digest.
+    pub(super) fn digest(&self, vo: VoId) -> Hash {
+        digest_of(vo, &self.text())
+    }
+
+    /// What is different in `found`, by kind and id.
+    pub(super) fn difference(&self, found: &Self) -> Vec<(&'static str, String, &'static str)> {
+        let keys: BTreeSet<_> = self.lines.keys().chain(found.lines.keys()).collect();
+        let differs = keys.into_iter().filter_map(|key| {
+            let how = match (self.lines.get(key), found.lines.get(key)) {
+                (Some(before), Some(after)) if before == after => return None,
+                (Some(_), Some(_)) => "changed",
+                (Some(_), None) => "removed",
+                _ => "added",
+            };
+            Some((key.0, key.1.clone(), how))
+        });
+        differs.collect()
+    }
+
+    /// Reads what [`Level::text`] wrote.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        const KINDS: [&str; 8] = [
+            "vo",
+            "person",
+            "membership",
+            "role",
+            "assignment",
+            "grant",
+            "upstream",
+            "tool",
+        ];
+        let mut level = Self::default();
+        for line in text.lines() {
+            let mut parts = line.split(' ');
+            let (kind, id, hash) = (parts.next()?, parts.next()?, parts.next()?);
+            let kind = KINDS.into_iter().find(|known| *known == kind)?;
+            level.lines.insert((kind, id.to_owned()), Hash::parse(hash)?);
+        }
+        Some(level)
+    }
+}
+
+/// The digest of the level whose lines `text` holds.
+pub(super) fn digest_of(vo: VoId, text: &str) -> Hash {
+    Hash::of(format!("countersign state {SCHEME}\n{vo}\n{text}").as_bytes())
+}
+
+impl Whole {
+    /// All levels.
+    pub(super) fn levels(&self) -> BTreeMap<VoId, Level> {
+        let mut levels: BTreeMap<VoId, Level> = BTreeMap::new();
+        let rows = &self.rows;
+        for vo in &rows.vos {
+            let state = match vo.state {
+                VoState::Active => "active",
+                VoState::Suspended => "suspended",
+                VoState::InDoubt => "in_doubt",
+            };
+            let version = vo.version.to_string();
+            let fields = [Some(vo.name.as_str()), Some(state), Some(&version)];
+            levels.entry(vo.id).or_default().add("vo", vo.id, &fields);
+        }
+        self.add_people(&mut levels);
+        for membership in &rows.memberships {
+            let person = membership.person.to_string();
+            let level = levels.entry(membership.vo).or_default();
+            level.add("membership", membership.id, &[Some(&person)]);
+        }
+        for role in &rows.roles {
+            let level = levels.entry(role.vo).or_default();
+            level.add("role", role.id, &[Some(&role.name)]);
+        }
+        for held in &rows.assignments {
+            let (role, person) = (held.role.to_string(), held.person.to_string());
+            let until = held.until.map(|until| until.micros().to_string());
+            let fields = [Some(role.as_str()), Some(&person), until.as_deref()];
+            levels
+                .entry(held.vo)
+                .or_default()
+                .add("assignment", held.id, &fields);
+        }
+        for grant in &rows.grants {
+            let role = grant.role.to_string();
+            let fields = [role.as_str(), &grant.tool, &grant.task, grant.condition.as_str()].map(Some);
+            levels
+                .entry(grant.vo)
+                .or_default()
+                .add("grant", grant.id, &fields);
+        }
+        for upstream in &rows.upstreams {
+            let (ca, expected) = match &upstream.address {
+                UpstreamAddress::Tls { ca, name, .. } => (ca.as_deref(), name.as_deref()),
+                UpstreamAddress::Tcp(..) | UpstreamAddress::Unix(_) => (None, None),
+            };
+            let http2 = if upstream.http2 { "http/2" } else { "http/1.1" };
+            let version = upstream.version.to_string();
+            let fields = [
+                Some(upstream.name.as_str()),
+                Some(&upstream.url),
+                ca,
+                expected,
+                Some(http2),
+                Some(&version),
+            ];
+            let level = levels.entry(upstream.vo).or_default();
+            level.add("upstream", upstream.id, &fields);
+        }
+        for tool in &self.tools {
+            let version = tool.version.to_string();
+            let fields = [tool.name.as_str(), &version, &tool.manifest].map(Some);
+            levels.entry(tool.vo).or_default().add("tool", tool.id, &fields);
+        }
+        // Rows of a VO that has ended decide nothing.
+        let living: BTreeSet<VoId> = rows.vos.iter().map(|vo| vo.id).collect();
+        levels.retain(|vo, _| living.contains(vo));
+        levels
+    }
+
+    /// Accounts count in every level that they belong to: whoever changes one changes all of these.
+    fn add_people(&self, levels: &mut BTreeMap<VoId, Level>) {
+        for (person, belongs) in self.belonging() {
+            let state = match person.state {
+                PersonState::Active => "active",
+                PersonState::Suspended => "suspended",
+                PersonState::Ended => continue,
+            };
+            let home = person.home.to_string();
+            let fields = [person.username.as_str(), &home, state].map(Some);
+            for vo in belongs {
+                levels.entry(vo).or_default().add("person", person.id, &fields);
+            }
+        }
+    }
+
+    /// Every account with the levels that it belongs to: its home, and where it is a member or holds a role.
+    pub(super) fn belonging(&self) -> Vec<(&Person, BTreeSet<VoId>)> {
+        let mut bound: HashMap<PersonId, BTreeSet<VoId>> = HashMap::new();
+        for membership in &self.rows.memberships {
+            bound.entry(membership.person).or_default().insert(membership.vo);
+        }
+        for held in &self.rows.assignments {
+            bound.entry(held.person).or_default().insert(held.vo);
+        }
+        let of = |person: &'_ Person| {
+            let mut belongs = bound.get(&person.id).cloned().unwrap_or_default();
+            belongs.insert(person.home);
+            belongs
+        };
+        self.rows
+            .people
+            .iter()
+            .map(|person| (person, of(person)))
+            .collect()
+    }
+
+    /// What a line stands for, in words and ids: never a name of a person.
+    pub(super) fn describe(&self, kind: &str, id: &str) -> Option<String> {
+        let rows = &self.rows;
+        let role_named = |role| {
+            let role = rows.roles.iter().find(|known| known.id == role)?;
+            Some(role.name.as_str())
+        };
+        match kind {
+            "role" => {
+                let role = rows.roles.iter().find(|role| role.id.to_string() == id)?;
+                Some(role.name.clone())
+            }
+            "assignment" => {
+                let held = rows.assignments.iter().find(|held| held.id.to_string() == id)?;
+                let role = role_named(held.role).unwrap_or("unknown");
+                Some(format!("role {role}, person {}", held.person))
+            }
+            "membership" => {
+                let membership = rows
+                    .memberships
+                    .iter()
+                    .find(|member| member.id.to_string() == id)?;
+                Some(format!("person {}", membership.person))
+            }
+            "grant" => {
+                let grant = rows.grants.iter().find(|grant| grant.id.to_string() == id)?;
+                let role = role_named(grant.role).unwrap_or("unknown");
+                Some(format!("role {role}, tool {}, task {}", grant.tool, grant.task))
+            }
+            "upstream" => {
+                let upstream = rows.upstreams.iter().find(|known| known.id.to_string() == id)?;
+                Some(upstream.name.clone())
+            }
+            "tool" => {
+                let tool = self.tools.iter().find(|tool| tool.id.to_string() == id)?;
+                Some(format!("{}, version {}", tool.name, tool.version))
+            }
+            "vo" => {
+                let vo = rows.vos.iter().find(|vo| vo.id.to_string() == id)?;
+                Some(format!("{}, version {}", vo.name, vo.version))
+            }
+            _ => None,
+        }
+    }
+}
