@@ -188,6 +188,8 @@ pub enum Event {
     Recovery(Recovery),
     /// The log goes on in a new epoch: what was put aside, file by file.
     Epoch(EpochBegun),
+    /// The log goes on under another key, from this epoch on.
+    KeyChanged(Box<KeyChanged>),
     /// Requests whose outcome is not written yet.
     LogOpen {
         /// Their ids.
@@ -855,6 +857,22 @@ pub struct EpochBegun {
     pub files: Vec<FileAside>,
 }
 
+/// Another key signs the log's checkpoints from an epoch on. Both keys signed this: `countersign log key change`, the log's name,
+/// the epoch, the old and the new key, each a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChanged {
+    /// The first epoch of the new key.
+    pub epoch: u64,
+    /// Public key until then, as a C2SP verifier key.
+    pub old: String,
+    /// Public key from then on.
+    pub new: String,
+    /// Signature of the old key (Ed25519, base64).
+    pub old_signature: String,
+    /// Signature of the new one.
+    pub new_signature: String,
+}
+
 /// A file of the log, as it was when an epoch began that found it, or when it was dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileAside {
@@ -888,6 +906,7 @@ impl Event {
             | Self::Stop { .. }
             | Self::Recovery(_)
             | Self::Epoch(_)
+            | Self::KeyChanged(_)
             | Self::LogOpen { .. }
             | Self::Unwritten { .. }
             | Self::LogDegraded(_)
@@ -934,6 +953,7 @@ impl Event {
         "reload_failed",
         "recovery",
         "epoch",
+        "key_changed",
         "log_open",
         "unwritten",
         "log_degraded",
@@ -964,6 +984,7 @@ impl Event {
             Self::ReloadFailed(_) => "reload_failed",
             Self::Recovery(_) => "recovery",
             Self::Epoch(_) => "epoch",
+            Self::KeyChanged(_) => "key_changed",
             Self::LogOpen { .. } => "log_open",
             Self::Unwritten { .. } => "unwritten",
             Self::LogDegraded(_) => "log_degraded",

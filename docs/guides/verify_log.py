@@ -27,6 +27,9 @@ The form of the files, in the order in which it is checked below:
   After the last frame of the last file there may be the rest of one write that broke off, of the batch that comes next.
 * epoch-NNNNNN/ has the files of an epoch that ended because something acknowledged was missing. The first batch of the next
   epoch has records `epoch`, which list the files of all ended epochs (name, bytes, SHA-256); `total` is how many there are.
+* key_changed: a record in the first batch of an epoch that has another key than the ones before. `old` and `new` are public keys in
+  the form of log.pub; `old_signature` and `new_signature` are base64 of Ed25519 by each over the lines `countersign log key change`,
+  NAME, the epoch, old, new (each ended by "\n"). An epoch has one key; either key leads to the other.
 * dropped: JSON, where old files were dropped (`[audit] keep`): files before `segments` and whole epochs up to `epochs` are
   gone, with the first `records` records; `peaks` is the tree's edge there, `root` its root. Nobody's word: record number `record`
   must be a `log_dropped` with the same epoch, segments, records, root and epochs, and a checkpoint must cover it.
@@ -85,6 +88,7 @@ class Key:
     """The log's name and public key."""
 
     def __init__(self, text):
+        self.text = text.strip()
         try:
             self.name, number, key = text.strip().split("+", 2)
             key = base64.b64decode(key, validate=True)
@@ -94,6 +98,13 @@ class Key:
         except (ValueError, IndexError):
             raise Wrong("this is not a log's public key: NAME+ID+KEY") from None
         self.key = Ed25519PublicKey.from_public_bytes(key[1:])
+
+    def signed(self, signature, text):
+        try:
+            self.key.verify(base64.b64decode(signature, validate=True), text)
+            return True
+        except (InvalidSignature, ValueError):
+            return False
 
     def opened(self, note):
         """(epoch, records, root) of a checkpoint, once its signature was found right."""
@@ -190,6 +201,55 @@ def checkpoints(folder, key):
     return [key.opened(note) for note in notes if note]
 
 
+def first_batch(files):
+    """The events of the first batch of an epoch whose beginning is there."""
+    data, at = content(files[0]) if files and int(files[0].name[:10]) == 0 else b"", HEADER
+    while (found := frame(data, at)) and found[1] == 1:
+        try:
+            yield json.loads(found[0])["event"]
+        except (ValueError, KeyError, TypeError):
+            pass
+        at += 16 + len(found[0])
+
+
+class Keys:
+    """The keys of a log, by epoch, to which a given one leads."""
+
+    def __init__(self, folder, given):
+        self.keys = []
+        for part in [*sorted(folder.glob("epoch-*")), folder]:
+            for event in first_batch(segments(part)):
+                if "key_changed" in event:
+                    self.follow(event["key_changed"], given)
+        texts = [key.text for _, key in self.keys]
+        if given.text not in texts:
+            self.keys = [(0, given)]
+
+    def follow(self, change, given):
+        wrong = Wrong(f"the change of the key at the beginning of epoch {change['epoch']} is not signed by both keys")
+        old, new = Key(change["old"]), Key(change["new"])
+        lines = ["countersign log key change", given.name, str(change["epoch"]), change["old"], change["new"]]
+        text = "".join(line + "\n" for line in lines).encode()
+        if not (old.signed(change["old_signature"], text) and new.signed(change["new_signature"], text)):
+            raise wrong
+        if {old.name, new.name} != {given.name}:
+            raise wrong
+        if self.keys and (self.keys[-1][1].text != old.text or self.keys[-1][0] >= change["epoch"]):
+            raise wrong
+        self.keys = (self.keys or [(0, old)]) + [(change["epoch"], new)]
+
+    def of(self, epoch):
+        return [key for first, key in self.keys if first <= epoch][-1]
+
+    def opened(self, note):
+        """What a checkpoint says, once the key of its epoch was found to have signed it."""
+        try:
+            epoch = int(note.split(b"\n", 1)[0].rsplit(b"/", 1)[1])
+        except (ValueError, IndexError):
+            raise Wrong("this is not a checkpoint") from None
+        return self.of(epoch).opened(note)
+
+
 def put_aside(folder):
     """{name: (bytes, SHA-256)} of the files of all epochs that ended."""
     files = (file for old in folder.glob("epoch-*") for file in old.iterdir() if file.is_file())
@@ -284,7 +344,7 @@ def verify_epoch(folder, key, kept):
         raise Wrong(f"the first {tree.size} records are not those that were signed")
     for index, file in enumerate(files, first):
         data = content(file)
-        if header(data, index) != (epoch, index, sha256(key.name.encode()), tree.size, tree.peaks):
+        if header(data, index) != (epoch, index, sha256(key.of(epoch).name.encode()), tree.size, tree.peaks):
             raise Wrong(f"file {index} does not continue the log at record {tree.size}")
         last = file == files[-1]
         end = None if last else header(content(files[index + 1 - first]), index + 1)[3]
@@ -318,6 +378,7 @@ def main(arguments):
         print(__doc__, file=sys.stderr)
         return 2
     folder, key = Path(arguments[0]), Key(Path(arguments[1]).read_text())
+    key = Keys(folder, key)
     kept = key.opened(Path(arguments[2]).read_bytes()) if len(arguments) == 3 else None
     epoch, tree, files, signed, torn = verify_epoch(folder, key, kept)
     holds = kept is not None and kept[0] == epoch

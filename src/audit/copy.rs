@@ -291,7 +291,13 @@ mod tests {
 
     fn mark(data: &Path, epoch: u64) {
         let reason = "restored: a test".to_owned();
-        Restored { epoch, reason }.mark(&data.join("log")).unwrap();
+        Restored {
+            epoch,
+            reason,
+            key: None,
+        }
+        .mark(&data.join("log"))
+        .unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread")]

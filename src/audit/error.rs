@@ -60,6 +60,12 @@ pub enum AuditError {
         /// Why.
         reason: String,
     },
+    /// The log's key is being changed, or is not the newest one.
+    #[error(
+        "the log goes on under another key than the one in the data folder: end the change with `countersign audit key change`, \
+         or put the newest key back"
+    )]
+    Key,
     /// A whole record that this version does not understand.
     #[error("record {seq} was written by a newer version")]
     Unreadable {

@@ -163,6 +163,11 @@ impl VerifyingKey {
         &self.name
     }
 
+    /// The 32 bytes of the key.
+    pub(super) const fn bytes(&self) -> &[u8; 32] {
+        &self.key
+    }
+
     /// Reads the first line of a `log.pub` file.
     ///
     /// # Errors

@@ -43,6 +43,7 @@ mod handover;
 pub mod index;
 mod keeper;
 mod key;
+pub mod key_change;
 pub mod ocsf;
 mod ongoing;
 mod packed;
@@ -540,6 +541,12 @@ fn leading(found: &recover::Found) -> Vec<Event> {
         settled,
         damage,
     })];
+    leading.extend(
+        found
+            .key_change
+            .clone()
+            .map(|change| Event::KeyChanged(Box::new(change))),
+    );
     if let Some(begun) = &found.begun {
         // So few that no record is cut, however long the names are.
         let mut lists = begun.files.chunks(100).map(<[_]>::to_vec).collect::<Vec<_>>();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::checkpoint::Checkpoint;
 use super::dropped;
 use super::key::VerifyingKey;
+use super::key_change::Keys;
 use super::packed::{self, Source};
 use super::prove::{COSIGNATURES, cosignatures};
 use super::restored::{self, Restored};
@@ -21,7 +22,7 @@ use super::writer::sync_folder;
 use super::{AuditError, Config};
 use crate::clock::Timestamp;
 use crate::id::RequestId;
-use crate::record::{Entry, EpochBegun, Event, FileAside, Hash, Record};
+use crate::record::{Entry, EpochBegun, Event, FileAside, Hash, KeyChanged, Record};
 use crate::state;
 
 /// What was found.
@@ -51,6 +52,8 @@ pub(crate) struct Found {
     pub(crate) damage: Vec<String>,
     /// The epoch that begins, when the one before had to end.
     pub(crate) begun: Option<EpochBegun>,
+    /// The change of the key with which it begins.
+    pub(crate) key_change: Option<KeyChanged>,
     /// The newest checkpoint of the epoch to write in.
     pub(crate) newest: Option<Checkpoint>,
     /// The log ended with a `stop` record and nothing was open.
@@ -67,22 +70,33 @@ impl Found {
 /// Looks at the log in `config.folder` and makes it ready to be continued.
 pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, AuditError> {
     let folder = config.folder.as_path();
-    let stored = stored_checkpoint(folder, key)?;
+    let restored = restored::read(folder)?;
+    let change = restored.as_ref().and_then(|restored| restored.key.as_ref());
+    let keys = Keys::read(folder, key, change).map_err(|error| AuditError::File {
+        path: folder.to_owned(),
+        reason: error.to_string(),
+    })?;
+    // SECURITY: an old key signs nothing more, whoever put it back.
+    if keys.newest() != Some(key) {
+        return Err(AuditError::Key);
+    }
+    let keys = &keys;
+    let stored = stored_checkpoint(folder, keys)?;
     let outside = match &config.outside {
-        Some(path) => read_checkpoint(path, key)?,
+        Some(path) => read_checkpoint(path, keys)?,
         None => None,
     };
     let mut known: Vec<Checkpoint> = [stored, outside]
         .into_iter()
         .flatten()
-        .chain(cosigned_checkpoints(folder, key)?)
+        .chain(cosigned_checkpoints(folder, keys)?)
         .collect();
     known.sort_by_key(|known| (known.epoch, known.size));
     let mut scan = Scan {
         folder,
         key,
         known,
-        restored: restored::read(folder)?,
+        restored,
         found: Found::default(),
         headers: Vec::new(),
         base: 0,
@@ -97,7 +111,7 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
 
 /// The checkpoints that a witness has cosigned. SECURITY: who puts an older state back may leave them where they are, and must
 /// not get the log signed anew from there.
-fn cosigned_checkpoints(folder: &Path, key: &VerifyingKey) -> Result<Vec<Checkpoint>, AuditError> {
+fn cosigned_checkpoints(folder: &Path, keys: &Keys) -> Result<Vec<Checkpoint>, AuditError> {
     let unfit = |reason: String| AuditError::Checkpoint {
         path: folder.join(COSIGNATURES),
         reason,
@@ -105,8 +119,14 @@ fn cosigned_checkpoints(folder: &Path, key: &VerifyingKey) -> Result<Vec<Checkpo
     let found = cosignatures(folder)
         .map_err(|error| AuditError::from_io(folder, &error))?
         .ok_or_else(|| unfit("it holds something else than cosigned checkpoints".into()))?;
+    // Of epochs that were dropped nothing is held, and their key may not be known any more.
+    let gone = dropped::read(folder)
+        .ok()
+        .flatten()
+        .map_or(0, |dropped| dropped.epochs);
+    let found: Vec<_> = found.into_iter().filter(|one| one.epoch > gone).collect();
     for checkpoint in &found {
-        checkpoint.check(key).map_err(|error| unfit(error.to_string()))?;
+        keys.check(checkpoint).map_err(|error| unfit(error.to_string()))?;
     }
     Ok(found)
 }
@@ -479,6 +499,7 @@ impl Scan<'_> {
         sync_folder(self.folder)?;
         self.found.existed = true;
         let begins = restored.as_ref().map_or(0, |restored| restored.epoch);
+        self.found.key_change = restored.as_ref().and_then(|restored| restored.key.clone());
         self.found.epoch = begins.max(old + 1);
         self.found.next_index = 0;
         self.found.edge = Edge::default();
@@ -527,7 +548,7 @@ fn shorten(path: &Path, length: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn read_checkpoint(path: &Path, key: &VerifyingKey) -> Result<Option<Checkpoint>, AuditError> {
+fn read_checkpoint(path: &Path, keys: &Keys) -> Result<Option<Checkpoint>, AuditError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -537,7 +558,7 @@ fn read_checkpoint(path: &Path, key: &VerifyingKey) -> Result<Option<Checkpoint>
     if text.is_empty() {
         return Ok(None);
     }
-    let read = Checkpoint::parse(&text).and_then(|checkpoint| checkpoint.check(key).map(|()| checkpoint));
+    let read = Checkpoint::parse(&text).and_then(|checkpoint| keys.check(&checkpoint).map(|()| checkpoint));
     match read {
         Ok(checkpoint) => Ok(Some(checkpoint)),
         // SECURITY: not overwritten and not passed over: it may be all that shows what is missing.
@@ -549,17 +570,17 @@ fn read_checkpoint(path: &Path, key: &VerifyingKey) -> Result<Option<Checkpoint>
 }
 
 /// The newest checkpoint in the folder. A half-written note at the end of `checkpoints` is removed.
-fn stored_checkpoint(folder: &Path, key: &VerifyingKey) -> Result<Option<Checkpoint>, AuditError> {
-    let newest = read_checkpoint(&folder.join("checkpoint"), key)?;
+fn stored_checkpoint(folder: &Path, keys: &Keys) -> Result<Option<Checkpoint>, AuditError> {
+    let newest = read_checkpoint(&folder.join("checkpoint"), keys)?;
     let path = folder.join("checkpoints");
-    let last = last_note(&path, key).map_err(|error| AuditError::from_io(&path, &error))?;
+    let last = last_note(&path, keys).map_err(|error| AuditError::from_io(&path, &error))?;
     Ok([newest, last]
         .into_iter()
         .flatten()
         .max_by_key(|known| (known.epoch, known.size)))
 }
 
-fn last_note(path: &Path, key: &VerifyingKey) -> io::Result<Option<Checkpoint>> {
+fn last_note(path: &Path, keys: &Keys) -> io::Result<Option<Checkpoint>> {
     const TAIL: u64 = 16 * 1024;
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => file,
@@ -575,7 +596,7 @@ fn last_note(path: &Path, key: &VerifyingKey) -> io::Result<Option<Checkpoint>> 
     // A note ends with a signature line and an empty line; go back to the last one that is whole and signed.
     while let Some(tail) = bytes.get(..end).filter(|tail| !tail.is_empty()) {
         let whole = tail.ends_with(b"\n\n");
-        if let Some(checkpoint) = whole.then(|| note_before(tail, key)).flatten() {
+        if let Some(checkpoint) = whole.then(|| note_before(tail, keys)).flatten() {
             if (end as u64) < length - start {
                 file.set_len(start + end as u64)?;
             }
@@ -591,11 +612,11 @@ fn last_note(path: &Path, key: &VerifyingKey) -> io::Result<Option<Checkpoint>> 
 }
 
 /// The signed note that ends where `tail` ends.
-fn note_before(tail: &[u8], key: &VerifyingKey) -> Option<Checkpoint> {
+fn note_before(tail: &[u8], keys: &Keys) -> Option<Checkpoint> {
     let text = String::from_utf8_lossy(tail);
     let body = text.strip_suffix("\n\n")?;
     let (before, signatures) = body.rsplit_once("\n\n")?;
     let head = before.rsplit_once("\n\n").map_or(before, |(_, head)| head);
     let checkpoint = Checkpoint::parse(&format!("{head}\n\n{signatures}\n")).ok()?;
-    checkpoint.check(key).is_ok().then_some(checkpoint)
+    keys.check(&checkpoint).is_ok().then_some(checkpoint)
 }

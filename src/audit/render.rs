@@ -140,6 +140,12 @@ fn details(event: &Event) -> Vec<String> {
             );
             std::iter::once(words).chain(begun.reason.clone()).collect()
         }
+        Event::KeyChanged(change) => {
+            vec![format!(
+                "key {} from epoch {} on, before {}",
+                change.new, change.epoch, change.old
+            )]
+        }
         Event::LogOpen { open } => vec![format!("{} requests", open.len())],
         Event::Unwritten { count, from, to } => vec![format!("{count} requests refused from {from} to {to}")],
         Event::LogDegraded(degraded) => {

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::AuditError;
+use crate::record::KeyChanged;
 
 const NAME: &str = "restored";
 
@@ -20,6 +21,9 @@ pub struct Restored {
     pub epoch: u64,
     /// In words, for its first record.
     pub reason: String,
+    /// The change of the log's key with which it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyChanged>,
 }
 
 impl Restored {

@@ -416,6 +416,7 @@ async fn epochs_that_ended_go_whole_and_before_the_beginning_of_the_one_after_th
     let mark = Restored {
         epoch: 77,
         reason: "restored: a test".into(),
+        key: None,
     };
     mark.mark(&log(data.path())).unwrap();
     let audit = open(data.path()).audit;

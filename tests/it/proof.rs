@@ -548,6 +548,7 @@ async fn an_epoch_that_ended_whole_has_the_head_that_the_next_one_names() {
     Restored {
         epoch: 7,
         reason: "restored from a backup".into(),
+        key: None,
     }
     .mark(&log.path())
     .unwrap();

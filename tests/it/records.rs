@@ -9,10 +9,10 @@ use countersign::audit::ocsf;
 use countersign::clock::Timestamp;
 use countersign::record::{
     AlertEvent, Change, ChangeEvent, CreatedEntry, Cut, DecisionEntry, DelegationEntry, DeletedEntry, Ending,
-    Entry, EpochBegun, Event, FileAside, Hash, Lease, LogDegraded, LogDropped, Login, Mint, Outcome,
-    OwnershipConflict, PlaceEntry, Record, Recovery, Refused, ReloadFailed, ResourceEntry, SessionEnded,
-    SignedEntry, Start, StateDigests, StateForeignChange, StateStep, Strangers, SubjectEntry, TraceEvent,
-    TraceId, WitnessEvent,
+    Entry, EpochBegun, Event, FileAside, Hash, KeyChanged, Lease, LogDegraded, LogDropped, Login, Mint,
+    Outcome, OwnershipConflict, PlaceEntry, Record, Recovery, Refused, ReloadFailed, ResourceEntry,
+    SessionEnded, SignedEntry, Start, StateDigests, StateForeignChange, StateStep, Strangers, SubjectEntry,
+    TraceEvent, TraceId, WitnessEvent,
 };
 use serde_json::{Value, json};
 
@@ -355,6 +355,13 @@ fn events() -> Vec<Event> {
         reason: None,
         ..epoch
     }));
+    events.push(Event::KeyChanged(Box::new(KeyChanged {
+        epoch: 2,
+        old: "gw.example.org/log+00000000+AAAA".into(),
+        new: "gw.example.org/log+00000001+AAAB".into(),
+        old_signature: "AAAA".into(),
+        new_signature: "AAAB".into(),
+    })));
     events.push(Event::LogOpen { open: vec![id()] });
     events.push(Event::Unwritten {
         count: 3,

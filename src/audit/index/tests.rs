@@ -181,6 +181,7 @@ async fn an_epoch_that_ended_is_searched_with_the_one_that_goes_on() {
     let restored = crate::audit::Restored {
         epoch: 1_000,
         reason: "restored: test".into(),
+        key: None,
     };
     restored.mark(&data.path().join("log")).unwrap();
     for anew in [false, true, false] {

@@ -510,6 +510,9 @@ fn of_gateway(event: &Event) -> Said {
                 .severe(severity)
                 .unmapped(json!(degraded))
         }
+        Event::KeyChanged(change) => life((OTHER, "Key Change"), SUCCESS, app)
+            .severe(HIGH)
+            .unmapped(json!(change)),
         Event::LogDropped(dropped) => life((OTHER, "Retention"), SUCCESS, app).unmapped(json!(dropped)),
         Event::Witness(witness) => life((OTHER, "Witness"), FAILURE, app)
             .severe(HIGH)

@@ -29,6 +29,7 @@ use std::path::Path;
 use super::checkpoint::{Checkpoint, CheckpointError, next_note};
 use super::dropped::{self, Dropped};
 use super::key::VerifyingKey;
+use super::key_change::{Keys, KeysError};
 use super::proof::Cosigned;
 use super::prove::{COSIGNATURES, cosignatures};
 use super::segment::{self, Frames, Header};
@@ -68,8 +69,8 @@ impl<'a> Against<'a> {
     }
 
     /// Whether a witness whose key was given cosigned a checkpoint of the log's key.
-    fn is_cosigned(&self, checkpoint: &Checkpoint, key: &VerifyingKey) -> bool {
-        checkpoint.check(key).is_ok()
+    fn is_cosigned(&self, checkpoint: &Checkpoint, keys: &Keys) -> bool {
+        keys.check(checkpoint).is_ok()
             && self
                 .witnesses
                 .iter()
@@ -111,14 +112,21 @@ pub fn verify_against(
     against: Against<'_>,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, VerifyError> {
-    for given in against.given() {
-        given.check(key)?;
-    }
     // What is read now is not dropped meanwhile.
     let _hold = dropped::hold(folder);
+    let keys = Keys::read(folder, key, None).map_err(|error| match error {
+        KeysError::Unsigned(epoch) => VerifyError::KeyChange(epoch),
+        KeysError::File(source) => file_error(folder, source),
+    })?;
+    for given in against.given() {
+        keys.check(given)?;
+    }
+    let keys = &keys;
+    let newest = keys.newest().unwrap_or(key);
     let cosigned = cosigned(folder)?;
-    let mut run = Run::new(folder, key, against, &mut progress);
+    let mut run = Run::new(folder, newest, against, &mut progress);
     let mut report = run.epoch(&cosigned)?;
+    report.key_changes = keys.changes();
     // What is before a trusted checkpoint of this epoch is not looked at again, earlier epochs least of all.
     if !against.skips(report.epoch.saturating_sub(1)) {
         let mut there = segment::aside(folder).map_err(|source| file_error(folder, source))?;
@@ -134,9 +142,9 @@ pub fn verify_against(
             return Err(ended(report.epoch, file, "was added since"));
         }
         let left = (run.begun, &there);
-        earlier(folder, key, against, left, &mut report, &mut progress)?;
+        earlier(folder, keys, against, left, &mut report, &mut progress)?;
     }
-    held(key, against, &cosigned, &report)?;
+    held(keys, against, &cosigned, &report)?;
     for witness in against.witnesses {
         if !report
             .cosigned
@@ -157,7 +165,7 @@ pub fn verify_against(
 /// SECURITY: nothing that was given speaks for the log without having been compared, and nothing that was cosigned is
 /// passed over because the files of its epoch are gone.
 fn held(
-    key: &VerifyingKey,
+    keys: &Keys,
     against: Against<'_>,
     cosigned: &[Checkpoint],
     report: &Report,
@@ -175,7 +183,7 @@ fn held(
     }
     for seen in cosigned {
         if !against.skips(seen.epoch) && !report.is_held(seen) && !found(seen.epoch) && !gone(seen.epoch) {
-            seen.check(key)?;
+            keys.check(seen)?;
             return Err(VerifyError::Epoch(seen.epoch));
         }
     }
@@ -195,7 +203,7 @@ fn cosigned(folder: &Path) -> Result<Vec<Checkpoint>, VerifyError> {
 /// Verifies the epochs that ended, as far as their files are kept: the newest first, for each says what the one before it was. Given is what the present one says, and the files that are there.
 fn earlier(
     folder: &Path,
-    key: &VerifyingKey,
+    keys: &Keys,
     against: Against<'_>,
     (mut after, there): (Begun, &BTreeMap<String, (u64, Hash)>),
     report: &mut Report,
@@ -207,6 +215,9 @@ fn earlier(
     let wanted = |epoch: &u64| *epoch > gone && !against.skips(*epoch);
     for epoch in epochs.into_iter().rev().filter(wanted) {
         let (path, of_this) = (segment::epoch_folder(folder, epoch), against.of(epoch));
+        let Some(key) = keys.of(epoch) else {
+            return Err(VerifyError::KeyChange(epoch));
+        };
         let mut run = Run::new(&path, key, of_this, progress);
         run.head = after.head;
         let result = run.epoch(&cosigned);
@@ -216,7 +227,7 @@ fn earlier(
         run.begun.hold(epoch, there)?;
         let before = std::mem::take(&mut run.begun);
         // SECURITY: the damage of an old epoch is on record, with the files as they were then, but what was signed and kept elsewhere must hold.
-        let is_seen = |seen: &&Checkpoint| seen.epoch == epoch && against.is_cosigned(seen, key);
+        let is_seen = |seen: &&Checkpoint| seen.epoch == epoch && against.is_cosigned(seen, keys);
         let pinned = of_this.given().next().is_some() || cosigned.iter().any(|seen| is_seen(&seen));
         let earlier = match result {
             Ok(found) => {

@@ -45,6 +45,8 @@ pub struct Report {
     pub dropped: Option<DroppedRecords>,
     /// All epochs up to this one are gone, by the edge file.
     pub(super) gone: u64,
+    /// Changes of the log's key, each signed by both: first epoch, key before, key from then on.
+    pub key_changes: Vec<(u64, String, String)>,
     /// Bytes of writes that broke off and were never acknowledged.
     pub torn_bytes: u64,
     /// Records that were written but never acknowledged, and do not count.
@@ -150,6 +152,9 @@ pub enum VerifyError {
         /// Position of the first record that is kept.
         records: u64,
     },
+    /// A change of the key is not one.
+    #[error("the change of the log's key at the beginning of epoch {0} is not signed by both keys")]
+    KeyChange(u64),
     /// A segment is missing.
     #[error("segment {0} is missing")]
     SegmentMissing(u64),

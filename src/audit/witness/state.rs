@@ -161,12 +161,18 @@ impl Witness {
         else {
             return Answer::new(400, "not an old size, a consistency proof and a checkpoint\n");
         };
-        let Some(log) = self.logs.iter().find(|log| log.name() == checkpoint.log()) else {
+        // Several keys of one log: it was changed, and its epochs before have the old one.
+        let mut logs = self
+            .logs
+            .iter()
+            .filter(|log| log.name() == checkpoint.log())
+            .peekable();
+        if logs.peek().is_none() {
             return Answer::new(404, "this log is not trusted here\n");
-        };
+        }
         // SECURITY: before this nothing in it is believed, and nobody but the log learns anything of the state. What else
         // stands under it is nobody's word, and is not kept.
-        let Ok(checkpoint) = checkpoint.signed_by(log) else {
+        let Some(checkpoint) = logs.find_map(|log| checkpoint.signed_by(log).ok()) else {
             return Answer::new(403, "no signature of a key that is trusted here\n");
         };
         if old > checkpoint.size {
@@ -261,11 +267,14 @@ const ENDING: &str = "checkpoint";
 
 fn read(note: &str, logs: &[VerifyingKey], own: &WitnessKey) -> Result<Checkpoint, &'static str> {
     let checkpoint = Checkpoint::parse(note).map_err(|_| "not a checkpoint")?;
-    let log = logs.iter().find(|log| log.name() == checkpoint.log());
-    let log = log.ok_or("no key of this log was given")?;
-    checkpoint
-        .check(log)
-        .map_err(|_| "not signed by the log's key that was given")?;
+    let mut logs = logs
+        .iter()
+        .filter(|log| log.name() == checkpoint.log())
+        .peekable();
+    logs.peek().ok_or("no key of this log was given")?;
+    if !logs.any(|log| checkpoint.check(log).is_ok()) {
+        return Err("not signed by the log's key that was given");
+    }
     own.cosigned(&checkpoint)
         .map(|_| checkpoint)
         .ok_or("not cosigned by this witness")

@@ -2,6 +2,7 @@
 
 mod check_proof;
 mod export;
+mod key;
 mod progress;
 mod prove;
 mod reindex;
@@ -13,7 +14,7 @@ mod verify;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use super::failure::Failure;
 use super::input::text_file;
@@ -29,24 +30,12 @@ pub(crate) enum Audit {
     Search(search::Search),
     Prove(prove::Prove),
     CheckProof(check_proof::CheckProof),
-    Key(Key),
+    Key(key::Key),
     Export(export::Export),
     #[command(alias = "rebuild-index")]
     Reindex(reindex::Reindex),
     #[command(subcommand)]
     Report(report::Report),
-}
-
-/// Prints the public key of the log, to be noted elsewhere: `audit verify --key` takes it.
-///
-/// Examples:
-///   countersign audit key --data /srv/countersign
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(crate) struct Key {
-    /// The data folder.
-    #[arg(long, env = "COUNTERSIGN_DATA", value_name = "DIR")]
-    data: PathBuf,
 }
 
 /// Runs the command.
@@ -60,11 +49,7 @@ pub(crate) async fn run(command: Audit, out: Output) -> Result<(), Failure> {
         Audit::Export(args) => export::run(args, out).await,
         Audit::Report(command) => report::run(command, out).await,
         Audit::Reindex(args) => reindex::run(args, out).await,
-        Audit::Key(Key { data }) => {
-            let key = load_key(&own_key(&data))?;
-            let shown = serde_json::json!({ "key": key.to_string() });
-            Ok(out.show(&shown, |out, _| out.line(key.to_string()))?)
-        }
+        Audit::Key(args) => key::run(args, out),
     }
 }
 

@@ -91,6 +91,9 @@ struct Shown {
     unchecked: Vec<String>,
     /// Epochs for which no checkpoint that was given or cosigned speaks.
     alone: Vec<u64>,
+    /// Changes of the log's key.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    key_changes: Vec<KeyChange>,
     /// What was dropped, as a signed record of the log says.
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<Dropped>,
@@ -106,6 +109,14 @@ struct Earlier {
     epoch: u64,
     records: u64,
     damage: Option<String>,
+}
+
+/// Another key signs from an epoch on, as both keys say.
+#[derive(Debug, Serialize)]
+struct KeyChange {
+    epoch: u64,
+    old: String,
+    new: String,
 }
 
 /// Records that had been kept for long enough.
@@ -276,6 +287,7 @@ fn shown(report: &Report) -> Shown {
             .collect(),
         unchecked: report.unchecked.clone(),
         alone: report.alone.clone(),
+        key_changes: key_changes(report),
         dropped: report.dropped.map(|dropped| Dropped {
             records: dropped.records,
             epochs: dropped.epochs,
@@ -286,6 +298,13 @@ fn shown(report: &Report) -> Shown {
         read_from: report.since.map(|(epoch, from)| format!("{epoch}.{from}")),
         live: report.live,
     }
+}
+
+fn key_changes(report: &Report) -> Vec<KeyChange> {
+    let changes = report.key_changes.iter().cloned();
+    changes
+        .map(|(epoch, old, new)| KeyChange { epoch, old, new })
+        .collect()
 }
 
 fn print(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> {
@@ -307,6 +326,12 @@ fn print(out: Output, report: &Report, verdict: &Verdict<'_>) -> io::Result<()> 
             None => format!("{} records, verified", earlier.records),
         };
         out.pairs(&[("Earlier epoch", format!("{}: {found}", earlier.epoch))])?;
+    }
+    for (epoch, old, new) in &report.key_changes {
+        out.pairs(&[(
+            "Key changed",
+            format!("from epoch {epoch} on {new} signs, before {old}: both signed the change"),
+        )])?;
     }
     if let Some(dropped) = &report.dropped {
         let epochs = match dropped.epochs {

@@ -302,7 +302,12 @@ impl Making<'_> {
              store does not have: {lost}",
             self.manifest.id, self.manifest.made, ended.sessions, ended.one_time_passwords
         );
-        audit::Restored { epoch, reason }.mark(log)?;
+        audit::Restored {
+            epoch,
+            reason,
+            key: None,
+        }
+        .mark(log)?;
         Ok(epoch)
     }
 }

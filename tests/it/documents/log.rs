@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use countersign::audit::key_change::change;
 use countersign::audit::verify::verify;
 use countersign::audit::{Audit, Checkpoint, Config, LogKey, VerifyingKey};
 use countersign::clock::{SystemClock, Timestamp};
@@ -111,11 +112,7 @@ impl Log {
         let copy = Self {
             folder: tempfile::tempdir().unwrap(),
         };
-        fs::create_dir(copy.path()).unwrap();
-        for entry in fs::read_dir(self.path()).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-        }
+        copy_folder(&self.path(), &copy.path());
         fs::copy(
             self.folder.path().join("log.pub"),
             copy.folder.path().join("log.pub"),
@@ -133,6 +130,20 @@ impl Log {
         let mut bytes = fs::read(self.file(index)).unwrap();
         change(&mut bytes);
         fs::write(self.file(index), bytes).unwrap();
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, to) = (
+            entry.as_ref().unwrap().path(),
+            to.join(entry.unwrap().file_name()),
+        );
+        match path.is_dir() {
+            true => copy_folder(&path, &to),
+            false => drop(fs::copy(path, to).unwrap()),
+        }
     }
 }
 
@@ -265,6 +276,41 @@ async fn both_verifiers_forgive_a_broken_off_write_and_tell_a_damaged_epoch() {
     fs::write(&old, bytes).unwrap();
     assert_eq!(log.theirs(Some(&newest)), Ok(second));
     assert!(log.ours(Some(&kept)).is_err() && log.theirs(Some(&kept)).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_verifiers_follow_another_key() {
+    let log = Log::written().await;
+    let (kept, old) = (log.folder.path().join("kept"), log.folder.path().join("old.pub"));
+    fs::copy(log.path().join("checkpoint"), &kept).unwrap();
+    fs::copy(log.folder.path().join("log.pub"), &old).unwrap();
+    change(&log.path(), log.folder.path(), &SystemSource::new()).unwrap();
+    let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+    log.write(ids, 200).await;
+    let root = log.ours(Some(&kept)).unwrap();
+    assert_eq!(log.theirs(Some(&kept)), Ok(root), "with the new key");
+    let new = fs::read(log.folder.path().join("log.pub")).unwrap();
+    fs::copy(&old, log.folder.path().join("log.pub")).unwrap();
+    assert_eq!(log.ours(Some(&kept)), Ok(root));
+    assert_eq!(log.theirs(Some(&kept)), Ok(root), "with the old key");
+    fs::write(log.folder.path().join("log.pub"), new).unwrap();
+    log.found_out("a signature of the change is another", None, |log| {
+        log.edit(0, |bytes| {
+            let at = bytes
+                .windows(17)
+                .position(|part| part == b"\"old_signature\":\"")
+                .unwrap()
+                + 20;
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let mut start = HEADER;
+            while start + FRAME_HEAD + length(bytes, start) < at {
+                start += FRAME_HEAD + length(bytes, start);
+            }
+            let end = start + FRAME_HEAD + length(bytes, start);
+            let checked = [&bytes[start + 4..start + 12], &bytes[start + FRAME_HEAD..end]].concat();
+            bytes[start + 12..start + FRAME_HEAD].copy_from_slice(&crc32fast::hash(&checked).to_le_bytes());
+        });
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

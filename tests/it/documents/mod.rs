@@ -138,7 +138,14 @@ impl Helps {
             return Some(format!("there is no command `{}`", path.join(" ")));
         };
         let rest = &words[path.len()..];
-        if help.contains("\nCommands:\n") && !rest.iter().all(|word| word.starts_with('-')) {
+        // One that has commands and can stand alone, with options of its own, is shown so by its first line of usage.
+        let usage = help.lines().find_map(|line| line.strip_prefix("Usage: "));
+        let alone = usage.is_some_and(|usage| !usage.contains("COMMAND"));
+        let named = match alone {
+            true => rest.first().is_none_or(|word| word.starts_with('-')),
+            false => rest.iter().all(|word| word.starts_with('-')),
+        };
+        if help.contains("\nCommands:\n") && !named {
             return Some(format!(
                 "`{}` has no command `{}`",
                 path.join(" "),
