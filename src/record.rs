@@ -591,8 +591,30 @@ pub struct Change {
 pub struct ChangeEvent {
     /// The request.
     pub request: RequestId,
+    /// Why, in the words of whoever made it; absent where no reason is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The change.
     pub change: Change,
+}
+
+impl ChangeEvent {
+    /// A change without a reason.
+    #[must_use]
+    pub const fn of(request: RequestId, change: Change) -> Self {
+        Self {
+            request,
+            reason: None,
+            change,
+        }
+    }
+
+    /// The same with a reason.
+    #[must_use]
+    pub fn because(mut self, reason: Option<&str>) -> Self {
+        self.reason = reason.map(str::to_owned);
+        self
+    }
 }
 
 /// Written before a proxy is signed: everything a trace needs, without addresses or membership paths.

@@ -31,8 +31,29 @@ pub struct Config {
     pub outside: Option<PathBuf>,
     /// Who cosigns the checkpoints; `None` when nobody does.
     pub witness: Option<witness::Config>,
+    /// Whether an edit of who may do what needs a reason.
+    pub reasons: Reasons,
     /// Accept a folder on a file system that does not keep what was written (tests, quickstart).
     pub allow_any_fs: bool,
+}
+
+/// Whether whoever edits by hand who may do what has to say why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reasons {
+    /// Without a reason nothing is changed.
+    Required,
+    /// A reason is taken down where one is given.
+    Optional,
+}
+
+impl Reasons {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "required" => Some(Self::Required),
+            "optional" => Some(Self::Optional),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Config {
@@ -47,6 +68,7 @@ impl Default for Config {
             stop_free_bytes: 256 * MIB,
             outside: None,
             witness: None,
+            reasons: Reasons::Required,
             allow_any_fs: false,
         }
     }
@@ -80,6 +102,9 @@ impl Config {
             ),
             outside: table.text("outside").map(PathBuf::from),
             witness: table.table("witness").and_then(witness::Config::read),
+            reasons: table
+                .parsed("reasons", "`required` or `optional`", Reasons::parse)
+                .unwrap_or(default.reasons),
             allow_any_fs: table.boolean("allow_any_fs", false),
             ..default
         }

@@ -271,7 +271,7 @@ mod tests {
             };
             for event in [
                 Event::Intent(Box::new(intent)), Event::Outcome(Box::new(ended)),
-                Event::Change(Box::new(ChangeEvent { request: ids.next().unwrap(), change })),
+                Event::Change(Box::new(ChangeEvent::of(ids.next().unwrap(), change))),
             ] {
                 let whole = serde_json::to_vec(&event).unwrap();
                 let record = written(&event);

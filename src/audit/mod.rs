@@ -81,7 +81,7 @@ use crate::record::{Ending, Entry, EpochBegun, Event, Hash, Outcome, Record, Rec
 use crate::telemetry::family;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use config::Config;
+pub use config::{Config, Reasons};
 pub use error::AuditError;
 pub use index::Index;
 pub use key::{KeyError, LogKey, VerifyingKey};

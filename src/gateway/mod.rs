@@ -25,6 +25,7 @@ mod outlive;
 mod pace;
 mod pipeline;
 mod proxy;
+mod reason;
 mod resolve;
 mod sources;
 mod strangers;

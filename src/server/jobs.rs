@@ -130,7 +130,7 @@ async fn destroy_cards(built: &Built) -> anyhow::Result<()> {
     tx.applied(request, now).await?;
     let events = changes
         .into_iter()
-        .map(|change| Event::Change(Box::new(ChangeEvent { request, change })))
+        .map(|change| Event::Change(Box::new(ChangeEvent::of(request, change))))
         .collect();
     // INVARIANT: on record before it takes effect.
     built.audit.write_all(events).await?;

@@ -461,6 +461,7 @@ impl Fixed {
             alert: built.alert.clone(),
             metrics: built.metrics.clone(),
             tracing: self.tracing.clone(),
+            reasons: config.audit.reasons,
             words: self.words.clone(),
             ids: built.ids.clone(),
             acts: self.acts.clone(),

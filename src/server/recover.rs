@@ -251,7 +251,7 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
     let events = changes
         .into_iter()
         .map(|change| by_operator(change, by))
-        .map(|change| Event::Change(Box::new(ChangeEvent { request, change })))
+        .map(|change| Event::Change(Box::new(ChangeEvent::of(request, change))))
         .chain(reset.ended.iter().cloned().map(Event::SessionEnded))
         .collect();
     let mut intent = intent(request, "admin.recover", by);

@@ -251,10 +251,8 @@ fn events() -> Vec<Event> {
         ..ended
     }));
     let change = |change| {
-        Event::Change(Box::new(ChangeEvent {
-            request: id(),
-            change,
-        }))
+        let reason = Some("ticket 4711");
+        Event::Change(Box::new(ChangeEvent::of(id(), change).because(reason)))
     };
     events.extend(changes().into_iter().map(change));
     events.push(Event::Mint(Box::new(Mint {

@@ -66,6 +66,7 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
         resolve,
         sensitive: sensitive(table, &names),
         strict: table.boolean("strict", false),
+        reasoned: false,
         max_body,
         timeout: timeout(table),
         upgrade: upgrade(table),
