@@ -352,6 +352,9 @@ pub struct Entry {
     pub delegation: Option<DelegationEntry>,
     /// Source network: /24 (IPv4) or /56 (IPv6); `local` for sockets and jobs.
     pub source: String,
+    /// The task's manifest asks for no outcome: there is one only if the request was not answered by the tool.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub no_outcome: bool,
 }
 
 /// A refused request.
@@ -454,6 +457,29 @@ pub struct Outcome {
     /// The credential that was signed for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<SignedEntry>,
+    /// Digests of the bodies, where the task's manifest asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bodies: Option<Box<BodyDigests>>,
+}
+
+/// What went to the tool and what came from it, as SHA-256: the bytes themselves, after transfer codings are taken off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BodyDigests {
+    /// Of the request's body; absent when nothing of it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<BodyDigest>,
+    /// Of the answer's body; absent when nothing of it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<BodyDigest>,
+}
+
+/// The digest of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BodyDigest {
+    /// SHA-256 of the bytes that passed.
+    pub sha256: Hash,
+    /// Whether the body came to its end; `false`: it broke off, and the digest is that of the part before.
+    pub whole: bool,
 }
 
 impl Outcome {
@@ -472,6 +498,7 @@ impl Outcome {
             created: Vec::new(),
             deleted: Vec::new(),
             signed: None,
+            bodies: None,
         }
     }
 }

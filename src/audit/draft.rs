@@ -33,7 +33,7 @@ impl Mark {
     /// What `event` means for the table of open requests.
     pub(crate) const fn of(event: &Event) -> Self {
         match event {
-            Event::Intent(entry) => Self::Opens(entry.request),
+            Event::Intent(entry) if !entry.no_outcome => Self::Opens(entry.request),
             Event::Outcome(outcome) => Self::Closes(outcome.request),
             _ => Self::None,
         }

@@ -11,6 +11,7 @@ mod budgets;
 mod config;
 mod counts;
 mod cors;
+mod digest;
 mod exchange;
 mod flow;
 mod forwarded;

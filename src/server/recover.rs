@@ -354,6 +354,7 @@ fn intent(request: RequestId, task: &str, by: u32) -> Entry {
         })),
         delegation: None,
         source: "local".into(),
+        no_outcome: false,
     }
 }
 

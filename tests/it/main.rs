@@ -34,6 +34,7 @@ mod evil_tool;
 mod grpc;
 mod held;
 mod lease;
+mod level;
 mod peers;
 mod power;
 mod proof;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use countersign::audit::ocsf;
 use countersign::clock::Timestamp;
 use countersign::record::{
-    AlertEvent, Change, ChangeEvent, CreatedEntry, Cut, DecisionEntry, DelegationEntry, DeletedEntry, Ending,
-    Entry, EpochBegun, Event, FileAside, Hash, Lease, LogDegraded, Login, Mint, Outcome, OwnershipConflict,
-    PlaceEntry, Record, Recovery, Refused, ReloadFailed, ResourceEntry, SessionEnded, SignedEntry, Start,
-    Strangers, SubjectEntry, TraceEvent, TraceId, WitnessEvent,
+    AlertEvent, BodyDigest, BodyDigests, Change, ChangeEvent, CreatedEntry, Cut, DecisionEntry,
+    DelegationEntry, DeletedEntry, Ending, Entry, EpochBegun, Event, FileAside, Hash, Lease, LogDegraded,
+    Login, Mint, Outcome, OwnershipConflict, PlaceEntry, Record, Recovery, Refused, ReloadFailed,
+    ResourceEntry, SessionEnded, SignedEntry, Start, Strangers, SubjectEntry, TraceEvent, TraceId,
+    WitnessEvent,
 };
 use serde_json::{Value, json};
 
@@ -93,6 +94,7 @@ pub fn entry() -> Entry {
             minted: true,
         }),
         source: "192.0.2.0/24".into(),
+        no_outcome: true,
     }
 }
 
@@ -203,6 +205,16 @@ fn events() -> Vec<Event> {
                 serial: "4711".into(),
                 certificate: hash(),
             }),
+            bodies: Some(Box::new(BodyDigests {
+                request: Some(BodyDigest {
+                    sha256: hash(),
+                    whole: false,
+                }),
+                answer: Some(BodyDigest {
+                    sha256: hash(),
+                    whole: true,
+                }),
+            })),
             ..Outcome::ended(id(), Ending::Answered)
         })),
     ];
