@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::witness;
+use super::{syslog, witness};
 use crate::settings::Table;
 
 const KIB: u64 = 1024;
@@ -31,6 +31,8 @@ pub struct Config {
     pub outside: Option<PathBuf>,
     /// Who cosigns the checkpoints; `None` when nobody does.
     pub witness: Option<witness::Config>,
+    /// Who gets the log as it grows.
+    pub syslog: Vec<syslog::Config>,
     /// Whether an edit of who may do what needs a reason.
     pub reasons: Reasons,
     /// Accept a folder on a file system that does not keep what was written (tests, quickstart).
@@ -68,6 +70,7 @@ impl Default for Config {
             stop_free_bytes: 256 * MIB,
             outside: None,
             witness: None,
+            syslog: Vec::new(),
             reasons: Reasons::Required,
             allow_any_fs: false,
         }
@@ -102,6 +105,7 @@ impl Config {
             ),
             outside: table.text("outside").map(PathBuf::from),
             witness: table.table("witness").and_then(witness::Config::read),
+            syslog: receivers(table),
             reasons: table
                 .parsed("reasons", "`required` or `optional`", Reasons::parse)
                 .unwrap_or(default.reasons),
@@ -109,6 +113,25 @@ impl Config {
             ..default
         }
     }
+}
+
+/// The receivers; each has a name of its own.
+fn receivers(table: &mut Table<'_>) -> Vec<syslog::Config> {
+    let mut receivers: Vec<syslog::Config> = Vec::new();
+    for one in table.tables("syslog") {
+        let Some(receiver) = syslog::Config::read(one) else {
+            continue;
+        };
+        if receivers.iter().any(|other| other.name == receiver.name) {
+            let message = format!(
+                "has two receivers with the name `{}`: give each a `name`",
+                receiver.name
+            );
+            table.flaw("syslog", message);
+        }
+        receivers.push(receiver);
+    }
+    receivers
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ pub mod report;
 mod restored;
 mod segment;
 mod strangers;
+pub mod syslog;
 mod tree;
 pub mod verify;
 pub mod witness;

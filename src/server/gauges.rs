@@ -9,6 +9,7 @@ use prometheus_client::metrics::MetricType;
 
 use super::Built;
 use crate::audit::Audit;
+use crate::audit::syslog::Receivers;
 use crate::authenticate::Authenticate;
 use crate::delegate::Delegate;
 use crate::forward::Meters;
@@ -24,6 +25,7 @@ pub(super) struct Gauges {
     pub(super) health: Health,
     pub(super) operations: Arc<Counts>,
     audit: Audit,
+    receivers: Receivers,
     authenticate: Authenticate,
     delegate: Arc<Delegate>,
 }
@@ -45,6 +47,7 @@ impl Gauges {
             health: built.health.clone(),
             operations,
             audit: built.audit.clone(),
+            receivers: built.receivers.clone(),
             authenticate: built.authenticate.clone(),
             delegate: built.delegate.clone(),
         }
@@ -52,6 +55,7 @@ impl Gauges {
 
     /// Asks every part.
     pub(super) fn refresh(&self) {
+        self.receivers.refresh();
         let gauges = self.metrics.gauges();
         for (part, up) in self.health.parts() {
             gauges

@@ -47,6 +47,7 @@ mod room;
 mod search;
 mod story;
 mod streaming;
+mod syslog;
 mod time;
 mod two_sites;
 mod upgrade;
