@@ -58,6 +58,7 @@ impl Matching {
                     self.origins.insert(request, facts.origin.clone());
                 }
                 "outcome" => facts.origin = self.origins.remove(&request).unwrap_or_default(),
+                "lease" | "trace" => facts.origin = self.origins.get(&request).cloned().unwrap_or_default(),
                 _ => {}
             }
             if facts.trace.is_some() && facts.trace == self.query.trace {

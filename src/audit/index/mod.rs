@@ -1,8 +1,8 @@
 //! The index over the log: a SQLite file of its own that follows the log.
 //!
 //! It answers searches and nothing else: no security decision reads it, and it can be deleted at any time. The
-//! records themselves are read from the segments. An outcome names only its request, so it is found by person, place and
-//! resource of the request's intent.
+//! records themselves are read from the segments. An outcome, a lease and a trace name only their request, so they are found by
+//! person, place and resource of the request's intent.
 //!
 //! The writer hands over what is durable (`audit/handover.rs`), so that nothing is read back; what it
 //! had no room for, and what was written before the gateway started, is read from the segments. Records are gathered in
@@ -633,8 +633,12 @@ impl<'a> Intake<'a> {
         }
         let place = (handed.segment, handed.offset, handed.time);
         let mut facts = Facts::of(handed.event);
-        if let ("outcome", Some(request)) = (facts.event, facts.request) {
-            facts.origin = match self.origins.remove(&request) {
+        if let (name @ ("outcome" | "lease" | "trace"), Some(request)) = (facts.event, facts.request) {
+            let known = match name {
+                "outcome" => self.origins.remove(&request),
+                _ => self.origins.get(&request).cloned(),
+            };
+            facts.origin = match known {
                 Some(origin) => origin,
                 None => self.look_up(request).await?,
             };
