@@ -27,6 +27,7 @@
 //!
 //! The store follows the log, never the other way round; the [`index`] can be dropped at any time.
 
+pub mod access;
 mod answers;
 mod blocks;
 mod checkpoint;

@@ -10,6 +10,7 @@
     reason = "a test ends at the first thing that is not as it claims, says so, and waits with a limit of real time"
 )]
 
+mod access;
 mod alert;
 mod alert_story;
 mod architecture;
