@@ -132,6 +132,7 @@ async fn writer(audit: Audit, ids: Ids, stop: Arc<AtomicBool>) -> Vec<u128> {
             created: Vec::new(),
             deleted: Vec::new(),
             signed: None,
+            bodies: None,
         });
     }
     times
@@ -170,6 +171,7 @@ fn entry(ids: &Ids) -> Result<Entry, countersign::id::RandomError> {
         })),
         delegation: None,
         source: "192.0.2.0/24".into(),
+        no_outcome: false,
     })
 }
 

@@ -340,6 +340,8 @@ fn task(name: &str) -> Task {
         resolve: None,
         sensitive: Vec::new(),
         strict: false,
+        recorded: countersign::tool::Recorded::default(),
+        reasoned: false,
         max_body: None,
         timeout: None,
         upgrade: Vec::new(),

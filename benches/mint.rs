@@ -128,6 +128,7 @@ async fn receipt(ids: &Ids, folder: &std::path::Path) -> Receipt {
         decision: None,
         delegation: None,
         source: "local".to_owned(),
+        no_outcome: false,
     };
     opened.audit.intent(entry, Vec::new()).await.expect("a receipt")
 }

@@ -120,6 +120,11 @@ impl Config {
                 table.end();
                 config
             });
+        audit.syslog = audit
+            .syslog
+            .into_iter()
+            .map(|receiver| receiver.below(data))
+            .collect();
         audit.folder = data.join("log");
         audit.index = Some(data.join("index.db"));
         let config = Self {
@@ -418,10 +423,13 @@ mod tests {
         );
         let every = shown.audit.witness.as_ref().map(|witness| witness.every);
         assert_eq!(every, Some(std::time::Duration::from_secs(10)));
+        let receivers: Vec<&str> = shown.audit.syslog.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(receivers, ["siem"]);
         assert_eq!(
             audit::Config {
                 keep: None,
                 archive: None,
+                syslog: Vec::new(),
                 outside: None,
                 witness: None,
                 ..shown.audit.clone()

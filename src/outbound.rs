@@ -53,11 +53,20 @@ pub fn client(url: &Uri, ca_file: Option<&Path>, section: &'static str) -> Resul
 }
 
 fn roots(url: &Uri, ca_file: Option<&Path>, section: &'static str) -> Result<RootCertStore, OutboundError> {
+    match (ca_file, url.scheme_str()) {
+        (None, scheme) if scheme != Some("https") => Ok(RootCertStore::empty()),
+        _ => authorities(ca_file, section),
+    }
+}
+
+/// The authorities in `ca_file` (PEM), of which the settings say something in `section`; else the system's.
+///
+/// # Errors
+/// [`OutboundError::Authorities`].
+pub fn authorities(ca_file: Option<&Path>, section: &'static str) -> Result<RootCertStore, OutboundError> {
     let mut roots = RootCertStore::empty();
     let Some(file) = ca_file else {
-        if url.scheme_str() == Some("https") {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return Ok(roots);
     };
     let flaw = || OutboundError::Authorities {

@@ -119,6 +119,9 @@ kinds! {
     Invalid "invalid" 422 "The request cannot be carried out as it stands",
         "Something in it has a value that is not accepted, or does not fit what is there.",
         "Correct what the detail (and each of the errors, where it lists some) names, and try again.";
+    ReasonRequired "reason_required" 422 "Say why",
+        "This edits by hand who may do what, and such an edit stands in the audit log with its reason.",
+        "Give the reason (1 to 500 characters): `--reason TEXT` on the command line, or `reason=TEXT` in the query.";
     WeakPassword "weak_password" 422 "Choose a stronger password",
         "The new password is too short, too common, or contains a name that is easy to guess here.",
         "Take a phrase of at least 15 characters that only you would think of.";

@@ -361,6 +361,9 @@ pub struct Entry {
     pub delegation: Option<DelegationEntry>,
     /// Source network: /24 (IPv4) or /56 (IPv6); `local` for sockets and jobs.
     pub source: String,
+    /// The task's manifest asks for no outcome: there is one only if the request was not answered by the tool.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub no_outcome: bool,
 }
 
 /// A refused request.
@@ -463,6 +466,29 @@ pub struct Outcome {
     /// The credential that was signed for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<SignedEntry>,
+    /// Digests of the bodies, where the task's manifest asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bodies: Option<Box<BodyDigests>>,
+}
+
+/// What went to the tool and what came from it, as SHA-256: the bytes themselves, after transfer codings are taken off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BodyDigests {
+    /// Of the request's body; absent when nothing of it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<BodyDigest>,
+    /// Of the answer's body; absent when nothing of it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<BodyDigest>,
+}
+
+/// The digest of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BodyDigest {
+    /// SHA-256 of the bytes that passed.
+    pub sha256: Hash,
+    /// Whether the body came to its end; `false`: it broke off, and the digest is that of the part before.
+    pub whole: bool,
 }
 
 impl Outcome {
@@ -481,6 +507,7 @@ impl Outcome {
             created: Vec::new(),
             deleted: Vec::new(),
             signed: None,
+            bodies: None,
         }
     }
 }
@@ -600,24 +627,15 @@ pub struct Change {
 pub struct ChangeEvent {
     /// The request.
     pub request: RequestId,
+    /// Why, in the words of whoever made it; absent where no reason is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The change.
     pub change: Change,
     /// The authorisation state of every level that the request changes, before and after; in the first record of the
     /// request's changes. They hold when the request was applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub state: Vec<StateStep>,
-}
-
-impl ChangeEvent {
-    /// A change that leaves the authorisation state as it is, or whose digests stand in another record.
-    #[must_use]
-    pub const fn new(request: RequestId, change: Change) -> Self {
-        Self {
-            request,
-            change,
-            state: Vec::new(),
-        }
-    }
 }
 
 /// How a change of state moves the digest of one level.
@@ -671,6 +689,26 @@ pub struct StateForeignChange {
     pub difference: Vec<String>,
     /// How many things differ.
     pub count: u64,
+}
+
+impl ChangeEvent {
+    /// A change without a reason, that leaves the authorisation state as it is, or whose digests stand in another record.
+    #[must_use]
+    pub const fn of(request: RequestId, change: Change) -> Self {
+        Self {
+            request,
+            reason: None,
+            change,
+            state: Vec::new(),
+        }
+    }
+
+    /// The same with a reason.
+    #[must_use]
+    pub fn because(mut self, reason: Option<&str>) -> Self {
+        self.reason = reason.map(str::to_owned);
+        self
+    }
 }
 
 /// Written before a proxy is signed: everything a trace needs, without addresses or membership paths.

@@ -85,5 +85,6 @@ fn entry(ids: &Ids, vo: VoId, person: PersonId, number: usize) -> Entry {
         })),
         delegation: None,
         source: "192.0.2.0/24".into(),
+        no_outcome: false,
     }
 }

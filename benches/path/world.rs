@@ -245,6 +245,7 @@ fn run(folder: &Path, user: &str, words: &str, more: &[&str]) -> Value {
     let mut command = Command::new(COUNTERSIGN);
     command.args(words.split(' ')).args(more).stdin(Stdio::null());
     command
+        .env("COUNTERSIGN_REASON", "a measurement")
         .env("COUNTERSIGN_CONFIG", folder.join(format!("home-{user}")))
         .env_remove("COUNTERSIGN_DATA");
     let output = command.output().expect("the program");

@@ -112,6 +112,23 @@ pub(super) fn undelivered(recipient: &str, subject: &str, error: &str, at: Times
     ("[Countersign] a mail could not be delivered".into(), text)
 }
 
+/// Subject and text about a receiver of the log that fell behind, or caught up.
+pub(super) fn receiver(name: &str, late: bool, at: Timestamp) -> (String, String) {
+    let subject = match late {
+        true => format!("[Countersign] the syslog receiver `{name}` is behind the audit log"),
+        false => format!("[Countersign] the syslog receiver `{name}` has all of the audit log again"),
+    };
+    let meaning = match late {
+        true => {
+            "Records reach the log, and requests are served; what this receiver has not got waits in the log and is sent \
+             when it can be.\n\nWhat to do next\n  Look whether it runs, takes connections and reads from them. The log of the gateway says\n  \
+             what was wrong with the last attempt."
+        }
+        false => "It has caught up.",
+    };
+    (subject, format!("{meaning}\n\nSince: {at}\n"))
+}
+
 /// Subject and text of the mail about the room that the audit log has.
 pub(super) fn room(space: Space, at: Timestamp, checkpoint: &str) -> (String, String) {
     let (subject, meaning) = match space {

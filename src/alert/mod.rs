@@ -24,11 +24,13 @@ mod foreign;
 mod mail;
 mod notice;
 mod outbox;
+mod receiver;
 mod room;
 #[cfg(test)]
 mod tests;
 mod transport;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicI64;
@@ -108,6 +110,8 @@ struct Inner {
     checkpoint_due: AtomicI64,
     /// What the administrators know of the log's room.
     room: Mutex<Space>,
+    /// Receivers of the log of which the administrators know that they are behind.
+    late: Mutex<HashSet<String>>,
 }
 
 impl fmt::Debug for Alert {
@@ -148,6 +152,7 @@ impl Alert {
             open: moka::sync::Cache::new(10_000),
             checkpoint_due: AtomicI64::new(0),
             room: Mutex::new(Space::Ok),
+            late: Mutex::default(),
         })))
     }
 

@@ -4,7 +4,7 @@
 //! the request before it comes here, and [`service`] dispatches on the name of the task that was permitted, so routing
 //! cannot disagree with what was authorised. One file holds one operation: request, answer, task, handler.
 //!
-//! A change of state is written to the audit log before it is committed to the store ([`Api::commit`]); without a
+//! A change of state is written to the audit log before it is committed to the store (`Api::commit`); without a
 //! durable record nothing changes.
 //!
 //! People stand in paths by their opaque id, so that no record holds a name: [`user::list`] finds the id of a user name.
@@ -275,19 +275,29 @@ fn json(status: StatusCode, kind: &'static str, text: String) -> Response<Body> 
 }
 
 impl Api {
-    /// Writes the changes down, then commits them with the mark that `request` was applied, then lets decisions see them.
+    /// Writes the changes down with their reason, then commits them with the mark that the request was applied, then lets decisions see them.
     ///
     /// # Errors
     /// 503 when the log cannot take the records: then nothing is committed. 503 when the store fails to commit: then
     /// the log says what was meant, and the mark says that it did not happen.
-    pub async fn commit(&self, request: RequestId, tx: Begun, changes: Vec<Change>) -> Result<(), Problem> {
-        self.commit_with(request, tx, changes, Vec::new()).await
+    async fn commit(&self, call: &Call, tx: Begun, changes: Vec<Change>) -> Result<(), Problem> {
+        self.commit_with(call, tx, changes, Vec::new()).await
     }
 
     /// The same with further events that the change brings about, in the same batch.
     async fn commit_with(
         &self,
-        request: RequestId,
+        call: &Call,
+        tx: Begun,
+        changes: Vec<Change>,
+        further: Vec<Event>,
+    ) -> Result<(), Problem> {
+        self.apply((call.id, call.reason()), tx, changes, further).await
+    }
+
+    async fn apply(
+        &self,
+        (request, reason): (RequestId, Option<&str>),
         tx: Begun,
         changes: Vec<Change>,
         further: Vec<Event>,
@@ -300,7 +310,7 @@ impl Api {
             let state = std::mem::take(&mut state);
             Event::Change(Box::new(ChangeEvent {
                 state,
-                ..ChangeEvent::new(request, change)
+                ..ChangeEvent::of(request, change).because(reason)
             }))
         };
         let events = changes

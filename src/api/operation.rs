@@ -22,7 +22,7 @@ use crate::forward::LocalRequest;
 use crate::id::{PersonId, RequestId};
 use crate::problem::{Kind, Problem};
 use crate::secret::Secret;
-use crate::tool::{self, Audience, Parameters, Task, VoRef};
+use crate::tool::{self, Audience, Parameters, REASON, Task, VoRef};
 use crate::vo::{Person, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR};
 
 /// Largest body of an operation that does not say otherwise.
@@ -205,6 +205,7 @@ pub(super) struct Call {
     pub(super) base: String,
     /// Cancelled when nobody waits for the answer any more.
     pub(super) gone: CancellationToken,
+    reasoned: bool,
 }
 
 impl Call {
@@ -222,6 +223,7 @@ impl Call {
             json: kind.eq_ignore_ascii_case("application/json"),
             base: request.base.clone(),
             gone: request.gone.clone(),
+            reasoned: permit.found().task.reasoned,
         }
     }
 
@@ -252,6 +254,14 @@ impl Call {
             .get(name)
             .map(String::as_str)
             .ok_or_else(|| Problem::new(Kind::Internal, format!("the task has no parameter `{name}`")))
+    }
+
+    /// Why it is done, where its task takes a reason and one was given.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.parameters
+            .get(REASON)
+            .filter(|_| self.reasoned)
+            .map(String::as_str)
     }
 
     /// A parameter of the path that is an id.
@@ -348,6 +358,13 @@ pub(super) fn list(name: &str, matches: &str, audience: Audience) -> Task {
         query: Some(vec!["after".into(), "limit".into()]),
         ..task(name, matches, tool::Kind::Read, audience)
     }
+}
+
+/// The same for one that edits by hand who may do what: it takes a reason, which stands on record beside the change.
+pub(super) fn reasoned(mut task: Task) -> Task {
+    task.reasoned = true;
+    task.query.get_or_insert_default().push(REASON.into());
+    task
 }
 
 /// The same for a task that acts on the person in the path.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::witness;
+use super::{syslog, witness};
 use crate::settings::Table;
 
 const KIB: u64 = 1024;
@@ -37,8 +37,31 @@ pub struct Config {
     pub outside: Option<PathBuf>,
     /// Who cosigns the checkpoints; `None` when nobody does.
     pub witness: Option<witness::Config>,
+    /// Who gets the log as it grows.
+    pub syslog: Vec<syslog::Config>,
+    /// Whether an edit of who may do what needs a reason.
+    pub reasons: Reasons,
     /// Accept a folder on a file system that does not keep what was written (tests, quickstart).
     pub allow_any_fs: bool,
+}
+
+/// Whether whoever edits by hand who may do what has to say why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reasons {
+    /// Without a reason nothing is changed.
+    Required,
+    /// A reason is taken down where one is given.
+    Optional,
+}
+
+impl Reasons {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "required" => Some(Self::Required),
+            "optional" => Some(Self::Optional),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Config {
@@ -56,6 +79,8 @@ impl Default for Config {
             archive: None,
             outside: None,
             witness: None,
+            syslog: Vec::new(),
+            reasons: Reasons::Required,
             allow_any_fs: false,
         }
     }
@@ -92,6 +117,10 @@ impl Config {
             archive: archive(table),
             outside: table.text("outside").map(PathBuf::from),
             witness: table.table("witness").and_then(witness::Config::read),
+            syslog: receivers(table),
+            reasons: table
+                .parsed("reasons", "`required` or `optional`", Reasons::parse)
+                .unwrap_or(default.reasons),
             allow_any_fs: table.boolean("allow_any_fs", false),
             ..default
         }
@@ -113,6 +142,25 @@ fn archive(table: &mut Table<'_>) -> Option<PathBuf> {
         table.flaw("archive", "must be an absolute path, of a folder that is there");
     }
     Some(archive)
+}
+
+/// The receivers; each has a name of its own.
+fn receivers(table: &mut Table<'_>) -> Vec<syslog::Config> {
+    let mut receivers: Vec<syslog::Config> = Vec::new();
+    for one in table.tables("syslog") {
+        let Some(receiver) = syslog::Config::read(one) else {
+            continue;
+        };
+        if receivers.iter().any(|other| other.name == receiver.name) {
+            let message = format!(
+                "has two receivers with the name `{}`: give each a `name`",
+                receiver.name
+            );
+            table.flaw("syslog", message);
+        }
+        receivers.push(receiver);
+    }
+    receivers
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Mark {
     /// What `event` means for the table of open requests.
     pub(crate) const fn of(event: &Event) -> Self {
         match event {
-            Event::Intent(entry) => Self::Opens(entry.request),
+            Event::Intent(entry) if !entry.no_outcome => Self::Opens(entry.request),
             Event::Outcome(outcome) => Self::Closes(outcome.request),
             _ => Self::None,
         }
@@ -279,7 +279,7 @@ mod tests {
             };
             for event in [
                 Event::Intent(Box::new(intent)), Event::Outcome(Box::new(ended)),
-                Event::Change(Box::new(ChangeEvent::new(ids.next().unwrap(), change))),
+                Event::Change(Box::new(ChangeEvent::of(ids.next().unwrap(), change))),
             ] {
                 let whole = serde_json::to_vec(&event).unwrap();
                 let record = written(&event);

@@ -164,6 +164,7 @@ fn cells(record: &Record, intent: Option<&Entry>, user: Option<&str>) -> String 
             set("vo", Some(change.vo.to_string()));
             set("task", Some(change.action.clone()));
             set("resource", Some(format!("{}/{}", change.kind, change.target)));
+            set("reason", event.reason.clone());
         }
         Event::Mint(mint) => {
             set("person", Some(mint.person.to_string()));

@@ -27,6 +27,7 @@
 //!
 //! The store follows the log, never the other way round; the [`index`] can be dropped at any time.
 
+pub mod access;
 mod answers;
 mod archive;
 mod blocks;
@@ -59,6 +60,7 @@ mod restored;
 mod retain;
 mod segment;
 mod strangers;
+pub mod syslog;
 mod tree;
 pub mod verify;
 pub mod witness;
@@ -90,7 +92,7 @@ use crate::record::{Ending, Entry, EpochBegun, Event, Hash, Outcome, Record, Rec
 use crate::telemetry::family;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use config::Config;
+pub use config::{Config, Reasons};
 pub use error::AuditError;
 pub use index::Index;
 pub use key::{KeyError, LogKey, VerifyingKey};

@@ -65,6 +65,11 @@ impl Receipt {
         }
     }
 
+    /// The intent stands alone: its task's manifest asks for no outcome.
+    pub fn alone(mut self) {
+        self.audit = None;
+    }
+
     /// The intent became durable after its request had been refused.
     pub(super) fn not_sent(self) {
         let outcome = Outcome::ended(self.request, Ending::NotSent);

@@ -366,7 +366,7 @@ impl Scan<'_> {
                     .open
                     .extend(open.iter().map(|request| (*request, None)));
             }
-            Event::Intent(entry) => {
+            Event::Intent(entry) if !entry.no_outcome => {
                 self.found.open.insert(entry.request, Some((**entry).clone()));
             }
             Event::Outcome(outcome) => {

@@ -86,10 +86,12 @@ fn details(event: &Event) -> Vec<String> {
             )]
         }
         Event::Change(change) => {
-            vec![format!(
+            let mut words = vec![format!(
                 "{} {}/{}",
                 change.change.action, change.change.kind, change.change.target
-            )]
+            )];
+            words.extend(change.reason.as_ref().map(|reason| format!("because: {reason}")));
+            words
         }
         Event::Mint(mint) => {
             vec![format!(

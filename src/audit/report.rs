@@ -187,7 +187,7 @@ pub struct Day {
     pub outcomes: u64,
     /// Of these: found open after a crash; nobody knows.
     pub unknown: u64,
-    /// Of these: files of pages, which need no outcome, without one.
+    /// Of these: such as need no outcome (`audit = "intent"` in the manifest), without one.
     pub assets: u64,
     /// Of these: not ended yet when the report was made.
     pub open: u64,
@@ -216,7 +216,7 @@ impl Day {
 #[derive(Debug, Default)]
 pub struct Completeness {
     days: BTreeMap<i64, Day>,
-    /// Requests without an outcome: the day of the intent, and whether it is for a file of a page.
+    /// Requests without an outcome: the day of the intent, and whether it needs none.
     open: HashMap<RequestId, (i64, bool)>,
     /// Requests that are not open, though a record says so; counted once each.
     strays: HashSet<RequestId>,
@@ -266,7 +266,7 @@ impl Completeness {
             Event::Intent(entry) => {
                 day.accepted += 1;
                 day.intents += 1;
-                let asset = entry.place.kind.as_deref() == Some("asset");
+                let asset = entry.no_outcome;
                 self.open.insert(entry.request, (at, asset));
             }
             Event::Outcome(outcome) => self.outcome(at, outcome.request, outcome.ending),
@@ -412,7 +412,7 @@ mod tests {
     fn an_ending_counts_on_the_day_of_its_intent_and_every_request_is_accounted_for() {
         let ids = ids();
         let [ended, unknown, open, mut asset] = [entry(&ids), entry(&ids), entry(&ids), entry(&ids)];
-        asset.place.kind = Some("asset".into());
+        asset.no_outcome = true;
         let intent = |entry: &Entry| Event::Intent(Box::new(entry.clone()));
         let outcome_of = |entry: &Entry, ending| {
             let ended = crate::record::Outcome {

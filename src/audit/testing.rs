@@ -60,6 +60,7 @@ pub(super) fn entry(ids: &Ids) -> Entry {
             minted: false,
         }),
         source: "192.0.2.0/24".into(),
+        no_outcome: false,
     }
 }
 

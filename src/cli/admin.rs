@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::failure::Failure;
+use super::input::Reason;
 use super::output::{Output, or_dash};
 use super::serve::become_owner;
 use crate::api::administrator::add::AdministratorAdd;
@@ -36,7 +37,7 @@ pub(crate) enum Admin {
 /// `countersign admin recover`: with two of them, one can still act while the other is locked out.
 ///
 /// Examples:
-///   countersign admin add ben
+///   countersign admin add ben --reason 'second administrator'
 ///   countersign admin add ben --until 2030-01-31T12:00:00Z
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -46,6 +47,8 @@ pub(crate) struct Add {
     /// When it ends by itself (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = super::input::moment)]
     until: Option<Timestamp>,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Takes the role of system administrator away. One who holds it for good always remains.
@@ -57,6 +60,8 @@ pub(crate) struct Add {
 pub(crate) struct Remove {
     /// User name.
     user: String,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Gives a system administrator who cannot sign in a one-time password. For whoever operates the machine: the account
@@ -109,12 +114,14 @@ pub(crate) async fn run(command: Admin, out: Output) -> Result<(), Failure> {
     match command {
         Admin::Recover(args) => recovered(args, out).await,
         Admin::AcceptState(args) => accepted(args, out).await,
-        Admin::Add(Add { user, until }) => {
+        Admin::Add(Add { user, until, reason }) => {
             let body = AdministratorAdd {
                 username: user,
                 until: until.map(|until| until.to_string()),
             };
-            let added: AdministratorView = Client::saved()?.task("administrator.add").send(&body).await?;
+            let client = Client::saved()?;
+            let task = client.task("administrator.add").because(&reason);
+            let added: AdministratorView = task.send(&body).await?;
             Ok(out.show(&added, |out, added| {
                 out.line(format!(
                     "{} is a system administrator{}",
@@ -135,7 +142,7 @@ pub(crate) async fn run(command: Admin, out: Output) -> Result<(), Failure> {
                 ]
             })?)
         }
-        Admin::Remove(Remove { user }) => {
+        Admin::Remove(Remove { user, reason }) => {
             let client = Client::saved()?;
             let all = all(&client).await?;
             let found = all.iter().find(|one| one.username == user);
@@ -144,7 +151,7 @@ pub(crate) async fn run(command: Admin, out: Output) -> Result<(), Failure> {
                     .hint("`countersign admin list` shows who is")
             })?;
             let task = client.task("administrator.remove").at("person", &found.id);
-            task.act().await?;
+            task.because(&reason).act().await?;
             Ok(out.done(
                 "administrator.remove",
                 format!("{user} is no longer a system administrator"),

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::failure::Failure;
+use super::input::Reason;
 use super::output::Output;
 use crate::api::grant::add::GrantAdd;
 use crate::api::grant::list::{GrantList, GrantView};
@@ -38,6 +39,8 @@ pub(crate) struct Add {
     /// `always`, `own` (on one's own things only), or a Cedar expression over principal, resource and context.
     #[arg(long, value_name = "CONDITION")]
     when: Option<String>,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Lists the grants of a virtual organisation.
@@ -64,7 +67,7 @@ pub(crate) struct List {
 /// Ends a grant; the next request is decided without it.
 ///
 /// Examples:
-///   countersign grant remove imaging 0199a1b2-0000-7000-8000-000000000001
+///   countersign grant remove imaging 0199a1b2-0000-7000-8000-000000000001 --reason 'the study has ended'
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Remove {
@@ -72,6 +75,8 @@ pub(crate) struct Remove {
     vo: String,
     /// Id of the grant (`grant list` shows it).
     id: GrantId,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Runs the command.
@@ -84,6 +89,7 @@ pub(crate) async fn run(command: Grant, out: Output) -> Result<(), Failure> {
             tool,
             tasks,
             when,
+            reason,
         }) => {
             let body = GrantAdd {
                 role,
@@ -91,7 +97,12 @@ pub(crate) async fn run(command: Grant, out: Output) -> Result<(), Failure> {
                 tasks,
                 when,
             };
-            let made: GrantList = client.task("grant.add").at("vo", vo).send(&body).await?;
+            let made: GrantList = client
+                .task("grant.add")
+                .at("vo", vo)
+                .because(&reason)
+                .send(&body)
+                .await?;
             show(out, &made.grants)?;
             if let Some(warning) = made.warning {
                 out.note(format!("warning: {warning}"));
@@ -102,11 +113,12 @@ pub(crate) async fn run(command: Grant, out: Output) -> Result<(), Failure> {
             let asked = asked.maybe("role", role).maybe("tool", tool).maybe("task", task);
             show(out, &asked.list::<GrantView>("grants").await?)?;
         }
-        Grant::Remove(Remove { vo, id }) => {
+        Grant::Remove(Remove { vo, id, reason }) => {
             client
                 .task("grant.remove")
                 .at("vo", &vo)
                 .at("grant", id.to_string())
+                .because(&reason)
                 .act()
                 .await?;
             out.done("grant.remove", format!("ended grant {id} of {vo}"))?;

@@ -227,7 +227,7 @@ async fn fill(args: &Init, folder: &Path, data: &Path, sealing: &Path) -> Result
     )?;
     let events = changes
         .into_iter()
-        .map(|change| Event::Change(Box::new(ChangeEvent::new(request, change))))
+        .map(|change| Event::Change(Box::new(ChangeEvent::of(request, change))))
         .collect();
     opened.audit.write_all(events).await?;
     opened.audit.close("initialised").await;

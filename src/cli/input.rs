@@ -11,6 +11,15 @@ use crate::secret::Secret;
 /// Largest file that a command sends or reads whole, in bytes.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
+/// Why something is done that stands in the audit log with its reason.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reason {
+    /// Why, for the audit log: 1 to 500 characters, without names of patients and the like. The gateway asks for it unless
+    /// its settings say otherwise.
+    #[arg(long, env = "COUNTERSIGN_REASON", hide_env_values = true, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
 /// A moment as the command line takes it.
 pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).map_err(|_| "give a date and time such as 2030-01-31T12:00:00Z".to_owned())

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::failure::Failure;
+use super::input::Reason;
 use crate::api;
 use crate::api::user::UserView;
 use crate::api::user::find::{UserFind, UserFound};
@@ -84,6 +85,11 @@ impl Operation<'_> {
             Some(value) => self.query(name, value),
             None => self,
         }
+    }
+
+    /// Says why.
+    pub(crate) fn because(self, reason: &Reason) -> Self {
+        self.maybe(crate::tool::REASON, reason.reason.as_deref())
     }
 
     /// Calls it without a body.

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::audit::search::line;
 use super::client::Client;
 use super::failure::Failure;
+use super::input::Reason;
 use super::output::{Output, or_dash, words};
 use crate::api::audit::NamedPerson;
 use crate::api::person::me::MeView;
@@ -55,6 +56,8 @@ pub(crate) struct Settle {
     /// What it made, as the manifest names the type and the tool the id.
     #[arg(long, value_name = "TYPE/ID")]
     made: String,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Runs `request ...`.
@@ -75,6 +78,7 @@ async fn settle(args: Settle, out: Output) -> Result<(), Failure> {
     let client = Client::saved()?;
     let task = client
         .task("request.settle")
+        .because(&args.reason)
         .at("vo", &args.vo)
         .at("request", args.id.to_string());
     task.send::<_, serde_json::Value>(&body).await?;
@@ -162,6 +166,9 @@ fn show(out: Output, found: &Explanation) -> std::io::Result<()> {
         ),
         ("Ended", or_dash(found.ending.as_deref())),
     ];
+    if let Some(because) = &found.because {
+        pairs.push(("Because", super::output::plain(because)));
+    }
     for (name, list) in [
         ("Would allow", &found.would_allow),
         ("Path", &found.path),

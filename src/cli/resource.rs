@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::input::text_file;
+use super::input::{Reason, text_file};
 use super::output::Output;
 use crate::api::tool::import::{ResourceImport, ResourceImported};
 
@@ -31,17 +31,25 @@ pub(crate) struct Import {
     /// last three columns may be left out or empty.
     #[arg(value_name = "FILE.csv")]
     file: PathBuf,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Runs the command.
 pub(crate) async fn run(command: Resource, out: Output) -> Result<(), Failure> {
-    let Resource::Import(Import { vo, tool, file }) = command;
+    let Resource::Import(Import {
+        vo,
+        tool,
+        file,
+        reason,
+    }) = command;
     let body = ResourceImport {
         csv: text_file(&file)?,
     };
     let client = Client::saved()?;
     let done: ResourceImported = client
         .task("resource.import")
+        .because(&reason)
         .at("vo", vo)
         .at("tool", &tool)
         .send(&body)

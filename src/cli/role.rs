@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::failure::Failure;
+use super::input::Reason;
 use super::output::Output;
 use crate::api::role::assign::RoleAssign;
 use crate::api::role::create::RoleCreate;
@@ -31,6 +32,8 @@ pub(crate) struct Create {
     vo: String,
     /// Name of the role: a to z, 0 to 9 and hyphens, at most 40.
     role: String,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Lists the roles of a virtual organisation.
@@ -55,12 +58,14 @@ pub(crate) struct End {
     vo: String,
     /// Name of the role.
     role: String,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Gives a role to a member, for good or until a moment.
 ///
 /// Examples:
-///   countersign role assign imaging scientist john
+///   countersign role assign imaging scientist john --reason 'joined the team'
 ///   countersign role assign imaging clinician john --until 2030-01-31T12:00:00Z
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -74,6 +79,8 @@ pub(crate) struct Assign {
     /// When it ends by itself (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = super::input::moment)]
     until: Option<Timestamp>,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Takes a role away from a member.
@@ -89,15 +96,22 @@ pub(crate) struct Unassign {
     role: String,
     /// User name of the member.
     user: String,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Runs the command.
 pub(crate) async fn run(command: Role, out: Output) -> Result<(), Failure> {
     let client = Client::saved()?;
     match command {
-        Role::Create(Create { vo, role }) => {
+        Role::Create(Create { vo, role, reason }) => {
             let body = RoleCreate { name: role };
-            let made: RoleView = client.task("role.create").at("vo", &vo).send(&body).await?;
+            let made: RoleView = client
+                .task("role.create")
+                .at("vo", &vo)
+                .because(&reason)
+                .send(&body)
+                .await?;
             out.show(&made, |out, made| {
                 out.line(format!("made role {} of {vo}", made.name))
             })?;
@@ -113,10 +127,11 @@ pub(crate) async fn run(command: Role, out: Output) -> Result<(), Failure> {
                 ]
             })?;
         }
-        Role::End(End { vo, role }) => {
+        Role::End(End { vo, role, reason }) => {
             client
                 .task("role.end")
                 .at("vo", &vo)
+                .because(&reason)
                 .at("role", &role)
                 .act()
                 .await?;
@@ -127,6 +142,7 @@ pub(crate) async fn run(command: Role, out: Output) -> Result<(), Failure> {
             role,
             user,
             until,
+            reason,
         }) => {
             let until = until.map(|until| until.to_string());
             let end = until
@@ -138,15 +154,22 @@ pub(crate) async fn run(command: Role, out: Output) -> Result<(), Failure> {
                 .task("role.assign")
                 .at("vo", &vo)
                 .at("role", &role)
-                .at("person", person);
+                .at("person", person)
+                .because(&reason);
             task.send::<_, serde_json::Value>(&RoleAssign { until }).await?;
             out.done("role.assign", format!("{user} holds {role} in {vo}{end}"))?;
         }
-        Role::Unassign(Unassign { vo, role, user }) => {
+        Role::Unassign(Unassign {
+            vo,
+            role,
+            user,
+            reason,
+        }) => {
             let person = client.person(&vo, &user).await?;
             client
                 .task("role.unassign")
                 .at("vo", &vo)
+                .because(&reason)
                 .at("role", &role)
                 .at("person", person)
                 .act()

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::input::{secret_file, text_file};
+use super::input::{Reason, secret_file, text_file};
 use super::output::{Output, or_dash, plain, words};
 use crate::api::tool::add::{ToolAdd, ToolAdded};
 use crate::api::tool::set_credential::{CredentialScheme, CredentialSet};
@@ -31,7 +31,7 @@ pub(crate) enum Tool {
 ///
 /// Examples:
 ///   countersign tool add imaging segmentation.toml
-///   countersign tool add imaging segmentation.toml --replace
+///   countersign tool add imaging segmentation.toml --replace --reason 'results may be downloaded'
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Add {
@@ -42,6 +42,8 @@ pub(crate) struct Add {
     /// The tool is there already: replace its manifest.
     #[arg(long)]
     replace: bool,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Says which task a request would be and who may make it; nothing is sent to the tool. Without a request it only checks
@@ -113,6 +115,8 @@ pub(crate) struct Remove {
     vo: String,
     /// Name of the tool.
     tool: String,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Sets the static credential that a tool gets (delegation `static`). It is sealed before it is stored, and never shown.
@@ -183,9 +187,10 @@ pub(crate) async fn run(command: Tool, out: Output) -> Result<(), Failure> {
                 false => show(out, &shown.tool),
             })?)
         }
-        Tool::Remove(Remove { vo, tool }) => {
+        Tool::Remove(Remove { vo, tool, reason }) => {
             client
                 .task("tool.remove")
+                .because(&reason)
                 .at("vo", &vo)
                 .at("tool", &tool)
                 .act()
@@ -207,7 +212,8 @@ async fn add(client: &Client, args: Add, out: Output) -> Result<(), Failure> {
         file: Some(args.file.display().to_string()),
         version,
     };
-    let added: Result<ToolAdded, Failure> = client.task("tool.add").at("vo", &args.vo).send(&body).await;
+    let task = client.task("tool.add").at("vo", &args.vo).because(&args.reason);
+    let added: Result<ToolAdded, Failure> = task.send(&body).await;
     let added = added.map_err(|failure| match failure.is_problem("conflict") && !args.replace {
         true => failure.hint("if the tool is to have a new manifest, add --replace"),
         false => failure,

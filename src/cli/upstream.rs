@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::input::text_file;
+use super::input::{Reason, text_file};
 use super::output::{Output, or_dash};
 use crate::api::upstream::allow::UpstreamAllow;
 use crate::api::upstream::list::UpstreamView;
@@ -45,6 +45,8 @@ pub(crate) struct Allow {
     /// Speak HTTP/2 to it, as gRPC needs: over TLS it must choose that, else it is told so at once.
     #[arg(long)]
     http2: bool,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Lists the addresses of a virtual organisation.
@@ -69,6 +71,8 @@ pub(crate) struct Remove {
     vo: String,
     /// Name of the upstream.
     name: String,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Runs the command.
@@ -82,6 +86,7 @@ pub(crate) async fn run(command: Upstream, out: Output) -> Result<(), Failure> {
             ca,
             server_name,
             http2,
+            reason,
         }) => {
             let ca = ca.map(|file| text_file(&file)).transpose()?;
             let body = UpstreamAllow {
@@ -91,7 +96,12 @@ pub(crate) async fn run(command: Upstream, out: Output) -> Result<(), Failure> {
                 expected_name: server_name,
                 http2,
             };
-            let made: UpstreamView = client.task("upstream.allow").at("vo", &vo).send(&body).await?;
+            let made: UpstreamView = client
+                .task("upstream.allow")
+                .at("vo", &vo)
+                .because(&reason)
+                .send(&body)
+                .await?;
             out.show(&made, |out, made| {
                 let local = if made.local {
                     " (this machine or a local network)"
@@ -124,9 +134,10 @@ pub(crate) async fn run(command: Upstream, out: Output) -> Result<(), Failure> {
                 },
             )?;
         }
-        Upstream::Remove(Remove { vo, name }) => {
+        Upstream::Remove(Remove { vo, name, reason }) => {
             client
                 .task("upstream.end")
+                .because(&reason)
                 .at("vo", &vo)
                 .at("upstream", &name)
                 .act()

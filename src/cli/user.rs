@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::failure::Failure;
+use super::input::Reason;
 use super::output::{Output, or_dash};
 use crate::api::person::erase::PersonErased;
 use crate::api::person::export::PersonExport;
@@ -29,21 +30,21 @@ pub(crate) enum User {
     /// Ends a membership with its roles; the account stays.
     ///
     /// Examples:
-    ///   countersign user remove imaging john
+    ///   countersign user remove imaging john --reason 'left the team'
     #[command(verbatim_doc_comment)]
-    Remove(Member),
+    Remove(Edited),
     /// Suspends an account everywhere and ends its sessions. For administrators of the account's home.
     ///
     /// Examples:
-    ///   countersign user suspend imaging john
+    ///   countersign user suspend imaging john --reason 'lost her laptop'
     #[command(verbatim_doc_comment)]
-    Suspend(Member),
+    Suspend(Edited),
     /// Lets a suspended person in again.
     ///
     /// Examples:
     ///   countersign user resume imaging john
     #[command(verbatim_doc_comment)]
-    Resume(Member),
+    Resume(Edited),
     /// Gives an account a one-time password and ends all its sessions. For administrators of the account's home.
     ///
     /// Examples:
@@ -90,6 +91,8 @@ pub(crate) struct Add {
     /// Show the one-time password also where the gateway can send it by mail.
     #[arg(long, conflicts_with = "existing")]
     show_password: bool,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Lists the members of a virtual organisation.
@@ -135,6 +138,15 @@ pub(crate) struct Member {
     vo: String,
     /// User name of the member.
     user: String,
+}
+
+/// A member, of whom is changed what she may do.
+#[derive(Debug, Args)]
+pub(crate) struct Edited {
+    #[command(flatten)]
+    member: Member,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// A member who gets a one-time password.
@@ -215,10 +227,11 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
             out.show(&user, show)?;
         }
         User::Edit(args) => edit(&client, args, out).await?,
-        User::Remove(member) => {
+        User::Remove(Edited { member, reason }) => {
             let person = client.person(&member.vo, &member.user).await?;
             client
                 .task("user.remove")
+                .because(&reason)
                 .at("vo", &member.vo)
                 .at("person", person)
                 .act()
@@ -228,10 +241,11 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
                 format!("{} is no longer a member of {}", member.user, member.vo),
             )?;
         }
-        User::Suspend(member) => {
+        User::Suspend(Edited { member, reason }) => {
             let person = client.person(&member.vo, &member.user).await?;
             let user: UserView = client
                 .task("user.suspend")
+                .because(&reason)
                 .at("vo", member.vo)
                 .at("person", person)
                 .fetch()
@@ -240,10 +254,11 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
                 out.line(format!("{} is suspended", user.username))
             })?;
         }
-        User::Resume(member) => {
+        User::Resume(Edited { member, reason }) => {
             let person = client.person(&member.vo, &member.user).await?;
             let user: UserView = client
                 .task("user.resume")
+                .because(&reason)
                 .at("vo", member.vo)
                 .at("person", person)
                 .fetch()
@@ -309,7 +324,8 @@ async fn add(client: &Client, args: Add, out: Output) -> Result<(), Failure> {
         until: args.until.map(|until| until.to_string()),
         show_password: args.show_password,
     };
-    let added: Result<UserAdded, Failure> = client.task("user.add").at("vo", &args.vo).send(&body).await;
+    let task = client.task("user.add").at("vo", &args.vo).because(&args.reason);
+    let added: Result<UserAdded, Failure> = task.send(&body).await;
     let added = added.map_err(|failure| match failure.is_problem("conflict") && !args.existing {
         true => failure.hint(
             "if this is the same person's account, a system administrator lets it join with --existing",

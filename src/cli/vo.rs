@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::input::{secret_file, text_file};
+use super::input::{Reason, secret_file, text_file};
 use super::output::{Output, words};
 use crate::api::certificate::import::{CertificateImport, CertificateImported};
 use crate::api::certificate::list::{CertificateList, CertificateView};
@@ -26,7 +26,7 @@ pub(crate) enum Vo {
     /// they end. For system administrators.
     ///
     /// Examples:
-    ///   countersign vo suspend imaging
+    ///   countersign vo suspend imaging --reason 'incident 12'
     #[command(verbatim_doc_comment)]
     Suspend(Named),
     /// Opens a suspended virtual organisation again.
@@ -123,6 +123,8 @@ pub(crate) struct Create {
     /// User name of its first administrator, who has an account; yourself when not given.
     #[arg(long, value_name = "USER")]
     admin: Option<String>,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Lists your virtual organisations; all of them for a system administrator.
@@ -149,6 +151,8 @@ pub(crate) struct Show {
 pub(crate) struct Named {
     /// Name of the virtual organisation.
     vo: String,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// Runs the command.
@@ -160,7 +164,7 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
                 name: args.name,
                 administrator: args.admin,
             };
-            let made: VoView = client.task("vo.create").send(&body).await?;
+            let made: VoView = client.task("vo.create").because(&args.reason).send(&body).await?;
             out.show(&made, |out, made| {
                 out.line(format!("made virtual organisation {}", made.name))
             })?;
@@ -187,12 +191,22 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
             let vo: VoView = client.task("vo.show").at("vo", args.vo).fetch().await?;
             out.show(&vo, show)?;
         }
-        Vo::Suspend(Named { vo }) => {
-            let vo: VoView = client.task("vo.suspend").at("vo", vo).fetch().await?;
+        Vo::Suspend(Named { vo, reason }) => {
+            let vo: VoView = client
+                .task("vo.suspend")
+                .at("vo", vo)
+                .because(&reason)
+                .fetch()
+                .await?;
             out.show(&vo, |out, vo| out.line(format!("{} is suspended", vo.name)))?;
         }
-        Vo::Resume(Named { vo }) => {
-            let vo: VoView = client.task("vo.resume").at("vo", vo).fetch().await?;
+        Vo::Resume(Named { vo, reason }) => {
+            let vo: VoView = client
+                .task("vo.resume")
+                .at("vo", vo)
+                .because(&reason)
+                .fetch()
+                .await?;
             out.show(&vo, |out, vo| out.line(format!("{} is open again", vo.name)))?;
         }
         Vo::Certificate(Certificate::Import(args)) => import(&client, &args, out).await?,

@@ -60,7 +60,7 @@ impl Console {
         tx.applied(request, self.0.ids.clock().now())
             .await
             .map_err(failed)?;
-        let mut events = vec![Event::Change(Box::new(ChangeEvent::new(request, change)))];
+        let mut events = vec![Event::Change(Box::new(ChangeEvent::of(request, change)))];
         events.extend(ended.clone().map(Event::SessionEnded));
         // INVARIANT: the log leads, the store follows.
         self.record(events).await?;

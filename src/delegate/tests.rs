@@ -327,6 +327,7 @@ async fn the_key_signs_with_the_receipt_of_its_own_request_and_the_mint_record_i
             decision: None,
             delegation: Some(plan.entry()),
             source: "local".to_owned(),
+            no_outcome: false,
         };
         audit.intent(entry, plan.events()).await.unwrap()
     };
@@ -741,6 +742,7 @@ fn outcome(request: RequestId, signed: SignedEntry) -> Outcome {
         created: Vec::new(),
         deleted: Vec::new(),
         signed: Some(signed),
+        bodies: None,
     }
 }
 

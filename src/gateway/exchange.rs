@@ -63,6 +63,9 @@ impl Words {
             decision: None,
             delegation: None,
             source: source.network(),
+            no_outcome: place
+                .and_then(|place| place.found.as_ref())
+                .is_some_and(|found| !found.task.recorded.outcome),
         }
     }
 

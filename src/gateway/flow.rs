@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::digest::Digest;
 use crate::body::{self, Body, BoxError};
 use crate::problem::{Kind, Problem};
 
@@ -50,6 +51,7 @@ pub(super) struct Counted {
     count: Arc<AtomicU64>,
     limit: Option<u64>,
     gate: Arc<Gate>,
+    digest: Option<Digest>,
 }
 
 /// The request body is larger than the task takes.
@@ -64,6 +66,23 @@ impl Counted {
             count,
             limit,
             gate,
+            digest: None,
+        }
+    }
+
+    /// Takes the digest of what passes, too.
+    pub(super) fn digested(mut self, digest: Option<Digest>) -> Self {
+        self.digest = digest;
+        self.ended();
+        self
+    }
+
+    /// Whoever passes a body on need not ask for what comes behind its end.
+    fn ended(&self) {
+        if let Some(digest) = &self.digest
+            && self.inner.is_end_stream()
+        {
+            digest.end();
         }
     }
 }
@@ -92,6 +111,14 @@ impl HttpBody for Counted {
             {
                 return Poll::Ready(Some(Err(Box::new(TooLarge(limit)))));
             }
+            if let Some(digest) = &self.digest {
+                digest.add(data);
+            }
+        }
+        match (&next, &self.digest) {
+            (None, Some(digest)) => digest.end(),
+            (Some(Ok(_)), Some(_)) => self.ended(),
+            _ => {}
         }
         Poll::Ready(next)
     }
@@ -156,6 +183,7 @@ pub(super) struct Relay {
     /// `None` once the client is gone.
     client: Option<mpsc::Sender<Part>>,
     received: Arc<AtomicU64>,
+    digest: Option<Digest>,
     /// What must not leave before the outcome is durable.
     held: Option<Frame<Bytes>>,
     awaited: bool,
@@ -184,6 +212,7 @@ impl Relay {
             body,
             client: Some(client),
             received,
+            digest: None,
             held: None,
             awaited,
             left,
@@ -195,6 +224,12 @@ impl Relay {
             gate,
         };
         (relay, channel.boxed_unsync())
+    }
+
+    /// Takes the digest of what passes, too.
+    pub(super) fn digested(mut self, digest: Option<Digest>) -> Self {
+        self.digest = digest;
+        self
     }
 
     /// Nobody takes the answer.
@@ -226,7 +261,10 @@ impl Relay {
             match next {
                 Some(Ok(frame)) => self.came(frame).await,
                 Some(Err(error)) => return Passed::Broke(error),
-                None => return Passed::Whole,
+                None => {
+                    self.digest.iter().for_each(Digest::end);
+                    return Passed::Whole;
+                }
             }
         }
     }
@@ -236,6 +274,9 @@ impl Relay {
             .data_ref()
             .map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
         self.received.fetch_add(size, Ordering::Relaxed);
+        if let (Some(digest), Some(data)) = (&self.digest, frame.data_ref()) {
+            digest.add(data);
+        }
         if self.client.is_none() {
             self.read_on = self.read_on.saturating_add(size);
             return;

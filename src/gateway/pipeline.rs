@@ -19,10 +19,11 @@ use super::framing::{Limits, Refused as Unserved};
 use super::hosts::{self, Hosts};
 use super::judged::Judging;
 use super::listener::{ConnectionInfo, Handler};
+use super::reason;
 use super::resolve::LookUps;
 use super::strangers::Strangers;
 use crate::alert::Alert;
-use crate::audit::{Audit, Receipt, Space};
+use crate::audit::{Audit, Reasons, Receipt, Space};
 use crate::authenticate::{Authenticate, Journal, Source, Subject};
 use crate::authorize::{Authorize, Denial, Permit};
 use crate::body::Body;
@@ -92,6 +93,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Whose trace a request belongs to.
     pub tracing: Arc<Tracing>,
+    /// Whether an edit of who may do what needs a reason.
+    pub reasons: Reasons,
     /// How records are worded.
     pub words: Words,
     /// Ids, time and random bytes.
@@ -119,6 +122,7 @@ pub struct Pipeline {
     pub(crate) metrics: Metrics,
     pub(crate) tracing: Arc<Tracing>,
     pub(crate) answers: Answers,
+    reasons: Reasons,
     pub(crate) words: Words,
     pub(crate) ids: Ids,
     pub(super) acts: Acts,
@@ -152,6 +156,7 @@ impl Pipeline {
             alert: parts.alert,
             metrics: parts.metrics,
             tracing: parts.tracing,
+            reasons: parts.reasons,
             words: parts.words,
             ids: parts.ids,
             acts: parts.acts,
@@ -222,6 +227,9 @@ impl Pipeline {
                 true => Stop::Rejected(problem),
                 false => unplanned(problem),
             });
+        }
+        if let Some(problem) = reason::flaw(&permit, self.reasons) {
+            return Err(unplanned(problem));
         }
         let plan = self.delegate.plan(id, &permit);
         lap.mark(Stage::Plan);

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::alert;
-use crate::audit::{self, LogKey, witness};
+use crate::audit::{self, LogKey, syslog, witness};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::gateway::{self, Words};
@@ -81,6 +81,9 @@ impl Checked {
                 .as_ref()
                 .map_or(Ok(()), witness::Client::check),
         );
+        for receiver in &config.audit.syslog {
+            self.take(syslog::check(receiver));
+        }
         let outside = config.audit.outside.as_deref().and_then(Path::parent);
         if let Some(folder) = outside.filter(|folder| !folder.is_dir()) {
             self.warnings.push(format!(

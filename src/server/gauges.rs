@@ -9,6 +9,7 @@ use prometheus_client::metrics::MetricType;
 
 use super::Built;
 use crate::audit::Audit;
+use crate::audit::syslog::Receivers;
 use crate::authenticate::Authenticate;
 use crate::delegate::Delegate;
 use crate::forward::Meters;
@@ -26,6 +27,7 @@ pub(super) struct Gauges {
     pub(super) operations: Arc<Counts>,
     audit: Audit,
     states: States,
+    receivers: Receivers,
     authenticate: Authenticate,
     delegate: Arc<Delegate>,
 }
@@ -48,6 +50,7 @@ impl Gauges {
             operations,
             audit: built.audit.clone(),
             states: built.states.clone(),
+            receivers: built.receivers.clone(),
             authenticate: built.authenticate.clone(),
             delegate: built.delegate.clone(),
         }
@@ -55,6 +58,7 @@ impl Gauges {
 
     /// Asks every part.
     pub(super) fn refresh(&self) {
+        self.receivers.refresh();
         let gauges = self.metrics.gauges();
         for (part, up) in self.health.parts() {
             gauges

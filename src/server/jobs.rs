@@ -36,16 +36,17 @@ const OFF: Duration = Duration::from_secs(30);
 
 /// Starts all jobs.
 pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &CancellationToken) {
-    let (alert, audit) = (built.alert.clone(), built.audit.clone());
+    let (alert, audit, receivers) = (built.alert.clone(), built.audit.clone(), built.receivers.clone());
     tasks.spawn(every(MAIL, stop.clone(), move || {
-        let (alert, audit) = (alert.clone(), audit.clone());
+        let (alert, audit, receivers) = (alert.clone(), audit.clone(), receivers.clone());
         async move {
             let checkpoint = audit
                 .checkpoint()
                 .map(|checkpoint| checkpoint.note)
                 .unwrap_or_default();
             let told = alert.room(audit.space(), &checkpoint).await;
-            if let Err(error) = told.and(alert.run_once(&checkpoint).await) {
+            let late = alert.receivers(receivers.all()).await;
+            if let Err(error) = told.and(late).and(alert.run_once(&checkpoint).await) {
                 tracing::error!("mails cannot be handled: {error}");
             }
         }
@@ -171,7 +172,7 @@ async fn destroy_cards(built: &Built) -> anyhow::Result<()> {
     tx.applied(request, now).await?;
     let events = changes
         .into_iter()
-        .map(|change| Event::Change(Box::new(ChangeEvent::new(request, change))))
+        .map(|change| Event::Change(Box::new(ChangeEvent::of(request, change))))
         .collect();
     // INVARIANT: on record before it takes effect.
     built.audit.write_all(events).await?;

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::Alert;
-use crate::audit::{Audit, LogKey, witness};
+use crate::audit::{Audit, LogKey, syslog, witness};
 use crate::authenticate::Authenticate;
 use crate::authorize::Authorize;
 use crate::config::{self, Config};
@@ -116,6 +116,7 @@ struct Built {
     /// Held while log and administrators are told of a foreign change: each is told once.
     telling: tokio::sync::Mutex<()>,
     audit: Audit,
+    receivers: syslog::Receivers,
     authenticate: Authenticate,
     delegate: Arc<Delegate>,
     resources: Resources,
@@ -155,6 +156,21 @@ impl Server {
             let client = witness::Client::new(witness.clone(), built.audit.clone())?;
             built.metrics.register(|registry| client.register(registry));
             tasks.spawn(client.run(stop.clone()));
+        }
+        built
+            .metrics
+            .register(|registry| built.receivers.register(registry));
+        for receiver in &config.audit.syslog {
+            let source = (built.audit.clone(), built.receivers.clone());
+            let folder = config.data.join("syslog");
+            let forwarder = syslog::Forwarder::new(
+                receiver.clone(),
+                source,
+                &config.gateway.name,
+                &folder,
+                stop.clone(),
+            )?;
+            tasks.spawn(forwarder.start()?);
         }
         let traces = &config.telemetry.traces;
         let exporter = match Exporter::start(traces, &listening.base, &built.metrics, gone.clone())? {
@@ -359,6 +375,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         metrics.clone(),
         &config.data,
     )?;
+    let receivers = syslog::Receivers::new(&config.audit.syslog, ids.clock());
     recovery::settle(&opened, &db, &resources, &delegate, &alert).await?;
     Ok(Built {
         db,
@@ -367,6 +384,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         states,
         telling: tokio::sync::Mutex::default(),
         audit: opened.audit,
+        receivers,
         authenticate,
         delegate: Arc::new(delegate),
         resources,
@@ -473,6 +491,7 @@ impl Fixed {
             alert: built.alert.clone(),
             metrics: built.metrics.clone(),
             tracing: self.tracing.clone(),
+            reasons: config.audit.reasons,
             words: self.words.clone(),
             ids: built.ids.clone(),
             acts: self.acts.clone(),

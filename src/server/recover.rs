@@ -293,7 +293,7 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
             let state = std::mem::take(&mut state);
             Event::Change(Box::new(ChangeEvent {
                 state,
-                ..ChangeEvent::new(request, change)
+                ..ChangeEvent::of(request, change)
             }))
         })
         .chain(steps)
@@ -375,7 +375,7 @@ async fn accepted(built: &Built, asked: &AcceptState, by: u32) -> anyhow::Result
     let change = by_operator(doubt.accepted(&asked.reason), by);
     let events = std::iter::once(Event::Change(Box::new(ChangeEvent {
         state,
-        ..ChangeEvent::new(request, change)
+        ..ChangeEvent::of(request, change)
     })));
     let entry = intent(request, "state.accept", by);
     let receipt = built.audit.intent(entry, events.chain(steps).collect()).await?;
@@ -428,6 +428,7 @@ fn intent(request: RequestId, task: &str, by: u32) -> Entry {
         })),
         delegation: None,
         source: "local".into(),
+        no_outcome: false,
     }
 }
 

@@ -243,7 +243,7 @@ impl Reloading {
                 .next()
                 .map_err(|_| Problem::new(Kind::Internal, "there are no random bytes"))?,
         };
-        let event = Event::Change(Box::new(ChangeEvent::new(id, change)));
+        let event = Event::Change(Box::new(ChangeEvent::of(id, change)));
         let failed = |error: crate::store::StoreError| error.as_problem();
         let tx = match request {
             Some(_) => {

@@ -296,7 +296,7 @@ fn the_newest_whole_list_and_the_changes_since_count() {
         };
         Event::Change(Box::new(ChangeEvent {
             state: vec![to(text)],
-            ..ChangeEvent::new(request, change)
+            ..ChangeEvent::of(request, change)
         }))
     };
     assert_eq!(told(&[change(b"1")]), None, "no list to start from");
@@ -398,7 +398,7 @@ impl World {
         let (state, further) = ready.records(request, true);
         let event = Event::Change(Box::new(ChangeEvent {
             state,
-            ..ChangeEvent::new(request, change)
+            ..ChangeEvent::of(request, change)
         }));
         Ok((ready, request, std::iter::once(event).chain(further).collect()))
     }

@@ -259,5 +259,7 @@ pub use matching::{Asked, FindError, Lookup, MAX_ID, RouteError, Routes, TryErro
 pub use snapshot::{Tools, ToolsHandle};
 pub use store::{BrokenTool, Registered, ToolError, ToolStore};
 pub use target::{MAX_TARGET, Target, TargetError};
-pub use task::{Creates, FilterRule, IdSource, ResourceRule, Task, Tool, ToolTarget, Upgrade, Whose};
+pub use task::{
+    Creates, FilterRule, IdSource, REASON, Recorded, ResourceRule, Task, Tool, ToolTarget, Upgrade, Whose,
+};
 pub use template::{Part, Template, TemplateError, Variable};

@@ -60,6 +60,9 @@ pub enum ToolTarget {
     Local(&'static str),
 }
 
+/// The query parameter that holds the reason of a task that asks for one.
+pub const REASON: &str = "reason";
+
 /// One named thing that a tool can do; the unit of permission.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
@@ -91,6 +94,10 @@ pub struct Task {
     pub sensitive: Vec<String>,
     /// Whether its outcome is always awaited.
     pub strict: bool,
+    /// What its records hold beside the intent.
+    pub recorded: Recorded,
+    /// For the gateway's own tasks: it edits by hand who may do what, and takes a reason in its query ([`REASON`]).
+    pub reasoned: bool,
     /// Largest request body in bytes; no limit when absent.
     pub max_body: Option<u64>,
     /// Time to the first byte of the answer.
@@ -122,11 +129,31 @@ impl Task {
             resolve: None,
             sensitive: Vec::new(),
             strict: false,
+            recorded: Recorded::default(),
+            reasoned: false,
             max_body: None,
             timeout: None,
             upgrade: Vec::new(),
             home_only: false,
             local: None,
+        }
+    }
+}
+
+/// What the records of a task hold beside the intent, which every request has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Whether a request that the tool answered has an outcome.
+    pub outcome: bool,
+    /// Whether the outcome has the digests of both bodies.
+    pub digest: bool,
+}
+
+impl Default for Recorded {
+    fn default() -> Self {
+        Self {
+            outcome: true,
+            digest: false,
         }
     }
 }

@@ -337,7 +337,7 @@ fn in_administration(canary: &Canary) {
     for manifest in [&remark, &broken] {
         send(
             "POST",
-            "/api/v1/vos/imense/tools",
+            "/api/v1/vos/imense/tools?reason=canary",
             serde_json::json!({ "manifest": manifest }),
         );
     }
@@ -369,7 +369,7 @@ fn in_administration(canary: &Canary) {
     );
     send(
         "POST",
-        "/api/v1/vos/imense/tools/segmentation/resources",
+        "/api/v1/vos/imense/tools/segmentation/resources?reason=canary",
         serde_json::json!({ "csv": rows }),
     );
     let query = canary.plant_pem("a private key to be traced");
@@ -381,7 +381,7 @@ fn in_administration(canary: &Canary) {
     let name = canary.plant_name("a secret as the name of a VO");
     send(
         "POST",
-        "/api/v1/vos",
+        "/api/v1/vos?reason=canary",
         serde_json::json!({ "name": format!("{name} {name}") }),
     )
     .expect(422);
@@ -391,13 +391,13 @@ fn in_administration(canary: &Canary) {
     );
     send(
         "POST",
-        "/api/v1/vos/imense/upstreams",
+        "/api/v1/vos/imense/upstreams?reason=canary",
         serde_json::json!({ "name": "odd", "url": url }),
     )
     .expect(422);
     let ca = canary.plant_pem("a private key in place of an upstream's CA");
     let upstream = serde_json::json!({ "name": "odd", "url": "https://tool.example.org", "ca": ca });
-    send("POST", "/api/v1/vos/imense/upstreams", upstream).expect(422);
+    send("POST", "/api/v1/vos/imense/upstreams?reason=canary", upstream).expect(422);
 }
 
 /// A tool with a credential of its own, which is not called.

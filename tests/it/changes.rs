@@ -53,10 +53,28 @@ impl Walk {
     fn call(&mut self, user: &str, task: &str, at: &[(&str, &str)], body: Option<Value>) -> Value {
         let (method, path) =
             countersign::api::address(task, at).unwrap_or_else(|| panic!("no address of {task}"));
+        let path = match reasoned(task) {
+            true => self.with_reason(user, (task, method.as_str(), &path), body.clone()),
+            false => path,
+        };
         let answer = self.send(user, method.as_str(), &path, body);
         assert!((200..300).contains(&answer.status), "{task}: {}", answer.text());
         self.asked.insert(task.to_owned(), answer.request_id());
         serde_json::from_slice(&answer.body).unwrap_or_default()
+    }
+
+    /// The address with a reason, after it was refused without one (which changed nothing: what follows finds all as it was).
+    #[track_caller]
+    fn with_reason(
+        &self,
+        user: &str,
+        (task, method, path): (&str, &str, &str),
+        body: Option<Value>,
+    ) -> String {
+        let answer = self.send(user, method, path, body);
+        assert_eq!(answer.status, 422, "{task}: {}", answer.text());
+        assert_eq!(answer.problem(), "reason_required", "{task}");
+        format!("{path}?reason=for%20{task}")
     }
 
     fn send(&self, user: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
@@ -74,6 +92,12 @@ impl Walk {
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.world.dir.path().join(name)).unwrap()
     }
+}
+
+/// Whether a task edits by hand who may do what.
+fn reasoned(task: &str) -> bool {
+    let tasks = countersign::api::tasks();
+    tasks.iter().any(|known| known.name == task && known.reasoned)
 }
 
 fn people_and_roles(walk: &mut Walk) {
@@ -293,11 +317,17 @@ fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
             }
             continue;
         }
-        let changes: Vec<&Value> = events
-            .iter()
-            .filter(|(event, _)| event == "change")
-            .map(|(_, event)| &event["change"])
-            .collect();
+        let changes = events.iter().filter(|(event, _)| event == "change");
+        if task.reasoned {
+            let reason = format!("for {name}");
+            if changes
+                .clone()
+                .any(|(_, event)| event["reason"] != reason.as_str())
+            {
+                wrong.push(format!("`{name}` leaves no reason"));
+            }
+        }
+        let changes: Vec<&Value> = changes.map(|(_, event)| &event["change"]).collect();
         if changes.is_empty() || !has("outcome") {
             wrong.push(format!("`{name}` leaves no change: {events:?}"));
         }
@@ -322,4 +352,150 @@ fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The edits of who may do what, as the guide lists them.
+const EDITS: &[&str] = &[
+    "administrator.add",
+    "administrator.remove",
+    "grant.add",
+    "grant.remove",
+    "request.settle",
+    "resource.import",
+    "role.assign",
+    "role.create",
+    "role.end",
+    "role.unassign",
+    "tool.add",
+    "tool.remove",
+    "upstream.allow",
+    "upstream.end",
+    "user.add",
+    "user.remove",
+    "user.resume",
+    "user.suspend",
+    "vo.create",
+    "vo.resume",
+    "vo.suspend",
+];
+
+#[test]
+fn i8_an_edit_without_a_reason_is_422_and_changes_nothing_and_the_reason_stands_beside_before_and_after() {
+    let mut edits: Vec<String> = countersign::api::tasks()
+        .into_iter()
+        .filter(|task| task.reasoned)
+        .map(|task| task.name)
+        .collect();
+    edits.sort();
+    assert_eq!(edits, EDITS);
+    let guide = include_str!("../../docs/guides/review-the-audit-log.md");
+    for edit in EDITS {
+        assert!(
+            guide.contains(&format!("`{edit}`")),
+            "the guide does not name {edit}"
+        );
+    }
+
+    let world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let before = world.cli_json("admin", &["role", "list", "imense"]);
+    let create = |reason: &str| {
+        let url = format!("{}/api/v1/vos/imense/roles{reason}", world.base());
+        let bearer = format!("Authorization: Bearer {}", world.token("admin"));
+        let json = "Content-Type: application/json";
+        let body = "{\"name\":\"reader\"}";
+        world.curl(&["-X", "POST", "-H", &bearer, "-H", json, "--data", body, &url])
+    };
+    let long = format!("?reason={}", "x".repeat(501));
+    let unfit = ["", "?reason=", "?reason=%20%20", &long];
+    for reason in unfit {
+        let answer = create(reason).expect(422);
+        assert_eq!(answer.problem(), "reason_required", "{reason}");
+        assert!(answer.text().contains("--reason TEXT"), "{}", answer.text());
+    }
+    // What could not stand in one line does not even come so far.
+    for control in ["?reason=%0A", "?reason=%C2%85", "?reason=%1B"] {
+        assert_eq!(create(control).expect(400).problem(), "bad_target", "{control}");
+    }
+    assert_eq!(world.cli_json("admin", &["role", "list", "imense"]), before);
+    // The command line says the same, with the way out.
+    let none = world.cli("admin", &["role", "create", "imense", "reader", "--reason", " "]);
+    assert_eq!(none.code, 1, "{none:?}");
+    assert!(none.stderr.contains("the reason is empty"), "{none:?}");
+
+    let why = "Ticket 4711: für die Studie „Herz“";
+    let person = world.cli_json("admin", &["user", "show", "imense", "john"])["id"].clone();
+    for command in [
+        &["role", "create", "imense", "reader", "--reason", why][..],
+        &["role", "assign", "imense", "reader", "john", "--reason", why],
+        &["role", "unassign", "imense", "reader", "john", "--reason", why],
+    ] {
+        world.cli("admin", command).ok();
+    }
+    let records = world.records();
+    let because: Vec<&Value> = records
+        .iter()
+        .map(|record| &record["event"]["change"])
+        .filter(|event| event["reason"] == why)
+        .collect();
+    let actions: Vec<&Value> = because.iter().map(|event| &event["change"]["action"]).collect();
+    assert_eq!(actions, ["role.create", "role.assign", "role.unassign"]);
+    assert!(because[1]["change"]["after"].is_object() && because[2]["change"]["before"].is_object());
+    assert!(
+        because[1..]
+            .iter()
+            .all(|event| event["change"]["person"] == person)
+    );
+    // Refused edits are on record too, and nothing else of them.
+    let refused = records.iter().map(|record| &record["event"]["refused"]);
+    let refused = refused.filter(|event| event["problem"] == "reason_required");
+    assert_eq!(refused.count(), unfit.len() + 1);
+    // Whoever looks finds it: by search, and by explanation.
+    let asked = because[1]["request"].as_str().unwrap();
+    let explained = world.cli_json("admin", &["explain", asked]);
+    assert_eq!(explained["because"], why);
+    let shown = world.cli("admin", &["explain", asked]).ok().stdout;
+    assert!(shown.contains(why), "{shown}");
+    let found = world.cli(
+        "admin",
+        &[
+            "audit",
+            "search",
+            "--vo",
+            "imense",
+            "--text",
+            "Ticket 4711",
+            "--fresh",
+            "--json",
+        ],
+    );
+    assert!(found.ok().stdout.contains(why));
+}
+
+#[test]
+fn i8_where_the_settings_say_so_a_reason_is_taken_down_and_not_asked_for() {
+    let mut world = World::initialised();
+    let file = world.data().join("countersign.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace("[audit]\n", "[audit]\nreasons = \"optional\"\n");
+    fs::write(&file, text).unwrap();
+    world.serve();
+    world.admin();
+    let url = format!("{}/api/v1/vos/imense/roles", world.base());
+    let bearer = format!("Authorization: Bearer {}", world.token("admin"));
+    let json = "Content-Type: application/json";
+    let create = |name: &str, reason: &str| {
+        let (body, url) = (format!("{{\"name\":\"{name}\"}}"), format!("{url}{reason}"));
+        world.curl(&["-X", "POST", "-H", &bearer, "-H", json, "--data", &body, &url])
+    };
+    create("reader", "").expect(201);
+    create("writer", "?reason=%20").expect(422);
+    create("writer", "?reason=asked%20for").expect(201);
+    let records = world.records();
+    let changes = records.iter().map(|record| &record["event"]["change"]);
+    let made: Vec<&Value> = changes
+        .filter(|event| event["change"]["action"] == "role.create")
+        .map(|event| &event["reason"])
+        .collect();
+    assert_eq!(made[made.len() - 2..], [&Value::Null, &json!("asked for")]);
 }

@@ -10,6 +10,7 @@
     reason = "a test ends at the first thing that is not as it claims, says so, and waits with a limit of real time"
 )]
 
+mod access;
 mod alert;
 mod alert_story;
 mod architecture;
@@ -34,6 +35,7 @@ mod evil_tool;
 mod grpc;
 mod held;
 mod lease;
+mod level;
 mod log_key;
 mod peers;
 mod power;
@@ -49,6 +51,7 @@ mod search;
 mod state;
 mod story;
 mod streaming;
+mod syslog;
 mod time;
 mod two_sites;
 mod upgrade;

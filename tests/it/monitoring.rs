@@ -136,9 +136,10 @@ fn ready_is_red_during_a_drain_and_the_request_under_way_still_ends() {
 
 /// A gateway with one of everything that is counted, and what it then shows.
 fn counted() -> (World, String) {
-    // Port 9 is never ours: nobody takes the traces, and nobody is witness.
+    // Port 9 is never ours: nobody takes the traces or the log, and nobody is witness.
     let world = World::with_settings(
         "[telemetry.traces]\nendpoint = \"http://127.0.0.1:9/v1/traces\"\n\
+         [[audit.syslog]]\naddress = \"127.0.0.1:9\"\nname = \"siem\"\n\
          [audit.witness]\nurl = \"http://127.0.0.1:9\"\nevery = \"1s\"\n\
          key = \"witness.example.org+d3d62b4b+BPrBYVBpHybc1NUQ2vuvW/XAdZD6x+AIU87+nw8lYoUO\"\n",
     );

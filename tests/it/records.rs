@@ -8,11 +8,11 @@ use std::sync::Arc;
 use countersign::audit::ocsf;
 use countersign::clock::Timestamp;
 use countersign::record::{
-    AlertEvent, Change, ChangeEvent, CreatedEntry, Cut, DecisionEntry, DelegationEntry, DeletedEntry, Ending,
-    Entry, EpochBegun, Event, FileAside, Hash, KeyChanged, Lease, LogDegraded, LogDropped, Login, Mint,
-    Outcome, OwnershipConflict, PlaceEntry, Record, Recovery, Refused, ReloadFailed, ResourceEntry,
-    SessionEnded, SignedEntry, Start, StateDigests, StateForeignChange, StateStep, Strangers, SubjectEntry,
-    TraceEvent, TraceId, WitnessEvent,
+    AlertEvent, BodyDigest, BodyDigests, Change, ChangeEvent, CreatedEntry, Cut, DecisionEntry,
+    DelegationEntry, DeletedEntry, Ending, Entry, EpochBegun, Event, FileAside, Hash, KeyChanged, Lease,
+    LogDegraded, LogDropped, Login, Mint, Outcome, OwnershipConflict, PlaceEntry, Record, Recovery, Refused,
+    ReloadFailed, ResourceEntry, SessionEnded, SignedEntry, Start, StateDigests, StateForeignChange,
+    StateStep, Strangers, SubjectEntry, TraceEvent, TraceId, WitnessEvent,
 };
 use serde_json::{Value, json};
 
@@ -94,6 +94,7 @@ pub fn entry() -> Entry {
             minted: true,
         }),
         source: "192.0.2.0/24".into(),
+        no_outcome: true,
     }
 }
 
@@ -204,6 +205,16 @@ fn events() -> Vec<Event> {
                 serial: "4711".into(),
                 certificate: hash(),
             }),
+            bodies: Some(Box::new(BodyDigests {
+                request: Some(BodyDigest {
+                    sha256: hash(),
+                    whole: false,
+                }),
+                answer: Some(BodyDigest {
+                    sha256: hash(),
+                    whole: true,
+                }),
+            })),
             ..Outcome::ended(id(), Ending::Answered)
         })),
     ];
@@ -252,13 +263,14 @@ fn events() -> Vec<Event> {
         ..ended
     }));
     let change = |change| {
+        let reason = Some("ticket 4711");
         Event::Change(Box::new(ChangeEvent {
             state: vec![StateStep {
                 vo: id(),
                 before: Some(hash()),
                 after: Some(hash()),
             }],
-            ..ChangeEvent::new(id(), change)
+            ..ChangeEvent::of(id(), change).because(reason)
         }))
     };
     events.extend(changes().into_iter().map(change));

@@ -133,7 +133,7 @@ fn a_store_that_takes_no_change_is_a_503_and_nothing_changes() {
         .expect("python3 runs (apt-get install python3)");
     let mut held = [0; 5];
     holder.stdout.as_mut().unwrap().read_exact(&mut held).unwrap();
-    let url = format!("{}/api/v1/vos/imense/roles", world.base());
+    let url = format!("{}/api/v1/vos/imense/roles?reason=a%20test", world.base());
     let bearer = format!("Authorization: Bearer {}", world.token("admin"));
     let json = "Content-Type: application/json";
     let create = [

@@ -215,7 +215,7 @@ fn a_page_of_another_site_cannot_act_with_the_visitors_session() {
     let parent = cookie(&anna.session("gw.localhost"));
     let child = cookie(&anna.session("beta.gw.localhost"));
     let seen = tool.seen().len();
-    let roles = format!("{base}/api/v1/vos/imense/roles");
+    let (roles, edit) = (format!("{base}/api/v1/vos/imense/roles"), "?reason=a%20test");
     let logout = format!("{base}/.countersign/logout");
     let (act, tool_logout) = (format!("{beta}/act"), format!("{beta}/.countersign/logout"));
     let before = world.cli_json("admin", &["role", "list", "imense"]);
@@ -311,9 +311,9 @@ fn a_page_of_another_site_cannot_act_with_the_visitors_session() {
             &act,
         ])
         .expect(200);
-    let own = format!("Origin: {base}");
+    let (own, edit) = (format!("Origin: {base}"), format!("{roles}{edit}"));
     world
-        .curl(&[&["-H", &parent, "-H", &own][..], &json, &[&roles]].concat())
+        .curl(&[&["-H", &parent, "-H", &own][..], &json, &[&edit]].concat())
         .expect(201);
 }
 

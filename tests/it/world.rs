@@ -114,6 +114,7 @@ pub fn run_in(config: &Path, args: &[&str]) -> Ran {
         .args(args)
         .env("COUNTERSIGN_CONFIG", config)
         .env_remove("COUNTERSIGN_DATA")
+        .env("COUNTERSIGN_REASON", "a test")
         .stdin(Stdio::null())
         .output()
         .expect("the program runs");

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::list::{AdministratorView, view};
-use crate::api::operation::{Call, Operation, SYSTEM, moment, task};
+use crate::api::operation::{Call, Operation, SYSTEM, moment, reasoned, task};
 use crate::api::{Api, problem, user};
 use crate::problem::{Kind, Problem};
 use crate::record::Event;
@@ -35,12 +35,12 @@ impl Operation for Add {
 
     fn task() -> Task {
         // SECURITY: for system administrators alone, and no grant within a VO can give it to anybody else.
-        task(
+        reasoned(task(
             "administrator.add",
             "POST /api/v1/administrators",
             tool::Kind::Create,
             SYSTEM,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, body: AdministratorAdd) -> Result<AdministratorView, Problem> {
@@ -71,7 +71,7 @@ impl Operation for Add {
             .authenticate
             .ending_all(person.id, None, "promoted", Some(call.id));
         let further = ended.iter().cloned().map(Event::SessionEnded).collect();
-        api.commit_with(call.id, tx, vec![change], further).await?;
+        api.commit_with(call, tx, vec![change], further).await?;
         if let Some(ended) = ended {
             api.end_recorded(&ended).await?;
         }

@@ -1,6 +1,6 @@
 //! `administrator.remove`: takes the gateway's own role away; one who holds it for good always remains.
 
-use crate::api::operation::{Call, Nothing, Operation, SYSTEM, task};
+use crate::api::operation::{Call, Nothing, Operation, SYSTEM, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -14,12 +14,12 @@ impl Operation for Remove {
     const SUMMARY: &'static str = "Takes the role of system administrator away; one always remains";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "administrator.remove",
             "DELETE /api/v1/administrators/{person:uuid}",
             tool::Kind::Delete,
             SYSTEM,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<Nothing, Problem> {
@@ -34,7 +34,7 @@ impl Operation for Remove {
             )
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         Ok(Nothing {})
     }
 }

@@ -162,16 +162,17 @@ pub(super) fn vo_of(record: &Record) -> Option<VoId> {
 
 /// Those of `records` that belong to `vo`: `None` for the gateway's own level.
 ///
-/// SECURITY: the index only finds; the record itself says whose it is, and for an outcome or a lease the intent of its request.
+/// SECURITY: the index only finds; the record itself says whose it is, and for one that names only its request the intent of that.
 async fn of_vo(api: &Api, records: Vec<Record>, vo: Option<VoId>) -> Result<Vec<Record>, Problem> {
-    let outcome = |record: &Record| match &record.event {
+    let request = |record: &Record| match &record.event {
         Event::Outcome(outcome) => Some(outcome.request),
         Event::Lease(lease) => Some(lease.request),
+        Event::Trace(trace) => Some(trace.request),
         _ => None,
     };
-    let requests: Vec<RequestId> = records.iter().filter_map(outcome).collect();
+    let requests: Vec<RequestId> = records.iter().filter_map(request).collect();
     let intents = api.audit.search().intents(&requests).await.map_err(problem)?;
-    let belongs = |record: &Record| match outcome(record) {
+    let belongs = |record: &Record| match request(record) {
         Some(request) => intents.get(&request).is_some_and(|intent| vo_of(intent) == vo),
         None => vo_of(record) == vo,
     };

@@ -82,7 +82,7 @@ impl Operation for Import {
             .import_certificate(&mut tx, vo, certificate, key)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![imported.change]).await?;
+        api.commit(call, tx, vec![imported.change]).await?;
         api.delegate.load().await.map_err(problem)?;
         let facts = api
             .delegate

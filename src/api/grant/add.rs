@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::list::{GrantList, GrantView};
-use crate::api::operation::{Call, Operation, VO, task};
+use crate::api::operation::{Call, Operation, VO, reasoned, task};
 use crate::api::{Api, problem};
 use crate::id::VoId;
 use crate::problem::{Kind, Problem};
@@ -43,12 +43,12 @@ impl Operation for Add {
     const SUMMARY: &'static str = "Lets a role do tasks of a tool, always or under a condition";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "grant.add",
             "POST /api/v1/vos/{vo:slug}/grants",
             tool::Kind::Create,
             VO,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, body: GrantAdd) -> Result<GrantList, Problem> {
@@ -61,7 +61,7 @@ impl Operation for Add {
             .add_grants(&mut tx, vo, &body.role, (&body.tool, &body.tasks), &condition)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         let view = |(id, task): (crate::id::GrantId, String)| GrantView {
             id: id.to_string(),
             role: body.role.clone(),

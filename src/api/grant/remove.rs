@@ -1,6 +1,6 @@
 //! `grant.remove`: ends a grant; the next request is decided without it.
 
-use crate::api::operation::{Call, Nothing, Operation, VO, task};
+use crate::api::operation::{Call, Nothing, Operation, VO, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -13,12 +13,12 @@ impl Operation for Remove {
     const SUMMARY: &'static str = "Ends a grant";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "grant.remove",
             "DELETE /api/v1/vos/{vo:slug}/grants/{grant:uuid}",
             tool::Kind::Delete,
             VO,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<Nothing, Problem> {
@@ -28,7 +28,7 @@ impl Operation for Remove {
             .end_grant(&mut tx, call.vo()?.id, call.id_of("grant")?)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         Ok(Nothing {})
     }
 }

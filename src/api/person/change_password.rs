@@ -64,7 +64,7 @@ impl Operation for ChangePassword {
         let mut tx = api.begin().await?;
         let done = api.authenticate.change_password(&mut tx, new, call.id).await?;
         let further = done.ended.iter().cloned().map(Event::SessionEnded).collect();
-        api.commit_with(call.id, tx, vec![done.change], further).await?;
+        api.commit_with(call, tx, vec![done.change], further).await?;
         api.forget(done.ended.as_ref()).await?;
         Ok(Nothing {})
     }

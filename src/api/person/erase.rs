@@ -60,7 +60,7 @@ impl Operation for Erase {
         let wiped = api.alert.wipe(&mut tx, &words).await.map_err(problem)?;
         let ended = api.authenticate.ending_all(person, None, "erased", Some(call.id));
         let further = ended.iter().cloned().map(Event::SessionEnded).collect();
-        api.commit_with(call.id, tx, changes, further).await?;
+        api.commit_with(call, tx, changes, further).await?;
         if let Some(ended) = ended {
             api.end_recorded(&ended).await?;
         }

@@ -11,6 +11,7 @@ use crate::id::RequestId;
 use crate::problem::{Kind, Problem};
 use crate::record::{DecisionEntry, Entry, Event, Outcome, Record};
 use crate::tool::{self, Task};
+use crate::vo::OWN_TOOL;
 
 /// What became of a request, and why.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -47,6 +48,9 @@ pub struct Explanation {
     /// Who that is, as her card says now; for administrators, and for what is your own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_name: Option<NamedPerson>,
+    /// Why it was made, in the words of who asked; only edits of who may do what have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
     /// Whether it was permitted.
     pub permit: bool,
     /// `granted`, or a problem name such as `no_grant`.
@@ -184,6 +188,7 @@ pub(super) async fn explained(
             .map(|resource| format!("{}/{}", resource.kind, resource.id)),
         owner: owner.map(|owner| owner.to_string()),
         owner_name,
+        because: because(entry),
         permit: refused.is_none(),
         reason,
         would_allow: decision.would_allow,
@@ -198,6 +203,12 @@ pub(super) async fn explained(
         }),
         ..Explanation::default()
     })
+}
+
+/// The reason that was given for an edit of who may do what.
+fn because(entry: &Entry) -> Option<String> {
+    let own = entry.place.tool.as_deref() == Some(OWN_TOOL);
+    entry.parameters.get(tool::REASON).filter(|_| own).cloned()
 }
 
 /// The owner of what the request acted on, by name.

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::explain::{made, records, unknown};
 use crate::api::audit::vo_of;
-use crate::api::operation::{Call, Nothing, Operation, VO, task};
+use crate::api::operation::{Call, Nothing, Operation, VO, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::{Kind, Problem};
 use crate::record::{Change, CreatedEntry, Ending, Entry, Event, Record};
@@ -33,12 +33,12 @@ impl Operation for Settle {
     const SUMMARY: &'static str = "Gives what a request made to whoever asked, when its outcome is unknown";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "request.settle",
             "POST /api/v1/vos/{vo:slug}/requests/{request:uuid}/settle",
             tool::Kind::Update,
             VO,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, body: RequestSettle) -> Result<Nothing, Problem> {
@@ -70,7 +70,7 @@ impl Operation for Settle {
             before: None,
             after: Some(json!({ "request": id, "tool": claim.tool, "owner": claim.owner })),
         };
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         api.resources.forget();
         Ok(Nothing {})
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::operation::{Call, Nothing, Operation, VO, member, moment, task};
+use crate::api::operation::{Call, Nothing, Operation, VO, member, moment, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -26,12 +26,12 @@ impl Operation for Assign {
     const SUMMARY: &'static str = "Gives a role to a member, for good or until a moment";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "role.assign",
             "PUT /api/v1/vos/{vo:slug}/roles/{role:slug}/members/{person:uuid}",
             tool::Kind::Update,
             VO,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, body: RoleAssign) -> Result<Nothing, Problem> {
@@ -43,7 +43,7 @@ impl Operation for Assign {
             .assign(&mut tx, call.vo()?.id, call.parameter("role")?, person.id, until)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         Ok(Nothing {})
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::list::RoleView;
-use crate::api::operation::{Call, Operation, VO, task};
+use crate::api::operation::{Call, Operation, VO, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -28,12 +28,12 @@ impl Operation for Create {
     const SUMMARY: &'static str = "Makes a role";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "role.create",
             "POST /api/v1/vos/{vo:slug}/roles",
             tool::Kind::Create,
             VO,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, body: RoleCreate) -> Result<RoleView, Problem> {
@@ -44,7 +44,7 @@ impl Operation for Create {
             .await
             .map_err(problem)?;
         let id = change.target.clone();
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         Ok(RoleView {
             id,
             name: body.name,

@@ -1,6 +1,6 @@
 //! `role.end`: ends a role with its grants and everyone's hold on it.
 
-use crate::api::operation::{Call, Nothing, Operation, VO, task};
+use crate::api::operation::{Call, Nothing, Operation, VO, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -13,12 +13,12 @@ impl Operation for End {
     const SUMMARY: &'static str = "Ends a role with its grants and everyone's hold on it";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "role.end",
             "DELETE /api/v1/vos/{vo:slug}/roles/{role:slug}",
             tool::Kind::Delete,
             VO,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<Nothing, Problem> {
@@ -28,7 +28,7 @@ impl Operation for End {
             .end_role(&mut tx, call.vo()?.id, call.parameter("role")?)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         Ok(Nothing {})
     }
 }

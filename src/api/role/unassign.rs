@@ -1,6 +1,6 @@
 //! `role.unassign`: takes a role away from a member.
 
-use crate::api::operation::{Call, Nothing, Operation, VO, member, task};
+use crate::api::operation::{Call, Nothing, Operation, VO, member, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -13,12 +13,12 @@ impl Operation for Unassign {
     const SUMMARY: &'static str = "Takes a role away from a member";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "role.unassign",
             "DELETE /api/v1/vos/{vo:slug}/roles/{role:slug}/members/{person:uuid}",
             tool::Kind::Delete,
             VO,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<Nothing, Problem> {
@@ -29,7 +29,7 @@ impl Operation for Unassign {
             .unassign(&mut tx, call.vo()?.id, call.parameter("role")?, person.id)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         Ok(Nothing {})
     }
 }

@@ -61,7 +61,8 @@ impl Operation for Accept {
         // SECURITY: what was looked at is accepted, not what somebody made of it since.
         let doubt = tx.accept(doubt.vo, seen).await.map_err(problem)?;
         let change = doubt.accepted(body.reason.trim());
-        api.commit(call.id, tx, vec![change]).await?;
+        api.apply((call.id, Some(&body.reason)), tx, vec![change], Vec::new())
+            .await?;
         api.resources.forget();
         Ok(view(&doubt))
     }

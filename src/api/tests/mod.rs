@@ -212,7 +212,11 @@ async fn a_role_elsewhere_makes_nobody_unstoppable() {
         let assigned = world.api.vos.assign(&mut tx, vo, role, person, None);
         let change = assigned.await.unwrap();
         let request = world.api.ids.next().unwrap();
-        world.api.commit(request, tx, vec![change]).await.unwrap();
+        world
+            .api
+            .apply((request, None), tx, vec![change], Vec::new())
+            .await
+            .unwrap();
     };
     let imense = world.api.directory().vo_named("imense").unwrap().id;
     let bob_id = world.api.directory().person_named("bob").unwrap().id;
@@ -580,7 +584,8 @@ async fn without_the_log_nothing_changes() {
     let mut tx = world.api.begin().await.unwrap();
     let change = world.api.vos.create_role(&mut tx, vo, "ghost").await.unwrap();
     let request = world.api.ids.next().unwrap();
-    let problem = world.api.commit(request, tx, vec![change]).await.unwrap_err();
+    let applied = world.api.apply((request, None), tx, vec![change], Vec::new());
+    let problem = applied.await.unwrap_err();
     assert_eq!(problem.kind, Kind::LogUnavailable);
     assert!(!world.api.db.was_applied(request).await.unwrap());
     world.api.vos.load().await.unwrap();

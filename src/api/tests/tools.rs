@@ -273,6 +273,7 @@ async fn lost(world: &World, person: PersonId, ending: Ending) -> RequestId {
         decision: None,
         delegation: None,
         source: "192.0.2.0/24".into(),
+        no_outcome: false,
     };
     let receipt = world.api.audit.intent(entry, Vec::new()).await.unwrap();
     receipt.outcome(ended(id, ending, None)).await.unwrap();
@@ -292,6 +293,7 @@ fn ended(request: RequestId, ending: Ending, signed: Option<SignedEntry>) -> Out
         created: Vec::new(),
         deleted: Vec::new(),
         signed,
+        bodies: None,
     }
 }
 

@@ -302,6 +302,7 @@ fn entry_of(id: RequestId, permit: &crate::authorize::Permit) -> LogEntry {
         decision: Some(permit.decision().clone()),
         delegation: None,
         source: permit.subject().source().network(),
+        no_outcome: false,
     }
 }
 

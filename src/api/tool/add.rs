@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{ToolView, check, named, parsed, view, warnings};
-use crate::api::operation::{Call, Operation, VO, task};
+use crate::api::operation::{Call, Operation, VO, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -43,12 +43,12 @@ impl Operation for Add {
     const SUMMARY: &'static str = "Wraps a tool by a manifest, or replaces the manifest of one";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "tool.add",
             "POST /api/v1/vos/{vo:slug}/tools",
             tool::Kind::Create,
             VO,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, body: ToolAdd) -> Result<ToolAdded, Problem> {
@@ -62,7 +62,7 @@ impl Operation for Add {
             .add(&mut tx, vo, &manifest, body.version)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         api.resources.forget();
         let tool = named(api, vo, &manifest.tool.name)?;
         let warnings = warnings(api, call, &tool, manifest.warnings)?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::named;
-use crate::api::operation::{Call, Operation, VO, task};
+use crate::api::operation::{Call, Operation, VO, reasoned, task};
 use crate::api::{Api, problem};
 use crate::id::{PersonId, VoId};
 use crate::problem::{Kind, Problem};
@@ -44,10 +44,10 @@ impl Operation for Import {
             tool::Kind::Update,
             VO,
         );
-        Task {
+        reasoned(Task {
             max_body: Some(LIMIT as u64),
             ..task
-        }
+        })
     }
 
     async fn run(api: &Api, call: &Call, body: ResourceImport) -> Result<ResourceImported, Problem> {
@@ -60,7 +60,7 @@ impl Operation for Import {
             .import(&mut tx, call.id, vo, &rows)
             .await
             .map_err(refused)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         api.resources.forget();
         Ok(ResourceImported { rows: rows.len() })
     }

@@ -1,7 +1,7 @@
 //! `tool.remove`: takes a tool out of service.
 
 use super::named;
-use crate::api::operation::{Call, Nothing, Operation, VO, task};
+use crate::api::operation::{Call, Nothing, Operation, VO, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -20,10 +20,10 @@ impl Operation for Remove {
             tool::Kind::Delete,
             VO,
         );
-        Task {
+        reasoned(Task {
             query: Some(vec!["version".into()]),
             ..task
-        }
+        })
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<Nothing, Problem> {
@@ -35,7 +35,7 @@ impl Operation for Remove {
         let mut tx = api.begin().await?;
         api.vos.touch(&mut tx, vo).await.map_err(problem)?;
         let change = api.tools.remove(&mut tx, vo, name, seen).await.map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         api.resources.forget();
         Ok(Nothing {})
     }

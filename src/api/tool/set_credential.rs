@@ -88,7 +88,7 @@ impl Operation for SetCredential {
             .set_static(&mut tx, vo, name, &credential)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         api.delegate.load().await.map_err(problem)?;
         Ok(Nothing {})
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::list::{UpstreamView, view};
-use crate::api::operation::{Call, Operation, SYSTEM, task};
+use crate::api::operation::{Call, Operation, SYSTEM, reasoned, task};
 use crate::api::{Api, problem};
 use crate::id::VoId;
 use crate::problem::{Kind, Problem};
@@ -45,12 +45,12 @@ impl Operation for Allow {
     const SUMMARY: &'static str = "Gives an address to a virtual organisation";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "upstream.allow",
             "POST /api/v1/vos/{vo:slug}/upstreams",
             tool::Kind::Create,
             SYSTEM,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, body: UpstreamAllow) -> Result<UpstreamView, Problem> {
@@ -65,7 +65,7 @@ impl Operation for Allow {
         refuse(api, vo, &new)?;
         let mut tx = api.begin().await?;
         let change = api.vos.allow_upstream(&mut tx, vo, &new).await.map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         let directory = api.directory();
         directory
             .upstream(vo, &new.name)

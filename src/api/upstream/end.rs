@@ -1,6 +1,6 @@
 //! `upstream.end`: takes an address away from a VO; the next request to it fails.
 
-use crate::api::operation::{Call, Nothing, Operation, SYSTEM, task};
+use crate::api::operation::{Call, Nothing, Operation, SYSTEM, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -13,12 +13,12 @@ impl Operation for End {
     const SUMMARY: &'static str = "Takes an address away from a virtual organisation";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "upstream.end",
             "DELETE /api/v1/vos/{vo:slug}/upstreams/{upstream:slug}",
             tool::Kind::Delete,
             SYSTEM,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<Nothing, Problem> {
@@ -28,7 +28,7 @@ impl Operation for End {
             .end_upstream(&mut tx, call.vo()?.id, call.parameter("upstream")?)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         Ok(Nothing {})
     }
 }

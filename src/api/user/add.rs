@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::hand_over::HandOver;
 use super::{UserView, administers_gateway, named, view};
-use crate::api::operation::{Call, Operation, VO, exposed_if, moment, task};
+use crate::api::operation::{Call, Operation, VO, exposed_if, moment, reasoned, task};
 use crate::api::{Api, problem};
 use crate::authenticate::OneTime;
 use crate::id::{PersonId, VoId};
@@ -75,12 +75,12 @@ impl Operation for Add {
     const SUMMARY: &'static str = "Makes somebody a member, with a new account or the one she has";
 
     fn task() -> Task {
-        task(
+        reasoned(task(
             "user.add",
             "POST /api/v1/vos/{vo:slug}/users",
             tool::Kind::Create,
             VO,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, body: UserAdd) -> Result<UserAdded, Problem> {
@@ -121,7 +121,7 @@ impl Operation for Add {
             let assigned = api.vos.assign(&mut tx, vo, role, person, until).await;
             changes.push(assigned.map_err(problem)?);
         }
-        api.commit(call.id, tx, changes).await?;
+        api.commit(call, tx, changes).await?;
         let directory = api.directory();
         let person = directory
             .person(person)

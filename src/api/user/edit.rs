@@ -35,7 +35,7 @@ impl Operation for Edit {
             .edit_card(&mut tx, person.id, &body.into())
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         view(api, call.vo()?.id, &*member(api, call)?).await
     }
 }

@@ -1,6 +1,6 @@
 //! `user.remove`: ends a membership and its roles. The account stays.
 
-use crate::api::operation::{Call, Nothing, Operation, VO, member, on_person, task};
+use crate::api::operation::{Call, Nothing, Operation, VO, member, on_person, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -13,12 +13,12 @@ impl Operation for Remove {
     const SUMMARY: &'static str = "Ends a membership with its roles; the account stays";
 
     fn task() -> Task {
-        on_person(task(
+        reasoned(on_person(task(
             "user.remove",
             "DELETE /api/v1/vos/{vo:slug}/users/{person:uuid}",
             tool::Kind::Delete,
             VO,
-        ))
+        )))
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<Nothing, Problem> {
@@ -29,7 +29,7 @@ impl Operation for Remove {
             .leave(&mut tx, call.vo()?.id, person.id)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         Ok(Nothing {})
     }
 }

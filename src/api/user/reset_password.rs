@@ -71,7 +71,7 @@ impl Operation for ResetPassword {
             .run(api, &mut tx, reset.password, &mut reset.change)
             .await?;
         let further = reset.ended.iter().cloned().map(Event::SessionEnded).collect();
-        api.commit_with(call.id, tx, vec![reset.change], further).await?;
+        api.commit_with(call, tx, vec![reset.change], further).await?;
         api.forget(reset.ended.as_ref()).await?;
         Ok(PasswordReset {
             one_time_password: shown,

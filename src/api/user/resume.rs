@@ -2,7 +2,7 @@
 
 use super::{STOP, UserView, stoppable, tell, view};
 use crate::alert::Happened;
-use crate::api::operation::{Call, Nothing, Operation, on_person, task};
+use crate::api::operation::{Call, Nothing, Operation, on_person, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -22,7 +22,7 @@ impl Operation for Resume {
             STOP,
         );
         // SECURITY: not `home_only`: that spares accounts with roles elsewhere, and nobody may become unstoppable.
-        on_person(task)
+        reasoned(on_person(task))
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<UserView, Problem> {
@@ -30,7 +30,7 @@ impl Operation for Resume {
         let mut tx = api.begin().await?;
         let change = api.vos.resume_person(&mut tx, person.id).await.map_err(problem)?;
         tell(api, call, &mut tx, Happened::Resumed, &person).await?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         view(api, call.vo()?.id, &*stoppable(api, call)?).await
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{STOP, UserView, stoppable, tell, view};
 use crate::alert::Happened;
-use crate::api::operation::{Call, Nothing, Operation, on_person, task};
+use crate::api::operation::{Call, Nothing, Operation, on_person, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::record::Event;
@@ -23,7 +23,7 @@ impl Operation for Suspend {
             STOP,
         );
         // SECURITY: not `home_only`: that spares accounts with roles elsewhere, and nobody may become unstoppable.
-        on_person(task)
+        reasoned(on_person(task))
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<UserView, Problem> {
@@ -39,7 +39,7 @@ impl Operation for Suspend {
             .authenticate
             .ending_all(person.id, None, "suspended", Some(call.id));
         let further = ended.iter().cloned().map(Event::SessionEnded).collect();
-        api.commit_with(call.id, tx, vec![change], further).await?;
+        api.commit_with(call, tx, vec![change], further).await?;
         if let Some(ended) = ended {
             api.end_recorded(&ended).await?;
         }

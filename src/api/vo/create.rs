@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{VoView, view};
-use crate::api::operation::{Call, Operation, SYSTEM, task};
+use crate::api::operation::{Call, Operation, SYSTEM, reasoned, task};
 use crate::api::{Api, problem, user};
 use crate::problem::{Kind, Problem};
 use crate::tool::{self, Task};
@@ -32,7 +32,7 @@ impl Operation for Create {
     const SUMMARY: &'static str = "Makes a virtual organisation with its first administrator";
 
     fn task() -> Task {
-        task("vo.create", "POST /api/v1/vos", tool::Kind::Create, SYSTEM)
+        reasoned(task("vo.create", "POST /api/v1/vos", tool::Kind::Create, SYSTEM))
     }
 
     async fn run(api: &Api, call: &Call, body: VoCreate) -> Result<VoView, Problem> {
@@ -46,7 +46,7 @@ impl Operation for Create {
             .create_vo(&mut tx, &body.name, administrator)
             .await
             .map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         let directory = api.directory();
         let vo = directory
             .vo(id)

@@ -1,7 +1,7 @@
 //! `vo.resume`: opens a suspended VO again. For system administrators.
 
 use super::{VoView, changed};
-use crate::api::operation::{Call, Nothing, Operation, SYSTEM, task};
+use crate::api::operation::{Call, Nothing, Operation, SYSTEM, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -15,19 +15,19 @@ impl Operation for Resume {
 
     fn task() -> Task {
         // SECURITY: judged at the gateway's level, so that it works while the VO is suspended and no role in it gives it.
-        task(
+        reasoned(task(
             "vo.resume",
             "POST /api/v1/vos/{vo:slug}/resume",
             tool::Kind::Update,
             SYSTEM,
-        )
+        ))
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<VoView, Problem> {
         let vo = call.vo()?.id;
         let mut tx = api.begin().await?;
         let change = api.vos.resume_vo(&mut tx, vo).await.map_err(problem)?;
-        api.commit(call.id, tx, vec![change]).await?;
+        api.commit(call, tx, vec![change]).await?;
         changed(api, call)
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Origin {
 }
 
 impl Facts {
-    /// What a record says of itself. An outcome names only its request: its origin is that of the intent.
+    /// What a record says of itself. An outcome, a lease and a trace name only their request: their origin is that of the intent.
     pub(in crate::audit) fn of(event: Event) -> Self {
         let facts = Self {
             event: event.name(),

@@ -52,7 +52,9 @@ impl Matching {
         if let Some(request) = facts.request {
             match facts.event {
                 "intent" => self.origins.begin(request, facts.origin.clone()),
-                "lease" => facts.origin = self.origins.about(request).cloned().unwrap_or_default(),
+                "lease" | "trace" => {
+                    facts.origin = self.origins.about(request).cloned().unwrap_or_default();
+                }
                 "outcome" => facts.origin = self.origins.end(request).unwrap_or_default(),
                 _ => {}
             }

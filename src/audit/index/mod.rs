@@ -1,7 +1,7 @@
 //! The index over the log: a SQLite file of its own that follows the log.
 //!
 //! It answers searches and nothing else: no security decision reads it, and it can be deleted at any time. The
-//! records themselves are read from the segments. An outcome and a lease name only their request, so they are found by
+//! records themselves are read from the segments. An outcome, a lease and a trace name only their request, so they are found by
 //! person, place and resource of the request's intent.
 //!
 //! The writer hands over what is durable (`audit/handover.rs`), so that nothing is read back; what it
@@ -688,8 +688,8 @@ impl<'a> Intake<'a> {
         }
         let place = (handed.segment, handed.offset, handed.time);
         let mut facts = handed.facts;
-        if let ("outcome" | "lease", Some(request)) = (facts.event, facts.request) {
-            let known = match facts.event {
+        if let (name @ ("outcome" | "lease" | "trace"), Some(request)) = (facts.event, facts.request) {
+            let known = match name {
                 "outcome" => self.origins.end(request),
                 _ => self.origins.about(request).cloned(),
             };

@@ -22,6 +22,7 @@ pub(super) fn said(event: &ChangeEvent) -> Said {
     };
     Said::new(class, activity, SUCCESS, body).unmapped(json!({
         "action": change.action, "kind": change.kind, "target": change.target, "person": change.person,
+        "reason": event.reason,
         "before": change.before, "after": change.after,
     }))
 }

@@ -377,7 +377,7 @@ fn of_outcome(outcome: &Outcome, intent: Option<&Entry>) -> Said {
     let activity = intent.map_or((0, "Unknown"), activity);
     Said::new(API_ACTIVITY, activity, status, body).unmapped(json!({
         "ending": ending, "duration_us": outcome.duration_us, "bytes_in": outcome.bytes_in,
-        "bytes_out": outcome.bytes_out, "tool_status": outcome.tool_status, "signed": outcome.signed,
+        "bytes_out": outcome.bytes_out, "tool_status": outcome.tool_status, "signed": outcome.signed, "bodies": outcome.bodies,
     }))
 }
 

@@ -1,5 +1,6 @@
 //! `countersign audit`: reading and proving the audit log.
 
+mod access;
 mod check_proof;
 mod export;
 mod key;

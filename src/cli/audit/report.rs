@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::access::{self, AccessOf};
 use super::progress::Progress;
 use super::source::{Filter, Source, failure};
 use super::{load_key, log_folder, own_key};
@@ -23,6 +24,7 @@ use crate::clock::Timestamp;
 pub(crate) enum Report {
     Usage(UsageOf),
     Completeness(CompletenessOf),
+    Access(AccessOf),
     Check(Check),
 }
 
@@ -110,6 +112,7 @@ pub(crate) struct Check {
 pub(super) async fn run(command: Report, out: Output) -> Result<(), Failure> {
     match command {
         Report::Usage(args) => usage(&args, out).await,
+        Report::Access(args) => access::run(&args, out).await,
         Report::Completeness(args) => completeness(&args.of, out).await,
         Report::Check(args) => check(&args, out),
     }
@@ -276,7 +279,7 @@ fn check(args: &Check, out: Output) -> Result<(), Failure> {
 }
 
 /// Every record that the filter leaves, oldest first. Gives back where they came from.
-async fn each(
+pub(super) async fn each(
     filter: &Filter,
     data: Option<&Path>,
     mut count: impl FnMut(&crate::record::Record),

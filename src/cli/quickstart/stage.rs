@@ -22,6 +22,8 @@ use crate::id::{SystemSource, random_bytes};
 
 /// Where the gateway listens if the port is free.
 const PORT: u16 = 8443;
+/// Why people change things in the story.
+pub(super) const REASON: &str = "the quickstart";
 /// How long anything on the stage may take to be ready.
 const READY: Duration = Duration::from_secs(20);
 
@@ -119,6 +121,7 @@ impl Stage {
             .args(args)
             .env("COUNTERSIGN_CONFIG", self.home(who))
             .env_remove("COUNTERSIGN_DATA")
+            .env("COUNTERSIGN_REASON", REASON)
             .stdin(Stdio::null())
             .output()?;
         Ok(Ran {

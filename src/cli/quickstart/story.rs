@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::say::Say;
-use super::stage::{Ran, Stage, ready};
+use super::stage::{REASON, Ran, Stage, ready};
 use crate::cli::client::Answer;
 use crate::cli::failure::Failure;
 
@@ -138,6 +138,9 @@ async fn wrap(stage: &Stage, say: Say, admin: &str) -> Result<(), Failure> {
         3,
         "The administrator wraps the tool: an upstream, a manifest of tasks, grants to roles",
     )?;
+    say.command(&format!(
+        "export COUNTERSIGN_REASON='{REASON}' # edits of who may do what stand in the log with a reason"
+    ))?;
     let manifest = stage.secret("segmentation.toml", crate::cli::sample::MANIFEST)?;
     let url = format!("unix:{}", stage.socket().display());
     command(

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::end::{End, Failure, cut};
 use super::cors;
+use super::digest::Digest;
 use super::exchange::{Exchange, named};
 use super::flow::{self, Counted, Gate, Passed, Relay};
 use super::lease::{Held, Lease};
@@ -40,7 +41,7 @@ use crate::delegate::Plan;
 use crate::forward::{self, ForwardError, Identity, LocalRequest, Outgoing};
 use crate::id::{RequestId, UpstreamId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Ending, Outcome, SignedEntry};
+use crate::record::{BodyDigests, Ending, Outcome, SignedEntry};
 use crate::telemetry::{Stage, Trace};
 use crate::tool::{Place, Task, Tool, ToolTarget, VoRef};
 use crate::vo::Upstream;
@@ -126,6 +127,8 @@ struct Act {
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
     signed: Option<SignedEntry>,
+    /// Digests of what is sent and of what comes back, where the task's manifest asks for them.
+    digests: Option<(Digest, Digest)>,
     /// The connection that it needs, for monitoring.
     busy: Option<forward::Busy>,
 }
@@ -133,6 +136,7 @@ struct Act {
 impl Act {
     fn new(pipeline: &Arc<Pipeline>, (id, trace): (RequestId, Trace), permit: Arc<Permit>) -> Self {
         let started = pipeline.ids.clock().monotonic();
+        let recorded = permit.found().task.recorded;
         let (sent, received) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
         let lease = if permit.found().task.local.is_some() {
             Lease::none()
@@ -159,6 +163,7 @@ impl Act {
             sent,
             received,
             signed: None,
+            digests: recorded.digest.then(|| (Digest::new(), Digest::new())),
             busy: None,
         }
     }
@@ -245,7 +250,9 @@ impl Act {
             method: place.method.clone(),
             target: place.target.as_str().to_owned(),
             headers,
-            body: Counted::new(body, self.sent.clone(), task.max_body, self.gate.clone()).boxed_unsync(),
+            body: Counted::new(body, self.sent.clone(), task.max_body, self.gate.clone())
+                .digested(self.digests.as_ref().map(|(sent, _)| sent.clone()))
+                .boxed_unsync(),
             tool: tool.clone(),
             upstream,
             credential,
@@ -391,12 +398,18 @@ impl Act {
     fn count(&self, whole: &Bytes) {
         let size = u64::try_from(whole.len()).unwrap_or(u64::MAX);
         self.received.store(size, Ordering::Relaxed);
+        if let Some((_, received)) = &self.digests {
+            received.add(whole);
+            received.end();
+        }
     }
 
     /// An answer that is at hand as a whole.
     async fn whole(self, end: End, response: Response<Body>, task: &Task, receipt: Receipt, answer: Answer) {
         let outcome = self.outcome(end);
-        if self.awaited(task) {
+        if self.needs_none(task) {
+            receipt.alone();
+        } else if self.awaited(task) {
             if let Err(error) = receipt.outcome(outcome).await {
                 let _ = answer.send(Err(error.as_problem()));
                 return;
@@ -412,7 +425,8 @@ impl Act {
     async fn stream(mut self, response: Response<Body>, task: &Task, receipt: Receipt, answer: Answer) {
         let (head, body) = response.into_parts();
         let (status, awaited) = (head.status, self.awaited(task));
-        let (mut relay, body) = Relay::new(body, awaited, self.received.clone(), self.gate.clone());
+        let (relay, body) = Relay::new(body, awaited, self.received.clone(), self.gate.clone());
+        let mut relay = relay.digested(self.digests.as_ref().map(|(_, received)| received.clone()));
         if answer.send(Ok(Response::from_parts(head, body))).is_err() {
             relay.lose();
         }
@@ -447,6 +461,10 @@ impl Act {
             return self.end(end, receipt).await;
         }
         let outcome = self.outcome(end);
+        if self.needs_none(task) {
+            receipt.alone();
+            return relay.finish().await;
+        }
         if !awaited {
             receipt.outcome_soon(outcome);
             return relay.finish().await;
@@ -477,6 +495,11 @@ impl Act {
         let _ = answer.send(Err(problem));
     }
 
+    /// Whether the intent of an answered request stands alone. The credential that was signed stands in the outcome only.
+    fn needs_none(&self, task: &Task) -> bool {
+        !task.recorded.outcome && self.signed.is_none()
+    }
+
     fn awaited(&self, task: &Task) -> bool {
         let strict = self.permit.place().tool.as_ref().is_some_and(|tool| tool.strict);
         strict || task.strict || task.kind.changes_state()
@@ -496,6 +519,12 @@ impl Act {
             created: end.created,
             deleted: end.deleted,
             signed: self.signed.clone(),
+            bodies: self.digests.as_ref().map(|(sent, received)| {
+                Box::new(BodyDigests {
+                    request: sent.so_far(),
+                    answer: received.so_far(),
+                })
+            }),
         }
     }
 }

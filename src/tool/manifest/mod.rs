@@ -75,6 +75,16 @@ impl Manifest {
         overlaps(&document, &written, tool.case_insensitive);
         nesting(&document, &written);
         named_hosts(&document, &written, &tool);
+        for one in written
+            .iter()
+            .filter(|one| tool.strict && !one.task.recorded.outcome)
+        {
+            let message = format!(
+                "the task `{}` has `audit = \"intent\"`, which cannot stand in a tool that is `strict`: that needs every outcome",
+                one.task.name
+            );
+            document.flaw(one.at, message);
+        }
         let by_person = matches!(tool.delegation, Delegation::ClientCertificate | Delegation::Pem);
         for one in written
             .iter()

@@ -7,7 +7,7 @@ use super::{answers, demands, is_type, not_yet, size};
 use crate::settings::Table;
 use crate::tool::matching::{MAX_ID, is_id};
 use crate::tool::template::is_parameter;
-use crate::tool::{Audience, Demands, Kind, ResourceRule, Task, Template, Upgrade};
+use crate::tool::{Audience, Demands, Kind, Recorded, ResourceRule, Task, Template, Upgrade};
 
 const KINDS: &str = "read, download, create, update, delete, execute, transfer, asset";
 const TYPE: &str = "1 to 40 of a-z, 0-9, `-` and `_`, beginning with a letter";
@@ -66,6 +66,8 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
         resolve,
         sensitive: sensitive(table, &names),
         strict: table.boolean("strict", false),
+        recorded: recorded(table),
+        reasoned: false,
         max_body,
         timeout: timeout(table),
         upgrade: upgrade(table),
@@ -82,13 +84,8 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
         table.flaw("filter", "cannot stand beside `creates`");
     }
     check_upgrade(table, &task, &templates);
-    not_yet(
-        table,
-        &[
-            ("min_assurance", "a level of assurance for one task"),
-            ("audit", "what a task's records hold"),
-        ],
-    );
+    check_recorded(table, &task);
+    not_yet(table, &[("min_assurance", "a level of assurance for one task")]);
     Written {
         task,
         templates,
@@ -261,6 +258,69 @@ fn check_upgrade(table: &mut Table<'_>, task: &Task, templates: &[Template]) {
         table.flaw(
             "upgrade",
             "cannot stand beside `filter`, `creates` or `deletes`: what flows after the switch is not looked at",
+        );
+    }
+}
+
+const LEVEL: &str = "`full`, or `intent` for a task of `kind = \"asset\"`; nothing goes below the intent";
+
+/// `audit = "intent"`, or `audit = { level = "full", body = "digest" }`.
+fn recorded(table: &mut Table<'_>) -> Recorded {
+    let outcome = |text: &str| match text {
+        "full" => Some(true),
+        "intent" => Some(false),
+        _ => None,
+    };
+    let default = Recorded::default();
+    if !table.has("audit") || table.is_text("audit") {
+        return Recorded {
+            outcome: table.parsed("audit", LEVEL, outcome).unwrap_or(default.outcome),
+            ..default
+        };
+    }
+    let Some(mut audit) = table.table("audit") else {
+        return default;
+    };
+    let digest = |text: &str| match text {
+        "digest" => Some(true),
+        "none" => Some(false),
+        _ => None,
+    };
+    let recorded = Recorded {
+        outcome: audit.parsed("level", LEVEL, outcome).unwrap_or(default.outcome),
+        digest: audit
+            .parsed("body", "`digest`, or `none`", digest)
+            .unwrap_or(default.digest),
+    };
+    audit.end();
+    recorded
+}
+
+/// What would leave a change, or a digest, without the record that it stands in.
+fn check_recorded(table: &mut Table<'_>, task: &Task) {
+    let Recorded { outcome, digest } = task.recorded;
+    if !outcome && task.kind != Kind::Asset {
+        table.flaw(
+            "audit",
+            "the level `intent` is only for a task of `kind = \"asset\"`",
+        );
+    }
+    if !outcome && (task.strict || task.deletes || !task.creates.is_empty()) {
+        table.flaw(
+            "audit",
+            "the level `intent` cannot stand beside `strict`, `creates` or `deletes`, which need the outcome",
+        );
+    }
+    if !outcome && digest {
+        table.flaw(
+            "audit",
+            "has `body = \"digest\"`, which stands in the outcome: the level must be `full`",
+        );
+    }
+    if digest && !task.upgrade.is_empty() {
+        table.flaw(
+            "audit",
+            "has `body = \"digest\"` beside `upgrade`: what flows after the switch has no digest",
         );
     }
 }

@@ -200,13 +200,11 @@ fn keys_of_later_versions_are_refused_by_name() {
             "{line}: {found:?}"
         );
     }
-    for line in ["min_assurance = 2", "audit = \"x\""] {
-        let found = flaws(&format!("{head}{task}{line}\n"));
-        assert!(
-            found.len() == 1 && found[0].contains("is not yet supported: "),
-            "{line}: {found:?}"
-        );
-    }
+    let found = flaws(&format!("{head}{task}min_assurance = 2\n"));
+    assert!(
+        found.len() == 1 && found[0].contains("is not yet supported: "),
+        "{found:?}"
+    );
 }
 
 fn flaws_of_task(line: &str) -> Vec<String> {
@@ -640,4 +638,61 @@ fn an_upgrade_is_for_a_get_that_nothing_is_learned_from() {
         let flaws = manifest(&task).unwrap_err().to_string();
         assert!(flaws.contains(flaw), "{task}: {flaws}");
     }
+}
+
+#[test]
+fn what_a_task_records_is_never_less_than_its_intent() {
+    let task = |kind: &str, line: &str| {
+        format!(
+            "[tool]\nname = \"t\"\nupstream = \"u\"\n[[task]]\nname = \"a\"\nmatch = [\"GET /a/{{id}}\"]\nkind = \"{kind}\"\n{line}\n"
+        )
+    };
+    let recorded = |kind: &str, line: &str| {
+        let manifest = Manifest::parse("t.toml", &task(kind, line)).unwrap();
+        let recorded = manifest.tool.tasks[0].recorded;
+        (recorded.outcome, recorded.digest)
+    };
+    assert_eq!(recorded("read", ""), (true, false));
+    assert_eq!(recorded("read", "audit = \"full\""), (true, false));
+    assert_eq!(recorded("asset", "audit = \"intent\""), (false, false));
+    assert_eq!(recorded("asset", "audit.level = \"intent\""), (false, false));
+    assert_eq!(recorded("update", "audit.body = \"digest\""), (true, true));
+    for (kind, line, says) in [
+        ("asset", "audit = \"none\"", "nothing goes below the intent"),
+        (
+            "asset",
+            "audit = { level = \"off\" }",
+            "nothing goes below the intent",
+        ),
+        (
+            "read",
+            "audit = \"intent\"",
+            "only for a task of `kind = \"asset\"`",
+        ),
+        (
+            "asset",
+            "audit = \"intent\"\nstrict = true",
+            "which need the outcome",
+        ),
+        (
+            "asset",
+            "audit = { level = \"intent\", body = \"digest\" }",
+            "the level must be `full`",
+        ),
+        ("read", "audit.body = \"whole\"", "`digest`, or `none`"),
+        (
+            "read",
+            "audit.body = \"digest\"\nupgrade = [\"websocket\"]",
+            "beside `upgrade`",
+        ),
+    ] {
+        let found = flaws(&task(kind, line));
+        assert!(found.len() == 1 && found[0].contains(says), "{line}: {found:?}");
+    }
+    let strict = task("asset", "audit = \"intent\"").replace("[tool]\n", "[tool]\nstrict = true\n");
+    let found = flaws(&strict);
+    assert!(
+        found.len() == 1 && found[0].contains("needs every outcome"),
+        "{found:?}"
+    );
 }

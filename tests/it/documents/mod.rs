@@ -279,6 +279,7 @@ fn the_page_of_the_manifest_has_every_key_and_no_other() {
             "`filter`",
             task("filter = { type = \"j\", items = \"\", id = \"\", zzz = 1 }"),
         ),
+        ("`audit`", task("audit = { level = \"full\", zzz = 1 }")),
     ] {
         let shown: BTreeSet<String> = rows(&page, heading).into_iter().map(|(key, _)| key).collect();
         let known: BTreeSet<String> = known_keys(&text).into_iter().collect();
@@ -322,7 +323,7 @@ fn what_the_page_calls_not_yet_is_refused_as_such_and_the_example_has_everything
             assert!(flaws.contains("is not yet supported"), "`{key}`: {flaws}");
         }
     }
-    assert!(refused > 5, "{refused}");
+    assert!(refused >= 5, "{refused}");
 }
 
 #[test]
