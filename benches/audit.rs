@@ -1,5 +1,6 @@
 //! Records per second and CPU per record through group commit, beside a bare fdatasync loop on the same disk in the
-//! same run. `cargo bench --bench audit [-- FOLDER]`; the folder must lie on a real disk.
+//! same run: by writers that wait for each intent, and with so many records a second offered whatever the log does.
+//! `cargo bench --bench audit [-- FOLDER]`; the folder must lie on a real disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -13,8 +14,11 @@ use countersign::audit::{Audit, Config, LogKey, verify};
 use countersign::clock::{Clock, SystemClock};
 use countersign::id::{Ids, SystemSource};
 use countersign::record::{DecisionEntry, Ending, Entry, Outcome, PlaceEntry, SubjectEntry};
+use tokio::task::JoinSet;
 
 const ROUND: Duration = Duration::from_secs(3);
+/// Records a second that are offered; half of them are awaited.
+const OFFERED: [usize; 3] = [10_000, 40_000, 60_000];
 const ORIGIN: &str = "bench.example.org/log";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,11 +27,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "{:<28}{:>12}{:>14}{:>12}{:>12}",
-        "", "records/s", "CPU us/record", "p50 us", "p99 us"
+        "{:<28}{:>12}{:>14}{:>12}{:>12}{:>18}",
+        "", "records/s", "CPU us/record", "p50 us", "p99 us", "p99 x fdatasync"
     )?;
-    for bytes in [700, 700 * 32] {
+    let mut one = 1.0;
+    for bytes in [700 * 32, 700] {
         let (rate, p50, p99) = bare(data.path(), bytes)?;
+        one = p50.max(1) as f64;
         writeln!(
             out,
             "{:<28}{rate:>12.0}{:>14}{p50:>12}{p99:>12}",
@@ -36,12 +42,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         )?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    for writers in [1, 32, 256] {
-        let folder = data.path().join(writers.to_string());
-        let line = runtime.block_on(group_commit(&folder, writers))?;
+    let loads = [1, 32, 256].map(Load::Writers).into_iter();
+    for load in loads.chain(OFFERED.map(Load::Offered)) {
+        let folder = data.path().join(load.name());
+        let line = runtime.block_on(group_commit(&folder, &load, one))?;
         writeln!(out, "{line}")?;
     }
     Ok(())
+}
+
+/// Who asks for records.
+enum Load {
+    /// So many tasks, each with one request at a time: intent awaited, outcome on the next batch.
+    Writers(usize),
+    /// So many records a second, half of them intents that are awaited.
+    Offered(usize),
+}
+
+impl Load {
+    fn name(&self) -> String {
+        match self {
+            Self::Writers(count) => format!("group commit, {count} writers"),
+            Self::Offered(count) => format!("group commit, {count}/s offered"),
+        }
+    }
 }
 
 /// One thread that writes and syncs `bytes` at a time into a file of zeros.
@@ -66,8 +90,8 @@ fn bare(folder: &Path, bytes: usize) -> std::io::Result<(f64, u128, u128)> {
     Ok((rate, p50, p99))
 }
 
-/// `writers` tasks, each with one request at a time: intent awaited, outcome on the next batch.
-async fn group_commit(folder: &Path, writers: usize) -> Result<String, Box<dyn std::error::Error>> {
+/// `one` is the median of a bare write and sync, in microseconds.
+async fn group_commit(folder: &Path, load: &Load, one: f64) -> Result<String, Box<dyn std::error::Error>> {
     let clock = SystemClock::shared();
     let ids = Ids::new(clock.clone(), Arc::new(SystemSource::new()));
     let key = LogKey::generate(&SystemSource::new())?;
@@ -82,14 +106,30 @@ async fn group_commit(folder: &Path, writers: usize) -> Result<String, Box<dyn s
     let audit = Audit::open(config, key, ORIGIN, ids.clone())?.audit;
     let stop = Arc::new(AtomicBool::new(false));
     let (before, cpu, start) = (audit.size(), cpu_micros(), clock.monotonic());
-    let tasks: Vec<_> = (0..writers)
-        .map(|_| tokio::spawn(writer(audit.clone(), ids.clone(), stop.clone())))
-        .collect();
-    tokio::time::sleep(ROUND).await;
+    let mut tasks = JoinSet::new();
+    match load {
+        Load::Writers(writers) => {
+            for _ in 0..*writers {
+                tasks.spawn(writer(audit.clone(), ids.clone(), stop.clone()));
+            }
+            tokio::time::sleep(ROUND).await;
+        }
+        Load::Offered(records) => {
+            // However late a beat is, what it was to bring is brought.
+            let mut beat = tokio::time::interval(Duration::from_millis(1));
+            for _ in 0..ROUND.as_millis() {
+                beat.tick().await;
+                for _ in 0..records / 2_000 {
+                    let (audit, ids) = (audit.clone(), ids.clone());
+                    tasks.spawn(async move { Vec::from_iter(request(&audit, &ids).await) });
+                }
+            }
+        }
+    }
     stop.store(true, Ordering::Relaxed);
     let mut times = Vec::new();
-    for task in tasks {
-        times.extend(task.await?);
+    while let Some(taken) = tasks.join_next().await {
+        times.extend(taken?);
     }
     let records = (audit.size() - before) as f64;
     let (cpu, wall) = (cpu_micros() - cpu, clock.monotonic() - start);
@@ -100,42 +140,37 @@ async fn group_commit(folder: &Path, writers: usize) -> Result<String, Box<dyn s
     let report = verify::verify(&log, &public, audit.checkpoint().as_ref(), |_| {})?;
     let verified = report.records as f64 / (clock.monotonic() - start).as_secs_f64();
     Ok(format!(
-        "{:<28}{:>12.0}{:>14.1}{p50:>12}{p99:>12}   ({} segments, verify {verified:.0} records/s)",
-        format!("group commit, {writers} writers"),
+        "{:<28}{:>12.0}{:>14.1}{p50:>12}{p99:>12}{:>18.1}   ({} segments, verify {verified:.0} records/s)",
+        load.name(),
         records / wall.as_secs_f64(),
         cpu as f64 / records,
+        p99 as f64 / one,
         report.segments,
     ))
 }
 
 async fn writer(audit: Audit, ids: Ids, stop: Arc<AtomicBool>) -> Vec<u128> {
-    let clock = ids.clock().clone();
     let mut times = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let (Ok(entry), start) = (entry(&ids), clock.monotonic()) else {
-            return times;
-        };
-        let Ok(receipt) = audit.intent(entry, Vec::new()).await else {
-            continue;
-        };
-        times.push((clock.monotonic() - start).as_micros());
-        let request = receipt.request();
-        receipt.outcome_soon(Outcome {
-            request,
-            ending: Ending::Answered,
-            status: Some(200),
-            tool_status: None,
-            bytes_in: 0,
-            bytes_out: 1024,
-            duration_us: 250,
-            error: None,
-            created: Vec::new(),
-            deleted: Vec::new(),
-            signed: None,
-            bodies: None,
-        });
+        times.extend(request(&audit, &ids).await);
     }
     times
+}
+
+/// One request; gives how long its intent took, in microseconds.
+async fn request(audit: &Audit, ids: &Ids) -> Option<u128> {
+    let clock = ids.clock();
+    let (entry, start) = (entry(ids).ok()?, clock.monotonic());
+    let receipt = audit.intent(entry, Vec::new()).await.ok()?;
+    let took = (clock.monotonic() - start).as_micros();
+    let request = receipt.request();
+    receipt.outcome_soon(Outcome {
+        status: Some(200),
+        bytes_out: 1024,
+        duration_us: 250,
+        ..Outcome::ended(request, Ending::Answered)
+    });
+    Some(took)
 }
 
 fn entry(ids: &Ids) -> Result<Entry, countersign::id::RandomError> {

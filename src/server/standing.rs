@@ -29,12 +29,15 @@ pub(super) async fn expect(states: &States, found: &Recovered) -> anyhow::Result
     Ok(())
 }
 
-/// Writes all digests down.
+/// Writes all digests down; those that cannot be written are due at once.
 pub(super) async fn write(states: &States, audit: &Audit) -> anyhow::Result<()> {
     let held = states.hold().await?;
     let records = held.records();
-    if !records.is_empty() {
-        audit.write_all(records).await?;
+    if !records.is_empty()
+        && let Err(error) = audit.write_all(records).await
+    {
+        held.due();
+        return Err(error.into());
     }
     held.written();
     Ok(())

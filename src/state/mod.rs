@@ -278,6 +278,11 @@ impl Held {
         known.map_or_else(Vec::new, |known| known::list(known, self.0.adopted.as_deref()))
     }
 
+    /// They could not be written down.
+    pub fn due(mut self) {
+        self.0.moved = true;
+    }
+
     /// They are written down.
     pub fn written(mut self) {
         self.0.moved = false;

@@ -309,12 +309,14 @@ impl Log {
         fs::write(self.path().join("cosignatures"), text).unwrap();
     }
 
-    /// A witness that trusts it.
+    /// A witness that trusts it, whose operator has accepted its later epochs.
     fn witness(&self) -> Witness {
         let key = VerifyingKey::load(&self.folder.path().join("log.pub")).unwrap();
         let signer = WitnessSigner::generate("witness.example.org", &SystemSource::new()).unwrap();
         let state = self.folder.path().join("state");
-        Witness::open(signer, vec![key], &state, SystemClock::shared()).unwrap()
+        Witness::open(signer, vec![key], &state, SystemClock::shared())
+            .unwrap()
+            .accepting((2..10).map(|epoch| format!("{ORIGIN}/{epoch}")).collect())
     }
 
     fn edit(&self, index: u32, change: impl FnOnce(&mut Vec<u8>)) {

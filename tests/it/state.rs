@@ -49,7 +49,7 @@ fn again(world: &mut World) {
 }
 
 #[test]
-fn i4_a_row_put_in_by_hand_gives_nothing_and_is_told() {
+fn a_row_put_in_by_hand_gives_nothing_and_is_told() {
     let mut world = world();
     assert_eq!((in_doubt(&world), readiness(&world).as_str()), (0, "ready\n"));
     assert_eq!(world.cli("john", &["user", "list", "imense"]).code, 3);
@@ -121,7 +121,7 @@ fn i4_a_row_put_in_by_hand_gives_nothing_and_is_told() {
 }
 
 #[test]
-fn i4_a_row_put_in_while_the_gateway_stood_still_closes_its_vo_alone() {
+fn a_row_put_in_while_the_gateway_stood_still_closes_its_vo_alone() {
     let mut world = world();
     world.stop();
     world.write_store(PROMOTE);
@@ -150,7 +150,7 @@ fn i4_a_row_put_in_while_the_gateway_stood_still_closes_its_vo_alone() {
 }
 
 #[test]
-fn i4_at_the_gateways_own_level_the_operator_settles_it() {
+fn at_the_gateways_own_level_the_operator_settles_it() {
     let mut world = world();
     world.stop();
     let level = PROMOTE
@@ -205,11 +205,11 @@ fn i4_at_the_gateways_own_level_the_operator_settles_it() {
 }
 
 #[test]
-fn i4_kill_9_amid_changes_is_no_foreign_change() {
+fn kill_9_amid_changes_is_no_foreign_change() {
     let mut world = world();
     let changes = |world: &World, cycle: i64| {
         let token = world.token("admin");
-        let url = format!("{}/api/v1/vos/lab/roles", world.base());
+        let url = format!("{}/api/v1/vos/lab/roles?reason=test", world.base());
         let ca = world.ca();
         std::thread::spawn(move || {
             let bearer = format!("Authorization: Bearer {token}");
