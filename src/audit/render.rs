@@ -1,6 +1,7 @@
 //! A record as one line of text, for `audit tail`.
 
 use crate::record::{Ending, Entry, Event, Record};
+use crate::tool::is_unseen;
 
 /// `record` as one line: time, event, request, who, VO/tool/task, decision or ending, status.
 ///
@@ -27,7 +28,7 @@ pub fn line(record: &Record) -> String {
     words
         .join(" ")
         .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_unseen(c) { '\u{fffd}' } else { c })
         .collect()
 }
 

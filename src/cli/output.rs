@@ -8,6 +8,8 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::tool::is_unseen;
+
 /// Prints a command's results.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -176,10 +178,11 @@ impl Output {
 
 /// `text` on one line.
 ///
-/// SECURITY: names, messages and paths come from others; a control character among them could rewrite the terminal.
+/// SECURITY: names, messages and paths come from others; a control character among them could rewrite the terminal, and one
+/// that turns the direction of writing could make them read as something else.
 pub(crate) fn plain(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_unseen(c) { '\u{fffd}' } else { c })
         .collect()
 }
 

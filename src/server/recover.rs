@@ -26,7 +26,7 @@ use crate::record::{
     SubjectEntry,
 };
 use crate::secret::Secret;
-use crate::tool::Kind;
+use crate::tool::{Kind, unfit_reason};
 use crate::vo::{Directory, OWN_TOOL, Person, PersonState, SYSTEM_ADMINISTRATOR};
 
 /// Longest question and answer, in bytes.
@@ -358,7 +358,9 @@ fn by_operator(change: Change, by: u32) -> Change {
 
 /// Accepts what the store holds of a level. `by` is the operator's account on this machine.
 async fn accepted(built: &Built, asked: &AcceptState, by: u32) -> anyhow::Result<String> {
-    anyhow::ensure!(!asked.reason.trim().is_empty(), "say why, with --reason");
+    if let Some(flaw) = unfit_reason(&asked.reason) {
+        anyhow::bail!("say why, with --reason: {flaw}");
+    }
     built.states.load().await?;
     let doubt = built
         .states
@@ -372,10 +374,14 @@ async fn accepted(built: &Built, asked: &AcceptState, by: u32) -> anyhow::Result
     let mut ready = tx.ready().await?;
     ready.tx().applied(request, built.ids.clock().now()).await?;
     let (state, steps) = ready.records(request, true);
-    let change = by_operator(doubt.accepted(&asked.reason), by);
+    // Of the level itself: whoever administers it finds who accepted what was changed there.
+    let change = Change {
+        vo: doubt.vo,
+        ..by_operator(doubt.accepted(&asked.reason), by)
+    };
     let events = std::iter::once(Event::Change(Box::new(ChangeEvent {
         state,
-        ..ChangeEvent::of(request, change)
+        ..ChangeEvent::of(request, change).because(Some(&asked.reason))
     })));
     let entry = intent(request, "state.accept", by);
     let receipt = built.audit.intent(entry, events.chain(steps).collect()).await?;

@@ -244,6 +244,7 @@ mod header;
 mod json;
 mod manifest;
 mod matching;
+mod reason;
 mod snapshot;
 mod store;
 mod target;
@@ -256,6 +257,7 @@ pub use demand::{Demands, HeaderDemand, HeaderValueRule, LOOK_UP_TIME, Piece, Re
 pub use header::{HOP_BY_HOP, is_claim, is_hop_by_hop, is_ours, is_token};
 pub use manifest::Manifest;
 pub use matching::{Asked, FindError, Lookup, MAX_ID, RouteError, Routes, TryError, is_id};
+pub use reason::{is_unseen, unfit_reason};
 pub use snapshot::{Tools, ToolsHandle};
 pub use store::{BrokenTool, Registered, ToolError, ToolStore};
 pub use target::{MAX_TARGET, Target, TargetError};

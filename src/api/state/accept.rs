@@ -8,7 +8,7 @@ use crate::api::operation::{Call, Operation, SYSTEM, task};
 use crate::api::{Api, problem};
 use crate::problem::{Kind, Problem};
 use crate::record::Hash;
-use crate::tool::{self, Task};
+use crate::tool::{self, Task, unfit_reason};
 
 /// What is accepted, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -40,8 +40,8 @@ impl Operation for Accept {
     }
 
     async fn run(api: &Api, call: &Call, body: StateAccept) -> Result<DoubtView, Problem> {
-        if !(1..=500).contains(&body.reason.trim().len()) {
-            return Err(Problem::new(Kind::Invalid, "`reason` must have 1 to 500 bytes"));
+        if let Some(flaw) = unfit_reason(&body.reason) {
+            return Err(Problem::new(Kind::Invalid, flaw));
         }
         let seen = match &body.found {
             None => None,

@@ -277,9 +277,17 @@ impl Forwarder {
             Some(receiver) => receiver.clone(),
             None => Arc::new(Receiver::new(&config, clock.clone())),
         };
-        let settled = kept.position();
+        let (present, head) = (audit.0.shared.epoch, audit.size());
+        let settled = within(kept.position(), present, head).unwrap_or_else(|| {
+            tracing::error!(
+                "the position of the syslog receiver `{}` lies behind the end of the log, which was another when it was \
+                 kept: all of this log is sent again",
+                config.name
+            );
+            Position { epoch: 0, seq: 0 }
+        });
         let folder = audit.folder().to_owned();
-        let source = Source::new(folder, audit.0.shared.epoch, settled);
+        let source = Source::new(folder, present, settled);
         Ok(Self {
             tls: connection::tls(&config)?,
             config,
@@ -476,10 +484,27 @@ impl Forwarder {
     }
 }
 
+/// A position that was kept, where it can be one of this log: up to its end.
+fn within(kept: Position, present: u64, head: u64) -> Option<Position> {
+    let within = kept.epoch < present || (kept.epoch == present && kept.seq <= head);
+    within.then_some(kept)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::HandClock;
+
+    #[test]
+    fn a_position_behind_the_end_of_the_log_is_of_another_log() {
+        let at = |epoch, seq| Position { epoch, seq };
+        for kept in [at(0, 0), at(1, 999_999), at(2, 0), at(2, 40)] {
+            assert_eq!(within(kept, 2, 40), Some(kept));
+        }
+        for kept in [at(2, 41), at(3, 0)] {
+            assert_eq!(within(kept, 2, 40), None);
+        }
+    }
 
     #[test]
     fn a_receiver_is_late_when_it_has_been_behind_for_long_not_when_it_begins_with_old_records() {

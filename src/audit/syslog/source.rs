@@ -1,5 +1,6 @@
 //! The records behind a position: of epochs that ended, then of the present one up to what is durable.
 
+use std::io;
 use std::path::PathBuf;
 
 use crate::audit::index::Position;
@@ -127,7 +128,13 @@ impl Source {
                 Some(Reader::to(&self.folder, seq, head)?)
             } else {
                 let folder = segment::epoch_folder(&self.folder, self.next.epoch);
-                Reader::to(&folder, seq, u64::MAX).ok()
+                match Reader::to(&folder, seq, u64::MAX) {
+                    Ok(reader) => Some(reader),
+                    // Nothing of it is there any more; anything else (a folder out of reach) is tried again.
+                    Err(ReadError::NoLog(_)) => None,
+                    Err(ReadError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+                    Err(error) => return Err(error),
+                }
             };
         }
         Ok(self.reader.as_mut())

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::report::each;
+use super::search::gone;
 use super::source::Filter;
 use crate::api::user::UserView;
 use crate::audit::access::{Access, COLUMNS, Line, Scope};
@@ -85,7 +86,8 @@ pub(super) async fn run(args: &AccessOf, out: Output) -> Result<(), Failure> {
         until: args.until,
         ..Filter::default()
     };
-    each(&filter, args.data.as_deref(), |record| report.add(record)).await?;
+    let source = each(&filter, args.data.as_deref(), |record| report.add(record)).await?;
+    gone(out, source.dropped());
     let mut lines = report.lines();
     for line in &mut lines {
         line.user = names.get(&line.person).cloned().unwrap_or_default();

@@ -184,7 +184,7 @@ fn behind(out: Output, lag: u64) {
 }
 
 /// Says what a search cannot find any more.
-fn gone(out: Output, dropped: Option<&str>) {
+pub(super) fn gone(out: Output, dropped: Option<&str>) {
     if let Some(before) = dropped {
         out.note(format!(
             "records older than {before} were dropped (`[audit] keep`): a backup from before has them"

@@ -138,6 +138,8 @@ pub(super) struct Pages {
     bounded: bool,
     /// Ids of the requests that were made.
     pub(super) asked: Vec<String>,
+    /// Before when records are no longer there.
+    dropped: Option<String>,
     done: bool,
 }
 
@@ -155,6 +157,7 @@ impl Pages {
             fresh,
             bounded: false,
             asked: Vec::new(),
+            dropped: None,
             done: false,
         })
     }
@@ -192,6 +195,7 @@ impl Pages {
             .look()
             .await?;
         self.asked.push(id);
+        self.dropped = page.dropped.clone().or(self.dropped.take());
         if self.bounded && self.before.is_none() {
             self.before = Some(page.head.clone());
         }
@@ -244,6 +248,14 @@ impl Source {
         };
         let files = Files::open(&log_folder(data)).map_err(failure)?;
         Ok(Self::Files(Box::new((files, Matching::new(filter.query()?)))))
+    }
+
+    /// Before when records are no longer there, as far as the gateway says so.
+    pub(super) fn dropped(&self) -> Option<&str> {
+        match self {
+            Self::Files(_) => None,
+            Self::Api(pages) => pages.dropped.as_deref(),
+        }
     }
 
     /// The files, where it is files.

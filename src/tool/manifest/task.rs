@@ -311,6 +311,14 @@ fn check_recorded(table: &mut Table<'_>, task: &Task) {
             "the level `intent` cannot stand beside `strict`, `creates` or `deletes`, which need the outcome",
         );
     }
+    let reads = |line: &String| line.starts_with("GET ") || line.starts_with("HEAD ");
+    if !outcome && !(task.upgrade.is_empty() && task.matches.iter().all(reads)) {
+        table.flaw(
+            "audit",
+            "the level `intent` is only for tasks that match `GET` and `HEAD` alone, without `upgrade`: what anything else did \
+             stands in the outcome",
+        );
+    }
     if !outcome && digest {
         table.flaw(
             "audit",

@@ -689,6 +689,19 @@ fn what_a_task_records_is_never_less_than_its_intent() {
         let found = flaws(&task(kind, line));
         assert!(found.len() == 1 && found[0].contains(says), "{line}: {found:?}");
     }
+    let alone = task("asset", "audit = \"intent\"");
+    for method in ["POST", "DELETE", "PUT"] {
+        let found = flaws(&alone.replace("\"GET ", &format!("\"{method} ")));
+        assert!(
+            found.len() == 1 && found[0].contains("match `GET` and `HEAD` alone"),
+            "{method}: {found:?}"
+        );
+    }
+    let found = flaws(&task("asset", "audit = \"intent\"\nupgrade = [\"websocket\"]"));
+    assert!(
+        found.len() == 1 && found[0].contains("without `upgrade`"),
+        "{found:?}"
+    );
     let strict = task("asset", "audit = \"intent\"").replace("[tool]\n", "[tool]\nstrict = true\n");
     let found = flaws(&strict);
     assert!(
