@@ -94,21 +94,49 @@ fn main() {
 
     let data = site.data();
     site.gateway.stop();
+    read(&data, count, "", &clock);
+    site.start_again();
+    let begun = clock.monotonic();
+    let plain = packed(&data.join("log"));
+    let took = (clock.monotonic() - begun).as_secs_f64();
+    println!("old segments compressed, {plain} left as they are: after {took:.0} s");
+    site.gateway.stop();
+    read(&data, count, ", compressed", &clock);
+}
+
+/// What reading the whole log takes.
+fn read(data: &Path, count: usize, how: &str, clock: &Arc<dyn Clock>) {
     let (key, log) = (data.join("keys/log.pub"), data.join("log"));
-    let verify = ["audit", "verify", "--json", "--key", text(&key), text(&log)];
     let share = count as f64 / 1e6;
-    let verified = ran(&verify, &clock);
-    tell("verify on one core", verified.wall, "s", (5.0 * share).max(1.0));
-    tell("verify, most memory", verified.mib, "MiB", 64.0);
-    let export = ["audit", "export", "--format", "json", "--data", text(&data)];
-    let exported = ran(&export, &clock);
-    tell(
-        "export as JSON lines",
-        exported.wall,
-        "s",
-        (15.0 * share).max(1.0),
-    );
-    tell("export, most memory", exported.mib, "MiB", 64.0);
+    let verify = ["audit", "verify", "--json", "--key", text(&key), text(&log)];
+    let verified = ran(&verify, clock);
+    let most = (5.0 * share).max(1.0);
+    tell(&format!("verify on one core{how}"), verified.wall, "s", most);
+    tell(&format!("verify, most memory{how}"), verified.mib, "MiB", 64.0);
+    let export = ["audit", "export", "--format", "json", "--data", text(data)];
+    let exported = ran(&export, clock);
+    let most = (15.0 * share).max(1.0);
+    tell(&format!("export as JSON lines{how}"), exported.wall, "s", most);
+    tell(&format!("export, most memory{how}"), exported.mib, "MiB", 64.0);
+}
+
+/// Waits until the gateway has compressed what it compresses; gives how many segments are left as they are.
+fn packed(log: &Path) -> usize {
+    let named = |end: &str| {
+        let files = fs::read_dir(log).expect("a folder").flatten();
+        let names = files.filter_map(|file| file.file_name().into_string().ok());
+        names.filter(|name| name.ends_with(end)).count()
+    };
+    let mut before = (usize::MAX, 0);
+    for _ in 0..60 {
+        std::thread::sleep(Duration::from_secs(5));
+        let now = (named(".log"), named(".log.zst"));
+        if now.0 <= 4 || (now == before && now.1 > 0) {
+            break;
+        }
+        before = now;
+    }
+    named(".log")
 }
 
 fn tell(what: &str, measured: f64, unit: &str, most: f64) {
