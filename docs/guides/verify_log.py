@@ -25,11 +25,14 @@ The form of the files, in the order in which it is checked below:
 * The tree is that of RFC 6962 (SHA-256): leaf = H(0x00, record), node = H(0x01, left, right).
 * What an older file holds beyond the position at which the next one begins was never acknowledged and does not count.
   After the last frame of the last file there may be the rest of one write that broke off, of the batch that comes next.
-* epoch-NNNNNN/ has the files of an epoch that ended because something acknowledged was missing. The first batch of the next
-  epoch has records `epoch`, which list the files of all ended epochs (name, bytes, SHA-256); `total` is how many there are.
+* epoch-NNNNNN/ has the files of epoch NNNNNN, which ended because something acknowledged was missing, or because the log was
+  restored or its key changed. The first batch of the next epoch has records `epoch`, which list the files of all ended epochs
+  (name, bytes, SHA-256); `total` is how many there are. `signed` and `root` are the newest head that was known of the epoch
+  before: it must have it, or a record `recovery` of that batch says the damage.
 * key_changed: a record in the first batch of an epoch that has another key than the ones before. `old` and `new` are public keys in
   the form of log.pub; `old_signature` and `new_signature` are base64 of Ed25519 by each over the lines `countersign log key change`,
-  NAME, the epoch, old, new (each ended by "\n"). An epoch has one key; either key leads to the other.
+  NAME, the epoch, old, new (each ended by "\n"). An epoch has one key; either key leads to the other. The epoch that is not in a
+  folder `epoch-NNNNNN` has the newest one, and a higher number than all that are: the keys before sign nothing more.
 * dropped: JSON, where old files were dropped (`[audit] keep`): files before `segments` and whole epochs up to `epochs` are
   gone, with the first `records` records; `peaks` is the tree's edge there, `root` its root. Nobody's word: record number `record`
   must be a `log_dropped` with the same epoch, segments, records, root and epochs, and a checkpoint must cover it.
@@ -64,6 +67,12 @@ def sha256(*parts):
     for part in parts:
         digest.update(part)
     return digest.digest()
+
+
+def ended(folder):
+    """The folders of the epochs that ended, in order."""
+    found = [(int(old.name[6:]), old) for old in folder.glob("epoch-*") if old.name[6:].isdecimal()]
+    return sorted(found)
 
 
 def segments(folder):
@@ -206,9 +215,11 @@ def first_batch(files):
     data, at = content(files[0]) if files and int(files[0].name[:10]) == 0 else b"", HEADER
     while (found := frame(data, at)) and found[1] == 1:
         try:
-            yield json.loads(found[0])["event"]
+            event = json.loads(found[0])["event"]
         except (ValueError, KeyError, TypeError):
-            pass
+            event = None
+        if isinstance(event, dict):
+            yield event
         at += 16 + len(found[0])
 
 
@@ -217,10 +228,14 @@ class Keys:
 
     def __init__(self, folder, given):
         self.keys = []
-        for part in [*sorted(folder.glob("epoch-*")), folder]:
-            for event in first_batch(segments(part)):
+        for part in [*(old for _, old in ended(folder)), folder]:
+            files = segments(part)
+            for event in first_batch(files):
                 if "key_changed" in event:
-                    self.follow(event["key_changed"], given)
+                    change = event["key_changed"]
+                    if header(content(files[0]), 0)[0] != change["epoch"]:
+                        raise Wrong(f"a change of the key at epoch {change['epoch']} stands in another epoch")
+                    self.follow(change, given)
         texts = [key.text for _, key in self.keys]
         if given.text not in texts:
             self.keys = [(0, given)]
@@ -240,6 +255,9 @@ class Keys:
 
     def of(self, epoch):
         return [key for first, key in self.keys if first <= epoch][-1]
+
+    def newest(self):
+        return self.keys[-1][1]
 
     def opened(self, note):
         """What a checkpoint says, once the key of its epoch was found to have signed it."""
@@ -289,20 +307,19 @@ def is_gone(name, epochs):
 
 
 def recorded(files):
-    """What the first batch of an epoch says of the ones before: {name: (bytes, SHA-256)}; None when nothing."""
-    data, at, listed, total = content(files[0]) if files else b"", HEADER, {}, None
-    while (found := frame(data, at)) and found[1] == 1:
-        try:
-            begun = json.loads(found[0])["event"].get("epoch")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            begun = None
-        if begun:
+    """What the first batch of an epoch says of the ones before: {name: (bytes, SHA-256)}, None when nothing; the head that was
+    known of the one before, (records, root), or None; and whether it names damage."""
+    listed, total, head, damaged = {}, None, None, False
+    for event in first_batch(files):
+        if "epoch" in event:
+            begun = event["epoch"]
             total = begun["total"]
+            head = (begun["signed"], begun["root"]) if begun.get("root") else None
             listed.update((file["name"], (file["bytes"], file["hash"])) for file in begun["files"])
-        at += 16 + len(found[0])
+        damaged |= bool(event.get("recovery", {}).get("damage"))
     if total not in (None, len(listed)):
         raise Wrong("the list of the files of earlier epochs is not whole")
-    return None if total is None else listed
+    return None if total is None else listed, head, damaged
 
 
 def same(listed, there, epochs):
@@ -311,8 +328,9 @@ def same(listed, there, epochs):
             raise Wrong(f"{name}, of an epoch that ended, is missing or was changed since")
 
 
-def verify_epoch(folder, key, kept):
-    """Checks the files of one epoch against its own checkpoints and one that was kept elsewhere."""
+def verify_epoch(folder, key, kept, head=None):
+    """Checks the files of one epoch against its key, its own checkpoints and one that was kept elsewhere. Says at the end whether
+    it has the head that the next epoch names."""
     # Read before the records, so that a log that is being written is never shorter than its checkpoints.
     heads = checkpoints(folder, key)
     gone = Dropped(folder)
@@ -325,7 +343,7 @@ def verify_epoch(folder, key, kept):
     epoch = header(content(files[0]), first)[0]
     if gone.said and gone.said["epoch"] != epoch:
         raise Wrong("the file `dropped` was changed")
-    if any(head[0] != epoch for head in heads):
+    if any(signed[0] != epoch for signed in heads):
         raise Wrong("a checkpoint is of another epoch")
     own = bool(heads)
     if kept and kept[0] == epoch:
@@ -340,11 +358,12 @@ def verify_epoch(folder, key, kept):
 
     # The edge is believed no more than anything else: it has to give the root of every checkpoint that follows.
     tree, torn, told = gone.tree, 0, gone.said is None
+    has_head = head is None or head == (tree.size, tree.root().hex())
     if roots.pop(tree.size, {tree.root()}) != {tree.root()}:
         raise Wrong(f"the first {tree.size} records are not those that were signed")
     for index, file in enumerate(files, first):
         data = content(file)
-        if header(data, index) != (epoch, index, sha256(key.of(epoch).name.encode()), tree.size, tree.peaks):
+        if header(data, index) != (epoch, index, sha256(key.name.encode()), tree.size, tree.peaks):
             raise Wrong(f"file {index} does not continue the log at record {tree.size}")
         last = file == files[-1]
         end = None if last else header(content(files[index + 1 - first]), index + 1)[3]
@@ -360,6 +379,7 @@ def verify_epoch(folder, key, kept):
             if roots.get(tree.size, {tree.root()}) != {tree.root()}:
                 raise Wrong(f"the first {tree.size} records are not those that were signed")
             roots.pop(tree.size, None)
+            has_head = has_head or head == (tree.size, tree.root().hex())
             at, batch = at + 16 + len(record), number + 1 if closes else number
         if (not last and tree.size != end) or (last and highest_batch(data, at) > batch):
             raise Wrong(f"record {tree.size} in file {index} is missing or was changed")
@@ -370,7 +390,7 @@ def verify_epoch(folder, key, kept):
         raise Wrong(f"{tree.size} records are there, but no checkpoint: nothing is signed")
     if roots:
         raise Wrong(f"the log was cut: {max(roots)} records were signed, {tree.size} are there")
-    return epoch, tree, len(files), len({records for _, records, _ in heads}), torn
+    return epoch, tree, len(files), len({records for _, records, _ in heads}), torn, has_head
 
 
 def main(arguments):
@@ -380,11 +400,13 @@ def main(arguments):
     folder, key = Path(arguments[0]), Key(Path(arguments[1]).read_text())
     key = Keys(folder, key)
     kept = key.opened(Path(arguments[2]).read_bytes()) if len(arguments) == 3 else None
-    epoch, tree, files, signed, torn = verify_epoch(folder, key, kept)
+    epoch, tree, files, signed, torn, _ = verify_epoch(folder, key.newest(), kept)
+    if any(number >= epoch for number, _ in ended(folder)):
+        raise Wrong(f"epoch {epoch} goes on, but a later one ended")
     holds = kept is not None and kept[0] == epoch
     gone = Dropped(folder)
     there = {name: was for name, was in put_aside(folder).items() if not is_gone(name, gone.epochs)}
-    listed = {} if gone.segments else recorded(segments(folder))
+    listed, head, damaged = ({}, None, False) if gone.segments else recorded(segments(folder))
     if listed is None and epoch > 1:
         raise Wrong(f"epoch {epoch} does not say what the epochs before it left")
     same(listed or {}, there, gone.epochs)
@@ -396,17 +418,28 @@ def main(arguments):
         epochs = f"the epochs up to {gone.epochs}, and " if gone.epochs else ""
         records = gone.said["records"]
         print(f"dropped: {epochs}the first {records} records, as record {gone.record} says; verified from {records} on")
-    for old in sorted(old for old in folder.glob("epoch-*") if not is_gone(old.name, gone.epochs)):
+    # The newest first, for each says what the one before it was.
+    for number, old in reversed([(number, old) for number, old in ended(folder) if number > gone.epochs]):
         before = Dropped(old)
-        same({} if before.segments else recorded(segments(old)) or {}, there, before.epochs)
+        named, told = head, damaged
+        listed, head, damaged = ({}, None, False) if before.segments else recorded(segments(old))
+        same(listed or {}, there, before.epochs)
         try:
-            number, tree, *_ = verify_epoch(old, key, kept)
-            holds = holds or (kept is not None and kept[0] == number)
-            print(f"{old.name}: {tree.size} records")
+            found, tree, *_, has_head = verify_epoch(old, key.of(number), kept, named)
+            if found != number:
+                raise Wrong(f"its files are of epoch {found}")
         except Wrong as wrong:
-            if kept is not None and old.name == f"epoch-{kept[0]:06}":
+            if kept is not None and number == kept[0]:
                 raise
             print(f"{old.name}: damaged ({wrong})")
+            continue
+        holds = holds or (kept is not None and kept[0] == number)
+        if has_head:
+            print(f"{old.name}: {tree.size} records")
+        elif told:
+            print(f"{old.name}: damaged (it has not the {named[0]} records that were signed)")
+        else:
+            raise Wrong(f"epoch {number} has not the {named[0]} records that were signed, by the first records of the next one")
     if kept is None:
         print("no checkpoint was given: whoever holds the folder could have put an older state back; with the log key, rebuilt it")
     elif holds:

@@ -296,7 +296,7 @@ mod tests {
             reason,
             key: None,
         }
-        .mark(&data.join("log"))
+        .mark(&data.join("log"), &key(data), ORIGIN)
         .unwrap();
     }
 

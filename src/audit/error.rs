@@ -66,6 +66,13 @@ pub enum AuditError {
          or put the newest key back"
     )]
     Key,
+    /// The mark that the log was restored is nobody's who has its key.
+    #[error(
+        "`{}` says that the log was restored or its key changed, but is not signed with the log's key: repeat `countersign \
+         restore` with this version if that wrote it; otherwise find out who writes this folder, and remove the file",
+        .0.display()
+    )]
+    Mark(PathBuf),
     /// A whole record that this version does not understand.
     #[error("record {seq} was written by a newer version")]
     Unreadable {

@@ -4,7 +4,7 @@
 //! key comes to the other by these records.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
@@ -65,7 +65,7 @@ fn statement(name: &str, epoch: u64, old: &str, new: &str) -> String {
 }
 
 impl KeyChanged {
-    fn sign(old: &LogKey, new: &LogKey, name: &str, epoch: u64) -> Self {
+    pub(super) fn sign(old: &LogKey, new: &LogKey, name: &str, epoch: u64) -> Self {
         let (before, after) = (old.public(name).to_string(), new.public(name).to_string());
         let text = statement(name, epoch, &before, &after);
         let signed = |key: &LogKey| data_encoding::BASE64.encode(&key.sign(text.as_bytes()));
@@ -79,7 +79,7 @@ impl KeyChanged {
     }
 
     /// Both keys, when both signed it for the log `name`.
-    fn keys(&self, name: &str) -> Option<(VerifyingKey, VerifyingKey)> {
+    pub(super) fn keys(&self, name: &str) -> Option<(VerifyingKey, VerifyingKey)> {
         let read = |key: &str| key.parse::<VerifyingKey>().ok().filter(|key| key.name() == name);
         let (old, new) = (read(&self.old)?, read(&self.new)?);
         let text = statement(name, self.epoch, &self.old, &self.new);
@@ -181,7 +181,13 @@ fn change_in(folder: &Path) -> io::Result<Option<KeyChanged>> {
         Err(error) if is_lost(&error, &path) => return Ok(None),
         Err(error) => return Err(error),
     };
-    while let Some((frame, bytes)) = frames.next()? {
+    loop {
+        let (frame, bytes) = match frames.next() {
+            Ok(Some(next)) => next,
+            Ok(None) => break,
+            Err(error) if is_lost(&error, &path) => break,
+            Err(error) => return Err(error),
+        };
         if frame.batch != 1 {
             break;
         }
@@ -197,8 +203,8 @@ fn change_in(folder: &Path) -> io::Result<Option<KeyChanged>> {
 }
 
 fn is_lost(error: &io::Error, path: &Path) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
-        || packed::out_of_reach(path).is_some()
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(error.kind(), NotFound | InvalidData | UnexpectedEof) || packed::out_of_reach(path).is_some()
 }
 
 /// Gives the log in `folder` another key, in place of `log.key` and `log.pub` in `keys`. The gateway is stopped; at its next
@@ -221,7 +227,7 @@ pub fn change(folder: &Path, keys: &Path, random: &dyn Random) -> Result<Changed
         path: folder.to_owned(),
         source: io::Error::other(error.to_string()),
     })?;
-    let begun = mark.filter(|mark| mark.epoch > epoch);
+    let begun = mark.map(|marked| marked.mark).filter(|mark| mark.epoch > epoch);
     let change = match begun {
         None if present.public(name) != noted => return Err(KeyChangeError::Pair(pub_path)),
         None => {
@@ -237,17 +243,21 @@ pub fn change(folder: &Path, keys: &Path, random: &dyn Random) -> Result<Changed
                 reason: "the log's key was changed".into(),
                 key: Some(change.clone()),
             };
-            mark.mark(folder).map_err(file_error(folder))?;
+            mark.mark(folder, &present, name).map_err(file_error(folder))?;
             change
         }
         Some(mark) => mark.key.ok_or(KeyChangeError::Pending)?,
     };
     let (old, new) = change.keys(name).ok_or(KeyChangeError::Pending)?;
-    let kept = keys.join(format!("log-until-{:06}.pub", change.epoch));
+    // SECURITY: whoever writes the log's folder may have left a change between other keys.
+    if ![&old, &new].contains(&&present.public(name)) {
+        return Err(KeyChangeError::Pair(pub_path));
+    }
+    let name_kept = format!("log-until-{:06}.pub", change.epoch);
+    let kept = keys.join(&name_kept);
     // INVARIANT: the old public key is kept, then the private key changes in one step, then what goes beside it.
     if !kept.exists() {
-        keep(&kept, &old).map_err(file_error(&kept))?;
-        sync_folder(keys).map_err(file_error(keys))?;
+        restored::put(keys, &name_kept, format!("{old}\n").as_bytes()).map_err(file_error(&kept))?;
     }
     if present.public(name) == old {
         if LogKey::load(&next_key)?.public(name) != new {
@@ -267,12 +277,6 @@ pub fn change(folder: &Path, keys: &Path, random: &dyn Random) -> Result<Changed
     })
 }
 
-fn keep(path: &Path, key: &VerifyingKey) -> io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    file.write_all(format!("{key}\n").as_bytes())?;
-    file.sync_all()
-}
-
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -280,8 +284,18 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The change of the log's key with which its next start begins an epoch.
+pub(crate) fn pending(folder: &Path) -> io::Result<Option<KeyChanged>> {
+    let marked = restored::read(folder).map_err(|error| io::Error::other(error.to_string()))?;
+    let Some((epoch, change)) = marked.and_then(|marked| Some((marked.mark.epoch, marked.mark.key?))) else {
+        return Ok(None);
+    };
+    let present = present_epoch(folder)?;
+    Ok(present.is_none_or(|present| present < epoch).then_some(change))
+}
+
 /// The epoch that was written last.
-fn present_epoch(folder: &Path) -> io::Result<Option<u64>> {
+pub(super) fn present_epoch(folder: &Path) -> io::Result<Option<u64>> {
     let ended = segment::epochs(folder)?.last().copied();
     for index in segment::list(folder)?.into_iter().rev() {
         if let Some(header) = Header::read(&segment::path(folder, index))? {
@@ -321,8 +335,16 @@ mod tests {
         assert_eq!((&changed.old, changed.epoch), (&first, 2));
         assert_eq!(public(data.path()), changed.new);
         assert_eq!(VerifyingKey::load(&changed.kept).unwrap(), first);
+        // Until the next start the log is that of the key before, and the new one says why it is not its own yet.
+        let report = verify(&log(data.path()), &first, Some(&old_checkpoint), |_| {}).unwrap();
+        assert_eq!((report.epoch, report.outside), (1, true));
+        let error = verify(&log(data.path()), &changed.new, None, |_| {}).unwrap_err();
+        assert!(matches!(error, VerifyError::KeyPending(2)), "{error}");
+        assert!(error.to_string().contains("log-until-000002.pub"), "{error}");
+        assert!(pending(&log(data.path())).unwrap().is_some());
         let second = written(data.path()).await;
         assert_eq!(second, changed.new);
+        assert!(pending(&log(data.path())).unwrap().is_none());
         let again = open(data.path());
         assert_eq!(again.recovery.damage, [""; 0]);
         again.audit.close("test").await;
@@ -384,6 +406,25 @@ mod tests {
         assert_eq!((opened.recovery.epoch, opened.recovery.damage.len()), (2, 0));
         opened.audit.close("test").await;
         verify(&log(data.path()), &first, None, |_| {}).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_change_between_other_keys_that_somebody_left_in_the_log_changes_no_key() {
+        let data = tempfile::tempdir().unwrap();
+        written(data.path()).await;
+        let strange = || LogKey::generate(&SystemSource::new()).unwrap();
+        let (one, other) = (strange(), strange());
+        let mark = Restored {
+            epoch: 2,
+            reason: "forged".into(),
+            key: Some(KeyChanged::sign(&one, &other, ORIGIN, 2)),
+        };
+        mark.mark(&log(data.path()), &one, ORIGIN).unwrap();
+        let files = || fs::read_dir(data.path()).unwrap().count();
+        let before = files();
+        let error = change(&log(data.path()), data.path(), &SystemSource::new()).unwrap_err();
+        assert!(matches!(error, KeyChangeError::Pair(_)), "{error}");
+        assert_eq!(files(), before);
     }
 
     #[test]

@@ -12,10 +12,10 @@ use std::time::Duration;
 use super::checkpoint::Checkpoint;
 use super::dropped;
 use super::key::VerifyingKey;
-use super::key_change::Keys;
+use super::key_change::{self, Keys};
 use super::packed::{self, Source};
 use super::prove::{COSIGNATURES, cosignatures};
-use super::restored::{self, Restored};
+use super::restored::{self, Marked, Restored};
 use super::segment::{self, Frames, Header};
 use super::tree::{self, Edge};
 use super::writer::sync_folder;
@@ -70,8 +70,8 @@ impl Found {
 /// Looks at the log in `config.folder` and makes it ready to be continued.
 pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, AuditError> {
     let folder = config.folder.as_path();
-    let restored = restored::read(folder)?;
-    let change = restored.as_ref().and_then(|restored| restored.key.as_ref());
+    let marked = restored::read(folder)?;
+    let change = marked.as_ref().and_then(|marked| marked.mark.key.as_ref());
     let keys = Keys::read(folder, key, change).map_err(|error| AuditError::File {
         path: folder.to_owned(),
         reason: error.to_string(),
@@ -80,6 +80,10 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
     if keys.newest() != Some(key) {
         return Err(AuditError::Key);
     }
+    let restored = match marked {
+        Some(marked) => believed(folder, marked, key)?,
+        None => None,
+    };
     let keys = &keys;
     let stored = stored_checkpoint(folder, keys)?;
     let outside = match &config.outside {
@@ -107,6 +111,19 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
         scan.records()?;
     }
     scan.settle()
+}
+
+/// What the mark of a restore says. SECURITY: with the new epoch a state of who may do what is taken up, so nobody brings it
+/// about who can only write the folder.
+fn believed(folder: &Path, marked: Marked, key: &VerifyingKey) -> Result<Option<Restored>, AuditError> {
+    if marked.is_signed(key) {
+        return Ok(Some(marked.mark));
+    }
+    // One whose epoch has begun says nothing any more; it may be of a key before, or of a time when none was signed.
+    match key_change::present_epoch(folder) {
+        Ok(Some(present)) if marked.mark.epoch <= present => Ok(None),
+        _ => Err(AuditError::Mark(restored::path(folder))),
+    }
 }
 
 /// The checkpoints that a witness has cosigned. SECURITY: who puts an older state back may leave them where they are, and must
@@ -159,7 +176,11 @@ impl Scan<'_> {
             }
             Err(error) => return Err(AuditError::from_io(self.folder, &error)),
         };
-        self.found.existed = !indexes.is_empty() || dropped.is_some();
+        self.found.existed = !indexes.is_empty();
+        // What an epoch that was being ended left, or all that somebody left of the log.
+        if dropped.is_some() && !self.found.existed {
+            self.damaged("the records after what was dropped are not there".to_owned());
+        }
         // What is before that is gone, or about to go.
         let base = dropped.as_ref().map_or(0, |dropped| dropped.segments);
         self.base = base;
@@ -458,6 +479,24 @@ impl Scan<'_> {
         Ok(self.found)
     }
 
+    /// Fails when a file that the next epoch has to list was moved to where it cannot be reached.
+    fn within_reach(&self) -> io::Result<()> {
+        let ended = segment::epochs(self.folder)?.into_iter();
+        let ended = ended.map(|epoch| segment::epoch_folder(self.folder, epoch));
+        for folder in ended.chain([self.folder.to_owned()]) {
+            for index in segment::list(&folder)? {
+                let path = segment::path(&folder, index);
+                if let Some(moved) = packed::out_of_reach(&path) {
+                    return Err(io::Error::other(format!(
+                        "a new epoch begins and lists all files of the ones before, but `{}` cannot be reached now: mount the archive",
+                        moved.display()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Puts the files of an epoch that cannot go on aside and begins the next one.
     fn end_epoch(
         &mut self,
@@ -465,6 +504,8 @@ impl Scan<'_> {
         known: Option<&Checkpoint>,
         restored: Option<Restored>,
     ) -> io::Result<()> {
+        // INVARIANT: nothing is moved before it is sure that all of it can be listed below.
+        self.within_reach()?;
         let mut names = Vec::new();
         for entry in fs::read_dir(self.folder)? {
             let name = entry?.file_name();
@@ -474,10 +515,20 @@ impl Scan<'_> {
             }
         }
         for index in segment::list(self.folder)? {
-            if let Some(header) = Header::read(&segment::path(self.folder, index))? {
-                old = old.max(header.epoch);
+            match Header::read(&segment::path(self.folder, index)) {
+                Ok(Some(header)) => old = old.max(header.epoch),
+                // One that does not decompress is part of the damage.
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Err(error) => return Err(error),
             }
         }
+        // What a crash leaves in between has to show: the edge file first, the checkpoints that know how long it was last.
+        names.sort_by_key(|name| {
+            let text = name.to_string_lossy().into_owned();
+            let last = text.starts_with("checkpoint");
+            (text != dropped::NAME, last, text)
+        });
         // What was put aside before is never overwritten.
         while names
             .iter()

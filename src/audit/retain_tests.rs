@@ -9,7 +9,7 @@ use super::index::Query;
 use super::prove::{Place, ProveError, prove};
 use super::retain::{Bounds, Plan, plan};
 use super::segment::{self, Batch, FRAME, HEADER, Header};
-use super::testing::{entry, ids, open, outcome, public, records};
+use super::testing::{ORIGIN, entry, ids, key, open, outcome, public, records};
 use super::tree::{self, Edge};
 use super::verify::{Report, VerifyError, verify};
 use super::{Audit, Checkpoint, Restored};
@@ -418,7 +418,7 @@ async fn epochs_that_ended_go_whole_and_before_the_beginning_of_the_one_after_th
         reason: "restored: a test".into(),
         key: None,
     };
-    mark.mark(&log(data.path())).unwrap();
+    mark.mark(&log(data.path()), &key(data.path()), ORIGIN).unwrap();
     let audit = open(data.path()).audit;
     audit.search().catch_up().await.unwrap();
     let said = audit.drop_older(LATER).await.unwrap().unwrap();
@@ -452,9 +452,133 @@ async fn epochs_that_ended_go_whole_and_before_the_beginning_of_the_one_after_th
 
     // An epoch that somebody deletes is missed.
     let data = filled().await;
-    mark.mark(&log(data.path())).unwrap();
+    mark.mark(&log(data.path()), &key(data.path()), ORIGIN).unwrap();
     open(data.path()).audit.close("test").await;
     fs::remove_dir_all(log(data.path()).join("epoch-000001")).unwrap();
     let error = checked(data.path()).unwrap_err();
     assert!(matches!(error, VerifyError::Ended { epoch: 77, .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_an_epoch_ends_never_leads_to_a_second_tree_under_its_name() {
+    let (data, _) = shortened().await;
+    let aside = |data: &Path, moves: &dyn Fn(&str) -> bool| {
+        let aside = segment::epoch_folder(&log(data), 1);
+        fs::create_dir(&aside).unwrap();
+        for entry in fs::read_dir(log(data)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if moves(&name) {
+                fs::rename(log(data).join(&name), aside.join(&name)).unwrap();
+            }
+        }
+    };
+    let checkpoint = |name: &str| name.starts_with("checkpoint");
+    let cut: [(&str, &dyn Fn(&str) -> bool); 4] = [
+        ("all but the edge file", &|name| {
+            segment::is_segment(name) || checkpoint(name)
+        }),
+        ("the edge file alone", &|name| name == dropped::NAME),
+        ("all but the checkpoints", &|name| {
+            segment::is_segment(name) || name == dropped::NAME
+        }),
+        ("everything", &|name| {
+            segment::is_segment(name) || checkpoint(name) || name == dropped::NAME
+        }),
+    ];
+    for (what, moves) in cut {
+        let left = copied(data.path());
+        aside(left.path(), moves);
+        let again = open(left.path());
+        assert_eq!(again.recovery.epoch, 2, "{what}");
+        assert!(!again.recovery.damage.is_empty(), "{what}");
+        again.audit.close("test").await;
+        assert!(!log(left.path()).join(dropped::NAME).exists(), "{what}");
+        let report = checked(left.path()).unwrap();
+        assert_eq!((report.epoch, report.earlier.len()), (2, 1), "{what}");
+        assert_eq!(report.earlier[0].damage, None, "{what}: it is all there");
+        let again = open(left.path());
+        assert_eq!(
+            (again.recovery.epoch, again.recovery.damage.len()),
+            (2, 0),
+            "{what}"
+        );
+        again.audit.close("test").await;
+    }
+    // The edge file alone is no log that was never there, nor one that goes on.
+    let left = copied(data.path());
+    for entry in fs::read_dir(log(left.path())).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if segment::is_segment(&name) || checkpoint(&name) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let again = open(left.path());
+    assert_eq!((again.recovery.epoch, again.recovery.damage.len()), (2, 1));
+    again.audit.close("test").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_of_an_epoch_that_ended_does_not_keep_the_log_from_starting() {
+    let data = filled().await;
+    let audit = open(data.path()).audit;
+    while audit.tidy_one().await.unwrap() {}
+    audit.close("test").await;
+    let mark = Restored {
+        epoch: 9,
+        reason: "restored: a test".into(),
+        key: None,
+    };
+    mark.mark(&log(data.path()), &key(data.path()), ORIGIN).unwrap();
+    open(data.path()).audit.close("test").await;
+    let packed = segment::epoch_folder(&log(data.path()), 1).join("0000000000.log.zst");
+    let bytes = fs::read(&packed).unwrap();
+    for length in [bytes.len() / 2, 60] {
+        let mut bytes = bytes.clone();
+        bytes[40..length].fill(7);
+        fs::write(&packed, &bytes).unwrap();
+        let again = open(data.path());
+        assert_eq!((again.recovery.epoch, again.recovery.damage.len()), (9, 0));
+        again.audit.close("test").await;
+    }
+    let error = checked(data.path()).unwrap_err();
+    assert!(matches!(error, VerifyError::Ended { epoch: 9, .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_does_not_end_by_half_while_the_archive_is_away() {
+    let data = filled().await;
+    let audit = open(data.path()).audit;
+    while audit.tidy_one().await.unwrap() {}
+    audit.close("test").await;
+    let mark = Restored {
+        epoch: 9,
+        reason: "restored: a test".into(),
+        key: None,
+    };
+    mark.mark(&log(data.path()), &key(data.path()), ORIGIN).unwrap();
+    let packed = log(data.path()).join("0000000000.log.zst");
+    let archive = tempfile::tempdir().unwrap();
+    let (there, away) = (archive.path().join("there"), archive.path().join("away"));
+    fs::create_dir(&there).unwrap();
+    fs::copy(&packed, there.join("0000000000.log.zst")).unwrap();
+    fs::remove_file(&packed).unwrap();
+    std::os::unix::fs::symlink(there.join("0000000000.log.zst"), &packed).unwrap();
+    fs::rename(&there, &away).unwrap();
+    for _ in 0..2 {
+        let opened = Audit::open(
+            super::testing::config(data.path()),
+            key(data.path()),
+            ORIGIN,
+            ids(),
+        );
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains("mount the archive"), "{error}");
+        assert!(segment::epochs(&log(data.path())).unwrap().is_empty());
+    }
+    fs::rename(&away, &there).unwrap();
+    let again = open(data.path());
+    assert_eq!((again.recovery.epoch, again.recovery.damage.len()), (9, 0));
+    again.audit.close("test").await;
+    checked(data.path()).unwrap();
 }

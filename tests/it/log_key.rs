@@ -55,6 +55,27 @@ fn a_changed_log_key_is_followed_from_the_old_one_and_from_the_new_one() {
         );
     }
 
+    // Nothing is backed up that could not be restored.
+    let target = elsewhere.join("backup");
+    let pending = run_in(
+        world.dir.path(),
+        &["backup", "--data", text(&data), text(&target)],
+    );
+    assert!(
+        pending.code != 0 && pending.stderr.contains("start the gateway once"),
+        "{}",
+        pending.stderr
+    );
+    assert!(!target.exists());
+    let early = audit(&world, &["verify", "--data", text(&data)]);
+    assert!(
+        early.code != 0 && format!("{}{}", early.stdout, early.stderr).contains("log-until-000002.pub"),
+        "{}{}",
+        early.stdout,
+        early.stderr
+    );
+    audit(&world, &["verify", "--data", text(&data), "--key", text(&old)]).ok();
+
     world.serve();
     let records = world.records();
     assert!(

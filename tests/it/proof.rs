@@ -552,7 +552,11 @@ async fn an_epoch_that_ended_whole_has_the_head_that_the_next_one_names() {
         reason: "restored from a backup".into(),
         key: None,
     }
-    .mark(&log.path())
+    .mark(
+        &log.path(),
+        &LogKey::load(&log.folder.path().join("log.key")).unwrap(),
+        ORIGIN,
+    )
     .unwrap();
     log.write(100).await;
     assert_eq!(log.checkpoint().epoch, 7);

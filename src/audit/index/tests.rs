@@ -183,7 +183,9 @@ async fn an_epoch_that_ended_is_searched_with_the_one_that_goes_on() {
         reason: "restored: test".into(),
         key: None,
     };
-    restored.mark(&data.path().join("log")).unwrap();
+    restored
+        .mark(&data.path().join("log"), &key(data.path()), ORIGIN)
+        .unwrap();
     for anew in [false, true, false] {
         if anew {
             without_index(data.path());

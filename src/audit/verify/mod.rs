@@ -29,7 +29,7 @@ use std::path::Path;
 use super::checkpoint::{Checkpoint, CheckpointError, next_note};
 use super::dropped::{self, Dropped};
 use super::key::VerifyingKey;
-use super::key_change::{Keys, KeysError};
+use super::key_change::{self, Keys, KeysError};
 use super::proof::Cosigned;
 use super::prove::{COSIGNATURES, cosignatures};
 use super::segment::{self, Frames, Header};
@@ -118,6 +118,13 @@ pub fn verify_against(
         KeysError::Unsigned(epoch) => VerifyError::KeyChange(epoch),
         KeysError::File(source) => file_error(folder, source),
     })?;
+    // SECURITY: no reason to take what the key before signed: whoever has that one can leave a mark as well.
+    match key_change::pending(folder) {
+        Ok(Some(change)) if change.new == key.to_string() => {
+            return Err(VerifyError::KeyPending(change.epoch));
+        }
+        _ => {}
+    }
     for given in against.given() {
         keys.check(given)?;
     }

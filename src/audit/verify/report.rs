@@ -155,6 +155,12 @@ pub enum VerifyError {
     /// A change of the key is not one.
     #[error("the change of the log's key at the beginning of epoch {0} is not signed by both keys")]
     KeyChange(u64),
+    /// The key that was given is that of the epoch which the next start begins.
+    #[error(
+        "the log's key was changed, and nothing is signed with the new one before epoch {0} begins: start the gateway, or \
+         verify with the key until now, `keys/log-until-{0:06}.pub`"
+    )]
+    KeyPending(u64),
     /// A segment is missing.
     #[error("segment {0} is missing")]
     SegmentMissing(u64),

@@ -172,7 +172,8 @@ impl Witness {
         }
         // SECURITY: before this nothing in it is believed, and nobody but the log learns anything of the state. What else
         // stands under it is nobody's word, and is not kept.
-        let Some(checkpoint) = logs.find_map(|log| checkpoint.signed_by(log).ok()) else {
+        let signed = |log| Some((checkpoint.signed_by(log).ok()?, log));
+        let Some((checkpoint, key)) = logs.find_map(signed) else {
             return Answer::new(403, "no signature of a key that is trusted here\n");
         };
         if old > checkpoint.size {
@@ -184,6 +185,21 @@ impl Witness {
         if seen.values().any(|known| newer(&known)) {
             // Not 404: the log is known, and somebody goes on with what the log itself gave up.
             return Answer::new(410, "this epoch of the log has ended\n");
+        }
+        // SECURITY: an epoch has one key, and none comes back once another followed it: it may be the one that was stolen.
+        let of_log = || seen.values().filter(|known| known.log() == checkpoint.log());
+        let is_own = |known: &&Checkpoint| known.check(key).is_ok();
+        let own = of_log().filter(is_own).map(|known| known.epoch).min();
+        let other = of_log()
+            .filter(|known| !is_own(known))
+            .map(|known| known.epoch)
+            .max();
+        if other.is_some_and(|other| other == checkpoint.epoch || own.is_some_and(|own| own < other)) {
+            tracing::error!(
+                log = checkpoint.origin,
+                "signed with a key that another one followed"
+            );
+            return Answer::new(403, "another key of this log followed the one that signed this\n");
         }
         let known = seen.get(&checkpoint.origin);
         let (size, root) = known.map_or((0, Default::default()), |known| (known.size, known.root));
@@ -502,6 +518,30 @@ mod tests {
         );
         assert_eq!(ask(&witness, &world.request(1, &["a", "b", "c"], 2)).status, 410);
         assert_eq!(ask(&witness, &world.request(2, &["x", "y"], 1)).status, 200);
+    }
+
+    #[test]
+    fn a_key_that_another_one_followed_signs_nothing_more() {
+        let world = World::new();
+        let next = LogKey::generate(&SystemSource::new()).unwrap();
+        let logs = vec![world.key.public(LOG), next.public(LOG)];
+        let accepted = (2..5).map(|epoch| format!("{LOG}/{epoch}")).collect();
+        let mut witness = world.open().unwrap().accepting(accepted);
+        witness.logs = logs;
+        let by = |key: &LogKey, epoch, records: &[&str], old| {
+            let mut request = world.request(epoch, records, old);
+            let (size, root) = (request.checkpoint.size, request.checkpoint.root);
+            request.checkpoint = Checkpoint::sign(key, LOG, epoch, size, root).unwrap();
+            ask(&witness, &request).status
+        };
+        assert_eq!(by(&world.key, 1, &["a"], 0), 200);
+        assert_eq!(by(&next, 1, &["a", "b"], 1), 403, "an epoch has one key");
+        assert_eq!(by(&world.key, 2, &["a"], 0), 200);
+        assert_eq!(by(&next, 3, &["a"], 0), 200, "the key was changed");
+        assert_eq!(by(&world.key, 3, &["a", "b"], 1), 403);
+        assert_eq!(by(&world.key, 4, &["a"], 0), 403);
+        assert_eq!(by(&next, 3, &["a", "b"], 1), 200);
+        assert_eq!(by(&next, 4, &["a"], 0), 200);
     }
 
     #[test]

@@ -96,6 +96,10 @@ pub async fn backup(
         Err(error) => return Err(error.into()),
     };
     let running = lock.is_none();
+    anyhow::ensure!(
+        audit::key_change::pending(&data.join("log"))?.is_none(),
+        "the log's key was changed, and the log has not gone on with the new one yet: start the gateway once, then back up"
+    );
     let request = match running {
         true => recover::note_backup(data)
             .await

@@ -143,9 +143,9 @@ impl Making<'_> {
         }
         self.files(sealing)?;
         let log = self.folder.join("log");
-        let own = LogKey::load(&self.folder.join("keys/log.key"))?.public(self.key.name());
+        let own = LogKey::load(&self.folder.join("keys/log.key"))?;
         anyhow::ensure!(
-            own.to_string() == self.key.to_string(),
+            own.public(self.key.name()).to_string() == self.key.to_string(),
             "the log key in the backup is not the one whose public half was given"
         );
         let backed_up = copy::position(&log)?;
@@ -163,7 +163,7 @@ impl Making<'_> {
         let now = self.ids.clock().now();
         let ended = end_all(&db, now).await?;
         db.close().await;
-        let epoch = self.mark(&log, &ended, lost.len())?;
+        let epoch = self.mark(&log, &own, &ended, lost.len())?;
         let sealing_key = match config.sealing_key.strip_prefix(self.folder) {
             Ok(inside) => self.asked.data.join(inside),
             Err(_) => config.sealing_key.clone(),
@@ -293,7 +293,7 @@ impl Making<'_> {
     }
 
     /// Ends the log's epoch. The next one has a number that nobody else who holds this backup, or the folder it was made of, gives.
-    fn mark(&self, log: &Path, ended: &AllEnded, lost: usize) -> anyhow::Result<u64> {
+    fn mark(&self, log: &Path, own: &LogKey, ended: &AllEnded, lost: usize) -> anyhow::Result<u64> {
         let now = self.ids.clock().now();
         let millisecond = u64::try_from(now.micros() / 1_000).unwrap_or(0);
         let epoch = millisecond.max(self.manifest.log.epoch + 1);
@@ -307,7 +307,7 @@ impl Making<'_> {
             reason,
             key: None,
         }
-        .mark(log)?;
+        .mark(log, own, self.key.name())?;
         Ok(epoch)
     }
 }

@@ -49,8 +49,13 @@ impl Log {
     }
 
     fn open(&self, ids: Ids) -> Audit {
+        self.open_with(ids, None)
+    }
+
+    fn open_with(&self, ids: Ids, outside: Option<PathBuf>) -> Audit {
         let config = Config {
             folder: self.path(),
+            outside,
             segment_bytes: 256 * 1024,
             min_free_bytes: 0,
             stop_free_bytes: 0,
@@ -81,17 +86,21 @@ impl Log {
             .map_err(|error| error.to_string())
     }
 
-    /// What the program of the guide says.
-    fn theirs(&self, kept: Option<&Path>) -> Result<Hash, String> {
+    fn run(&self, kept: Option<&Path>) -> std::process::Output {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = root.join("tests/peers/.cache/venv/bin/python");
-        let output = Command::new(&python)
+        Command::new(&python)
             .arg(root.join("docs/guides/verify_log.py"))
             .arg(self.path())
             .arg(self.folder.path().join("log.pub"))
             .args(kept)
             .output()
-            .unwrap_or_else(|error| panic!("{}: {error} (tests/peers/install brings it)", python.display()));
+            .unwrap_or_else(|error| panic!("{}: {error} (tests/peers/install brings it)", python.display()))
+    }
+
+    /// What the program of the guide says.
+    fn theirs(&self, kept: Option<&Path>) -> Result<Hash, String> {
+        let output = self.run(kept);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let why = String::from_utf8_lossy(&output.stderr).into_owned();
         match output.status.code() {
@@ -311,6 +320,108 @@ async fn both_verifiers_follow_another_key() {
             bytes[start + 12..start + FRAME_HEAD].copy_from_slice(&crc32fast::hash(&checked).to_le_bytes());
         });
     });
+}
+
+/// A log of one record in epoch 1, signed with a private key.
+fn forge(folder: &Path, key: &[u8], public: &str, event: &serde_json::Value) {
+    use aws_lc_rs::digest::{SHA256, digest};
+    let record = format!("{{\"v\":1,\"seq\":0,\"event\":{event}}}");
+    let mut file = b"countersign log\0".to_vec();
+    file.extend(1_u32.to_le_bytes());
+    file.extend(1_u64.to_le_bytes());
+    file.extend([0; 16]);
+    file.extend(digest(&SHA256, ORIGIN.as_bytes()).as_ref());
+    file.resize(HEADER - 4, 0);
+    file.extend(crc32fast::hash(&file).to_le_bytes());
+    let mut checked = u32::try_from(record.len()).unwrap().to_le_bytes().to_vec();
+    checked.extend((1_u32 | 1 << 31).to_le_bytes());
+    let head = [b"\xc5fr1", &checked[..]].concat();
+    checked.extend(record.as_bytes());
+    file.extend(head);
+    file.extend(crc32fast::hash(&checked).to_le_bytes());
+    file.extend(record.as_bytes());
+    fs::create_dir(folder).unwrap();
+    fs::write(folder.join("0000000000.log"), file).unwrap();
+
+    let base64 = |bytes: &[u8]| data_encoding::BASE64.encode(bytes);
+    let root = digest(&SHA256, &[b"\0", record.as_bytes()].concat());
+    let text = format!("{ORIGIN}/1\n1\n{}\n", base64(root.as_ref()));
+    let key = aws_lc_rs::signature::Ed25519KeyPair::from_pkcs8(key).unwrap();
+    let id = public.trim().split('+').nth(1).unwrap();
+    let mut signature = data_encoding::HEXLOWER_PERMISSIVE.decode(id.as_bytes()).unwrap();
+    signature.extend(key.sign(text.as_bytes()).as_ref());
+    let note = format!("{text}\n\u{2014} {ORIGIN} {}\n", base64(&signature));
+    fs::write(folder.join("checkpoint"), &note).unwrap();
+    fs::write(folder.join("checkpoints"), format!("{note}\n")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_verifier_takes_what_the_key_before_signed_after_the_change() {
+    let log = Log::written().await;
+    let (old, public) = (
+        fs::read(log.folder.path().join("log.key")).unwrap(),
+        fs::read_to_string(log.folder.path().join("log.pub")).unwrap(),
+    );
+    change(&log.path(), log.folder.path(), &SystemSource::new()).unwrap();
+    let ids = Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+    log.write(ids, 200).await;
+    assert_eq!(log.theirs(None), Ok(log.ours(None).unwrap()));
+    // The record of the change, which both keys signed, is there to be copied.
+    let bytes = fs::read(log.file(0)).unwrap();
+    let mut at = HEADER;
+    let changed = loop {
+        let end = at + FRAME_HEAD + length(&bytes, at);
+        let record: serde_json::Value = serde_json::from_slice(&bytes[at + FRAME_HEAD..end]).unwrap();
+        if record["event"].get("key_changed").is_some() {
+            break record["event"].clone();
+        }
+        at = end;
+    };
+    let nothing = serde_json::json!({ "stop": { "reason": "done" } });
+    for (what, event) in [("the change in its first epoch", &changed), ("nothing", &nothing)] {
+        log.found_out(what, None, |log| {
+            fs::remove_dir_all(log.path()).unwrap();
+            forge(&log.path(), &old, &public, event);
+        });
+    }
+    log.found_out("the true epochs are put aside", None, |log| {
+        let (all, aside) = (log.folder.path().join("all"), log.path().join("epoch-000002"));
+        fs::rename(log.path(), &all).unwrap();
+        forge(&log.path(), &old, &public, &nothing);
+        fs::create_dir(&aside).unwrap();
+        for name in ["0000000000.log", "checkpoint", "checkpoints"] {
+            fs::copy(all.join(name), aside.join(name)).unwrap();
+        }
+    });
+    // It is a log of that key; otherwise none of this shows anything.
+    let alone = Log {
+        folder: tempfile::tempdir().unwrap(),
+    };
+    fs::write(alone.folder.path().join("log.pub"), &public).unwrap();
+    forge(&alone.path(), &old, &public, &nothing);
+    alone.theirs(None).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_epoch_without_the_head_that_was_known_is_told_as_damaged() {
+    let log = Log::written().await;
+    let older = log.folder.path().join("older");
+    copy_folder(&log.path(), &older);
+    let ids = || Ids::new(SystemClock::shared(), Arc::new(SystemSource::new()));
+    log.write(ids(), 200).await;
+    let outside = log.folder.path().join("outside");
+    fs::copy(log.path().join("checkpoint"), &outside).unwrap();
+    fs::remove_dir_all(log.path()).unwrap();
+    fs::rename(&older, log.path()).unwrap();
+    log.open_with(ids(), Some(outside)).close("done").await;
+    let report = verify(&log.path(), &log.key(), None, |_| {}).unwrap();
+    assert!(report.earlier[0].damage.is_some(), "{report:?}");
+    let output = log.run(None);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("epoch-000001: damaged"),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
