@@ -3,7 +3,7 @@
 //! Only what was never acknowledged is dropped. Anything else that is missing ends the epoch: its files are kept in a
 //! folder of their own, and a new epoch begins whose first records name the loss.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -105,6 +105,8 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
         headers: Vec::new(),
         base: 0,
         acted: false,
+        signed: 0,
+        changing: HashSet::new(),
     };
     scan.headers()?;
     if scan.found.existed {
@@ -162,6 +164,10 @@ struct Scan<'a> {
     base: u64,
     /// Whether there are records that are written only once the first checkpoint is stored.
     acted: bool,
+    /// Size of the newest checkpoint of the epoch.
+    signed: u64,
+    /// Changes of the authorisation state whose outcome was not read yet.
+    changing: HashSet<RequestId>,
 }
 
 impl Scan<'_> {
@@ -231,6 +237,9 @@ impl Scan<'_> {
     fn records(&mut self) -> Result<(), AuditError> {
         let mut known = self.known.iter().filter(|known| known.epoch == self.found.epoch);
         let known = known.next().map_or(0, |known| known.size);
+        let epoch = self.found.epoch;
+        let newest = self.known.iter().filter(|known| known.epoch == epoch);
+        self.signed = newest.map(|known| known.size).max().unwrap_or(0);
         let signed = self
             .headers
             .iter()
@@ -273,16 +282,16 @@ impl Scan<'_> {
             let mut edge = header.edge.clone();
             let until = self.headers.get(start).map(|next| next.edge.clone());
             let mut frames = Frames::open(&path).map_err(file_error)?;
-            let mut events = Vec::new();
+            let (mut events, mut changing) = (Vec::new(), HashSet::new());
             while until.as_ref().is_some_and(|until| edge.size() < until.size()) {
                 let Some((_, bytes)) = frames.next().map_err(file_error)? else {
                     break;
                 };
                 edge.push(tree::leaf(bytes));
-                if is_of_state(bytes) {
+                if is_of_state(bytes, !changing.is_empty()) {
                     let record: Record = serde_json::from_slice(bytes)
                         .map_err(|_| AuditError::Unreadable { seq: edge.size() })?;
-                    events.extend(of_state(&record.event));
+                    events.extend(of_state(&record.event, true, &mut changing));
                 }
             }
             // SECURITY: what says who may do what is believed only as it was signed.
@@ -326,15 +335,18 @@ impl Scan<'_> {
         let mut frames = Frames::open(&path).map_err(file_error)?;
         let mut batch = 1;
         let mut leading = first;
+        let mut stopped = false;
         while until.is_none_or(|until| self.found.edge.size() < until) {
             let seq = self.found.edge.size();
             let Some((frame, bytes)) = frames.next().map_err(file_error)? else {
                 break;
             };
             let record: Record = serde_json::from_slice(bytes).map_err(|_| AuditError::Unreadable { seq })?;
-            if record.seq != seq {
+            // SECURITY: no key is needed to write a frame behind the end that was signed; the next start writes a new segment.
+            if record.seq != seq || (stopped && seq == self.signed) {
                 return Ok(false);
             }
+            stopped = matches!(record.event, Event::Stop { .. });
             batch = if frame.last { frame.batch + 1 } else { frame.batch };
             self.found.edge.push(tree::leaf(bytes));
             self.compare();
@@ -380,7 +392,9 @@ impl Scan<'_> {
             Event::Recovery(recovery) => !recovery.damage.is_empty(),
             _ => true,
         };
-        self.found.states.extend(of_state(&record.event));
+        let signed = record.seq < self.signed;
+        let state = of_state(&record.event, signed, &mut self.changing);
+        self.found.states.extend(state);
         match &record.event {
             Event::LogOpen { open } if leading => {
                 self.found
@@ -572,20 +586,38 @@ impl Scan<'_> {
     }
 }
 
-/// What an event says of the authorisation state.
-fn of_state(event: &Event) -> Option<Event> {
-    match event {
-        Event::State(_) => Some(event.clone()),
-        Event::Change(change) if !change.state.is_empty() => Some(event.clone()),
+/// What an event says of the authorisation state: digests, and how the changes of them in `changing` ended.
+///
+/// SECURITY: frames have checksums and no key, so what no checkpoint signs is worth what the store confirms: a change counts
+/// if the store says that it was applied, a whole list or an outcome never.
+fn of_state(event: &Event, signed: bool, changing: &mut HashSet<RequestId>) -> Option<Event> {
+    let request = match event {
+        Event::State(list) => match list.request {
+            Some(request) => Some(request),
+            None => return signed.then(|| event.clone()),
+        },
+        Event::Change(change) if !change.state.is_empty() => Some(change.request),
+        Event::Outcome(outcome) => {
+            let ended = changing.remove(&outcome.request) && signed && state::succeeded(outcome);
+            return ended.then(|| event.clone());
+        }
         _ => None,
-    }
+    };
+    changing.insert(request?);
+    Some(event.clone())
 }
 
-/// Whether a record can be one of those, without reading it: most are not.
-fn is_of_state(bytes: &[u8]) -> bool {
-    const NAMES: [&[u8]; 2] = [b"\"event\":{\"state\":", b"\"event\":{\"change\":"];
+/// Whether a record can be one of those, without reading it: most are not. Outcomes count where a change waits for one.
+fn is_of_state(bytes: &[u8], outcomes: bool) -> bool {
+    const NAMES: [&[u8]; 3] = [
+        b"\"event\":{\"state\":",
+        b"\"event\":{\"change\":",
+        b"\"event\":{\"outcome\":",
+    ];
+    let names = if outcomes { 3 } else { 2 };
     NAMES
         .iter()
+        .take(names)
         .any(|name| bytes.windows(name.len()).any(|window| window == *name))
 }
 
@@ -670,4 +702,145 @@ fn note_before(tail: &[u8], keys: &Keys) -> Option<Checkpoint> {
     let head = before.rsplit_once("\n\n").map_or(before, |(_, head)| head);
     let checkpoint = Checkpoint::parse(&format!("{head}\n\n{signatures}\n")).ok()?;
     keys.check(&checkpoint).is_ok().then_some(checkpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::time::Instant;
+
+    use super::super::Audit;
+    use super::super::segment::{FRAME, HEADER};
+    use super::super::testing::{ids, open};
+    use super::*;
+    use crate::id::VoId;
+    use crate::record::{Change, ChangeEvent, Ending, Outcome, StateDigests, StateStep};
+
+    fn steps(vo: VoId, text: &[u8]) -> Vec<StateStep> {
+        vec![StateStep {
+            vo,
+            before: None,
+            after: Some(Hash::of(text)),
+        }]
+    }
+
+    fn list(vo: VoId, text: &[u8]) -> Event {
+        Event::State(StateDigests {
+            scheme: 2,
+            parts: 1,
+            levels: steps(vo, text),
+            ..StateDigests::default()
+        })
+    }
+
+    fn change(request: RequestId, vo: VoId, text: &[u8]) -> Event {
+        let change = Change {
+            action: "role.create".into(),
+            kind: "role".into(),
+            target: "reader".into(),
+            vo,
+            person: None,
+            before: None,
+            after: None,
+        };
+        Event::Change(Box::new(ChangeEvent {
+            state: steps(vo, text),
+            ..ChangeEvent::of(request, change)
+        }))
+    }
+
+    fn copied(data: &Path) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        fs::create_dir(copy.path().join("log")).unwrap();
+        for folder in ["", "log"] {
+            for entry in fs::read_dir(data.join(folder)).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_file() {
+                    // A spare may have got its final name meanwhile.
+                    let _ = fs::copy(entry.path(), copy.path().join(folder).join(entry.file_name()));
+                }
+            }
+        }
+        copy
+    }
+
+    /// Writes `event` behind the last record, as whoever can write the file does.
+    fn forge(data: &Path, event: Event) {
+        let log = data.join("log");
+        let path = segment::path(&log, *segment::list(&log).unwrap().last().unwrap());
+        let bytes = fs::read(&path).unwrap();
+        let mut at = HEADER;
+        let mut last = None;
+        while let Some((frame, _)) = bytes.get(at..).and_then(segment::decode) {
+            let record = &bytes[at + FRAME..at + FRAME + frame.length];
+            last = Some((frame.batch, serde_json::from_slice::<Record>(record).unwrap()));
+            at += FRAME + frame.length;
+        }
+        let (number, mut record) = last.unwrap();
+        record.seq += 1;
+        record.event = event;
+        let record = serde_json::to_vec(&record).unwrap();
+        let mut batch = segment::Batch::default();
+        batch.begin(&[]);
+        batch.add(number + 1, |bytes| bytes.extend_from_slice(&record));
+        let frame = batch.end(number + 1).to_vec();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&frame, at as u64).unwrap();
+    }
+
+    /// Until everything up to record `seq` is under a checkpoint.
+    async fn signed(audit: &Audit, seq: u64) {
+        let begun = Instant::now();
+        while audit.checkpoint().is_none_or(|newest| newest.size <= seq) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no checkpoint");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_forged_record_behind_a_clean_end_is_damage_and_says_nothing_of_the_state() {
+        let data = tempfile::tempdir().unwrap();
+        let (vo, audit) = (ids().next().unwrap(), open(data.path()).audit);
+        let honest = list(vo, b"honest");
+        audit.write(honest.clone()).await.unwrap();
+        audit.close("test").await;
+        let forged = [list(vo, b"forged"), change(ids().next().unwrap(), vo, b"forged")];
+        for forged in forged {
+            let copy = copied(data.path());
+            forge(copy.path(), forged);
+            let opened = open(copy.path());
+            assert_eq!(opened.recovery.states, std::slice::from_ref(&honest));
+            assert!(!opened.recovery.damage.is_empty());
+            opened.audit.close("test").await;
+        }
+        let again = open(data.path());
+        assert_eq!(again.recovery.states, [honest]);
+        assert!(again.recovery.damage.is_empty(), "{:?}", again.recovery.damage);
+        again.audit.close("test").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_no_checkpoint_signs_is_no_list_of_digests_and_no_outcome() {
+        let data = tempfile::tempdir().unwrap();
+        let (vo, audit) = (ids().next().unwrap(), open(data.path()).audit);
+        let (ended, open_yet): (RequestId, RequestId) = (ids().next().unwrap(), ids().next().unwrap());
+        let applied = |request| Event::Outcome(Box::new(Outcome::ended(request, Ending::Applied)));
+        let honest = [list(vo, b"1"), change(ended, vo, b"2"), applied(ended)];
+        let mut last = 0;
+        for event in &honest {
+            last = audit.write(event.clone()).await.unwrap();
+        }
+        signed(&audit, last).await;
+        let copy = copied(data.path());
+        audit.close("test").await;
+        forge(copy.path(), list(vo, b"forged"));
+        let unsigned = change(open_yet, vo, b"3");
+        forge(copy.path(), unsigned.clone());
+        forge(copy.path(), applied(open_yet));
+        let opened = open(copy.path());
+        assert!(opened.recovery.damage.is_empty(), "{:?}", opened.recovery.damage);
+        let expected: Vec<Event> = honest.into_iter().chain([unsigned]).collect();
+        assert_eq!(opened.recovery.states, expected);
+        opened.audit.close("test").await;
+    }
 }

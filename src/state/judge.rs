@@ -78,7 +78,11 @@ pub(super) fn judge(
     let all: BTreeSet<VoId> = known.keys().chain(digests.keys()).copied().collect();
     let doubted: Vec<VoId> = all
         .into_iter()
-        .filter(|vo| known.get(vo) != digests.get(vo))
+        .filter(|vo| {
+            known.get(vo) != digests.get(vo)
+                || found.flaw.is_some()
+                || levels.get(vo).is_some_and(Level::repeats)
+        })
         .collect();
     if doubted.is_empty() {
         return (found, BTreeMap::new());
@@ -89,10 +93,15 @@ pub(super) fn judge(
         // What is in force counts only if it is what the log says.
         let before = good_levels
             .get(&vo)
-            .filter(|level| known.get(&vo) == Some(&level.digest(vo)));
+            .filter(|level| known.get(&vo) == Some(&level.digest(vo)) && !level.repeats());
         let kept = before.is_some();
         let before = before.cloned().or_else(|| lines(vo));
-        let (difference, count) = told(before.as_ref(), levels.get(&vo), &found, good);
+        let (mut difference, mut count) = told(before.as_ref(), levels.get(&vo), &found, good);
+        if let Some(flaw) = &found.flaw {
+            difference.insert(0, flaw.clone());
+            difference.truncate(TOLD);
+            count += 1;
+        }
         let doubt = Doubt {
             vo,
             name: name(vo, &found, good),

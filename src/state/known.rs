@@ -1,10 +1,10 @@
 //! What the log says that the store must hold, read from the end of the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::level::SCHEME;
 use crate::id::{RequestId, VoId};
-use crate::record::{Event, Hash, StateDigests, StateStep};
+use crate::record::{Ending, Event, Hash, Outcome, StateDigests, StateStep};
 
 /// Most levels that one record names: so many that none is cut.
 const PER_RECORD: usize = 200;
@@ -16,6 +16,8 @@ pub struct Told {
     pub(super) levels: BTreeMap<VoId, Hash>,
     /// Changes since, in their order; each holds if it was applied.
     pub(super) changes: Vec<(RequestId, Vec<StateStep>)>,
+    /// Requests of which the log says that they succeeded, so that the store is not asked.
+    pub(super) applied: BTreeSet<RequestId>,
 }
 
 /// The log's newest list of digests, and the changes since: `None` where these events hold no whole list.
@@ -48,16 +50,31 @@ pub fn told<'a>(events: impl IntoIterator<Item = &'a Event>) -> Option<Told> {
                 if next + 1 == part.parts {
                     told = Some(Told {
                         levels,
-                        changes: Vec::new(),
+                        ..Told::default()
                     });
                 } else {
                     list = Some((next + 1, levels));
+                }
+            }
+            Event::Outcome(outcome) if succeeded(outcome) => {
+                if let Some(told) = &mut told {
+                    told.applied.insert(outcome.request);
                 }
             }
             _ => {}
         }
     }
     told
+}
+
+/// Whether a change of state was applied, by what the log says of its end.
+#[must_use]
+pub fn succeeded(outcome: &Outcome) -> bool {
+    match outcome.ending {
+        Ending::Applied => true,
+        Ending::Answered => outcome.status.is_some_and(|status| (200..300).contains(&status)),
+        _ => false,
+    }
 }
 
 /// The records of a whole list.

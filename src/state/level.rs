@@ -4,28 +4,31 @@
 //! no manifest, and two lists show what differs. What does not decide is in none: cards, counters, times of use, versions
 //! of rows. Lines are sorted, so the order in which the store gives its rows does not matter.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use crate::id::{PersonId, VoId};
 use crate::record::Hash;
 use crate::tool::Registered;
-use crate::vo::{Person, PersonState, Rows, UpstreamAddress, VoState};
+use crate::vo::{Directory, Person, PersonState, Rows, UpstreamAddress, VoState};
 
 /// Version of the way in which digests are made. A change of anything in this file is a new version.
-pub(super) const SCHEME: u8 = 1;
+pub(super) const SCHEME: u8 = 2;
 
 /// Everything that decisions are made from, as rows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Whole {
     pub(super) rows: Rows,
     pub(super) tools: Vec<Registered>,
+    /// What is wrong with the store itself, so that none of its rows can be believed.
+    pub(super) flaw: Option<String>,
 }
 
 /// One level.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Level {
-    lines: BTreeMap<(&'static str, String), Hash>,
+    /// SECURITY: more than one for a kind and id where somebody wrote a row beside another: each that decides is in the digest.
+    lines: BTreeMap<(&'static str, String), Vec<Hash>>,
 }
 
 impl Level {
@@ -41,15 +44,28 @@ impl Level {
                 }
             }
         }
-        self.lines.insert((kind, id.to_string()), Hash::of(&bytes));
+        self.line(kind, id.to_string(), Hash::of(&bytes));
+    }
+
+    fn line(&mut self, kind: &'static str, id: String, hash: Hash) {
+        let hashes = self.lines.entry((kind, id)).or_default();
+        hashes.push(hash);
+        hashes.sort_unstable();
+    }
+
+    /// Whether two rows have the same id. The gateway never writes such.
+    pub(super) fn repeats(&self) -> bool {
+        self.lines.values().any(|hashes| hashes.len() > 1)
     }
 
     /// All lines as text, one a line, in their order.
     pub(super) fn text(&self) -> String {
         let mut text = String::with_capacity(self.lines.len() * 120);
-        for ((kind, id), hash) in &self.lines {
-            // Writing to a `String` cannot fail.
-            let _ = writeln!(text, "{kind} {id} {hash}");
+        for ((kind, id), hashes) in &self.lines {
+            for hash in hashes {
+                // Writing to a `String` cannot fail.
+                let _ = writeln!(text, "{kind} {id} {hash}");
+            }
         }
         text
     }
@@ -64,6 +80,7 @@ impl Level {
         let keys: BTreeSet<_> = self.lines.keys().chain(found.lines.keys()).collect();
         let differs = keys.into_iter().filter_map(|key| {
             let how = match (self.lines.get(key), found.lines.get(key)) {
+                (_, Some(after)) if after.len() > 1 => "is there more than once",
                 (Some(before), Some(after)) if before == after => return None,
                 (Some(_), Some(_)) => "changed",
                 (Some(_), None) => "removed",
@@ -91,7 +108,7 @@ impl Level {
             let mut parts = line.split(' ');
             let (kind, id, hash) = (parts.next()?, parts.next()?, parts.next()?);
             let kind = KINDS.into_iter().find(|known| *known == kind)?;
-            level.lines.insert((kind, id.to_owned()), Hash::parse(hash)?);
+            level.line(kind, id.to_owned(), Hash::parse(hash)?);
         }
         Some(level)
     }
@@ -189,8 +206,10 @@ impl Whole {
         }
     }
 
-    /// Every account with the levels that it belongs to: its home, and where it is a member or holds a role.
+    /// Every account with the levels that it belongs to: its home, and where it is a member or holds a role. One that belongs
+    /// to no living VO is the gateway's.
     pub(super) fn belonging(&self) -> Vec<(&Person, BTreeSet<VoId>)> {
+        let living: HashSet<VoId> = self.rows.vos.iter().map(|vo| vo.id).collect();
         let mut bound: HashMap<PersonId, BTreeSet<VoId>> = HashMap::new();
         for membership in &self.rows.memberships {
             bound.entry(membership.person).or_default().insert(membership.vo);
@@ -201,6 +220,10 @@ impl Whole {
         let of = |person: &'_ Person| {
             let mut belongs = bound.get(&person.id).cloned().unwrap_or_default();
             belongs.insert(person.home);
+            belongs.retain(|vo| living.contains(vo));
+            if belongs.is_empty() {
+                belongs.insert(Directory::gateway());
+            }
             belongs
         };
         self.rows
@@ -208,6 +231,15 @@ impl Whole {
             .iter()
             .map(|person| (person, of(person)))
             .collect()
+    }
+
+    /// A user name that two accounts have.
+    pub(super) fn twice_named(&self) -> bool {
+        let mut names = HashSet::new();
+        let people = self.rows.people.iter();
+        people
+            .filter(|person| person.state != PersonState::Ended)
+            .any(|person| !names.insert(&person.username))
     }
 
     /// What a line stands for, in words and ids: never a name of a person.

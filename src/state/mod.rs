@@ -12,6 +12,7 @@
 //!
 //! Nothing of this is on the path of a request: decisions read the snapshot in memory.
 
+mod flaw;
 mod judge;
 mod known;
 mod level;
@@ -30,12 +31,12 @@ use tokio::sync::OwnedMutexGuard;
 use crate::id::{RequestId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Event, Hash, StateForeignChange, StateStep};
-use crate::store::{Db, StoreError, Tx};
+use crate::store::{Db, StoreError, Tx, run};
 use crate::tool::{BrokenTool, ToolStore};
 use crate::vo::{VoError, Vos};
 
 pub use judge::Doubt;
-pub use known::{Told, told};
+pub use known::{Told, succeeded, told};
 
 use level::{Level, Whole};
 
@@ -54,6 +55,11 @@ pub enum StateError {
          administrator accepts what it holds (`countersign vo state show`)"
     )]
     InDoubt(String),
+    /// The store itself is not as the gateway made it.
+    #[error(
+        "nothing can be changed while {0}; put that right in the store first (`countersign vo state show`)"
+    )]
+    Flawed(String),
     /// What the store holds is not what was accepted.
     #[error("the store holds something else than what was accepted; look at it again")]
     Moved,
@@ -69,7 +75,7 @@ impl AsProblem for StateError {
     fn as_problem(&self) -> Problem {
         match self {
             Self::Store(error) => error.as_problem(),
-            Self::InDoubt(_) => Problem::new(Kind::StateInDoubt, self.to_string()),
+            Self::InDoubt(_) | Self::Flawed(_) => Problem::new(Kind::StateInDoubt, self.to_string()),
             Self::Moved | Self::Certain(_) => Problem::new(Kind::Conflict, self.to_string()),
         }
     }
@@ -150,9 +156,10 @@ impl States {
         let mut present = self.0.present.lock().await;
         let mut known = told.levels;
         for (request, steps) in told.changes {
-            // SECURITY: whoever takes this mark away makes the level doubtful, and whoever adds one allows nothing that was
-            // not permitted and on record.
-            if self.0.db.was_applied(request).await? {
+            // SECURITY: an older store that is put back has no such mark, so where the log says how the change ended, that
+            // counts. Else whoever takes this mark away makes the level doubtful, and whoever adds one allows nothing that
+            // was not permitted and on record.
+            if told.applied.contains(&request) || self.0.db.was_applied(request).await? {
                 step(&mut known, &steps);
             }
         }
@@ -186,14 +193,15 @@ impl States {
         let turn = tokio::time::timeout(PATIENCE, self.0.clone().lock()).await;
         let mut present = turn.map_err(|_| StoreError::Driver(sqlx::Error::PoolTimedOut))?;
         self.0.settle(&mut present).await?;
-        let mut tx = self.0.db.begin_write().await?;
+        let mut tx = self.0.db.begin_whole().await?;
         let found = self.0.read_in(&mut tx).await?;
-        let before = digests(&found);
-        if present.known.as_ref() != Some(&before) || !lock(&self.0.doubts).now.is_empty() {
+        let (before, flaw) = (digests(&found), found.flaw.clone());
+        if present.known.as_ref() != Some(&before) || !lock(&self.0.doubts).now.is_empty() || flaw.is_some() {
             self.0.take(&mut present, found);
         }
         Ok(Begun {
             tx,
+            flaw,
             present,
             inner: self.0.clone(),
             before,
@@ -296,6 +304,8 @@ pub struct Begun {
     present: OwnedMutexGuard<Present>,
     inner: Arc<Inner>,
     before: BTreeMap<VoId, Hash>,
+    /// What was wrong with the store.
+    flaw: Option<String>,
     /// A level whose doubt ends with this change.
     accepted: Option<VoId>,
 }
@@ -344,7 +354,34 @@ impl Begun {
         if doubt.found != seen || self.before.get(&vo).copied() != seen {
             return Err(StateError::Moved);
         }
-        // Whoever changed the rows may have left the version, by which everything that was prepared from them is known.
+        // Whoever changed the rows may have left the versions, or put older ones back, by which everything that was prepared
+        // from them is known: none that was in force may come again.
+        let good = self.present.good.as_ref().map(|good| &good.rows);
+        let vos = good.into_iter().flat_map(|rows| &rows.vos);
+        let version = vos
+            .filter(|known| known.id == vo)
+            .map(|known| known.version.saturating_abs());
+        let upstreams = good.into_iter().flat_map(|rows| &rows.upstreams);
+        let upstreams = upstreams.map(|known| known.version);
+        let (version, upstream) = (version.max().unwrap_or(0), upstreams.max().unwrap_or(0));
+        run!(
+            &mut self.tx,
+            "UPDATE vo SET version = $2 WHERE id = $1 AND version < $2 AND ended_at IS NULL",
+            vo.uuid(),
+            version
+        )?;
+        run!(
+            &mut self.tx,
+            "UPDATE upstream SET version = 1 + (SELECT max(found.version) FROM upstream AS found WHERE found.vo_id = $1) \
+             WHERE vo_id = $1 AND ended_at IS NULL",
+            vo.uuid()
+        )?;
+        run!(
+            &mut self.tx,
+            "UPDATE upstream SET version = $2 WHERE vo_id = $1 AND version < $2 AND ended_at IS NULL",
+            vo.uuid(),
+            upstream.saturating_add(1)
+        )?;
         match self.inner.vos.touch(&mut self.tx, vo).await {
             // One that the store no longer has.
             Ok(()) | Err(VoError::Unknown { .. }) => {}
@@ -361,6 +398,11 @@ impl Begun {
     /// [`StateError::InDoubt`] when a level is changed that the store and the log disagree on.
     pub async fn ready(mut self) -> Result<Ready, StateError> {
         let after = self.inner.read_in(&mut self.tx).await?;
+        // SECURITY: a trigger writes in the very transaction of a change that is permitted.
+        if let Some(flaw) = self.flaw.take().or_else(|| after.flaw.clone()) {
+            return Err(StateError::Flawed(flaw));
+        }
+        let levels = after.levels();
         let digests = digests(&after);
         let known = self.present.known.clone().unwrap_or_default();
         let all: BTreeSet<VoId> = self.before.keys().chain(digests.keys()).copied().collect();
@@ -372,7 +414,8 @@ impl Begun {
                 continue;
             }
             // SECURITY: what somebody else wrote must not come into force with the next change that is permitted.
-            if known.get(&vo) != before && !accepted {
+            let repeats = levels.get(&vo).is_some_and(Level::repeats);
+            if (known.get(&vo) != before && !accepted) || repeats {
                 let doubts = lock(&self.inner.doubts);
                 let name = doubts
                     .now
@@ -474,10 +517,15 @@ impl Inner {
     }
 
     async fn read_in(&self, tx: &mut Tx) -> Result<Whole, StoreError> {
-        Ok(Whole {
+        let mut whole = Whole {
             rows: self.vos.read(tx).await?,
             tools: self.tools.read(tx).await?,
-        })
+            flaw: flaw::of(tx).await?,
+        };
+        if whole.flaw.is_none() && whole.twice_named() {
+            whole.flaw = Some("two accounts of the store have the same user name".into());
+        }
+        Ok(whole)
     }
 
     /// Puts in force what may be.

@@ -201,6 +201,67 @@ fn every_field_that_decides_changes_the_digest_and_is_told() {
 }
 
 #[test]
+fn a_second_row_with_the_id_of_another_is_in_the_digest_and_in_doubt() {
+    let ids = ids();
+    let (vo, before) = whole(&ids);
+    let doubles: [fn(&mut Whole); 3] = [
+        |w| {
+            let double = Registered {
+                version: 4,
+                manifest: "[evil]".into(),
+                ..w.tools[0].clone()
+            };
+            w.tools.push(double);
+        },
+        |w| {
+            let double = Grant {
+                task: "delete".into(),
+                ..w.rows.grants[0].clone()
+            };
+            w.rows.grants.insert(0, double);
+        },
+        |w| w.rows.assignments.push(w.rows.assignments[0].clone()),
+    ];
+    for double in doubles {
+        let mut after = before.clone();
+        double(&mut after);
+        assert_ne!(digest(&before, vo), digest(&after, vo));
+        let level = &after.levels()[&vo];
+        let [(_, _, how)] = before.levels()[&vo].difference(level).try_into().unwrap();
+        assert_eq!(how, "is there more than once");
+        assert_eq!(&Level::parse(&level.text()).unwrap(), level);
+        // Not even what was taken for right.
+        let known = digests(&after);
+        let (_, doubts) = judge::judge(&known, after.clone(), Some(&after), &|_| None);
+        assert_eq!(doubts.keys().collect::<Vec<_>>(), [&vo]);
+        assert!(!doubts[&vo].kept);
+    }
+}
+
+#[test]
+fn an_account_of_no_living_vo_is_the_gateways() {
+    let ids = ids();
+    let (vo, mut before) = whole(&ids);
+    let gateway = Directory::gateway();
+    before.rows.vos.push(Vo {
+        id: gateway,
+        name: "countersign".into(),
+        ..before.rows.vos[0].clone()
+    });
+    let mut after = before.clone();
+    let mut stranger = after.rows.people[0].clone();
+    (stranger.id, stranger.home, stranger.username) = (next(&ids), next(&ids), "eve".into());
+    after.rows.people.push(stranger);
+    assert_eq!(digest(&before, vo), digest(&after, vo));
+    assert_ne!(digest(&before, gateway), digest(&after, gateway));
+    assert!(!after.twice_named());
+    after.rows.people[2].username = "john".into();
+    assert!(after.twice_named());
+    after.rows.people[2].state = PersonState::Ended;
+    assert!(!after.twice_named());
+}
+
+#[test]
 fn what_does_not_decide_leaves_the_digest() {
     let ids = ids();
     let (vo, before) = whole(&ids);
@@ -316,6 +377,7 @@ fn the_newest_whole_list_and_the_changes_since_count() {
         BTreeMap::from([(a, Hash::of(b"2")), (b, Hash::of(b"3"))])
     );
     assert_eq!(told.changes, vec![(request, vec![to(b"4")])]);
+    assert!(told.applied.is_empty());
 }
 
 struct World {
@@ -554,6 +616,148 @@ async fn a_crash_between_record_and_commit_and_after_it_is_no_foreign_change() {
     drop(ready);
     world.role(world.vo, "after").await.unwrap();
     assert!(world.doubted().is_empty());
+}
+
+async fn run(db: &Db, sql: &'static str) {
+    match db {
+        Db::Sqlite(pool) => drop(sqlx::raw_sql(sql).execute(pool).await.unwrap()),
+        Db::Postgres(pool) => drop(sqlx::raw_sql(sql).execute(pool).await.unwrap()),
+    }
+}
+
+#[tokio::test]
+async fn an_older_store_that_is_put_back_does_not_undo_what_the_log_says() {
+    let (db, _folder) = sqlite().await;
+    let world = World::new(&db).await;
+    let mut log = world.list().await;
+    log.extend(world.role(world.vo, "before").await.unwrap());
+    let changed = world.role(world.vo, "after").await.unwrap();
+    let Some(Event::Change(change)) = changed.first() else {
+        panic!("no change")
+    };
+    let outcome = crate::record::Outcome {
+        status: Some(201),
+        ..crate::record::Outcome::ended(change.request, crate::record::Ending::Answered)
+    };
+    log.extend(changed);
+    log.push(Event::Outcome(Box::new(outcome)));
+    // As the store was before.
+    let sql =
+        "DELETE FROM role WHERE name = 'after'; UPDATE vo SET version = version - 1 WHERE name = 'imense'";
+    run(&db, sql).await;
+    run(
+        &db,
+        "DELETE FROM applied WHERE rowid = (SELECT max(rowid) FROM applied)",
+    )
+    .await;
+    let again = world.started_again(&log).await;
+    assert_eq!(again.doubted(), [world.vo]);
+}
+
+/// With `trigger`, every change makes a role that it does not name.
+async fn triggered(db: &Db, trigger: &'static str, gone: &'static str) {
+    let world = World::new(db).await;
+    let log = world.list().await;
+    run(db, trigger).await;
+    let refused = world.role(world.vo, "reader").await.unwrap_err();
+    assert!(matches!(refused, StateError::Flawed(_)), "{refused}");
+    assert!(refused.to_string().contains("trigger `helpful`"), "{refused}");
+    world.states.load().await.unwrap();
+    assert_eq!(world.doubted().len(), 3, "every level");
+    assert!(world.has(world.vo, "scientist") && !world.has(world.vo, "reader"));
+    let again = world.started_again(&log).await;
+    assert_eq!(again.doubted().len(), 3);
+    assert!(!again.has(world.vo, "scientist"));
+    run(db, gone).await;
+    again.states.load().await.unwrap();
+    assert!(again.doubted().is_empty() && again.has(world.vo, "scientist"));
+    again.role(world.vo, "reader").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_trigger_does_not_ride_along_with_a_change() {
+    let (db, _folder) = sqlite().await;
+    let trigger = "CREATE TRIGGER helpful AFTER INSERT ON role WHEN new.name <> 'ghost' BEGIN
+        INSERT INTO role SELECT randomblob(16), vo_id, 'ghost', 1, 1, NULL FROM role WHERE id = new.id; END";
+    triggered(&db, trigger, "DROP TRIGGER helpful").await;
+}
+
+#[tokio::test]
+async fn a_trigger_does_not_ride_along_with_a_change_on_postgresql() {
+    let server = Postgres::new().await;
+    let trigger = "CREATE FUNCTION help() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.name := 'ghost'; RETURN NEW; END $$;
+        CREATE TRIGGER helpful BEFORE INSERT ON role FOR EACH ROW EXECUTE FUNCTION help()";
+    triggered(&server.db, trigger, "DROP TRIGGER helpful ON role").await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn an_id_of_another_type_closes_the_store() {
+    let (db, _folder) = sqlite().await;
+    let world = World::new(&db).await;
+    // Read as the same row, but no statement that names its id ends it.
+    run(&db, "UPDATE assignment SET id = CAST(id AS TEXT)").await;
+    world.states.load().await.unwrap();
+    assert_eq!(world.doubted().len(), 3);
+    run(&db, "UPDATE assignment SET id = CAST(id AS BLOB)").await;
+    world.states.load().await.unwrap();
+    assert!(world.doubted().is_empty());
+}
+
+#[tokio::test]
+async fn an_account_with_an_end_is_ended_whatever_its_state_says() {
+    let (db, _folder) = sqlite().await;
+    let world = World::new(&db).await;
+    run(&db, "UPDATE person SET ended_at = 1").await;
+    world.states.load().await.unwrap();
+    assert_eq!(world.doubted().len(), 3);
+}
+
+#[tokio::test]
+async fn accepting_never_brings_a_version_back_that_was_in_force() {
+    let (db, _folder) = sqlite().await;
+    let world = World::new(&db).await;
+    for name in ["a", "b", "c"] {
+        world.role(world.vo, name).await.unwrap();
+    }
+    let version = |world: &World| world.vos.handle().load().vo(world.vo).unwrap().version;
+    let before = version(&world);
+    // One change back, so that the next version would be the one in force.
+    run(
+        &db,
+        "UPDATE vo SET version = version - 1 WHERE name = 'imense'; DELETE FROM role WHERE name = 'c'",
+    )
+    .await;
+    world.states.load().await.unwrap();
+    let found = world.states.doubts()[0].found;
+    let mut tx = world.states.begin().await.unwrap();
+    tx.accept(world.vo, found).await.unwrap();
+    let request = next(&world.ids);
+    let ready = tx.ready().await.unwrap();
+    ready.commit(request).await.unwrap();
+    assert!(version(&world) > before);
+    assert!(!world.has(world.vo, "c"));
+}
+
+async fn all_at_one_moment(db: &Db) {
+    let world = World::new(db).await;
+    let mut tx = world.states.begin().await.unwrap();
+    world.foreign(world.other, "ghost").await;
+    let role = world.vos.create_role(&mut tx, world.vo, "reader").await;
+    role.unwrap();
+    let ready = tx.ready().await.unwrap();
+    let (steps, _) = ready.records(next(&world.ids), true);
+    assert_eq!(steps.iter().map(|step| step.vo).collect::<Vec<_>>(), [world.vo]);
+    ready.commit(next(&world.ids)).await.unwrap();
+    world.states.load().await.unwrap();
+    assert_eq!(world.doubted(), [world.other]);
+}
+
+#[tokio::test]
+async fn a_row_that_comes_during_a_change_is_not_part_of_it_on_postgresql() {
+    let server = Postgres::new().await;
+    all_at_one_moment(&server.db).await;
+    server.end().await;
 }
 
 #[tokio::test]

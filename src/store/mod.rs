@@ -37,6 +37,9 @@ pub enum StoreError {
     /// A unique name or id is taken already.
     #[error("something with this name is there already")]
     Taken,
+    /// Somebody else changed the same rows meanwhile.
+    #[error("something else changed the same at the same time")]
+    Overtaken,
     /// The data is not what the program wrote.
     #[error("the store is inconsistent: {0}")]
     Inconsistent(String),
@@ -49,6 +52,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(database) if database.is_unique_violation() => Self::Taken,
+            // PostgreSQL's serialisation failure.
+            sqlx::Error::Database(database) if database.code().as_deref() == Some("40001") => Self::Overtaken,
             _ => Self::Driver(error),
         }
     }
@@ -58,6 +63,10 @@ impl AsProblem for StoreError {
     fn as_problem(&self) -> Problem {
         match self {
             Self::Taken => Problem::new(Kind::Conflict, "something with this name is there already"),
+            Self::Overtaken => Problem::new(
+                Kind::Conflict,
+                "something else changed the same at the same time; try again",
+            ),
             Self::Driver(_) | Self::Open(_) => {
                 Problem::new(Kind::StoreUnavailable, "the store does not answer").retry_after(1)
             }
@@ -179,6 +188,19 @@ impl Db {
         match self {
             Self::Sqlite(pool) => Ok(Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?)),
             Self::Postgres(pool) => Ok(Tx::Postgres(pool.begin().await?)),
+        }
+    }
+
+    /// Starts a transaction that will write, and that sees everything as it was at one moment.
+    ///
+    /// # Errors
+    /// [`StoreError::Driver`].
+    pub async fn begin_whole(&self) -> Result<Tx, StoreError> {
+        match self {
+            Self::Sqlite(_) => self.begin_write().await,
+            Self::Postgres(pool) => Ok(Tx::Postgres(
+                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?,
+            )),
         }
     }
 

@@ -56,7 +56,8 @@ async fn read_people(tx: &mut Tx) -> Result<Vec<Person>, StoreError> {
     tx_rows!(
         tx,
         PersonRow,
-        "SELECT id, vo_id, username, state, card, version FROM person"
+        // SECURITY: the store lets a name be used again as soon as an account has an end, whatever its state says.
+        "SELECT id, vo_id, username, CASE WHEN ended_at IS NULL THEN state ELSE 'ended' END, card, version FROM person"
     )?
     .into_iter()
     .map(person)
