@@ -181,7 +181,13 @@ fn change_in(folder: &Path) -> io::Result<Option<KeyChanged>> {
         Err(error) if is_lost(&error, &path) => return Ok(None),
         Err(error) => return Err(error),
     };
-    while let Some((frame, bytes)) = frames.next()? {
+    loop {
+        let (frame, bytes) = match frames.next() {
+            Ok(Some(read)) => read,
+            Ok(None) => break,
+            Err(error) if is_lost(&error, &path) => break,
+            Err(error) => return Err(error),
+        };
         if frame.batch != 1 {
             break;
         }
