@@ -86,17 +86,24 @@ impl Tidy<'_> {
         let base = dropped::read(self.folder)?.map_or(0, |dropped| dropped.segments);
         let mut indexes = segment::list(self.folder)?;
         indexes.truncate(indexes.len().saturating_sub(NEWEST));
+        let mut failed = None;
         for index in indexes.into_iter().filter(|index| *index >= base) {
             let path = segment::path(self.folder, index);
             let done = match path.exists() {
-                true => self.pack(&path)?,
-                false => self.file_away(&path)?,
+                true => self.pack(&path),
+                false => self.file_away(&path),
             };
-            if done {
-                return Ok(true);
+            match done {
+                // Where one failed, all others are dealt with now: it would come first again.
+                Ok(true) if failed.is_none() => return Ok(true),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
             }
         }
-        Ok(false)
+        failed.map_or(Ok(false), Err)
     }
 
     /// Removes what a crash left half done.
@@ -179,6 +186,9 @@ impl Tidy<'_> {
                 to.display()
             )));
         }
+        // A crash may have come between its name and the sync, so this is never taken for done.
+        File::open(&to)?.sync_all()?;
+        sync_folder(archive)?;
         let link = unfinished(&small);
         symlink(&to, &link)?;
         fs::rename(&link, &small)?;
@@ -193,8 +203,7 @@ impl Tidy<'_> {
             let _ = fs::remove_file(&unfinished);
         }
         copied?;
-        fs::rename(&unfinished, to)?;
-        sync_folder(to.parent().unwrap_or(to))
+        fs::rename(&unfinished, to)
     }
 }
 

@@ -240,3 +240,108 @@ fn records_from_the_end(data: &Path) -> u64 {
     let mut reader = super::read::Reader::last(&log(data), 1).unwrap();
     reader.read().unwrap().unwrap().record.seq
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archived_segment_that_is_short_or_missing_or_changed_stops_no_start() {
+    let data = filled().await;
+    let place = tempfile::tempdir().unwrap();
+    let archive = place.path().join("archive");
+    fs::create_dir(&archive).unwrap();
+    tidied(data.path(), Some(&archive));
+    let whole: Vec<_> = [0, 1]
+        .iter()
+        .map(|index| fs::read_link(small(data.path(), *index)).unwrap())
+        .map(|path| (fs::read(&path).unwrap(), path))
+        .collect();
+    for (bytes, path) in &whole {
+        for left in [None, Some(&bytes[..0]), Some(&bytes[..bytes.len() / 2])] {
+            match left {
+                Some(left) => fs::write(path, left).unwrap(),
+                None => fs::remove_file(path).unwrap(),
+            }
+            checked(data.path()).expect_err("verify names it");
+            let opened = open(data.path());
+            assert_eq!((opened.recovery.damage, opened.recovery.epoch), (Vec::new(), 1));
+            opened.audit.close("test").await;
+            fs::write(path, bytes).unwrap();
+        }
+    }
+    checked(data.path()).unwrap();
+    // So young that it is read at the start, one that was changed is damage like any other.
+    let (bytes, path) = &whole[1];
+    let mut changed = bytes.clone();
+    changed[bytes.len() / 2] ^= 1;
+    fs::write(path, changed).unwrap();
+    let opened = open(data.path());
+    assert_eq!(
+        (opened.recovery.damage.len(), opened.recovery.epoch),
+        (1, 2),
+        "{:?}",
+        opened.recovery.damage
+    );
+    opened.audit.close("test").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_cannot_be_tidied_does_not_keep_the_others_from_it() {
+    let data = filled().await;
+    tidied(data.path(), None);
+    let place = tempfile::tempdir().unwrap();
+    let other = fs::read(small(data.path(), 1)).unwrap();
+    tidied(data.path(), Some(place.path()));
+    let first = fs::read_link(small(data.path(), 0)).unwrap();
+    let again = copied(data.path());
+    fs::write(&first, other).unwrap();
+    let tidy = Tidy {
+        folder: &log(again.path()),
+        compress: true,
+        archive: Some(place.path()),
+        go_on: &go_on,
+    };
+    assert!(tidy.one().unwrap_err().to_string().contains("is another"));
+    assert!(small(again.path(), 0).is_file() && !small(again.path(), 0).is_symlink());
+    assert!(small(again.path(), 1).is_symlink(), "the next one was moved");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archived_segments_of_a_dropped_epoch_go_and_nothing_goes_while_they_are_out_of_reach() {
+    let data = filled().await;
+    let place = tempfile::tempdir().unwrap();
+    let (archive, away) = (place.path().join("archive"), place.path().join("away"));
+    fs::create_dir(&archive).unwrap();
+    tidied(data.path(), Some(&archive));
+    let mark = super::Restored {
+        epoch: 77,
+        reason: "restored: a test".into(),
+        key: None,
+    };
+    mark.mark(&log(data.path()), &key(data.path()), testing::ORIGIN)
+        .unwrap();
+    let audit = open(data.path()).audit;
+    audit.search().catch_up().await.unwrap();
+    let ended = segment::epoch_folder(&log(data.path()), 1);
+    fs::rename(&archive, &away).unwrap();
+    audit.drop_older(LATER).await.unwrap_err();
+    assert!(ended.exists());
+    let gone = super::dropped::Dropped {
+        epoch: 77,
+        segments: 0,
+        edge: super::tree::Edge::default(),
+        epochs: 1,
+        record: 0,
+        before: LATER,
+    };
+    let error = gone.remove(&log(data.path())).unwrap_err().to_string();
+    assert!(error.contains("mount the archive") && ended.exists(), "{error}");
+    // A mount point without its file system.
+    fs::create_dir(&archive).unwrap();
+    gone.remove(&log(data.path())).unwrap_err();
+    fs::remove_dir(&archive).unwrap();
+    fs::rename(&away, &archive).unwrap();
+    assert!(fs::read_dir(&archive).unwrap().count() > 0);
+    let said = audit.drop_older(LATER).await.unwrap().unwrap();
+    assert_eq!((said.epochs, fs::read_dir(&archive).unwrap().count()), (1, 0));
+    assert!(!ended.exists());
+    audit.close("test").await;
+    checked(data.path()).unwrap();
+}

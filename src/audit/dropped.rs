@@ -115,26 +115,53 @@ impl Dropped {
 
     /// Removes the files of which the edge file says that they are gone. Says whether there were any.
     ///
-    /// INVARIANT: oldest first, so that what a crash leaves is one piece.
+    /// INVARIANT: oldest first, so that what a crash leaves is one piece. Nothing goes while something of it is out of reach:
+    /// without its link nobody would find it any more.
     pub(crate) fn remove(&self, folder: &Path) -> io::Result<bool> {
-        let mut removed = false;
+        let (mut epochs, mut segments) = (Vec::new(), Vec::new());
         for epoch in segment::epochs(folder)? {
             if epoch <= self.epochs {
-                fs::remove_dir_all(segment::epoch_folder(folder, epoch))?;
-                removed = true;
+                epochs.push(segment::epoch_folder(folder, epoch));
             }
         }
-        for index in segment::list(folder)? {
-            if index < self.segments {
-                remove_segment(&segment::path(folder, index))?;
-                removed = true;
-            }
+        for epoch in &epochs {
+            let indexes = segment::list(epoch)?;
+            segments.extend(indexes.into_iter().map(|index| segment::path(epoch, index)));
         }
+        let indexes = segment::list(folder)?.into_iter();
+        let present = indexes.filter(|index| *index < self.segments);
+        let present: Vec<_> = present.map(|index| segment::path(folder, index)).collect();
+        segments
+            .iter()
+            .chain(&present)
+            .try_for_each(|path| reached(path))?;
+        segments.iter().try_for_each(|path| remove_segment(path))?;
+        epochs.iter().try_for_each(fs::remove_dir_all)?;
+        present.iter().try_for_each(|path| remove_segment(path))?;
+        let removed = !epochs.is_empty() || !present.is_empty();
         if removed {
             sync_folder(folder)?;
         }
         Ok(removed)
     }
+}
+
+/// Whether the archive is there to which a segment was moved. That the segment itself is not is what a crash leaves.
+fn reached(path: &Path) -> io::Result<()> {
+    let Some(moved) = packed::out_of_reach(path) else {
+        return Ok(());
+    };
+    let is_there = moved
+        .parent()
+        .and_then(|archive| fs::read_dir(archive).ok())
+        .is_some_and(|mut files| files.next().is_some());
+    let away = || {
+        io::Error::other(format!(
+            "`{}` is to be dropped and cannot be reached: mount the archive",
+            moved.display()
+        ))
+    };
+    is_there.then_some(()).ok_or_else(away)
 }
 
 /// Removes a segment in all its forms, wherever it was moved to.

@@ -162,6 +162,8 @@ struct Inner {
     key: VerifyingKey,
     /// Held by whoever compresses, moves or drops old segments: one at a time.
     old_segments: tokio::sync::Mutex<()>,
+    /// The time of the newest record that was there when the log was opened.
+    newest_found: Timestamp,
     index: Index,
     done: tokio::sync::watch::Receiver<bool>,
 }
@@ -247,6 +249,7 @@ impl Audit {
             shared,
             key: public,
             old_segments: tokio::sync::Mutex::default(),
+            newest_found: found.latest,
             index,
             done,
         }));
@@ -482,6 +485,12 @@ impl Audit {
     #[must_use]
     pub fn keep(&self) -> Option<Duration> {
         self.0.shared.config.keep
+    }
+
+    /// The time of the newest record that was there when the log was opened; `None` where there was none.
+    #[must_use]
+    pub fn newest_found(&self) -> Option<Timestamp> {
+        Some(self.0.newest_found).filter(|newest| *newest > Timestamp::default())
     }
 
     /// Whether there is something to do with old segments ([`Audit::tidy_one`]).

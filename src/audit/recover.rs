@@ -10,12 +10,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
-use super::dropped;
+use super::dropped::{self, Dropped};
 use super::key::VerifyingKey;
 use super::key_change::{self, Keys};
 use super::packed::{self, Source};
 use super::prove::{COSIGNATURES, cosignatures};
 use super::restored::{self, Marked, Restored};
+use super::retain;
 use super::segment::{self, Frames, Header};
 use super::tree::{self, Edge};
 use super::writer::sync_folder;
@@ -99,6 +100,7 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
     let mut scan = Scan {
         folder,
         key,
+        keys,
         known,
         restored,
         found: Found::default(),
@@ -153,6 +155,7 @@ fn cosigned_checkpoints(folder: &Path, keys: &Keys) -> Result<Vec<Checkpoint>, A
 struct Scan<'a> {
     folder: &'a Path,
     key: &'a VerifyingKey,
+    keys: &'a Keys,
     /// Every checkpoint that is known here or outside, the newest last. SECURITY: all of them are compared; one alone could be
     /// that of a fork, which has outgrown the others.
     known: Vec<Checkpoint>,
@@ -187,6 +190,10 @@ impl Scan<'_> {
         if dropped.is_some() && !self.found.existed {
             self.damaged("the records after what was dropped are not there".to_owned());
         }
+        let dropped = match self.found.existed {
+            true => self.believed(dropped)?,
+            false => dropped,
+        };
         // What is before that is gone, or about to go.
         let base = dropped.as_ref().map_or(0, |dropped| dropped.segments);
         self.base = base;
@@ -199,12 +206,17 @@ impl Scan<'_> {
                 break;
             }
             let path = segment::path(self.folder, index);
-            // What is in an archive that cannot be reached is not needed to go on, and `audit verify` misses it.
-            if self.headers.is_empty() && packed::out_of_reach(&path).is_some() {
-                away = true;
-                continue;
-            }
-            let header = Header::read(&path).map_err(|error| AuditError::from_io(&path, &error))?;
+            let header = match Header::read(&path) {
+                Ok(header) => header,
+                // What is in an archive that cannot be reached, or was damaged there, is not needed to go on, and `audit verify`
+                // misses it. Whatever is before it is not needed either.
+                Err(error) if is_away(&error, &path) => {
+                    away = true;
+                    self.headers.clear();
+                    continue;
+                }
+                Err(error) => return Err(AuditError::from_io(&path, &error)),
+            };
             let Some(header) = header.filter(|header| header.index == index) else {
                 self.damaged(format!("the header of segment {index} was changed"));
                 break;
@@ -227,6 +239,32 @@ impl Scan<'_> {
             self.headers.push(header);
         }
         Ok(())
+    }
+
+    /// What was dropped, when a signed record says so.
+    ///
+    /// SECURITY: whoever holds the folder can write such a file, and would get the log signed on behind segments that she took.
+    fn believed(&mut self, dropped: Option<Dropped>) -> Result<Option<Dropped>, AuditError> {
+        let Some(there) = dropped else { return Ok(None) };
+        let keys = self.keys;
+        let said = retain::is_said(self.folder, &there, |one| keys.check(one).is_ok());
+        match said {
+            Ok(true) => Ok(Some(there)),
+            Ok(false) => {
+                self.damaged("the edge file `dropped` is not what a signed record says".to_owned());
+                Ok(Some(there))
+            }
+            // The record is in an archive that is not there.
+            Err(error) if is_lost(&error) || self.is_away() => Ok(Some(there)),
+            Err(error) => Err(AuditError::from_io(self.folder, &error)),
+        }
+    }
+
+    /// Whether a segment is in an archive that is not there.
+    fn is_away(&self) -> bool {
+        let indexes = segment::list(self.folder).unwrap_or_default();
+        let mut paths = indexes.iter().map(|index| segment::path(self.folder, *index));
+        paths.any(|path| packed::out_of_reach(&path).is_some())
     }
 
     fn damaged(&mut self, what: String) {
@@ -284,8 +322,11 @@ impl Scan<'_> {
             let mut frames = Frames::open(&path).map_err(file_error)?;
             let (mut events, mut changing) = (Vec::new(), HashSet::new());
             while until.as_ref().is_some_and(|until| edge.size() < until.size()) {
-                let Some((_, bytes)) = frames.next().map_err(file_error)? else {
-                    break;
+                let bytes = match frames.next() {
+                    Ok(Some((_, bytes))) => bytes,
+                    Ok(None) => break,
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => break,
+                    Err(error) => return Err(file_error(error)),
                 };
                 edge.push(tree::leaf(bytes));
                 if is_of_state(bytes, !changing.is_empty()) {
@@ -338,8 +379,12 @@ impl Scan<'_> {
         let mut stopped = false;
         while until.is_none_or(|until| self.found.edge.size() < until) {
             let seq = self.found.edge.size();
-            let Some((frame, bytes)) = frames.next().map_err(file_error)? else {
-                break;
+            let (frame, bytes) = match frames.next() {
+                Ok(Some(read)) => read,
+                Ok(None) => break,
+                // A compressed one that was changed is what a plain one would be.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
+                Err(error) => return Err(file_error(error)),
             };
             let record: Record = serde_json::from_slice(bytes).map_err(|_| AuditError::Unreadable { seq })?;
             // SECURITY: no key is needed to write a frame behind the end that was signed; the next start writes a new segment.
@@ -427,7 +472,14 @@ impl Scan<'_> {
             let path = segment::path(self.folder, header.index);
             let file_error = |error: io::Error| AuditError::from_io(&path, &error);
             let mut frames = Frames::open(&path).map_err(file_error)?;
-            while let Some((_, bytes)) = frames.next().map_err(file_error)? {
+            loop {
+                let bytes = match frames.next() {
+                    Ok(Some((_, bytes))) => bytes,
+                    Ok(None) => break,
+                    // A compressed one that was damaged: verify names it.
+                    Err(error) if is_lost(&error) => break,
+                    Err(error) => return Err(file_error(error)),
+                };
                 let Ok(Record {
                     event: Event::Intent(entry),
                     ..
@@ -584,6 +636,16 @@ impl Scan<'_> {
         });
         Ok(())
     }
+}
+
+/// Whether a segment is not needed where it stands only compressed, or moved: it is an old one.
+fn is_away(error: &io::Error, path: &Path) -> bool {
+    let is_old = fs::symlink_metadata(path).is_err() && fs::symlink_metadata(packed::packed(path)).is_ok();
+    is_old && (is_lost(error) || packed::out_of_reach(path).is_some())
+}
+
+fn is_lost(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound)
 }
 
 /// What an event says of the authorisation state: digests, and how the changes of them in `changing` ended.

@@ -7,9 +7,10 @@
 //! Never dropped is what anybody may need: a record that is younger, not indexed, under no checkpoint, or newer than what the
 //! log's witness has seen; the intent of a request that has not ended; the newest segments; and what is not what was signed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::tree::{self, Edge};
 use super::{Audit, AuditError, prove};
 use crate::clock::Timestamp;
 use crate::id::RequestId;
-use crate::record::{Event, FileAside, LogDropped, Record};
+use crate::record::{Event, FileAside, Hash, LogDropped, Record};
 
 /// Segments that stay, however old they are.
 const NEWEST: usize = 2;
@@ -58,18 +59,22 @@ pub(crate) struct Plan {
 }
 
 impl Audit {
+    /// Waits for some time until the index has what the log has: what is not indexed is not dropped, and at a start the index may
+    /// be some way behind.
+    pub async fn indexed(&self) {
+        for _ in 0..CATCHING_UP {
+            if self.0.index.catch_up().await.is_ok() {
+                break;
+            }
+        }
+    }
+
     /// Drops whole old segments, as far as every record in them is older than `before` and nothing else keeps them; so many at
     /// once at most. Gives what was dropped, `None` when there is nothing (more) to drop.
     ///
     /// # Errors
     /// [`AuditError`]: the log could not be read or written, or is not what was signed; then it is left as it is.
     pub async fn drop_older(&self, before: Timestamp) -> Result<Option<LogDropped>, AuditError> {
-        // What is not indexed is not dropped; at a start the index may be some way behind.
-        for _ in 0..CATCHING_UP {
-            if self.0.index.catch_up().await.is_ok() {
-                break;
-            }
-        }
         let _turn = self.0.old_segments.lock().await;
         let inner = self.0.clone();
         let plan = blocking(move || {
@@ -134,9 +139,14 @@ pub(crate) fn plan(folder: &Path, bounds: &Bounds<'_>) -> io::Result<Option<Plan
     };
     let there = dropped::read(folder)?;
     if let Some(there) = &there {
+        // SECURITY: whoever holds the folder can write such a file.
+        if !is_said(folder, there, |one| one.check(bounds.key).is_ok())? {
+            let what = "the edge file `dropped` is not what a signed record says, so nothing is dropped: countersign audit verify says more";
+            return Err(io::Error::other(what));
+        }
         there.remove(folder)?;
     }
-    let (epochs, whole) = old_epochs(folder, bounds.before)?;
+    let (epochs, whole) = old_epochs(folder, bounds)?;
     let base = there.as_ref().map_or(0, |there| there.segments);
     let mut rest = Rest {
         folder,
@@ -227,32 +237,186 @@ impl Plan {
 }
 
 /// The oldest of the epochs that ended, as far as they ended long enough ago; and whether that is all of them.
-fn old_epochs(folder: &Path, before: Timestamp) -> io::Result<(Vec<u64>, bool)> {
+///
+/// SECURITY: what the records say counts, for anybody may write the heads of segments; and the files must be those that the
+/// present epoch signed when it began.
+fn old_epochs(folder: &Path, bounds: &Bounds<'_>) -> io::Result<(Vec<u64>, bool)> {
     let ended = segment::epochs(folder)?;
     let mut old = Vec::new();
+    let is_old = |time: Timestamp| time < bounds.before;
     for (nth, epoch) in ended.iter().enumerate() {
         // It ended when the next one began, whatever its own files say.
-        let next = ended.get(nth + 1);
-        let next = next.map_or_else(|| folder.to_owned(), |next| segment::epoch_folder(folder, *next));
-        let own = times(&segment::epoch_folder(folder, *epoch))?;
-        let is_old = |time: &Timestamp| *time < before;
-        let began = times(&next)?.first().copied();
-        if !began.as_ref().is_some_and(is_old) || !own.iter().all(is_old) {
+        let next = ended.iter().skip(nth + 1);
+        let mut next = next
+            .map(|next| segment::epoch_folder(folder, *next))
+            .chain([folder.to_owned()]);
+        let began = next.find_map(|next| first_time(&next).transpose()).transpose()?;
+        if !began.is_some_and(is_old) || has_younger(&segment::epoch_folder(folder, *epoch), bounds.before)? {
             break;
         }
         old.push(*epoch);
+    }
+    if let Some(last) = old.last() {
+        let next = ended.get(old.len()).unwrap_or(last);
+        let first = old.first().unwrap_or(last);
+        // Nothing goes before the index has come to the present epoch.
+        if bounds.records == 0 {
+            return Ok((Vec::new(), false));
+        }
+        hold_against_beginning(folder, bounds.key, *first..=*next)?;
     }
     let whole = old.len() == ended.len();
     Ok((old, whole))
 }
 
-/// When the segments in `folder` were taken into use, as far as they say.
-fn times(folder: &Path) -> io::Result<Vec<Timestamp>> {
-    let mut times = Vec::new();
-    for index in segment::list(folder)? {
-        times.extend(Header::read(&segment::path(folder, index))?.map(|header| header.time));
+/// When the first record in `folder` was taken; `None` where there is none that can be read.
+fn first_time(folder: &Path) -> io::Result<Option<Timestamp>> {
+    let Some(first) = segment::list(folder)?.first().copied() else {
+        return Ok(None);
+    };
+    let mut time = None;
+    readable(read_times(&segment::path(folder, first), |read| {
+        time = Some(read);
+        false
+    }))?;
+    Ok(time)
+}
+
+/// Whether a record in `folder` was not taken before `before`. The newest come first, so that is seldom long in doubt.
+fn has_younger(folder: &Path, before: Timestamp) -> io::Result<bool> {
+    for index in segment::list(folder)?.into_iter().rev() {
+        let mut younger = false;
+        readable(read_times(&segment::path(folder, index), |time| {
+            younger = time >= before;
+            !younger
+        }))?;
+        if younger {
+            return Ok(true);
+        }
     }
-    Ok(times)
+    Ok(false)
+}
+
+/// Gives `see` the times of a segment's records, until it has seen enough.
+fn read_times(path: &Path, mut see: impl FnMut(Timestamp) -> bool) -> io::Result<()> {
+    let mut frames = Frames::open(path)?;
+    while let Some((_, bytes)) = frames.next()? {
+        if serde_json::from_slice::<Record>(bytes).is_ok_and(|record| !see(record.time)) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// An epoch may have ended because a compressed segment was damaged.
+fn readable(read: io::Result<()>) -> io::Result<()> {
+    read.or_else(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Ok(()),
+        _ => Err(error),
+    })
+}
+
+/// Holds the files of the `wanted` epochs against what the present one says of them under its first checkpoint.
+fn hold_against_beginning(folder: &Path, key: &VerifyingKey, wanted: RangeInclusive<u64>) -> io::Result<()> {
+    let headers = headers(folder, 0)?;
+    let epoch = headers.first().map_or(0, |header| header.epoch);
+    let signed = first_checkpoint(folder, epoch, 1, |one| one.check(key).is_ok())?;
+    let mut files: BTreeMap<String, (u64, Hash)> = BTreeMap::new();
+    let is_signed = signed.map(|signed| {
+        goes_on_to(folder, &headers, Edge::default(), &signed, |_, bytes| {
+            if let Ok(Record {
+                event: Event::Epoch(begun),
+                ..
+            }) = serde_json::from_slice(bytes)
+            {
+                let begun = begun.files.into_iter();
+                files.extend(begun.map(|file| (file.name, (file.bytes, file.hash))));
+            }
+        })
+    });
+    let is_of = |name: &str| {
+        let number = name
+            .strip_prefix("epoch-")
+            .and_then(|rest| rest.split('/').next());
+        let number = number.and_then(|number| number.parse::<u64>().ok());
+        number.is_some_and(|epoch| wanted.contains(&epoch))
+    };
+    files.retain(|name, _| is_of(name));
+    let mut there = segment::aside(folder)?;
+    there.retain(|name, _| is_of(name));
+    // SECURITY: what was changed is evidence, and stays.
+    match is_signed.transpose()?.unwrap_or(false) && there == files {
+        true => Ok(()),
+        false => Err(io::Error::other(
+            "the files of epochs that ended are not those that were signed, so they are kept: countersign audit verify says more",
+        )),
+    }
+}
+
+/// Whether the record that an edge file names says the same, and stands under a checkpoint that is `signed`.
+pub(crate) fn is_said(
+    folder: &Path,
+    there: &Dropped,
+    signed: impl Fn(&Checkpoint) -> bool,
+) -> io::Result<bool> {
+    let mut headers = Vec::new();
+    // Only those that are needed: the ones before may be in an archive that is not there.
+    for index in segment::list(folder)?.into_iter().rev() {
+        let Some(header) = Header::read(&segment::path(folder, index))?.filter(|_| index >= there.segments)
+        else {
+            return Ok(false);
+        };
+        let begins = header.first() <= there.record;
+        headers.insert(0, header);
+        if begins {
+            break;
+        }
+    }
+    let edge = headers.first().map(|header| header.edge.clone());
+    let edge = edge.filter(|edge| edge.size() <= there.record);
+    let signed = first_checkpoint(folder, there.epoch, there.record.saturating_add(1), signed)?;
+    let (Some(signed), Some(edge)) = (signed, edge) else {
+        return Ok(false);
+    };
+    let mut said = false;
+    // SECURITY: no other edge at the head gives the checkpoint's root, nor any other record.
+    let is_signed = goes_on_to(folder, &headers, edge, &signed, |seq, bytes| {
+        if seq == there.record {
+            said = match serde_json::from_slice(bytes) {
+                Ok(Record {
+                    event: Event::LogDropped(record),
+                    ..
+                }) => there.is_said_by(&record),
+                _ => false,
+            };
+        }
+    })?;
+    Ok(is_signed && said)
+}
+
+/// Whether the records in the segments from `headers` on, from `edge` on, give the root of a checkpoint. Each is told to `see`.
+fn goes_on_to(
+    folder: &Path,
+    headers: &[Header],
+    mut edge: Edge,
+    signed: &Checkpoint,
+    mut see: impl FnMut(u64, &[u8]),
+) -> io::Result<bool> {
+    for (nth, header) in headers.iter().enumerate() {
+        let until = headers.get(nth + 1).map_or(signed.size, Header::first);
+        if edge.size() >= signed.size {
+            break;
+        }
+        let mut frames = Frames::open(&segment::path(folder, header.index))?;
+        while edge.size() < until.min(signed.size) {
+            let Some((_, bytes)) = frames.next()? else {
+                return Ok(false);
+            };
+            see(edge.size(), bytes);
+            edge.push(tree::leaf(bytes));
+        }
+    }
+    Ok((edge.size(), edge.root()) == (signed.size, signed.root))
 }
 
 /// The headers of the segments that are kept, as far as they follow on each other.
@@ -339,21 +503,11 @@ impl Rest<'_> {
     /// checkpoint behind it are read too, and must give that one's root.
     fn hold_against_checkpoint(&self, count: usize) -> io::Result<()> {
         let epoch = self.headers.first().map_or(0, |header| header.epoch);
-        let signed = first_checkpoint(self.folder, epoch, self.edge.size())?;
+        let signed = first_checkpoint(self.folder, epoch, self.edge.size(), |_| true)?;
         let signed = signed.ok_or_else(|| io::Error::other("no checkpoint covers what would be dropped"))?;
         signed.check(self.bounds.key).map_err(io::Error::other)?;
-        let mut edge = self.edge.clone();
-        for (nth, header) in self.headers.iter().enumerate().skip(count) {
-            let until = self.headers.get(nth + 1).map_or(signed.size, Header::first);
-            let mut frames = Frames::open(&segment::path(self.folder, header.index))?;
-            while edge.size() < until.min(signed.size) {
-                let Some((_, bytes)) = frames.next()? else {
-                    return Err(changed(edge.size()));
-                };
-                edge.push(tree::leaf(bytes));
-            }
-        }
-        match (edge.size(), edge.root()) == (signed.size, signed.root) {
+        let rest = self.headers.get(count..).unwrap_or_default();
+        match goes_on_to(self.folder, rest, self.edge.clone(), &signed, |_, _| {})? {
             true => Ok(()),
             false => Err(changed(self.edge.size())),
         }
@@ -367,11 +521,20 @@ fn changed(seq: u64) -> io::Error {
     io::Error::other(what)
 }
 
-/// The first checkpoint of `epoch` over `size` records or more.
-fn first_checkpoint(folder: &Path, epoch: u64, size: u64) -> io::Result<Option<Checkpoint>> {
-    let mut reader = BufReader::new(File::open(folder.join("checkpoints"))?);
+/// The first checkpoint of `epoch` over `size` records or more that is `good`.
+fn first_checkpoint(
+    folder: &Path,
+    epoch: u64,
+    size: u64,
+    good: impl Fn(&Checkpoint) -> bool,
+) -> io::Result<Option<Checkpoint>> {
+    let mut reader = match File::open(folder.join("checkpoints")) {
+        Ok(file) => BufReader::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     while let Some(note) = next_note(&mut reader)? {
-        let fits = |one: &Checkpoint| one.epoch == epoch && one.size >= size;
+        let fits = |one: &Checkpoint| one.epoch == epoch && one.size >= size && good(one);
         if let Some(found) = Checkpoint::parse(&note).ok().filter(fits) {
             return Ok(Some(found));
         }

@@ -582,3 +582,111 @@ async fn an_epoch_does_not_end_by_half_while_the_archive_is_away() {
     again.audit.close("test").await;
     checked(data.path()).unwrap();
 }
+
+/// A log whose first epoch ended, closed.
+async fn ended() -> tempfile::TempDir {
+    let data = filled().await;
+    let mark = Restored {
+        epoch: 77,
+        reason: "restored: a test".into(),
+        key: None,
+    };
+    mark.mark(&log(data.path()), &key(data.path()), ORIGIN).unwrap();
+    let audit = open(data.path()).audit;
+    fill(&audit).await;
+    audit.close("test").await;
+    data
+}
+
+/// Gives the segments in `folder` heads that say that they are very old.
+fn made_old(folder: &Path) {
+    for index in segment::list(folder).unwrap() {
+        let path = segment::path(folder, index);
+        let time = Timestamp::from_secs(1);
+        let head = Header {
+            time,
+            ..Header::read(&path).unwrap().unwrap()
+        };
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[..HEADER].copy_from_slice(&head.encode());
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_file_that_no_signed_record_says_drops_nothing_and_is_damage() {
+    let data = filled().await;
+    let folder = log(data.path());
+    let head = Header::read(&segment::path(&folder, 3)).unwrap().unwrap();
+    let there = segment::list(&folder).unwrap();
+    let last = records(data.path()).last().unwrap().seq;
+    for record in [head.first(), last, last + 1_000_000] {
+        let forged = Dropped {
+            epoch: 1,
+            segments: 3,
+            edge: head.edge.clone(),
+            epochs: 0,
+            record,
+            before: LATER,
+        };
+        forged.store(&folder).unwrap();
+        let error = planned(data.path()).unwrap_err().to_string();
+        assert!(error.contains("not what a signed record says"), "{error}");
+        assert_eq!(segment::list(&folder).unwrap(), there, "nothing is gone");
+        // Nor with the segments taken away is a hole signed.
+        let copy = copied(data.path());
+        for index in 0..3 {
+            fs::remove_file(segment::path(&log(copy.path()), index)).unwrap();
+        }
+        let opened = open(copy.path());
+        assert_eq!(opened.recovery.epoch, 2, "{:?}", opened.recovery.damage);
+        opened.audit.close("test").await;
+    }
+    let opened = open(data.path());
+    assert_eq!(opened.recovery.epoch, 2, "{:?}", opened.recovery.damage);
+    opened.audit.close("test").await;
+    let kept = segment::epoch_folder(&folder, 1);
+    assert_eq!(segment::list(&kept).unwrap(), there, "they are put aside whole");
+
+    // One that is true, but says more than the record.
+    let (data, dropped) = shortened().await;
+    let more = Dropped {
+        epochs: dropped.epoch - 1,
+        segments: dropped.segments + 1,
+        ..dropped
+    };
+    more.store(&log(data.path())).unwrap();
+    planned(data.path()).unwrap_err();
+    assert!(segment::path(&log(data.path()), dropped.segments).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_whose_heads_were_made_old_stays_with_its_young_records() {
+    let data = ended().await;
+    let folder = log(data.path());
+    let old = segment::epoch_folder(&folder, 1);
+    made_old(&folder);
+    let key = public(data.path());
+    let bounds = Bounds {
+        records: u64::MAX,
+        before: Timestamp::from_secs(1_000),
+        open: HashSet::new(),
+        key: &key,
+    };
+    assert!(plan(&folder, &bounds).unwrap().is_none());
+    assert!(
+        planned(data.path()).unwrap().is_some(),
+        "old, and what was signed"
+    );
+    made_old(&old);
+    assert!(plan(&folder, &bounds).unwrap().is_none());
+    let error = planned(data.path()).unwrap_err().to_string();
+    assert!(error.contains("not those that were signed"), "{error}");
+    let bounds = Bounds {
+        records: 0,
+        before: LATER,
+        open: HashSet::new(),
+        key: &key,
+    };
+    assert!(plan(&folder, &bounds).unwrap().is_none(), "not indexed");
+}

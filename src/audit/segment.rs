@@ -329,21 +329,41 @@ pub(crate) fn rest(path: &Path, offset: u64) -> io::Result<Rest> {
         ..Rest::default()
     };
     file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
-    file.take(end).read_to_end(&mut bytes)?;
-    let mut rest = bytes.as_slice();
-    while !rest.is_empty() {
-        let step = match decode(rest) {
-            Some((frame, _)) => {
-                found.frames += 1;
-                found.batch = found.batch.max(frame.batch);
-                FRAME + frame.length
-            }
-            None => 1,
-        };
-        rest = rest.get(step..).unwrap_or_default();
-    }
+    count_frames(&mut file.take(end), &mut found)?;
     Ok(found)
+}
+
+/// Counts the whole frames in what `from` gives. SECURITY: a compressed segment of a few kilobytes may give gigabytes, so no more
+/// is held than the longest frame and a piece.
+fn count_frames(from: &mut impl Read, found: &mut Rest) -> io::Result<()> {
+    const AHEAD: usize = FRAME + LONGEST;
+    let (mut held, mut ended) = (Vec::new(), false);
+    while !ended || !held.is_empty() {
+        if !ended {
+            let wanted = (2 * AHEAD).saturating_sub(held.len()) as u64;
+            ended = (from.by_ref().take(wanted).read_to_end(&mut held)? as u64) < wanted;
+        }
+        let mut at = 0;
+        // A frame that begins before this is here whole, if it is one.
+        let until = if ended {
+            held.len()
+        } else {
+            held.len().saturating_sub(AHEAD)
+        };
+        while at < until {
+            let rest = held.get(at..).unwrap_or_default();
+            at += match decode(rest) {
+                Some((frame, _)) => {
+                    found.frames += 1;
+                    found.batch = found.batch.max(frame.batch);
+                    FRAME + frame.length
+                }
+                None => 1,
+            };
+        }
+        held.drain(..at.min(held.len()));
+    }
+    Ok(())
 }
 
 /// Position of a record, read from its first bytes without parsing the rest.
@@ -447,6 +467,41 @@ fn numbered(folder: &Path, part: fn(&str) -> Option<&str>, width: usize) -> io::
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_follows_the_last_record_is_looked_at_without_being_held_whole() {
+        /// A record, very many bytes that are none, and a record across every border of what is read.
+        struct Long {
+            at: u64,
+            frame: Vec<u8>,
+            most: usize,
+        }
+        impl Read for Long {
+            fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+                const EVERY: u64 = 999_983;
+                self.most = self.most.max(to.len());
+                for byte in to.iter_mut() {
+                    let within = usize::try_from(self.at % EVERY).unwrap();
+                    *byte = self.frame.get(within).copied().unwrap_or(1);
+                    self.at += 1;
+                }
+                Ok(to.len())
+            }
+        }
+        let mut batch = Batch::default();
+        batch.begin(&[]);
+        batch.add(3, |to| to.extend_from_slice(&[b'x'; 5_000]));
+        let frame = batch.end(3).to_vec();
+        let mut long = Long {
+            at: 0,
+            frame,
+            most: 0,
+        };
+        let mut found = Rest::default();
+        count_frames(&mut long.by_ref().take(64 * 1024 * 1024), &mut found).unwrap();
+        assert_eq!((found.frames, found.batch), (68, 3));
+        assert!(long.most <= 4 * (FRAME + LONGEST), "{} bytes at once", long.most);
+    }
 
     proptest! {
         #[test]

@@ -435,6 +435,7 @@ fn hanging(data: &Path) -> Audit {
         shared,
         key: key(data).public(ORIGIN),
         old_segments: tokio::sync::Mutex::default(),
+        newest_found: Timestamp::default(),
         index,
         done,
     }))

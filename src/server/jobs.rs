@@ -31,6 +31,8 @@ const HEALTH: Duration = Duration::from_millis(100);
 
 /// How far the clock may be behind the newest record.
 const BEHIND: Duration = Duration::from_secs(5);
+/// For how long the gateway may have been stopped, as far as records are dropped.
+const STOPPED: Duration = Duration::from_secs(86_400);
 /// How far the wall clock may run away from the monotonic one.
 const OFF: Duration = Duration::from_secs(30);
 
@@ -101,9 +103,18 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
 
     if let Some(keep) = built.audit.keep() {
         let (audit, clock, ending) = (built.audit.clone(), built.ids.clock().clone(), stop.clone());
+        let begun = (clock.now(), clock.monotonic());
         tasks.spawn(every(SEGMENTS, stop.clone(), move || {
-            let (audit, stop, before) = (audit.clone(), ending.clone(), clock.now().minus(keep));
-            async move { drop_segments(&audit, before, &stop).await }
+            let (audit, stop) = (audit.clone(), ending.clone());
+            let now = (clock.now(), clock.monotonic());
+            let wrong = wrong_time(begun, now, audit.vitals().newest_record);
+            let before = believed(begun, now, audit.newest_found()).minus(keep);
+            async move {
+                match wrong {
+                    None => drop_segments(&audit, before, &stop).await,
+                    Some(why) => tracing::warn!("no records of the audit log are dropped: {why}"),
+                }
+            }
         }));
     }
     let looking = built.clone();
@@ -197,6 +208,10 @@ async fn tidy_segments(audit: &Audit, stop: &CancellationToken) {
 
 /// Drops what the log has kept for long enough, a part at a time.
 async fn drop_segments(audit: &Audit, before: Timestamp, stop: &CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = audit.indexed() => {}
+    }
     while !stop.is_cancelled() {
         match audit.drop_older(before).await {
             Ok(Some(dropped)) => tracing::info!(
@@ -212,6 +227,17 @@ async fn drop_segments(audit: &Audit, before: Timestamp, stop: &CancellationToke
             }
         }
     }
+}
+
+/// The time by which records are old: no later than what the log itself makes likely. A clock that is a year ahead when the
+/// gateway starts would otherwise make everything old at once.
+fn believed(
+    begun: (Timestamp, Duration),
+    now: (Timestamp, Duration),
+    newest_found: Option<Timestamp>,
+) -> Timestamp {
+    let begun_at = newest_found.map_or(begun.0, |newest| newest.plus(STOPPED));
+    now.0.min(begun_at.plus(now.1.saturating_sub(begun.1)))
 }
 
 /// Why the wall clock cannot be right: it is behind the newest record, or drifted away from the monotonic clock.
@@ -261,6 +287,21 @@ async fn every<F: Future<Output = ()>>(beat: Duration, stop: CancellationToken, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_a_year_ahead_at_the_start_does_not_make_everything_old() {
+        let (day, year) = (Duration::from_secs(86_400), Duration::from_secs(365 * 86_400));
+        let newest = Timestamp::from_secs(1_795_262_400);
+        let begun = (newest.plus(year), Duration::from_secs(9));
+        assert_eq!(believed(begun, begun, Some(newest)), newest.plus(day));
+        let later = (begun.0.plus(day), begun.1 + day);
+        assert_eq!(believed(begun, later, Some(newest)), newest.plus(day * 2));
+        // One that is right is believed, and so is that of a log without records.
+        let begun = (newest.plus(Duration::from_secs(60)), Duration::from_secs(9));
+        let later = (begun.0.plus(year), begun.1 + year);
+        assert_eq!(believed(begun, later, Some(newest)), later.0);
+        assert_eq!(believed(begun, later, None), later.0);
+    }
 
     #[test]
     fn a_clock_that_cannot_be_right_is_seen() {

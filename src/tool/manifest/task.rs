@@ -312,7 +312,8 @@ fn check_recorded(table: &mut Table<'_>, task: &Task) {
         );
     }
     let reads = |line: &String| line.starts_with("GET ") || line.starts_with("HEAD ");
-    if !outcome && !(task.upgrade.is_empty() && task.matches.iter().all(reads)) {
+    let only_reads = task.upgrade.is_empty() && task.matches.iter().all(reads);
+    if !outcome && !only_reads {
         table.flaw(
             "audit",
             "the level `intent` is only for tasks that match `GET` and `HEAD` alone, without `upgrade`: what anything else did \
