@@ -769,7 +769,6 @@ fn note_before(tail: &[u8], keys: &Keys) -> Option<Checkpoint> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
-    use std::time::Instant;
 
     use super::super::Audit;
     use super::super::segment::{FRAME, HEADER};
@@ -852,11 +851,14 @@ mod tests {
 
     /// Until everything up to record `seq` is under a checkpoint.
     async fn signed(audit: &Audit, seq: u64) {
-        let begun = Instant::now();
-        while audit.checkpoint().is_none_or(|newest| newest.size <= seq) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "no checkpoint");
-            tokio::task::yield_now().await;
-        }
+        let signed = async {
+            while audit.checkpoint().is_none_or(|newest| newest.size <= seq) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), signed)
+            .await
+            .expect("a checkpoint");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -473,7 +473,8 @@ async fn a_crash_while_an_epoch_ends_never_leads_to_a_second_tree_under_its_name
         }
     };
     let checkpoint = |name: &str| name.starts_with("checkpoint");
-    let cut: [(&str, &dyn Fn(&str) -> bool); 4] = [
+    type Moves<'a> = &'a dyn Fn(&str) -> bool;
+    let cut: [(&str, Moves<'_>); 4] = [
         ("all but the edge file", &|name| {
             segment::is_segment(name) || checkpoint(name)
         }),
