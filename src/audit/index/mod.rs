@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OnceCell, Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use matching::Matching;
@@ -216,6 +217,8 @@ struct State {
     /// Up to which time records were dropped.
     dropped: Mutex<Option<Timestamp>>,
     reading: Semaphore,
+    closing: CancellationToken,
+    follower: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Blocks of the present epoch that are not in the file.
@@ -260,8 +263,10 @@ impl Index {
             newest: Mutex::default(),
             dropped: Mutex::default(),
             reading: Semaphore::new(READING),
+            closing: CancellationToken::new(),
+            follower: Mutex::default(),
         }));
-        runtime.spawn(index.clone().follow());
+        *held(&index.0.follower) = Some(runtime.spawn(index.clone().follow()));
         index
     }
 
@@ -519,7 +524,20 @@ impl Index {
         blocking(read).await
     }
 
+    /// Afterwards nothing is written any more.
     pub(super) async fn close(&self) {
+        self.0.closing.cancel();
+        self.close_file().await;
+        let follower = held(&self.0.follower).take();
+        if let Some(follower) = follower {
+            // An error means that it is gone, which is what is waited for.
+            let _ = follower.await;
+        }
+        // It may have been about to open it.
+        self.close_file().await;
+    }
+
+    async fn close_file(&self) {
         if let Some(file) = self.0.file.get() {
             file.close().await;
         }
@@ -528,13 +546,15 @@ impl Index {
     /// The task that follows the log until it is closed.
     async fn follow(self) {
         let mut head = self.0.head.clone();
-        while head.has_changed().is_ok() {
+        let closing = &self.0.closing;
+        while head.has_changed().is_ok() && !closing.is_cancelled() {
             match self.clone().run(&mut head).await {
                 Ok(()) => return,
                 Err(IndexError::Database(sqlx::Error::PoolClosed)) => return,
                 Err(error) => tracing::error!("the audit index stands still: {error}"),
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            let pause = tokio::time::sleep(Duration::from_secs(1));
+            closing.run_until_cancelled(pause).await;
         }
     }
 
@@ -542,6 +562,9 @@ impl Index {
         // Whoever waits for the newest records waits until they are here again.
         self.0.indexed.send_replace(0);
         let file = self.0.file.get_or_try_init(|| File::open(&self.0.path)).await?;
+        if self.0.closing.is_cancelled() {
+            return Ok(());
+        }
         let gone = self.0.folder.clone();
         let gone =
             move || dropped::read(&gone).map_err(|source| ReadError::File { path: gone, source }.into());
@@ -569,8 +592,9 @@ impl Index {
                 intake.read_up_to(limit).await?;
                 continue;
             }
-            if head.changed().await.is_err() {
-                return Ok(());
+            match self.0.closing.run_until_cancelled(head.changed()).await {
+                Some(Ok(())) => {}
+                Some(Err(_)) | None => return Ok(()),
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, OnceCell, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::block::Block;
 use super::file::File;
@@ -45,6 +46,8 @@ pub async fn rebuild(folder: &Path, path: &Path, mut told: impl FnMut(u64)) -> R
         newest: Mutex::default(),
         dropped: Mutex::default(),
         reading: Semaphore::new(READING),
+        closing: CancellationToken::new(),
+        follower: Mutex::default(),
     }));
     let file = index.0.file.get_or_try_init(|| File::open(&index.0.path)).await?;
     let made = async {

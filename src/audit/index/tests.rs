@@ -1,5 +1,6 @@
 //! The index over real logs: what is in memory, what is in the file, what is read from the segments.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -636,4 +637,33 @@ async fn only_so_many_searches_for_a_text_read_at_once_and_others_do_not_wait_fo
         "each turn is given back"
     );
     audit.close("test").await;
+}
+
+/// Names in the folder of the data and in that of the log.
+fn names(data: &Path) -> BTreeSet<String> {
+    let folders = [data.to_owned(), data.join("log")];
+    let entries = folders
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_closed_while_its_index_was_being_opened_is_left_alone() {
+    for round in 0..40_u32 {
+        let data = tempfile::tempdir().unwrap();
+        let audit = open(data.path()).audit;
+        for _ in 0..round * 50 {
+            tokio::task::yield_now().await;
+        }
+        audit.close("done").await;
+        let closed = names(data.path());
+        let passing = |name: &String| name.starts_with("index.db-");
+        assert!(!closed.iter().any(passing), "round {round}: {closed:?}");
+        // Time for a thread that would still be at it.
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(names(data.path()), closed, "round {round}");
+    }
 }
