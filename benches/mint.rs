@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use countersign::audit::{Audit, Config, LogKey, Receipt};
 use countersign::clock::SystemClock;
-use countersign::delegate::mint::{Durable, Issuer, choose};
+use countersign::delegate::mint::{Durable, Issuer, KeyPair, choose};
 use countersign::id::{Ids, SystemSource};
 use countersign::record::{Entry, PlaceEntry, SubjectEntry};
-use countersign::tool::{ProxyPolicy, ProxySettings};
+use countersign::tool::{ProxyKey, ProxyPolicy, ProxySettings};
 use countersign::trust::certificate::{Source, check};
 
 /// Fewest P-256 mints per CPU-second.
@@ -71,10 +71,18 @@ fn mints(name: &str, issuer: &Arc<Issuer>, ids: &Ids, receipt: &Receipt, rounds:
         lifetime: Duration::from_secs(3_600),
         policy: ProxyPolicy::InheritAll,
         path_length: None,
+        key: ProxyKey::P256,
     };
     let begun = processor_time();
     for _ in 0..rounds {
-        let chosen = choose(issuer, &settings, ids.clock().now(), &**ids.random()).expect("chosen");
+        let chosen = choose(
+            issuer,
+            &settings,
+            KeyPair::p256,
+            ids.clock().now(),
+            &**ids.random(),
+        )
+        .expect("chosen");
         black_box(chosen.sign(&Durable::by(receipt)).expect("signed"));
     }
     let seconds = processor_time().saturating_sub(begun).as_secs_f64();

@@ -73,6 +73,7 @@ impl AsProblem for DelegateError {
             Self::Flaws(flaws) => flaws.as_problem(),
             Self::Store(error) => error.as_problem(),
             Self::Raced => Problem::new(Kind::Busy, self.to_string()).retry_after(1),
+            Self::Mint(MintError::NoKeyReady) => Problem::new(Kind::Busy, self.to_string()).retry_after(5),
             Self::Header(_) | Self::Value => Problem::new(Kind::Invalid, self.to_string()),
             Self::ForeignReceipt | Self::Random(_) => {
                 Problem::new(Kind::Internal, "no credential could be made")

@@ -21,7 +21,10 @@ mod credential;
 mod error;
 mod keys;
 pub mod mint;
+mod pair;
+mod peers;
 mod plan;
+mod pool;
 mod proxies;
 mod store;
 mod trace;
@@ -36,6 +39,7 @@ use crate::id::{Ids, PersonId, SessionId};
 use crate::record::{Event, Mint, SignedEntry};
 use crate::store::{Db, StoreError};
 use crate::telemetry::Metrics;
+use crate::tool::{ProxyKey, Tool};
 use crate::trust::seal::SealingKey;
 
 pub use config::Config;
@@ -49,6 +53,7 @@ pub use trace::{By, TraceError, TraceQuery, Traced};
 use keys::Keys;
 use mint::{Durable, Proxy};
 use plan::{Ready, Work};
+use pool::Pool;
 use proxies::{Form, Live, Proxies, Stamp, Ticket};
 
 /// The service that makes and traces credentials.
@@ -61,6 +66,7 @@ pub struct Delegate {
     origin: String,
     keys: ArcSwap<Keys>,
     proxies: Proxies,
+    pool: Pool,
     metrics: Metrics,
 }
 
@@ -76,6 +82,7 @@ impl Delegate {
     #[must_use]
     pub fn new(config: Config, db: Db, sealing: Option<SealingKey>, ids: Ids, origin: String) -> Self {
         let proxies = Proxies::new(config.max_sessions);
+        let pool = Pool::new(config.rsa_pool);
         Self {
             config,
             db,
@@ -84,6 +91,7 @@ impl Delegate {
             origin,
             keys: ArcSwap::from_pointee(Keys::default()),
             proxies,
+            pool,
             metrics: Metrics::new(),
         }
     }
@@ -138,6 +146,19 @@ impl Delegate {
     #[must_use]
     pub fn in_use(&self) -> usize {
         self.proxies.len()
+    }
+
+    /// Begins to make RSA keys, where one of these tools will want one. Costs nothing when it has begun.
+    pub fn make_keys_for<'t>(&self, mut tools: impl Iterator<Item = &'t Arc<Tool>>) {
+        if tools.any(|tool| tool.delegation.is_proxy() && tool.proxy.key == ProxyKey::Rsa2048) {
+            self.pool.fill();
+        }
+    }
+
+    /// How many RSA keys are ready for proxies.
+    #[must_use]
+    pub fn keys_ready(&self) -> usize {
+        self.pool.len()
     }
 
     /// The proxies that a query leads to. The caller writes the record of the trace.

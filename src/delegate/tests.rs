@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::mint::MintError;
 use super::plan::{Wanted, choose};
 use super::*;
 use crate::clock::{Clock, HandClock, SystemClock};
@@ -10,7 +11,7 @@ use crate::id::{RequestId, SystemSource};
 use crate::problem::{AsProblem, Kind};
 use crate::record::{Ending, Entry, Hash, Outcome, PlaceEntry, SubjectEntry};
 use crate::secret::Secret;
-use crate::tool::{Delegation, ProxyPolicy, ProxySettings, Tool, ToolTarget, VoRef};
+use crate::tool::{Delegation, ProxyKey, ProxyPolicy, ProxySettings, Tool, ToolTarget, VoRef};
 use crate::trust::certificate::Source;
 use crate::trust::pem;
 
@@ -129,6 +130,7 @@ fn tool(delegation: Delegation) -> Tool {
             lifetime: Duration::from_secs(7_200),
             policy: ProxyPolicy::InheritAll,
             path_length: None,
+            key: ProxyKey::P256,
         },
         ..Tool::own(Vec::new()).unwrap()
     }
@@ -917,4 +919,71 @@ async fn openssl_takes_each_scientists_own_proxy_in_mutual_tls() {
             );
         }
     }
+}
+
+/// What a `pem` tool gets that wants an RSA key.
+fn rsa_tool() -> Tool {
+    let proxy = ProxySettings {
+        key: ProxyKey::Rsa2048,
+        ..tool(Delegation::Pem).proxy
+    };
+    Tool {
+        proxy,
+        ..tool(Delegation::Pem)
+    }
+}
+
+#[tokio::test]
+async fn whoever_finds_no_rsa_key_waits_for_one_and_everybody_gets_another() {
+    let mut world = World::new().await;
+    world.delegate.pool = Pool::new(1);
+    let wanted = || Wanted {
+        tool: Some(Arc::new(rsa_tool())),
+        ..world.wanted(world.id(), Delegation::Pem)
+    };
+    assert!(matches!(
+        world.plan(&wanted()),
+        Err(DelegateError::Mint(MintError::NoKeyReady))
+    ));
+    let mut keys = std::collections::HashSet::new();
+    for _ in 0..3 {
+        let wanted = wanted();
+        let plan = loop {
+            // A slow machine may need several times the patience of one request.
+            match world.delegate.plan_with_key(world.id(), &wanted).await {
+                Err(DelegateError::Mint(MintError::NoKeyReady)) => {}
+                plan => break plan.unwrap(),
+            }
+        };
+        let (credential, _) = world.deliver(plan).await.unwrap();
+        let certificate = certificate_of(&credential);
+        let (_, parsed) =
+            <x509_parser::prelude::X509Certificate<'_> as x509_parser::prelude::FromDer<_>>::from_der(
+                &certificate,
+            )
+            .unwrap();
+        assert_eq!(parsed.public_key().parsed().unwrap().key_size(), 2048);
+        assert!(keys.insert(parsed.public_key().raw.to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn keys_are_made_in_advance_only_where_a_tool_wants_them() {
+    let world = World::new().await;
+    let (p256, rsa) = (Arc::new(tool(Delegation::Pem)), Arc::new(rsa_tool()));
+    let unused = Arc::new(Tool {
+        delegation: Delegation::None,
+        ..rsa_tool()
+    });
+    world.delegate.make_keys_for([&p256, &unused].into_iter());
+    assert!(!world.delegate.pool.is_filling());
+    world.delegate.make_keys_for([&p256, &rsa].into_iter());
+    assert!(world.delegate.pool.is_filling());
+}
+
+#[test]
+fn a_request_without_a_key_is_told_that_the_gateway_is_busy() {
+    let problem = DelegateError::Mint(MintError::NoKeyReady).as_problem();
+    assert_eq!(problem.kind, Kind::Busy);
+    assert_eq!(problem.kind.status(), 503);
 }

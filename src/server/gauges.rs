@@ -81,6 +81,7 @@ impl Gauges {
             .sessions
             .set(count(self.authenticate.session_count() as u64));
         gauges.proxies.set(count(self.delegate.in_use() as u64));
+        gauges.rsa_keys.set(count(self.delegate.keys_ready() as u64));
     }
 }
 

@@ -59,7 +59,9 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
         built.delegate.clone(),
         built.audit.clone(),
     );
+    let tools = built.tools.handle();
     tasks.spawn(every(SWEEP, stop.clone(), move || {
+        delegate.make_keys_for(tools.load().of_all_vos());
         let (authenticate, delegate, audit) = (authenticate.clone(), delegate.clone(), audit.clone());
         async move {
             match authenticate.sweep().await {

@@ -43,7 +43,7 @@ use crate::resource::Resources;
 use crate::state::States;
 use crate::store::Db;
 use crate::telemetry::{self, Exporter, Health, Metrics, Tracing};
-use crate::tool::{Tool, ToolStore};
+use crate::tool::{Tool, ToolStore, VoRef};
 use crate::trust::seal::SealingKey;
 use crate::vo::{DirectoryHandle, Vos};
 use crate::{api, console};
@@ -378,6 +378,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
     )?;
     let receivers = syslog::Receivers::new(&config.audit.syslog, ids.clock());
     recovery::settle(&opened, &db, &resources, &delegate, &alert).await?;
+    warn_of_refusals(&delegate, &vos, &tools);
     Ok(Built {
         db,
         vos,
@@ -394,6 +395,22 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         health,
         ids,
     })
+}
+
+/// Says which tools get proxies that some peer refuses.
+fn warn_of_refusals(delegate: &Delegate, vos: &Vos, tools: &ToolStore) {
+    let (directory, tools) = (vos.handle().load(), tools.handle().load());
+    for vo in directory.all_vos() {
+        let named = VoRef {
+            id: vo.id,
+            name: vo.name.clone(),
+        };
+        for tool in tools.all(vo.id) {
+            for refusal in delegate.refusals(&named, tool) {
+                tracing::warn!("the tool `{}` of `{}`: {refusal}", tool.name, vo.name);
+            }
+        }
+    }
 }
 
 impl Fixed {

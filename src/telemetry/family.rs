@@ -115,6 +115,8 @@ pub const FAMILIES: &[Family] = &[
     family("proxies", Kind::Gauge, &[], "Proxies in use"),
     family("mints", Kind::Counter, &["way"], "Proxies signed, by way of delegation"),
     family("mint_seconds", Kind::Histogram, &[], "Time to sign a proxy and enter it into the map"),
+    family("rsa_keys", Kind::Gauge, &[], "RSA keys for proxies that are ready"),
+    family("rsa_key_waits", Kind::Counter, &["result"], "Requests that found no RSA key ready: served after a wait, or refused"),
     family("alerts", Kind::Counter, &[], "Repeated denials that became an alert"),
     family("mails", Kind::Counter, &["state"], "Mails, by what became of them"),
     family("mails_pending", Kind::Gauge, &[], "Mails that wait in the outbox"),

@@ -55,7 +55,8 @@ fn keeper(world: &World, name: &str, delegation: &str) -> (HeaderTool, PathBuf) 
     (tool, kept)
 }
 
-/// The 32 bytes of the private key in a PEM file (PKCS #8, RFC 5958, around RFC 5915).
+/// 32 secret bytes of the private key in a PEM file (PKCS #8, RFC 5958): an EC key itself (RFC 5915), or the inside of the
+/// first prime of an RSA key of 2048 bits (RFC 8017 appendix A.1.2).
 fn private_key(pem: &str) -> Vec<u8> {
     let (_, rest) = pem
         .split_once("-----BEGIN PRIVATE KEY-----")
@@ -63,9 +64,16 @@ fn private_key(pem: &str) -> Vec<u8> {
     let (body, _) = rest.split_once("-----END").unwrap();
     let body: String = body.split_whitespace().collect();
     let der = data_encoding::BASE64.decode(body.as_bytes()).unwrap();
-    let before = [2, 1, 1, 4, 32];
-    let at = der.windows(5).position(|bytes| bytes == before).unwrap();
-    der[at + 5..at + 37].to_vec()
+    let find = |bytes: &[u8]| der.windows(bytes.len()).position(|part| part == bytes);
+    if let Some(at) = find(&[2, 1, 1, 4, 32]) {
+        return der[at + 5..at + 37].to_vec();
+    }
+    // The public exponent 65537, the private one of at most 256 bytes, then the prime of 128.
+    let exponent = find(&[2, 3, 1, 0, 1, 2, 0x82]).expect("an RSA key") + 5;
+    let length = usize::from(u16::from_be_bytes([der[exponent + 2], der[exponent + 3]]));
+    let prime = exponent + 4 + length;
+    assert_eq!(der[prime..prime + 2], [2, 0x81], "the first prime");
+    der[prime + 30..prime + 62].to_vec()
 }
 
 /// Where bytes stand in the data folder or in a dump of the store: as they are, in hexadecimal digits, or in base64.
