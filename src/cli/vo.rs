@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::client::Client;
 use super::failure::Failure;
 use super::input::{Reason, secret_file, text_file};
 use super::output::{Output, words};
+use crate::api::certificate::CertificateUse;
 use crate::api::certificate::import::{CertificateImport, CertificateImported};
 use crate::api::certificate::list::{CertificateList, CertificateView};
 use crate::api::state::DoubtView;
@@ -35,7 +36,7 @@ pub(crate) enum Vo {
     ///   countersign vo resume imaging
     #[command(verbatim_doc_comment)]
     Resume(Named),
-    /// The certificate from which proxies are minted.
+    /// The certificates from which proxies are minted.
     #[command(subcommand)]
     Certificate(Certificate),
     /// What was changed in the database past the gateway.
@@ -75,17 +76,21 @@ pub(crate) struct Accept {
     reason: String,
 }
 
-/// The certificate from which proxies are minted.
+/// The certificates from which proxies are minted.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Certificate {
     Import(Import),
     List(ListCertificates),
 }
 
-/// Gives a virtual organisation its certificate and key; those before end. The key is sealed before it is stored.
+/// Gives a virtual organisation its certificate and key for a use; those before end, while requests go on. The key is sealed before it
+/// is stored.
+///
+/// What people download acts outside the gateway: a certificate for downloads needs a subject that no certificate for tools has.
 ///
 /// Examples:
 ///   countersign vo certificate import imaging --certificate imaging.pem --key imaging.key
+///   countersign vo certificate import imaging --use download --certificate people.pem --key people.key
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Import {
@@ -97,9 +102,22 @@ pub(crate) struct Import {
     /// Its key (PEM, not encrypted).
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    /// What its proxies are for.
+    #[arg(long = "use", value_name = "USE", value_enum, default_value_t)]
+    purpose: Purpose,
 }
 
-/// Shows the certificate of a virtual organisation.
+/// What proxies are for.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Purpose {
+    /// Given to tools, or used to call them.
+    #[default]
+    Tools,
+    /// Downloaded by people.
+    Download,
+}
+
+/// Shows the certificates of a virtual organisation.
 ///
 /// Examples:
 ///   countersign vo certificate list imaging
@@ -259,6 +277,10 @@ async fn import(client: &Client, args: &Import, out: Output) -> Result<(), Failu
     let body = CertificateImport {
         certificate: text_file(&args.certificate)?,
         key: secret_file(&args.key)?,
+        purpose: match args.purpose {
+            Purpose::Tools => CertificateUse::Tools,
+            Purpose::Download => CertificateUse::Download,
+        },
         certificate_name: args.certificate.display().to_string(),
         key_name: args.key.display().to_string(),
     };
@@ -276,10 +298,15 @@ async fn import(client: &Client, args: &Import, out: Output) -> Result<(), Failu
     Ok(())
 }
 
-const CERTIFICATE: [&str; 4] = ["SUBJECT", "VALID FROM", "UNTIL", "SHA-256"];
+const CERTIFICATE: [&str; 5] = ["USE", "SUBJECT", "VALID FROM", "UNTIL", "SHA-256"];
 
 fn certificate(view: &CertificateView) -> Vec<String> {
+    let purpose = match view.purpose {
+        CertificateUse::Tools => "tools",
+        CertificateUse::Download => "download",
+    };
     vec![
+        purpose.to_owned(),
         view.subject.clone(),
         view.not_before.clone(),
         view.not_after.clone(),

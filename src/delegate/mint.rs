@@ -21,7 +21,7 @@ use x509_parser::x509::X509Name;
 
 use crate::audit::Receipt;
 use crate::clock::Timestamp;
-use crate::id::{Random, RandomError, random_bytes};
+use crate::id::{Random, RandomError, RequestId, random_bytes};
 use crate::record::Hash;
 use crate::secret::Secret;
 use crate::tool::{ProxyKey, ProxyPolicy, ProxySettings};
@@ -63,6 +63,9 @@ pub enum MintError {
     /// No RSA key is ready: they are made in advance, and all are used.
     #[error("no RSA key is ready for a proxy: more were asked for than could be made in advance")]
     NoKeyReady,
+    /// The receipt is that of another request.
+    #[error("the receipt is that of another request")]
+    ForeignReceipt,
     /// The VO's key did not sign.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -71,23 +74,37 @@ pub enum MintError {
     Random(#[from] RandomError),
 }
 
-/// Proof that the `mint` record is durable. Made from a receipt only.
+/// Proof that the `mint` record of one request is durable. Made from a receipt only:
+///
+/// ```compile_fail
+/// # let request: countersign::id::RequestId = unimplemented!();
+/// let durable = countersign::delegate::mint::Durable { request };
+/// ```
 #[derive(Debug)]
-pub struct Durable<'a>(std::marker::PhantomData<&'a ()>);
+pub struct Durable<'a> {
+    request: RequestId,
+    receipt: std::marker::PhantomData<&'a ()>,
+}
 
 impl<'a> Durable<'a> {
     /// What `receipt` proves: the intent and the `mint` record of one batch are on stable storage.
     #[must_use]
-    pub const fn by(_receipt: &'a Receipt) -> Self {
-        Self(std::marker::PhantomData)
+    pub const fn by(receipt: &'a Receipt) -> Self {
+        Self {
+            request: receipt.request(),
+            receipt: std::marker::PhantomData,
+        }
     }
 }
 
 #[cfg(test)]
 impl Durable<'_> {
     /// Stands in for a receipt in tests that are not about the log.
-    pub(super) const fn witnessed() -> Self {
-        Self(std::marker::PhantomData)
+    pub(super) const fn witnessed(request: RequestId) -> Self {
+        Self {
+            request,
+            receipt: std::marker::PhantomData,
+        }
     }
 }
 
@@ -115,6 +132,7 @@ impl Issuer {
 
 /// A proxy that is chosen and not signed.
 pub struct Chosen {
+    request: RequestId,
     issuer: Arc<Issuer>,
     serial: u64,
     key: KeyPair,
@@ -123,12 +141,13 @@ pub struct Chosen {
     settings: ProxySettings,
 }
 
-/// Chooses serial and validity of a proxy that will have `key`: from 5 minutes before `now` for at most
+/// Chooses for `request` the serial and validity of a proxy that will have `key`: from 5 minutes before `now` for at most
 /// `settings.lifetime`, never past the issuer. The key is asked for last, when everything else fits.
 ///
 /// # Errors
 /// [`MintError::IssuerExpired`], [`MintError::IssuerNotYetValid`], and what `key` fails with.
 pub fn choose(
+    request: RequestId,
     issuer: &Arc<Issuer>,
     settings: &ProxySettings,
     key: impl FnOnce() -> Result<KeyPair, MintError>,
@@ -145,6 +164,7 @@ pub fn choose(
     // INVARIANT: a proxy never outlives its issuer; no peer checks that.
     let not_after = now.plus(settings.lifetime).min(facts.not_after);
     Ok(Chosen {
+        request,
         issuer: issuer.clone(),
         serial: serial(random)?,
         key: key()?,
@@ -198,8 +218,13 @@ impl Chosen {
     /// Signs. `durable` proves that the `mint` record is on stable storage.
     ///
     /// # Errors
-    /// [`MintError::Sign`] when the VO's key cannot be reached.
-    pub fn sign(self, _durable: &Durable<'_>) -> Result<Proxy, MintError> {
+    /// [`MintError::ForeignReceipt`] when that is another request's; [`MintError::Sign`] when the VO's key cannot be reached.
+    pub fn sign(self, durable: &Durable<'_>) -> Result<Proxy, MintError> {
+        // SECURITY: this is the one place in which a VO's key signs a proxy, and it looks for itself: what is signed was
+        // permitted, and stands in the log, under the very request for which it was chosen.
+        if durable.request != self.request {
+            return Err(MintError::ForeignReceipt);
+        }
         let issuer = AnyRef::from_der(&self.issuer.facts.subject)?;
         let name = self.serial.to_string();
         let subject = extended(issuer, &name)?.to_der()?;

@@ -50,6 +50,12 @@ fn settings() -> ProxySettings {
     }
 }
 
+fn request() -> RequestId {
+    RequestId::from(uuid::Uuid::from_bytes(
+        random_bytes(&SystemSource::new()).unwrap(),
+    ))
+}
+
 /// A new key of the kind that `settings` ask for.
 fn key(settings: &ProxySettings) -> Result<KeyPair, MintError> {
     match settings.key {
@@ -64,10 +70,18 @@ fn now() -> Timestamp {
 }
 
 fn mint(issuer: &Arc<Issuer>, settings: &ProxySettings, at: Timestamp) -> Proxy {
-    choose(issuer, settings, || key(settings), at, &SystemSource::new())
-        .unwrap()
-        .sign(&Durable::witnessed())
-        .unwrap()
+    let request = request();
+    choose(
+        request,
+        issuer,
+        settings,
+        || key(settings),
+        at,
+        &SystemSource::new(),
+    )
+    .unwrap()
+    .sign(&Durable::witnessed(request))
+    .unwrap()
 }
 
 fn openssl(folder: &Path, arguments: &[&str]) -> (bool, String) {
@@ -230,7 +244,17 @@ fn the_file_is_certificate_key_vo_certificate_intermediates() {
 fn two_mints_have_different_keys_and_serials() {
     let issuer = issuer!("vo-ec");
     let chosen: Vec<Chosen> = (0..50)
-        .map(|_| choose(&issuer, &settings(), KeyPair::p256, now(), &SystemSource::new()).unwrap())
+        .map(|_| {
+            choose(
+                request(),
+                &issuer,
+                &settings(),
+                KeyPair::p256,
+                now(),
+                &SystemSource::new(),
+            )
+            .unwrap()
+        })
         .collect();
     assert_eq!(chosen.iter().map(Chosen::spki).collect::<HashSet<_>>().len(), 50);
     assert_eq!(
@@ -260,7 +284,7 @@ fn what_was_chosen_is_what_is_signed() {
         chosen.not_before(),
         chosen.not_after(),
     );
-    let proxy = chosen.sign(&Durable::witnessed()).unwrap();
+    let proxy = chosen.sign(&Durable::witnessed(request)).unwrap();
     let (_, parsed) = X509Certificate::from_der(proxy.certificate()).unwrap();
     assert_eq!(
         parsed
@@ -275,10 +299,39 @@ fn what_was_chosen_is_what_is_signed() {
 }
 
 #[test]
+fn the_receipt_of_another_request_signs_nothing() {
+    let (one, other) = (request(), request());
+    let choose = || {
+        choose(
+            one,
+            &issuer!("vo-ec"),
+            &settings(),
+            KeyPair::p256,
+            now(),
+            &SystemSource::new(),
+        )
+        .unwrap()
+    };
+    let refused = choose().sign(&Durable::witnessed(other));
+    assert!(matches!(refused, Err(MintError::ForeignReceipt)));
+    assert!(choose().sign(&Durable::witnessed(one)).is_ok());
+}
+
+#[test]
 fn an_expired_or_future_issuer_mints_nothing() {
     let issuer = issuer!("vo-ec");
     let (from, to) = (issuer.facts.not_before, issuer.facts.not_after);
-    let try_at = |at| choose(&issuer, &settings(), KeyPair::p256, at, &SystemSource::new()).map(|_| ());
+    let try_at = |at| {
+        choose(
+            request(),
+            &issuer,
+            &settings(),
+            KeyPair::p256,
+            at,
+            &SystemSource::new(),
+        )
+        .map(|_| ())
+    };
     assert!(matches!(
         try_at(to.minus(Duration::from_secs(30))),
         Err(MintError::IssuerExpired(_))

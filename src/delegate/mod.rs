@@ -26,6 +26,7 @@ mod peers;
 mod plan;
 mod pool;
 mod proxies;
+mod reseal;
 mod store;
 mod trace;
 
@@ -47,6 +48,7 @@ pub use credential::Credential;
 pub use error::DelegateError;
 pub use keys::{Imported, StaticCredential};
 pub use plan::Plan;
+pub use reseal::{Resealed, is_sealed_with};
 pub use store::Mapped;
 pub use trace::{By, TraceError, TraceQuery, Traced};
 

@@ -10,6 +10,7 @@ use crate::authorize::Permit;
 use crate::id::{PersonId, RequestId, SessionId, VoId};
 use crate::record::{DelegationEntry, Event, Hash, Mint, SignedEntry};
 use crate::tool::{Delegation, ProxyKey, ProxySettings, Tool, ToolTarget, VoRef};
+use crate::trust::certificate::Use;
 
 use super::assertion::Claims;
 use super::mint::{self, Chosen, Durable, KeyPair, MintError};
@@ -170,7 +171,7 @@ impl Delegate {
             Delegation::None => None,
             Delegation::Static => choose_static(self, vo, tool).err(),
             Delegation::Assertion => self.keys.load().assertion().err(),
-            Delegation::ClientCertificate | Delegation::Pem => self.keys.load().issuer(vo).err(),
+            Delegation::ClientCertificate | Delegation::Pem => self.keys.load().issuer(vo, Use::Tools).err(),
         }
     }
 
@@ -180,7 +181,7 @@ impl Delegate {
         if !tool.delegation.is_proxy() {
             return Vec::new();
         }
-        let issuer = self.certificate(vo.id).map(|facts| facts.algorithm);
+        let issuer = self.certificate(vo.id, Use::Tools).map(|facts| facts.algorithm);
         peers::refusals(tool, issuer, self.config.max_lifetime)
     }
 
@@ -279,7 +280,7 @@ fn choose_proxy(
     let (Some((person, card)), Some(session)) = (wanted.person, wanted.session) else {
         return Err(DelegateError::NoPerson);
     };
-    let issuer = delegate.keys.load().issuer(vo)?;
+    let issuer = delegate.keys.load().issuer(vo, Use::Tools)?;
     let now = delegate.ids.clock().now();
     let holder = Holder {
         session,
@@ -301,7 +302,7 @@ fn choose_proxy(
         ProxyKey::P256 => KeyPair::p256(),
         ProxyKey::Rsa2048 => delegate.pool.take(),
     };
-    let choose = || mint::choose(&issuer, &settings, key, now, &**delegate.ids.random());
+    let choose = || mint::choose(request, &issuer, &settings, key, now, &**delegate.ids.random());
     Ok(match delegate.proxies.find(&holder, &stamp, now, choose)? {
         Found::Live(live) => Work::Ready(Ready::Proxy(live)),
         Found::Wait(waiting) => Work::Wait(waiting),

@@ -12,7 +12,7 @@ use crate::problem::{AsProblem, Kind};
 use crate::record::{Ending, Entry, Hash, Outcome, PlaceEntry, SubjectEntry};
 use crate::secret::Secret;
 use crate::tool::{Delegation, ProxyKey, ProxyPolicy, ProxySettings, Tool, ToolTarget, VoRef};
-use crate::trust::certificate::Source;
+use crate::trust::certificate::{Source, Use};
 use crate::trust::pem;
 
 /// A delegation service with one VO on a store.
@@ -76,7 +76,7 @@ impl World {
         let mut tx = self.delegate.db.begin_write().await.unwrap();
         let imported = self
             .delegate
-            .import_certificate(&mut tx, self.vo.id, certificate, key)
+            .import_certificate(&mut tx, (self.vo.id, Use::Tools), certificate, key)
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -106,7 +106,7 @@ impl World {
     async fn deliver(&self, plan: Plan) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
         let request = plan.request();
         self.delegate
-            .deliver(plan.work(request)?, &Durable::witnessed())
+            .deliver(plan.work(request)?, &Durable::witnessed(request))
             .await
     }
 
@@ -986,4 +986,104 @@ fn a_request_without_a_key_is_told_that_the_gateway_is_busy() {
     let problem = DelegateError::Mint(MintError::NoKeyReady).as_problem();
     assert_eq!(problem.kind, Kind::Busy);
     assert_eq!(problem.kind.status(), 503);
+}
+
+#[tokio::test]
+async fn a_row_that_gives_downloads_the_name_of_tools_mints_nothing_for_them() {
+    let world = World::new().await;
+    // Past the gateway: the same certificate for the other use.
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    crate::store::run!(
+        &mut tx,
+        "INSERT INTO vo_certificate (id, vo_id, purpose, sha256, chain, sealed_key, created_at) \
+         SELECT $1, vo_id, 'download', sha256, chain, sealed_key, created_at FROM vo_certificate",
+        world.id::<crate::id::CertificateId>().uuid(),
+    )
+    .unwrap();
+    tx.commit().await.unwrap();
+    world.delegate.load().await.unwrap();
+    assert_eq!(world.delegate.certificates().len(), 2);
+    let keys = world.delegate.keys.load();
+    assert!(keys.issuer(&world.vo, Use::Tools).is_ok());
+    assert!(keys.issuer(&world.vo, Use::Download).is_err());
+}
+
+#[tokio::test]
+async fn a_vo_has_a_certificate_for_each_use_and_each_names_its_own_command() {
+    let world = World::new().await;
+    let error = world
+        .delegate
+        .keys
+        .load()
+        .issuer(&world.vo, Use::Download)
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("`countersign vo certificate import --use download`"),
+        "{error}"
+    );
+    let (certificate, key) = (
+        Source {
+            name: "people.pem",
+            text: include_str!("../../certs/vo-rsa.pem"),
+        },
+        Source {
+            name: "people.key",
+            text: include_str!("../../certs/vo-rsa.key"),
+        },
+    );
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    let named = (world.vo.id, Use::Download);
+    world
+        .delegate
+        .import_certificate(&mut tx, named, certificate, key)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    world.delegate.load().await.unwrap();
+    let of = |purpose| {
+        world
+            .delegate
+            .keys
+            .load()
+            .issuer(&world.vo, purpose)
+            .unwrap()
+            .facts()
+            .clone()
+    };
+    assert!(of(Use::Tools).subject_text.contains("vo-ec"));
+    assert!(of(Use::Download).subject_text.contains("vo-rsa"));
+    // Tools go on with theirs.
+    let (_, minted, credential) = world.get(&world.wanted(world.id(), Delegation::Pem)).await;
+    assert!(minted && file_of(&credential).contains("CERTIFICATE"));
+}
+
+#[tokio::test]
+async fn what_is_sealed_anew_opens_with_the_next_key_only() {
+    let world = World::new().await;
+    let next = SealingKey::generate(&**world.ids.random()).unwrap();
+    let id = next.id();
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    let done = world.delegate.reseal(&mut tx, &next).await.unwrap();
+    assert_eq!(done, Resealed { sealed: 1, left: 0 });
+    tx.commit().await.unwrap();
+    assert!(is_sealed_with(&world.delegate.db, &next).await.unwrap());
+    world.delegate.load().await.unwrap();
+    assert!(world.delegate.needs_key());
+    let again = Delegate::new(
+        Config::default(),
+        world.delegate.db.clone(),
+        Some(next),
+        world.ids.clone(),
+        world.delegate.origin.clone(),
+    );
+    again.load().await.unwrap();
+    assert!(!again.needs_key());
+    choose(&again, world.id(), &world.wanted(world.id(), Delegation::Pem)).unwrap();
+    // The key until now opens nothing, so it cannot take anything along.
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    let other = SealingKey::generate(&**world.ids.random()).unwrap();
+    assert!(world.delegate.reseal(&mut tx, &other).await.is_err());
+    assert_ne!(id, other.id());
 }

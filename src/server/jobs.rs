@@ -85,6 +85,16 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
         }
     }));
 
+    let (alert, delegate) = (built.alert.clone(), built.delegate.clone());
+    tasks.spawn(every(SWEEP, stop.clone(), move || {
+        let (alert, in_use) = (alert.clone(), delegate.certificates());
+        async move {
+            if let Err(error) = alert.certificates(&in_use).await {
+                tracing::error!("the end of certificates cannot be told: {error}");
+            }
+        }
+    }));
+
     let keeper = built.clone();
     tasks.spawn(every(CARDS, stop.clone(), move || {
         let built = keeper.clone();

@@ -12,6 +12,7 @@ mod operations;
 mod recover;
 mod recovery;
 mod reload;
+mod seal;
 mod standing;
 
 use std::collections::HashMap;
@@ -44,7 +45,6 @@ use crate::state::States;
 use crate::store::Db;
 use crate::telemetry::{self, Exporter, Health, Metrics, Tracing};
 use crate::tool::{Tool, ToolStore, VoRef};
-use crate::trust::seal::SealingKey;
 use crate::vo::{DirectoryHandle, Vos};
 use crate::{api, console};
 pub use backup::{BackedUp, Lost, Manifest, Progress, Restore, Restored, backup, restore};
@@ -52,6 +52,7 @@ pub use check::{Checked, check};
 use gauges::Gauges;
 pub use lock::{FolderLock, LockError};
 pub use recover::{AcceptState, Recover, Recovered, accept_state, recover};
+pub use seal::{SealChanged, change_sealing_key};
 
 use api::gateway::Reload;
 use reload::Reloading;
@@ -361,7 +362,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         config.delegate.clone(),
         db.clone(),
         // Without it the gateway starts sealed, and `check` has said so.
-        SealingKey::load(&config.sealing_key).ok(),
+        seal::at_hand(&config.sealing_key, &db).await?,
         ids.clone(),
         base.to_owned(),
     )

@@ -123,6 +123,7 @@ pub const FAMILIES: &[Family] = &[
     family("reloads", Kind::Counter, &["by", "outcome"], "Reloads of the settings, by cause and outcome"),
     family("reload_success_timestamp_seconds", Kind::Gauge, &[], "When the settings in use were loaded, seconds since 1970"),
     family("tls_certificate_not_after_timestamp_seconds", Kind::Gauge, &[], "When the gateway's TLS certificate ends, seconds since 1970"),
+    family("vo_certificate_not_after_timestamp_seconds", Kind::Gauge, &["vo", "use"], "When a VO's certificate ends, seconds since 1970"),
     family("trace_spans", Kind::Counter, &["result"], "Spans sent to the collector, refused by it, or dropped because it did not keep up"),
 ];
 

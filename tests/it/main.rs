@@ -34,6 +34,7 @@ mod manifest;
 mod evil_tool;
 mod grpc;
 mod held;
+mod keys;
 mod lease;
 mod level;
 mod log_key;
