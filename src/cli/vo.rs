@@ -11,6 +11,8 @@ use super::output::{Output, words};
 use crate::api::certificate::CertificateUse;
 use crate::api::certificate::import::{CertificateImport, CertificateImported};
 use crate::api::certificate::list::{CertificateList, CertificateView};
+use crate::api::proxy_limit::list::ProxyLimitList;
+use crate::api::proxy_limit::set::ProxyLimitSet;
 use crate::api::state::DoubtView;
 use crate::api::state::accept::StateAccept;
 use crate::api::vo::VoView;
@@ -39,9 +41,57 @@ pub(crate) enum Vo {
     /// The certificates from which proxies are minted.
     #[command(subcommand)]
     Certificate(Certificate),
+    /// How long proxies may live.
+    #[command(subcommand)]
+    ProxyLimit(ProxyLimit),
     /// What was changed in the database past the gateway.
     #[command(subcommand)]
     State(State),
+}
+
+/// How long proxies may live.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProxyLimit {
+    List(ListLimits),
+    Set(SetLimit),
+}
+
+/// Shows how long proxies may live in a virtual organisation, and those of its roles.
+///
+/// Examples:
+///   countersign vo proxy-limit list imaging
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ListLimits {
+    /// Name of the virtual organisation.
+    vo: String,
+}
+
+/// Limits how long proxies live in a virtual organisation, or those of a role's holders.
+///
+/// The shortest of what applies holds: `[delegation] max_lifetime`, the virtual organisation, each role that somebody holds, the
+/// tool's manifest, the end of the virtual organisation's certificate. A proxy that is in use is replaced with the next request.
+///
+/// Examples:
+///   countersign vo proxy-limit set imaging --seconds 7200 --reason 'provider asks for it'
+///   countersign vo proxy-limit set imaging --role student --seconds 900 --reason course
+///   countersign vo proxy-limit set imaging --role student --none --reason 'the course is over'
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct SetLimit {
+    /// Name of the virtual organisation.
+    vo: String,
+    /// Of the holders of this role only.
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// Longest life in seconds, 300 or more.
+    #[arg(long, value_name = "SECONDS", required_unless_present = "none")]
+    seconds: Option<u64>,
+    /// Take the limit away.
+    #[arg(long, conflicts_with = "seconds")]
+    none: bool,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// What was changed in the database past the gateway.
@@ -232,6 +282,23 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
             let found: CertificateList = client.task("vo_certificate.list").at("vo", vo).fetch().await?;
             out.list("certificates", &found.certificates, &CERTIFICATE, certificate)?;
         }
+        Vo::ProxyLimit(ProxyLimit::List(ListLimits { vo })) => {
+            let found: ProxyLimitList = client.task("proxy_limit.list").at("vo", vo).fetch().await?;
+            limits(&found, out)?;
+        }
+        Vo::ProxyLimit(ProxyLimit::Set(args)) => {
+            let body = ProxyLimitSet {
+                role: args.role,
+                lifetime: args.seconds,
+            };
+            let set: ProxyLimitList = client
+                .task("proxy_limit.set")
+                .at("vo", args.vo)
+                .because(&args.reason)
+                .send(&body)
+                .await?;
+            limits(&set, out)?;
+        }
         Vo::State(State::Show) => {
             let doubts: Vec<DoubtView> = client.task("state.list").list("doubts").await?;
             if doubts.is_empty() {
@@ -246,6 +313,20 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
         }
         Vo::State(State::Accept(args)) => accept(&client, args, out).await?,
     }
+    Ok(())
+}
+
+fn limits(found: &ProxyLimitList, out: Output) -> Result<(), Failure> {
+    out.list("limits", &found.limits, &["ROLE", "SECONDS"], |limit| {
+        vec![
+            limit.role.clone().unwrap_or_else(|| "(everybody)".into()),
+            limit.lifetime.to_string(),
+        ]
+    })?;
+    out.note(format!(
+        "by the settings no proxy lives longer than {} s",
+        found.most
+    ));
     Ok(())
 }
 

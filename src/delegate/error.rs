@@ -49,6 +49,9 @@ pub enum DelegateError {
     /// The tool's header name is none.
     #[error("`{0}` is not a header name")]
     Header(String),
+    /// The limit is too short.
+    #[error("a proxy that lives for less than 300 s is of use to nobody; accepted: 300 s or more")]
+    Limit,
     /// The static credential cannot stand in a header.
     #[error(
         "the credential cannot stand in a header; accepted: printable ASCII, and no colon in a user name"
@@ -87,7 +90,7 @@ impl AsProblem for DelegateError {
             Self::Mint(MintError::NoKeyReady) => Problem::new(Kind::Busy, self.to_string()).retry_after(5),
             Self::NamedAlike { .. } => Problem::new(Kind::Invalid, "the certificate is not accepted")
                 .with("errors", vec![self.to_string()]),
-            Self::Header(_) | Self::Value => Problem::new(Kind::Invalid, self.to_string()),
+            Self::Header(_) | Self::Value | Self::Limit => Problem::new(Kind::Invalid, self.to_string()),
             Self::ForeignReceipt | Self::Random(_) => {
                 Problem::new(Kind::Internal, "no credential could be made")
             }

@@ -17,6 +17,7 @@ use crate::trust::store as certificates;
 use crate::vo::Directory;
 
 use super::assertion::{self, AssertionKey};
+use super::limit::Limits;
 use super::mint::Issuer;
 use super::store::{self, AssertionRow, StaticRow};
 use super::{Delegate, DelegateError};
@@ -29,6 +30,7 @@ pub(super) struct Keys {
     statics: HashMap<(VoId, String), StaticRow>,
     assertion: Option<AssertionKey>,
     public: Vec<Value>,
+    pub(super) limits: Limits,
     sealed: bool,
 }
 
@@ -36,6 +38,7 @@ impl Keys {
     pub(super) async fn load(db: &Db, sealing: Option<&SealingKey>) -> Result<Self, StoreError> {
         let mut keys = Self {
             sealed: sealing.is_none(),
+            limits: Limits::load(db).await?,
             ..Self::default()
         };
         let alive = certificates::alive(db).await?;

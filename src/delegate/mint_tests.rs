@@ -270,7 +270,9 @@ fn two_mints_have_different_keys_and_serials() {
 
 #[test]
 fn what_was_chosen_is_what_is_signed() {
+    let request = request();
     let chosen = choose(
+        request,
         &issuer!("vo-rsa"),
         &settings(),
         KeyPair::p256,

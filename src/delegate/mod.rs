@@ -20,6 +20,7 @@ mod config;
 mod credential;
 mod error;
 mod keys;
+mod limit;
 pub mod mint;
 mod pair;
 mod peers;
@@ -42,6 +43,7 @@ use crate::store::{Db, StoreError};
 use crate::telemetry::Metrics;
 use crate::tool::{ProxyKey, Tool};
 use crate::trust::seal::SealingKey;
+use crate::vo::DirectoryHandle;
 
 pub use config::Config;
 pub use credential::Credential;
@@ -67,6 +69,8 @@ pub struct Delegate {
     /// The gateway's own origin, as assertions name their issuer.
     origin: String,
     keys: ArcSwap<Keys>,
+    /// Who holds which role.
+    directory: DirectoryHandle,
     proxies: Proxies,
     pool: Pool,
     metrics: Metrics,
@@ -92,10 +96,18 @@ impl Delegate {
             sealing,
             origin,
             keys: ArcSwap::from_pointee(Keys::default()),
+            directory: DirectoryHandle::default(),
             proxies,
             pool,
             metrics: Metrics::new(),
         }
+    }
+
+    /// The same, with the roles that limits are for.
+    #[must_use]
+    pub fn knowing(mut self, directory: DirectoryHandle) -> Self {
+        self.directory = directory;
+        self
     }
 
     /// The same, counting in `metrics`.

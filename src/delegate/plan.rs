@@ -182,7 +182,7 @@ impl Delegate {
             return Vec::new();
         }
         let issuer = self.certificate(vo.id, Use::Tools).map(|facts| facts.algorithm);
-        peers::refusals(tool, issuer, self.config.max_lifetime)
+        peers::refusals(tool, issuer, self.longest(vo.id))
     }
 
     /// Makes the credential that was planned. `receipt` proves that the intent, and with it the `mint` record, is durable.
@@ -287,13 +287,14 @@ fn choose_proxy(
         vo: vo.id,
         tool: tool.name.clone(),
     };
+    let lifetime = tool.proxy.lifetime.min(delegate.longest_for(vo.id, person));
     let stamp = Stamp {
         tool: tool.id,
         version: tool.version,
         way: tool.delegation,
         issuer: issuer.facts().sha256,
+        lifetime,
     };
-    let lifetime = tool.proxy.lifetime.min(delegate.config.max_lifetime);
     let settings = ProxySettings {
         lifetime,
         ..tool.proxy.clone()

@@ -921,6 +921,79 @@ async fn openssl_takes_each_scientists_own_proxy_in_mutual_tls() {
     }
 }
 
+#[tokio::test]
+async fn a_limit_of_the_vo_or_of_a_role_that_she_holds_shortens_her_next_proxy() {
+    use crate::id::RoleId;
+    use crate::vo::{Assignment, Directory, DirectoryHandle, Role, Rows};
+    let mut world = World::new().await;
+    let (role, assignment): (RoleId, _) = (world.id(), world.id());
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let (person, _) = wanted.person.unwrap();
+    let student = Role {
+        id: role,
+        vo: world.vo.id,
+        name: "student".to_owned(),
+    };
+    let rows = Rows {
+        roles: vec![student.clone()],
+        assignments: vec![Assignment {
+            id: assignment,
+            vo: world.vo.id,
+            role,
+            person,
+            until: None,
+        }],
+        ..Rows::default()
+    };
+    let empty = Delegate::new(
+        Config::default(),
+        world.delegate.db.clone(),
+        None,
+        world.ids.clone(),
+        String::new(),
+    );
+    let delegate = std::mem::replace(&mut world.delegate, empty);
+    world.delegate = delegate.knowing(DirectoryHandle::new(Directory::build(rows)));
+    let limit = async |role: Option<&Role>, seconds: Option<u64>| {
+        let mut tx = world.delegate.db.begin_write().await.unwrap();
+        let seconds = seconds.map(Duration::from_secs);
+        let set = world
+            .delegate
+            .set_limit(&mut tx, world.vo.id, role, seconds)
+            .await;
+        tx.commit().await.unwrap();
+        world.delegate.load().await.unwrap();
+        set
+    };
+    let lives = async |wanted: &Wanted| {
+        let (_, minted, credential) = world.get(wanted).await;
+        let certificate = certificate_of(&credential);
+        let (_, parsed) =
+            <x509_parser::prelude::X509Certificate<'_> as x509_parser::prelude::FromDer<_>>::from_der(
+                &certificate,
+            )
+            .unwrap();
+        (
+            minted,
+            parsed.validity().not_after.timestamp() - world.clock.now().secs(),
+        )
+    };
+    assert_eq!(lives(&wanted).await, (true, 3_600));
+    limit(None, Some(1_800)).await.unwrap();
+    assert_eq!(lives(&wanted).await, (true, 1_800));
+    limit(Some(&student), Some(600)).await.unwrap();
+    assert_eq!(lives(&wanted).await, (true, 600));
+    let other = world.wanted(world.id(), Delegation::Pem);
+    assert_eq!(lives(&other).await, (true, 1_800), "she is no student");
+    // A limit never lengthens.
+    let change = limit(Some(&student), None).await.unwrap();
+    assert!(change.before.unwrap().to_string().contains("600"));
+    limit(None, Some(1_000_000)).await.unwrap();
+    assert_eq!(lives(&wanted).await, (true, 3_600));
+    assert!(matches!(limit(None, Some(299)).await, Err(DelegateError::Limit)));
+    assert_eq!(lives(&wanted).await, (false, 3_600), "nothing has changed");
+}
+
 /// What a `pem` tool gets that wants an RSA key.
 fn rsa_tool() -> Tool {
     let proxy = ProxySettings {

@@ -366,7 +366,8 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         ids.clone(),
         base.to_owned(),
     )
-    .counting(metrics.clone());
+    .counting(metrics.clone())
+    .knowing(vos.handle());
     delegate.load().await?;
     metrics.register(|registry| opened.audit.register(registry));
     let alert = Alert::new(

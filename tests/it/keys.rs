@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::delegate::{HeaderTool, finds, import, keeper, private_key};
-use crate::world::{COUNTERSIGN, World, run_in, until};
+use crate::world::{COUNTERSIGN, PASSWORD, World, run_in, until};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -140,7 +140,15 @@ fn g1_a_vo_certificate_is_replaced_without_a_lost_request_and_proxies_below_the_
 
 #[test]
 fn g6_a_request_for_48_hours_gets_the_cap_and_whoever_configures_it_is_told() {
-    let world = World::with_settings("[delegation]\nmax_lifetime = \"2h\"\n");
+    let mut world = World::initialised();
+    let settings = world.data().join("countersign.toml");
+    let set = fs::read_to_string(&settings).unwrap();
+    fs::write(
+        &settings,
+        set.replace("# max_lifetime = \"1h\"", "max_lifetime = \"2h\""),
+    )
+    .unwrap();
+    world.serve();
     world.admin().person("john", &["scientist"]);
     Pair::new(&world, "vo", "/O=Test/CN=VO imense", 60).import(&world);
     let kept = world.dir.path().join("kept");
@@ -171,14 +179,53 @@ fn g6_a_request_for_48_hours_gets_the_cap_and_whoever_configures_it_is_told() {
         )
         .ok();
     let file = proxy(&world, "john", &kept, "capped.pem");
-    let lives = |seconds: &str| {
+    let lives = |file: &Path, seconds: u32| {
         let check = Command::new("openssl")
-            .args(["x509", "-noout", "-in", text(&file), "-checkend", seconds])
+            .args([
+                "x509",
+                "-noout",
+                "-in",
+                text(file),
+                "-checkend",
+                &seconds.to_string(),
+            ])
             .output()
             .unwrap();
         check.status.success()
     };
-    assert!(lives("6900") && !lives("7200"), "two hours and not more");
+    assert!(
+        lives(&file, 6_900) && !lives(&file, 7_200),
+        "two hours and not more"
+    );
+    // What the VO sets is shorter, and so is what it sets for a role; it holds from the next request on.
+    for (set, seconds) in [
+        (&["--seconds", "3600"][..], 3_600),
+        (&["--role", "scientist", "--seconds", "900"], 900),
+    ] {
+        let limit = ["vo", "proxy-limit", "set", "imense"];
+        world.cli("admin", &[&limit[..], set].concat()).ok();
+        let file = proxy(&world, "john", &kept, "limited.pem");
+        assert!(
+            lives(&file, seconds - 300) && !lives(&file, seconds),
+            "{seconds} s and not more"
+        );
+    }
+    let refused = world.cli(
+        "admin",
+        &["vo", "proxy-limit", "set", "imense", "--seconds", "60"],
+    );
+    assert!(
+        refused.code != 0 && refused.stderr.contains("accepted: 300 s or more"),
+        "{}",
+        refused.stderr
+    );
+    let limits = world
+        .cli_json("admin", &["vo", "proxy-limit", "list", "imense"])
+        .to_string();
+    assert!(
+        limits.contains("3600") && limits.contains("scientist"),
+        "{limits}"
+    );
     let shown = openssl(&["x509", "-noout", "-text", "-in", text(&file)]);
     assert!(shown.contains("Path Length Constraint: 3"), "{shown}");
     assert!(shown.contains("Policy Language: Inherit all"), "{shown}");
@@ -308,6 +355,7 @@ fn the_end_of_a_vo_certificate_is_told_once_for_each_step_also_after_a_restart()
     assert!(line.is_some(), "{metrics}");
     world.stop();
     world.serve();
+    world.login("admin", PASSWORD).ok();
     // Another certificate's mail shows that all were looked at again.
     let people = Pair::new(&world, "people", "/O=Test/CN=People of imense", 5);
     let (certificate, key) = (text(&people.certificate), text(&people.key));
