@@ -69,6 +69,8 @@ mod writer;
 #[cfg(test)]
 mod archive_tests;
 #[cfg(test)]
+mod recover_tests;
+#[cfg(test)]
 mod retain_tests;
 #[cfg(test)]
 mod room_tests;

@@ -109,6 +109,7 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
         acted: false,
         signed: 0,
         changing: HashSet::new(),
+        recalls: false,
     };
     scan.headers()?;
     if scan.found.existed {
@@ -171,6 +172,8 @@ struct Scan<'a> {
     signed: u64,
     /// Changes of the authorisation state whose outcome was not read yet.
     changing: HashSet<RequestId>,
+    /// Whether the store may have missed what is read; before that, records are read for the tree alone.
+    recalls: bool,
 }
 
 impl Scan<'_> {
@@ -278,16 +281,12 @@ impl Scan<'_> {
         let epoch = self.found.epoch;
         let newest = self.known.iter().filter(|known| known.epoch == epoch);
         self.signed = newest.map(|known| known.size).max().unwrap_or(0);
-        let signed = self
-            .headers
-            .iter()
-            .rposition(|header| header.first() <= known)
-            .unwrap_or(0);
-        let start = self
-            .horizon(signed)
-            .map_err(|error| AuditError::from_io(self.folder, &error))?;
+        let file_error = |error: io::Error| AuditError::from_io(self.folder, &error);
+        let start = self.horizon(self.holding(known)).map_err(file_error)?;
+        let recalled = self.horizon(self.holding(self.signed)).map_err(file_error)?;
         let headers = std::mem::take(&mut self.headers);
         for (at, header) in headers.iter().enumerate().skip(start) {
+            self.recalls = at >= recalled;
             if at == start {
                 self.found.edge = header.edge.clone();
                 self.compare();
@@ -306,6 +305,12 @@ impl Scan<'_> {
         self.found.records = self.found.edge.size();
         self.states(start)?;
         self.entries()
+    }
+
+    /// The segment that holds the last of the first `size` records.
+    fn holding(&self, size: u64) -> usize {
+        let last = self.headers.iter().rposition(|header| header.first() <= size);
+        last.unwrap_or(0)
     }
 
     /// Goes back from segment `start` to the newest whole list of the authorisation state. It is written at each start and
@@ -451,11 +456,15 @@ impl Scan<'_> {
             }
             Event::Outcome(outcome) => {
                 self.found.open.remove(&outcome.request);
-                if !outcome.created.is_empty() || !outcome.deleted.is_empty() || outcome.signed.is_some() {
+                let acted =
+                    !outcome.created.is_empty() || !outcome.deleted.is_empty() || outcome.signed.is_some();
+                if acted && self.recalls {
                     self.found.recent.push(record);
                 }
             }
-            Event::Mint(_) | Event::Change(_) | Event::OwnershipConflict(_) | Event::Refused(_) => {
+            Event::Mint(_) | Event::Change(_) | Event::OwnershipConflict(_) | Event::Refused(_)
+                if self.recalls =>
+            {
                 self.found.recent.push(record);
             }
             _ => {}
