@@ -923,6 +923,18 @@ pub struct FileAside {
 }
 
 impl Event {
+    /// Whether it is signed at once, for what it says is done only then: it names what a change makes of the authorisation
+    /// state, or what is dropped from the log.
+    #[must_use]
+    pub fn is_signed_first(&self) -> bool {
+        match self {
+            Self::LogDropped(_) => true,
+            Self::Change(change) => !change.state.is_empty(),
+            Self::State(list) => list.request.is_some(),
+            _ => false,
+        }
+    }
+
     /// The request that this event belongs to, if one.
     #[must_use]
     pub fn request(&self) -> Option<RequestId> {

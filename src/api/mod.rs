@@ -305,7 +305,7 @@ impl Api {
         changes: Vec<Change>,
         further: Vec<Event>,
     ) -> Result<(), Problem> {
-        let mut ready = tx.ready().await.map_err(problem)?;
+        let mut ready = tx.ready(&changes).await.map_err(problem)?;
         // The mark comes first, so that the transaction cannot fail on it once the records are written.
         ready.tx().applied(request, self.now()).await.map_err(problem)?;
         let (mut state, steps) = ready.records(request, !changes.is_empty());
@@ -322,8 +322,13 @@ impl Api {
             .chain(steps)
             .chain(further)
             .collect();
-        // INVARIANT: the log leads, the store follows: durable records before the commit.
-        self.audit.write_all(events).await.map_err(problem)?;
+        let signed = ready.moves();
+        // INVARIANT: the log leads, the store follows: durable records before the commit, and signed ones where they say what
+        // the state will be, for a start believes no others.
+        let seqs = self.audit.write_all(events).await.map_err(problem)?;
+        if let Some(last) = seqs.last().filter(|_| signed) {
+            self.audit.signed(*last).await.map_err(problem)?;
+        }
         ready.commit(request).await.map_err(problem)
     }
 

@@ -374,9 +374,7 @@ mod tests {
         let aside = segment::epoch_folder(&log, 1);
         fs::create_dir(&aside).unwrap();
         for part in plan(&log, false).unwrap().files {
-            if part.name != "restored" {
-                fs::rename(&part.path, aside.join(&part.name)).unwrap();
-            }
+            fs::rename(&part.path, aside.join(&part.name)).unwrap();
         }
         let opened = open(data.path());
         assert_eq!((opened.recovery.epoch, opened.recovery.damage.len()), (77, 0));
@@ -418,7 +416,7 @@ mod tests {
     async fn a_mark_that_cannot_be_read_keeps_the_log_closed() {
         let data = tempfile::tempdir().unwrap();
         open(data.path()).audit.close("test").await;
-        fs::write(data.path().join("log/restored"), "{").unwrap();
+        fs::write(data.path().join("log.restored"), "{").unwrap();
         assert!(Audit::open(config(data.path()), key(data.path()), ORIGIN, ids()).is_err());
     }
 }

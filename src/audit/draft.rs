@@ -50,6 +50,8 @@ pub(crate) struct Draft {
     pub(crate) mark: Mark,
     /// Whether it is written even where only the reserved segment is left.
     pub(crate) vital: bool,
+    /// Whether it is signed at once: somebody waits for that.
+    pub(crate) signed: bool,
     /// What the record is found by, for the index.
     pub(super) facts: Option<Facts>,
 }
@@ -69,6 +71,7 @@ impl Draft {
             salt,
             mark: Mark::of(&event),
             vital: event.is_vital(),
+            signed: event.is_signed_first(),
             facts: match &cut {
                 None => Some(Facts::of(event)),
                 Some(_) => serde_json::from_slice(&body).ok().map(Facts::of),

@@ -121,23 +121,31 @@ impl Dropped {
         let (mut epochs, mut segments) = (Vec::new(), Vec::new());
         for epoch in segment::epochs(folder)? {
             if epoch <= self.epochs {
-                epochs.push(segment::epoch_folder(folder, epoch));
+                epochs.push((epoch, segment::epoch_folder(folder, epoch)));
             }
         }
-        for epoch in &epochs {
-            let indexes = segment::list(epoch)?;
-            segments.extend(indexes.into_iter().map(|index| segment::path(epoch, index)));
+        for (epoch, folder) in &epochs {
+            let indexes = segment::list(folder)?.into_iter();
+            segments.extend(indexes.map(|index| (*epoch, segment::path(folder, index))));
         }
         let indexes = segment::list(folder)?.into_iter();
         let present = indexes.filter(|index| *index < self.segments);
-        let present: Vec<_> = present.map(|index| segment::path(folder, index)).collect();
+        let present: Vec<_> = present
+            .map(|index| (self.epoch, segment::path(folder, index)))
+            .collect();
         segments
             .iter()
             .chain(&present)
-            .try_for_each(|path| reached(path))?;
-        segments.iter().try_for_each(|path| remove_segment(path))?;
-        epochs.iter().try_for_each(fs::remove_dir_all)?;
-        present.iter().try_for_each(|path| remove_segment(path))?;
+            .try_for_each(|(_, path)| reached(path))?;
+        segments
+            .iter()
+            .try_for_each(|(epoch, path)| remove_segment(*epoch, path))?;
+        epochs
+            .iter()
+            .try_for_each(|(_, folder)| fs::remove_dir_all(folder))?;
+        present
+            .iter()
+            .try_for_each(|(epoch, path)| remove_segment(*epoch, path))?;
         let removed = !epochs.is_empty() || !present.is_empty();
         if removed {
             sync_folder(folder)?;
@@ -164,10 +172,16 @@ fn reached(path: &Path) -> io::Result<()> {
     is_there.then_some(()).ok_or_else(away)
 }
 
-/// Removes a segment in all its forms, wherever it was moved to.
-fn remove_segment(path: &Path) -> io::Result<()> {
+/// Removes a segment of an epoch in all its forms, wherever it was moved to.
+fn remove_segment(epoch: u64, path: &Path) -> io::Result<()> {
     let small = packed::packed(path);
-    let moved = fs::read_link(&small).ok();
+    // SECURITY: whoever writes the log's folder may have made a link to anything.
+    let is_its = |moved: &PathBuf| {
+        let names = moved.file_name().zip(small.file_name());
+        let names = names.and_then(|(moved, own)| moved.to_str().zip(own.to_str()));
+        names.is_some_and(|(moved, own)| moved.ends_with(&format!("-{epoch:06}-{own}")))
+    };
+    let moved = fs::read_link(&small).ok().filter(is_its);
     for file in moved.iter().map(PathBuf::as_path).chain([path, &small]) {
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

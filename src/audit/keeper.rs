@@ -39,6 +39,10 @@ struct State {
     reserved: Option<PathBuf>,
     made: u64,
     head: Option<(u64, Hash)>,
+    /// Whether somebody waits until its checkpoint is durable.
+    awaited: bool,
+    /// Whether the last one could not be stored: said once, not at each attempt.
+    failing: bool,
     /// Size of the newest checkpoint in `checkpoints`.
     stored: u64,
     stop: bool,
@@ -52,7 +56,6 @@ impl State {
 
 /// Why the thread woke.
 struct Woken {
-    head: Option<(u64, Hash)>,
     wanted: bool,
     stop: bool,
     timed_out: bool,
@@ -113,7 +116,7 @@ impl Keeper {
         self.bell.notify_one();
         match ready {
             Some(path) => Ok(path),
-            None => self.make_spare(self.shared.config.segment_bytes),
+            None => self.make_spare(self.shared.config.segment_bytes, &|| {}),
         }
     }
 
@@ -132,25 +135,25 @@ impl Keeper {
         ready.or_else(|| {
             [whole / 2, whole / 4]
                 .into_iter()
-                .find_map(|bytes| self.make_spare(bytes).ok())
+                .find_map(|bytes| self.make_spare(bytes, &|| {}).ok())
         })
     }
 
-    /// A file of `bytes` zeros under a name that nobody else uses.
-    fn make_spare(&self, bytes: u64) -> io::Result<PathBuf> {
+    /// A file of `bytes` zeros under a name that nobody else uses. `between` is called after each piece.
+    fn make_spare(&self, bytes: u64, between: &dyn Fn()) -> io::Result<PathBuf> {
         let number = {
             let mut state = held(&self.state);
             state.made += 1;
             state.made
         };
-        self.make(&number.to_string(), bytes)
+        self.make(&number.to_string(), bytes, between)
     }
 
-    fn make(&self, name: &str, bytes: u64) -> io::Result<PathBuf> {
+    fn make(&self, name: &str, bytes: u64, between: &dyn Fn()) -> io::Result<PathBuf> {
         let path = self.shared.config.folder.join(format!("spare-{name}"));
         let temporary = path.with_extension("tmp");
         let made = self
-            .zeros(&temporary, bytes)
+            .zeros(&temporary, bytes, between)
             .and_then(|()| fs::rename(&temporary, &path));
         if made.is_err() {
             let _ = fs::remove_file(&temporary);
@@ -158,31 +161,65 @@ impl Keeper {
         made.map(|()| path)
     }
 
-    fn zeros(&self, path: &Path, bytes: u64) -> io::Result<()> {
-        blocks::zeros(path, bytes, || match held(&self.state).stop {
-            true => Err(io::Error::new(
-                io::ErrorKind::Interrupted,
-                "the log is being closed",
-            )),
-            false => Ok(()),
+    fn zeros(&self, path: &Path, bytes: u64, between: &dyn Fn()) -> io::Result<()> {
+        blocks::zeros(path, bytes, || {
+            between();
+            match held(&self.state).stop {
+                true => Err(io::Error::new(
+                    io::ErrorKind::Interrupted,
+                    "the log is being closed",
+                )),
+                false => Ok(()),
+            }
         })
     }
 
-    /// Asks for a checkpoint of a head of which every record is durable.
-    pub(crate) fn checkpoint(&self, size: u64, root: Hash) {
-        held(&self.state).head = Some((size, root));
+    /// Asks for a checkpoint of a head of which every record is durable; with `awaited` for a durable one.
+    pub(crate) fn checkpoint(&self, size: u64, root: Hash, awaited: bool) {
+        let mut state = held(&self.state);
+        state.head = Some((size, root));
+        state.awaited |= awaited;
+        drop(state);
         self.bell.notify_one();
     }
 
-    /// Signs and stores the first checkpoint of an epoch, durably, before anything can be acknowledged: from then on
-    /// records without any checkpoint are damage.
+    /// Signs and stores the first checkpoint of a run, durably, before anything can be acknowledged: from then on records
+    /// without any checkpoint are damage.
     pub(crate) fn sign_first(&self, size: u64, root: Hash) -> io::Result<()> {
+        self.sign_durably(size, root)
+    }
+
+    fn sign_durably(&self, size: u64, root: Hash) -> io::Result<()> {
         self.sign(size, root)?;
         let folder = &self.shared.config.folder;
         for name in ["checkpoints", "checkpoint"] {
             File::open(folder.join(name))?.sync_all()?;
         }
-        super::writer::sync_folder(folder)
+        super::writer::sync_folder(folder)?;
+        self.shared.signed.send_replace(size);
+        Ok(())
+    }
+
+    /// Signs what is to be signed. False when there was nothing.
+    fn sign_head(&self) -> bool {
+        let (head, awaited) = {
+            let mut state = held(&self.state);
+            (state.head.take(), std::mem::take(&mut state.awaited))
+        };
+        let Some((size, root)) = head else { return false };
+        let signed = match awaited {
+            true => self.sign_durably(size, root),
+            false => self.sign(size, root),
+        };
+        let failed = signed.is_err();
+        let said = std::mem::replace(&mut held(&self.state).failing, failed);
+        if let Err(error) = signed {
+            if !said {
+                tracing::error!("checkpoint of size {size} not stored: {error}");
+            }
+            self.retry((size, root), awaited);
+        }
+        true
     }
 
     /// Ends the thread after the last checkpoint was stored.
@@ -194,12 +231,12 @@ impl Keeper {
     /// The thread.
     pub(crate) fn run(&self) {
         let mut outside_due = self.shared.newest.load().is_some();
+        let mut outside = self.newest();
         let mut last_tick = self.shared.ids.clock().monotonic();
         // Said once, not at each attempt.
-        let (mut failing, mut short) = (false, false);
+        let mut short = false;
         loop {
             let Woken {
-                head,
                 wanted,
                 stop,
                 timed_out,
@@ -209,19 +246,9 @@ impl Keeper {
             if ticked {
                 last_tick = now;
             }
-            if let Some((size, root)) = head {
-                outside_due = true;
-                match self.sign(size, root) {
-                    Ok(()) => failing = false,
-                    Err(error) => {
-                        if !std::mem::replace(&mut failing, true) {
-                            tracing::error!("checkpoint of size {size} not stored: {error}");
-                        }
-                        self.retry((size, root));
-                    }
-                }
-            }
+            outside_due |= self.sign_head() || self.newest() > outside;
             if outside_due && (ticked || stop) {
+                outside = self.newest();
                 outside_due = !self.store_outside();
             }
             if stop {
@@ -248,18 +275,24 @@ impl Keeper {
             timed_out = timeout.timed_out();
         }
         Woken {
-            head: state.head.take(),
             wanted: state.wants(),
             stop: state.stop,
             timed_out,
         }
     }
 
-    fn retry(&self, head: (u64, Hash)) {
+    fn retry(&self, head: (u64, Hash), awaited: bool) {
         if !held(&self.state).stop {
             std::thread::sleep(TICK / 4);
         }
-        held(&self.state).head.get_or_insert(head);
+        let mut state = held(&self.state);
+        state.head.get_or_insert(head);
+        state.awaited |= awaited;
+    }
+
+    /// Size of the newest checkpoint.
+    fn newest(&self) -> u64 {
+        self.shared.newest.load().as_ref().map_or(0, |newest| newest.size)
     }
 
     /// Makes a spare. False when there is none to be had now.
@@ -269,10 +302,16 @@ impl Keeper {
         }
         let spares = held(&self.state).spares.len() < SPARES;
         let bytes = self.shared.config.segment_bytes;
+        // Whoever waits for a checkpoint does not wait for this.
+        let between = || {
+            if held(&self.state).awaited {
+                self.sign_head();
+            }
+        };
         let made = if spares {
-            self.make_spare(bytes)
+            self.make_spare(bytes, &between)
         } else {
-            self.make(RESERVED, bytes)
+            self.make(RESERVED, bytes, &between)
         };
         match made {
             Ok(path) => {

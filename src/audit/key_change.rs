@@ -98,6 +98,11 @@ impl KeyChanged {
 pub(crate) enum KeysError {
     #[error("the change of the log's key at the beginning of epoch {0} is not signed by both keys")]
     Unsigned(u64),
+    #[error(
+        "`{}` cannot be read, so it is not known which key the log went on with there; mount the archive, or put the file back",
+        .0.display()
+    )]
+    Lost(PathBuf),
     #[error(transparent)]
     File(#[from] io::Error),
 }
@@ -123,7 +128,7 @@ impl Keys {
         }
         changes.extend(change_in(folder)?);
         changes.extend(next.filter(|next| !changes.contains(next)).cloned());
-        Self::of_changes(given, &changes)
+        Self::of_changes(given, &changes).map_err(|error| lost(folder).map_or(error, KeysError::Lost))
     }
 
     fn of_changes(given: &VerifyingKey, changes: &[KeyChanged]) -> Result<Self, KeysError> {
@@ -170,6 +175,13 @@ impl Keys {
             .map(|((_, old), (epoch, new))| (*epoch, old.to_string(), new.to_string()))
             .collect()
     }
+}
+
+/// The first segment of an ended epoch that was moved to where it cannot be reached.
+fn lost(folder: &Path) -> Option<PathBuf> {
+    let epochs = segment::epochs(folder).ok()?.into_iter();
+    let mut first = epochs.map(|epoch| segment::path(&segment::epoch_folder(folder, epoch), 0));
+    first.find_map(|path| packed::out_of_reach(&path))
 }
 
 /// The change that stands in the first batch of an epoch.

@@ -69,6 +69,8 @@ mod writer;
 #[cfg(test)]
 mod archive_tests;
 #[cfg(test)]
+mod recover_tests;
+#[cfg(test)]
 mod retain_tests;
 #[cfg(test)]
 mod room_tests;
@@ -177,6 +179,9 @@ pub struct Opened {
     pub recovery: Recovered,
 }
 
+/// How long a change waits for the checkpoint that signs its record.
+const SIGNING: Duration = Duration::from_secs(10);
+
 /// What was found when the log was opened.
 #[derive(Debug, Default)]
 pub struct Recovered {
@@ -189,6 +194,8 @@ pub struct Recovered {
     pub states: Vec<Event>,
     /// Whether the log was restored from a backup, and a new epoch began for that.
     pub restored: bool,
+    /// Whether `states` would hold a whole list if there were one: the log was read from its first record on.
+    pub whole: bool,
     /// What is missing although it was acknowledged; then a new epoch has begun. Empty when nothing is.
     pub damage: Vec<String>,
     /// Records found whole.
@@ -242,6 +249,7 @@ impl Audit {
         let leading = leading(&found);
         let writer =
             writer::Writer::begin(shared.clone(), keeper.clone(), begin, &leading).map_err(file_error)?;
+        restored::remove(&folder).map_err(file_error)?;
         keeper.look_at_space();
         let index = Index::start(&runtime, &shared);
         let done = start_threads(writer, keeper, lock).map_err(file_error)?;
@@ -272,7 +280,9 @@ impl Audit {
         Recovered {
             open,
             states: found.states,
-            restored: found.begun.is_some_and(|begun| begun.reason.is_some()),
+            // Another key is no reason to believe the store: what the log said until then is there.
+            restored: found.begun.is_some_and(|begun| begun.reason.is_some()) && found.key_change.is_none(),
+            whole: found.whole,
             recent: found.recent,
             damage: found.damage,
             records: found.records,
@@ -356,6 +366,20 @@ impl Audit {
             true,
         )?;
         self.wait(answer, false).await
+    }
+
+    /// Waits until a durable checkpoint signs the record at `seq`, of an event that is signed first ([`Event::is_signed_first`]).
+    ///
+    /// # Errors
+    /// [`AuditError::Deadline`], [`AuditError::Stopped`]; what it says must not be done then.
+    pub async fn signed(&self, seq: u64) -> Result<(), AuditError> {
+        let mut signed = self.0.shared.signed.subscribe();
+        let waited = tokio::time::timeout(SIGNING, signed.wait_for(|size| *size > seq)).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(AuditError::Stopped),
+            Err(_) => Err(AuditError::Deadline(SIGNING)),
+        }
     }
 
     /// Waits for the writer's acknowledgement, which alone decides, but no longer than the deadline. What `must` be

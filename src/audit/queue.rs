@@ -159,6 +159,8 @@ pub(crate) struct Shared {
     /// Durable records on their way to the index.
     pub(crate) handover: Arc<Handover>,
     pub(crate) newest: ArcSwapOption<Checkpoint>,
+    /// Size of the newest checkpoint that is known to be durable.
+    pub(crate) signed: watch::Sender<u64>,
     pub(crate) strangers: Mutex<Strangers>,
     /// What monitoring is told.
     pub(crate) meters: Meters,
@@ -203,6 +205,7 @@ impl Shared {
             answers: Answers::default(),
             handover: Arc::default(),
             newest: ArcSwapOption::new(newest.map(Arc::new)),
+            signed: watch::Sender::new(0),
             strangers: Mutex::default(),
             meters: Meters {
                 batches: Histogram::numbers(),

@@ -59,6 +59,8 @@ pub(crate) struct Found {
     pub(crate) newest: Option<Checkpoint>,
     /// The log ended with a `stop` record and nothing was open.
     pub(crate) clean: bool,
+    /// What says what the authorisation state must be was looked for from the first record on.
+    pub(crate) whole: bool,
 }
 
 impl Found {
@@ -109,6 +111,8 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
         acted: false,
         signed: 0,
         changing: HashSet::new(),
+        recalls: false,
+        stopped: false,
     };
     scan.headers()?;
     if scan.found.existed {
@@ -171,6 +175,10 @@ struct Scan<'a> {
     signed: u64,
     /// Changes of the authorisation state whose outcome was not read yet.
     changing: HashSet<RequestId>,
+    /// Whether the store may have missed what is read; before that, records are read for the tree alone.
+    recalls: bool,
+    /// Whether the run of the gateway that wrote what is read has ended.
+    stopped: bool,
 }
 
 impl Scan<'_> {
@@ -278,16 +286,20 @@ impl Scan<'_> {
         let epoch = self.found.epoch;
         let newest = self.known.iter().filter(|known| known.epoch == epoch);
         self.signed = newest.map(|known| known.size).max().unwrap_or(0);
-        let signed = self
-            .headers
-            .iter()
-            .rposition(|header| header.first() <= known)
-            .unwrap_or(0);
-        let start = self
-            .horizon(signed)
-            .map_err(|error| AuditError::from_io(self.folder, &error))?;
+        // SECURITY: the newest of an honest log are never compressed or moved, so the newest checkpoint is always compared.
+        let first = self.headers.first().map_or(0, Header::first);
+        if self.signed < first {
+            let signed = self.signed;
+            self.damaged(format!(
+                "{signed} records were signed, those that are there begin with record {first}"
+            ));
+        }
+        let file_error = |error: io::Error| AuditError::from_io(self.folder, &error);
+        let start = self.horizon(self.holding(known)).map_err(file_error)?;
+        let recalled = self.horizon(self.holding(self.signed)).map_err(file_error)?;
         let headers = std::mem::take(&mut self.headers);
         for (at, header) in headers.iter().enumerate().skip(start) {
+            self.recalls = at >= recalled;
             if at == start {
                 self.found.edge = header.edge.clone();
                 self.compare();
@@ -308,11 +320,19 @@ impl Scan<'_> {
         self.entries()
     }
 
+    /// The segment that holds the last of the first `size` records.
+    fn holding(&self, size: u64) -> usize {
+        let last = self.headers.iter().rposition(|header| header.first() <= size);
+        last.unwrap_or(0)
+    }
+
     /// Goes back from segment `start` to the newest whole list of the authorisation state. It is written at each start and
     /// every so many records, so that is seldom far.
     fn states(&mut self, mut start: usize) -> Result<(), AuditError> {
         while state::told(&self.found.states).is_none() {
             let Some(header) = start.checked_sub(1).and_then(|before| self.headers.get(before)) else {
+                // SECURITY: where the log was cut off in front, nothing follows from its silence.
+                self.found.whole = self.headers.first().is_none_or(|first| first.first() == 0);
                 return Ok(());
             };
             let path = segment::path(self.folder, header.index);
@@ -392,6 +412,12 @@ impl Scan<'_> {
                 return Ok(false);
             }
             stopped = matches!(record.event, Event::Stop { .. });
+            // SECURITY: a start signs what it writes first before it takes anything else.
+            let first = is_first(&record.event);
+            if self.stopped && seq >= self.signed && !first && !stopped {
+                return Ok(false);
+            }
+            self.stopped = stopped || (self.stopped && first && seq >= self.signed);
             batch = if frame.last { frame.batch + 1 } else { frame.batch };
             self.found.edge.push(tree::leaf(bytes));
             self.compare();
@@ -451,11 +477,15 @@ impl Scan<'_> {
             }
             Event::Outcome(outcome) => {
                 self.found.open.remove(&outcome.request);
-                if !outcome.created.is_empty() || !outcome.deleted.is_empty() || outcome.signed.is_some() {
+                let acted =
+                    !outcome.created.is_empty() || !outcome.deleted.is_empty() || outcome.signed.is_some();
+                if acted && self.recalls {
                     self.found.recent.push(record);
                 }
             }
-            Event::Mint(_) | Event::Change(_) | Event::OwnershipConflict(_) | Event::Refused(_) => {
+            Event::Mint(_) | Event::Change(_) | Event::OwnershipConflict(_) | Event::Refused(_)
+                if self.recalls =>
+            {
                 self.found.recent.push(record);
             }
             _ => {}
@@ -545,12 +575,12 @@ impl Scan<'_> {
         Ok(self.found)
     }
 
-    /// Fails when a file that the next epoch has to list was moved to where it cannot be reached.
+    /// Fails when a file that the next epoch has to list was moved to where it cannot be reached. What was dropped may be gone.
     fn within_reach(&self) -> io::Result<()> {
         let ended = segment::epochs(self.folder)?.into_iter();
-        let ended = ended.map(|epoch| segment::epoch_folder(self.folder, epoch));
-        for folder in ended.chain([self.folder.to_owned()]) {
-            for index in segment::list(&folder)? {
+        let ended = ended.map(|epoch| (segment::epoch_folder(self.folder, epoch), 0));
+        for (folder, base) in ended.chain([(self.folder.to_owned(), self.base)]) {
+            for index in segment::list(&folder)?.into_iter().filter(|index| *index >= base) {
                 let path = segment::path(&folder, index);
                 if let Some(moved) = packed::out_of_reach(&path) {
                     return Err(io::Error::other(format!(
@@ -648,24 +678,33 @@ fn is_lost(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound)
 }
 
+/// Whether an event may stand at the beginning of a run, before its first checkpoint.
+const fn is_first(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::LogOpen { .. } | Event::Recovery(_) | Event::KeyChanged(_) | Event::Epoch(_)
+    )
+}
+
 /// What an event says of the authorisation state: digests, and how the changes of them in `changing` ended.
 ///
-/// SECURITY: frames have checksums and no key, so what no checkpoint signs is worth what the store confirms: a change counts
-/// if the store says that it was applied, a whole list or an outcome never.
+/// SECURITY: frames have checksums and no key, so what no checkpoint signs says nothing: a change is made only once it is
+/// signed. An outcome may be unsigned, for it says only that what was permitted and signed was made; whoever leaves it away
+/// makes the level doubtful.
 fn of_state(event: &Event, signed: bool, changing: &mut HashSet<RequestId>) -> Option<Event> {
     let request = match event {
-        Event::State(list) => match list.request {
-            Some(request) => Some(request),
-            None => return signed.then(|| event.clone()),
+        Event::State(list) if signed => match list.request {
+            Some(request) => request,
+            None => return Some(event.clone()),
         },
-        Event::Change(change) if !change.state.is_empty() => Some(change.request),
+        Event::Change(change) if signed && !change.state.is_empty() => change.request,
         Event::Outcome(outcome) => {
-            let ended = changing.remove(&outcome.request) && signed && state::succeeded(outcome);
+            let ended = changing.remove(&outcome.request) && state::succeeded(outcome);
             return ended.then(|| event.clone());
         }
-        _ => None,
+        _ => return None,
     };
-    changing.insert(request?);
+    changing.insert(request);
     Some(event.clone())
 }
 
@@ -764,147 +803,4 @@ fn note_before(tail: &[u8], keys: &Keys) -> Option<Checkpoint> {
     let head = before.rsplit_once("\n\n").map_or(before, |(_, head)| head);
     let checkpoint = Checkpoint::parse(&format!("{head}\n\n{signatures}\n")).ok()?;
     keys.check(&checkpoint).is_ok().then_some(checkpoint)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::FileExt;
-
-    use super::super::Audit;
-    use super::super::segment::{FRAME, HEADER};
-    use super::super::testing::{ids, open};
-    use super::*;
-    use crate::id::VoId;
-    use crate::record::{Change, ChangeEvent, Ending, Outcome, StateDigests, StateStep};
-
-    fn steps(vo: VoId, text: &[u8]) -> Vec<StateStep> {
-        vec![StateStep {
-            vo,
-            before: None,
-            after: Some(Hash::of(text)),
-        }]
-    }
-
-    fn list(vo: VoId, text: &[u8]) -> Event {
-        Event::State(StateDigests {
-            scheme: 2,
-            parts: 1,
-            levels: steps(vo, text),
-            ..StateDigests::default()
-        })
-    }
-
-    fn change(request: RequestId, vo: VoId, text: &[u8]) -> Event {
-        let change = Change {
-            action: "role.create".into(),
-            kind: "role".into(),
-            target: "reader".into(),
-            vo,
-            person: None,
-            before: None,
-            after: None,
-        };
-        Event::Change(Box::new(ChangeEvent {
-            state: steps(vo, text),
-            ..ChangeEvent::of(request, change)
-        }))
-    }
-
-    fn copied(data: &Path) -> tempfile::TempDir {
-        let copy = tempfile::tempdir().unwrap();
-        fs::create_dir(copy.path().join("log")).unwrap();
-        for folder in ["", "log"] {
-            for entry in fs::read_dir(data.join(folder)).unwrap() {
-                let entry = entry.unwrap();
-                if entry.file_type().unwrap().is_file() {
-                    // A spare may have got its final name meanwhile.
-                    let _ = fs::copy(entry.path(), copy.path().join(folder).join(entry.file_name()));
-                }
-            }
-        }
-        copy
-    }
-
-    /// Writes `event` behind the last record, as whoever can write the file does.
-    fn forge(data: &Path, event: Event) {
-        let log = data.join("log");
-        let path = segment::path(&log, *segment::list(&log).unwrap().last().unwrap());
-        let bytes = fs::read(&path).unwrap();
-        let mut at = HEADER;
-        let mut last = None;
-        while let Some((frame, _)) = bytes.get(at..).and_then(segment::decode) {
-            let record = &bytes[at + FRAME..at + FRAME + frame.length];
-            last = Some((frame.batch, serde_json::from_slice::<Record>(record).unwrap()));
-            at += FRAME + frame.length;
-        }
-        let (number, mut record) = last.unwrap();
-        record.seq += 1;
-        record.event = event;
-        let record = serde_json::to_vec(&record).unwrap();
-        let mut batch = segment::Batch::default();
-        batch.begin(&[]);
-        batch.add(number + 1, |bytes| bytes.extend_from_slice(&record));
-        let frame = batch.end(number + 1).to_vec();
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
-        file.write_all_at(&frame, at as u64).unwrap();
-    }
-
-    /// Until everything up to record `seq` is under a checkpoint.
-    async fn signed(audit: &Audit, seq: u64) {
-        let signed = async {
-            while audit.checkpoint().is_none_or(|newest| newest.size <= seq) {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), signed)
-            .await
-            .expect("a checkpoint");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_forged_record_behind_a_clean_end_is_damage_and_says_nothing_of_the_state() {
-        let data = tempfile::tempdir().unwrap();
-        let (vo, audit) = (ids().next().unwrap(), open(data.path()).audit);
-        let honest = list(vo, b"honest");
-        audit.write(honest.clone()).await.unwrap();
-        audit.close("test").await;
-        let forged = [list(vo, b"forged"), change(ids().next().unwrap(), vo, b"forged")];
-        for forged in forged {
-            let copy = copied(data.path());
-            forge(copy.path(), forged);
-            let opened = open(copy.path());
-            assert_eq!(opened.recovery.states, std::slice::from_ref(&honest));
-            assert!(!opened.recovery.damage.is_empty());
-            opened.audit.close("test").await;
-        }
-        let again = open(data.path());
-        assert_eq!(again.recovery.states, [honest]);
-        assert!(again.recovery.damage.is_empty(), "{:?}", again.recovery.damage);
-        again.audit.close("test").await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_no_checkpoint_signs_is_no_list_of_digests_and_no_outcome() {
-        let data = tempfile::tempdir().unwrap();
-        let (vo, audit) = (ids().next().unwrap(), open(data.path()).audit);
-        let (ended, open_yet): (RequestId, RequestId) = (ids().next().unwrap(), ids().next().unwrap());
-        let applied = |request| Event::Outcome(Box::new(Outcome::ended(request, Ending::Applied)));
-        let honest = [list(vo, b"1"), change(ended, vo, b"2"), applied(ended)];
-        let mut last = 0;
-        for event in &honest {
-            last = audit.write(event.clone()).await.unwrap();
-        }
-        signed(&audit, last).await;
-        let copy = copied(data.path());
-        audit.close("test").await;
-        forge(copy.path(), list(vo, b"forged"));
-        let unsigned = change(open_yet, vo, b"3");
-        forge(copy.path(), unsigned.clone());
-        forge(copy.path(), applied(open_yet));
-        let opened = open(copy.path());
-        assert!(opened.recovery.damage.is_empty(), "{:?}", opened.recovery.damage);
-        let expected: Vec<Event> = honest.into_iter().chain([unsigned]).collect();
-        assert_eq!(opened.recovery.states, expected);
-        opened.audit.close("test").await;
-    }
 }

@@ -2,7 +2,8 @@
 //! new epoch.
 //!
 //! It is signed with the log's key: the new epoch may have another key and another state of who may do what, which nobody
-//! brings about who can only write the folder. It stays; once the new epoch has begun it says nothing any more.
+//! brings about who can only write the folder. It lies beside the folder, not in it, and is gone once the new epoch has begun:
+//! whoever takes that epoch away does not make it begin again.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,7 +16,7 @@ use super::key::{LogKey, VerifyingKey, verifies};
 use super::writer::sync_folder;
 use crate::record::KeyChanged;
 
-const NAME: &str = "restored";
+const NAME: &str = "log.restored";
 /// What is signed is, in its first line, nothing else that the key signs.
 const FIRST: &str = "countersign log mark";
 
@@ -33,7 +34,7 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// Leaves the mark in the `folder` of the log `name`, durably and signed with the log's key: that until now, where it
+    /// Leaves the mark beside the `folder` of the log `name`, durably and signed with the log's key: that until now, where it
     /// changes.
     ///
     /// # Errors
@@ -42,7 +43,7 @@ impl Restored {
         let text = serde_json::to_string(self)?;
         let signature = key.sign(statement(name, &text).as_bytes());
         let signature = data_encoding::BASE64.encode(&signature);
-        put(folder, NAME, format!("{text}\n{signature}\n").as_bytes())
+        put(beside(folder), NAME, format!("{text}\n{signature}\n").as_bytes())
     }
 }
 
@@ -64,10 +65,10 @@ impl Marked {
     pub(super) fn is_signed(&self, key: &VerifyingKey) -> bool {
         let by = match &self.mark.key {
             None => Some(key.clone()),
-            // SECURITY: that the new key signed the change says whose successor it is.
+            // SECURITY: that the new key signed the change says whose successor it is, and from which epoch on.
             Some(change) => change
                 .keys(key.name())
-                .and_then(|(old, new)| (new == *key).then_some(old)),
+                .and_then(|(old, new)| (new == *key && change.epoch == self.mark.epoch).then_some(old)),
         };
         by.is_some_and(|by| {
             let said = statement(key.name(), &self.text);
@@ -76,12 +77,26 @@ impl Marked {
     }
 }
 
-/// Where the mark lies.
-pub(super) fn path(folder: &Path) -> PathBuf {
-    folder.join(NAME)
+fn beside(folder: &Path) -> &Path {
+    let beside = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    beside.unwrap_or(Path::new("."))
 }
 
-/// The mark in `folder`. One that cannot be read is not passed over: the old epoch must not go on.
+/// Where the mark of the log in `folder` lies.
+pub(super) fn path(folder: &Path) -> PathBuf {
+    beside(folder).join(NAME)
+}
+
+/// The epoch that it says has begun: it is used up.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_file(path(folder)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync_folder(beside(folder)),
+    }
+}
+
+/// The mark of the log in `folder`. One that cannot be read is not passed over: the old epoch must not go on.
 pub(super) fn read(folder: &Path) -> Result<Option<Marked>, AuditError> {
     let path = path(folder);
     let text = match fs::read_to_string(&path) {

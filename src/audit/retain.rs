@@ -12,7 +12,6 @@ use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::checkpoint::{Checkpoint, next_note};
 use super::dropped::{self, Dropped};
@@ -32,11 +31,8 @@ const NEWEST: usize = 2;
 const MOST: usize = 64;
 /// Files in one record.
 const FILES: usize = 100;
-/// How long a checkpoint over the record is waited for.
-const SIGNED: Duration = Duration::from_secs(30);
 /// How often the index is waited for, some seconds each time.
 const CATCHING_UP: usize = 12;
-const LOOK: Duration = Duration::from_millis(50);
 
 /// What may be dropped at all.
 pub(crate) struct Bounds<'a> {
@@ -111,18 +107,6 @@ impl Audit {
             tracing::warn!("the audit index keeps what was dropped: {error}");
         }
         Ok(said)
-    }
-
-    /// Waits until a checkpoint covers the record at `seq`.
-    async fn signed(&self, seq: u64) -> Result<(), AuditError> {
-        let covered = async {
-            while self.checkpoint().is_none_or(|newest| newest.size <= seq) {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        tokio::time::timeout(SIGNED, covered)
-            .await
-            .map_err(|_| AuditError::Deadline(SIGNED))
     }
 }
 

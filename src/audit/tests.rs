@@ -53,7 +53,7 @@ fn endings(records: &[Record], request: RequestId) -> Vec<Ending> {
     records.iter().filter_map(ending).collect()
 }
 
-fn mint(request: RequestId) -> Event {
+pub(super) fn mint(request: RequestId) -> Event {
     let ids = ids();
     Event::Mint(Box::new(Mint {
         request,

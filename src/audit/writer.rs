@@ -113,13 +113,17 @@ impl Writer {
         };
         writer.probe_file()?;
         writer.roll(leading)?;
-        if writer.checkpoint_size == 0 {
-            writer.checkpoint_size = writer.acked.size();
-            writer
-                .keeper
-                .sign_first(writer.acked.size(), writer.acked.root())?;
-        } else {
-            writer.sign();
+        let fresh = writer.checkpoint_size == 0;
+        writer.checkpoint_size = writer.acked.size();
+        let signed = writer.keeper.sign_first(writer.acked.size(), writer.acked.root());
+        match signed {
+            // A log that has one goes on where there is no room for another.
+            Err(error) if !fresh => {
+                tracing::error!("the first checkpoint of this run is not stored: {error}");
+                let (size, root) = (writer.acked.size(), writer.acked.root());
+                writer.keeper.checkpoint(size, root, true);
+            }
+            signed => signed?,
         }
         Ok(writer)
     }
@@ -264,7 +268,7 @@ impl Writer {
         Ok(())
     }
 
-    fn acknowledge(&self, mut items: Vec<(Item, u64)>, places: Places) {
+    fn acknowledge(&mut self, mut items: Vec<(Item, u64)>, places: Places) {
         {
             let mut open = held(&self.shared.open);
             for draft in items.iter().flat_map(|(item, _)| &item.drafts) {
@@ -280,6 +284,15 @@ impl Writer {
             }
         }
         self.shared.late.store(false, Ordering::Release);
+        let signed = items
+            .iter()
+            .flat_map(|(item, _)| &item.drafts)
+            .any(|draft| draft.signed);
+        if signed {
+            self.checkpoint_size = self.acked.size();
+            let (size, root) = (self.acked.size(), self.acked.root());
+            self.keeper.checkpoint(size, root, true);
+        }
         let drafts = items.iter_mut().flat_map(|(item, _)| &mut item.drafts);
         self.hand_over(drafts, places);
         self.shared.head.send_replace(self.acked.size());
@@ -571,7 +584,8 @@ impl Writer {
     fn sign(&mut self) {
         if self.acked.size() > self.checkpoint_size {
             self.checkpoint_size = self.acked.size();
-            self.keeper.checkpoint(self.acked.size(), self.acked.root());
+            self.keeper
+                .checkpoint(self.acked.size(), self.acked.root(), false);
         }
     }
 

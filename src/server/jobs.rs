@@ -130,7 +130,7 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
         }));
     }
     let looking = built.clone();
-    let last = Arc::new(tokio::sync::Mutex::new(built.audit.size()));
+    let last = Arc::new(tokio::sync::Mutex::new(standing::Last::now(built)));
     tasks.spawn(every(STATE, stop.clone(), move || {
         let (built, last) = (looking.clone(), last.clone());
         async move {

@@ -19,6 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{Built, FolderLock, LockError, build};
+use crate::audit::{Audit, Receipt};
 use crate::config::{self, Config};
 use crate::id::{Ids, RequestId};
 use crate::record::{
@@ -26,6 +27,7 @@ use crate::record::{
     SubjectEntry,
 };
 use crate::secret::Secret;
+use crate::state::Ready;
 use crate::tool::{Kind, unfit_reason};
 use crate::vo::{Directory, OWN_TOOL, Person, PersonState, SYSTEM_ADMINISTRATOR};
 
@@ -281,7 +283,7 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
         action: "admin.recover".into(),
         ..reset.change
     });
-    let mut ready = tx.ready().await?;
+    let mut ready = tx.ready(&changes).await?;
     ready.tx().applied(request, now).await?;
     let (mut state, steps) = ready.records(request, true);
     // INVARIANT: what the operator does is on record before it takes effect, like everybody's, and so is how it ended: a
@@ -308,7 +310,7 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
         parents: Vec::new(),
     });
     let receipt = built.audit.intent(intent, events).await?;
-    let committed = ready.commit(request).await;
+    let committed = signed_then(&built.audit, &receipt, ready, request).await;
     let applied = committed.is_ok();
     let ending = if applied {
         Ending::Applied
@@ -371,7 +373,7 @@ async fn accepted(built: &Built, asked: &AcceptState, by: u32) -> anyhow::Result
     let request: RequestId = built.ids.next()?;
     let mut tx = built.states.begin().await?;
     let doubt = tx.accept(doubt.vo, doubt.found).await?;
-    let mut ready = tx.ready().await?;
+    let mut ready = tx.ready(&[]).await?;
     ready.tx().applied(request, built.ids.clock().now()).await?;
     let (state, steps) = ready.records(request, true);
     // Of the level itself: whoever administers it finds who accepted what was changed there.
@@ -385,7 +387,7 @@ async fn accepted(built: &Built, asked: &AcceptState, by: u32) -> anyhow::Result
     })));
     let entry = intent(request, "state.accept", by);
     let receipt = built.audit.intent(entry, events.chain(steps).collect()).await?;
-    let committed = ready.commit(request).await;
+    let committed = signed_then(&built.audit, &receipt, ready, request).await;
     let ending = if committed.is_ok() {
         Ending::Applied
     } else {
@@ -394,6 +396,19 @@ async fn accepted(built: &Built, asked: &AcceptState, by: u32) -> anyhow::Result
     receipt.outcome(Outcome::ended(request, ending)).await?;
     committed?;
     Ok(request.to_string())
+}
+
+/// Commits what a receipt's batch says, once that is signed.
+async fn signed_then(
+    audit: &Audit,
+    receipt: &Receipt,
+    ready: Ready,
+    request: RequestId,
+) -> anyhow::Result<()> {
+    if ready.moves() {
+        audit.signed(receipt.seq()).await?;
+    }
+    Ok(ready.commit(request).await?)
 }
 
 /// Writes down that the operator takes a copy of everything. `by` is her account on this machine.

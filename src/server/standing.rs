@@ -1,14 +1,34 @@
 //! The authorisation state and the log: what the log says at a start, and what it is told while the gateway runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Built;
 use crate::audit::{Audit, Recovered};
 use crate::record::Event;
-use crate::state::{self, States};
+use crate::state::{self, States, Told};
 
 /// How many records may come before all digests are written down again, so that a start finds them near the log's end.
 const EVERY: u64 = 20_000;
+/// And how long after the last ones, so that they are not dropped with old records.
+const AT_LEAST: Duration = Duration::from_secs(86_400);
+
+/// When all digests were written down last.
+#[derive(Debug)]
+pub(super) struct Last {
+    records: u64,
+    time: Duration,
+}
+
+impl Last {
+    /// Now.
+    pub(super) fn now(built: &Built) -> Self {
+        Self {
+            records: built.audit.size(),
+            time: built.ids.clock().monotonic(),
+        }
+    }
+}
 
 /// Takes what the log says that the store must hold.
 pub(super) async fn expect(states: &States, found: &Recovered) -> anyhow::Result<()> {
@@ -23,6 +43,14 @@ pub(super) async fn expect(states: &States, found: &Recovered) -> anyhow::Result
             states
                 .adopt("the log is damaged, and what is left of it does not say what the state must be")
                 .await;
+        }
+        // SECURITY: what the front of the log would say cannot be read, so nothing that the store holds is believed for it.
+        None if !found.whole => {
+            tracing::error!(
+                "the log is missing in front of its end, and what is left of it does not say what the state must be: mount the \
+                 archive and start again, or accept what the store holds (`countersign admin accept-state`)"
+            );
+            states.expect(Told::default()).await?;
         }
         None => states.adopt("the log did not say what the state must be").await,
     }
@@ -43,15 +71,17 @@ pub(super) async fn write(states: &States, audit: &Audit) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Writes all digests down when they have changed, or when the last ones lie far back; `last` is where the log was then.
-pub(super) async fn write_if_due(built: &Built, last: &mut u64) -> anyhow::Result<()> {
-    let (now, held) = (built.audit.size(), built.states.hold().await?);
-    if !held.moved() && now.saturating_sub(*last) < EVERY {
+/// Writes all digests down when they have changed, or when the last ones lie far back.
+pub(super) async fn write_if_due(built: &Built, last: &mut Last) -> anyhow::Result<()> {
+    let (now, held) = (Last::now(built), built.states.hold().await?);
+    let far =
+        now.records.saturating_sub(last.records) >= EVERY || now.time.saturating_sub(last.time) >= AT_LEAST;
+    if !held.moved() && !far {
         return Ok(());
     }
     drop(held);
     write(&built.states, &built.audit).await?;
-    *last = built.audit.size();
+    *last = Last::now(built);
     Ok(())
 }
 

@@ -18,7 +18,7 @@ async fn sqlite(tx: &mut Tx) -> Result<Option<String>, StoreError> {
         tx,
         (String, String),
         "SELECT type, name FROM sqlite_master
-         WHERE type = 'trigger' OR (type = 'view' AND name IN
+         WHERE lower(type) = 'trigger' OR (lower(type) <> 'table' AND lower(name) IN
              ('vo', 'person', 'membership', 'role', 'assignment', 'role_grant', 'upstream', 'tool', 'applied'))
          ORDER BY name LIMIT 1"
     )?;
@@ -58,7 +58,7 @@ async fn postgres(tx: &mut Tx) -> Result<Option<String>, StoreError> {
                  JOIN pg_class c ON c.oid = r.ev_class
                  WHERE c.relkind NOT IN ('v', 'm') AND c.relnamespace = current_schema()::regnamespace
              UNION ALL SELECT 'view', c.relname::text FROM pg_class c
-                 WHERE c.relkind IN ('v', 'm', 'f') AND c.relnamespace = current_schema()::regnamespace AND c.relname IN
+                 WHERE c.relkind IN ('v', 'm', 'f') AND c.relnamespace = current_schema()::regnamespace AND lower(c.relname) IN
                      ('vo', 'person', 'membership', 'role', 'assignment', 'role_grant', 'upstream', 'tool', 'applied')
          ) AS made ORDER BY kind, name LIMIT 1"
     )?;

@@ -30,10 +30,10 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::id::{RequestId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Event, Hash, StateForeignChange, StateStep};
+use crate::record::{Change, Event, Hash, StateForeignChange, StateStep};
 use crate::store::{Db, StoreError, Tx, run};
 use crate::tool::{BrokenTool, ToolStore};
-use crate::vo::{VoError, Vos};
+use crate::vo::{Rows, Vo, VoError, Vos};
 
 pub use judge::Doubt;
 pub use known::{Told, succeeded, told};
@@ -392,11 +392,12 @@ impl Begun {
         Ok(doubt)
     }
 
-    /// Looks what has been changed.
+    /// Looks what has been changed, and that it is what `changes` are of.
     ///
     /// # Errors
-    /// [`StateError::InDoubt`] when a level is changed that the store and the log disagree on.
-    pub async fn ready(mut self) -> Result<Ready, StateError> {
+    /// [`StateError::InDoubt`] when a level is changed that the store and the log disagree on, [`StateError::Flawed`] when
+    /// something is changed that no change names.
+    pub async fn ready(mut self, changes: &[Change]) -> Result<Ready, StateError> {
         let after = self.inner.read_in(&mut self.tx).await?;
         // SECURITY: a trigger writes in the very transaction of a change that is permitted.
         if let Some(flaw) = self.flaw.take().or_else(|| after.flaw.clone()) {
@@ -423,6 +424,18 @@ impl Begun {
                     .map_or_else(|| vo.to_string(), |doubt| doubt.name.clone());
                 return Err(StateError::InDoubt(name));
             }
+            // SECURITY: what writes in the store by itself, in whatever form, must not ride along.
+            let good = self.present.good.as_ref().map(Whole::levels).unwrap_or_default();
+            let named = Named {
+                changes,
+                before: self.present.good.as_ref().map(|good| &good.rows),
+                after: &after.rows,
+            };
+            if !accepted && !named.covers(vo, good.get(&vo), levels.get(&vo)) {
+                return Err(StateError::Flawed(format!(
+                    "a change of something else also changes `{vo}`: the store does what the gateway did not ask for"
+                )));
+            }
             steps.push(StateStep {
                 vo,
                 before: known.get(&vo).copied(),
@@ -448,7 +461,50 @@ impl Begun {
     }
 }
 
+/// What changes are of.
+struct Named<'a> {
+    changes: &'a [Change],
+    before: Option<&'a Rows>,
+    after: &'a Rows,
+}
+
+impl Named<'_> {
+    /// Whether they may change a level like this: it is theirs, or only the accounts that they are of differ in it, and its
+    /// version.
+    fn covers(&self, vo: VoId, before: Option<&Level>, after: Option<&Level>) -> bool {
+        let is_of_vo = |change: &Change| {
+            let is_it = |known: &Vo| known.id == vo && known.name == change.target;
+            change.vo == vo
+                || (change.kind == "vo"
+                    && (change.target == vo.to_string() || self.after.vos.iter().any(is_it)))
+        };
+        let is_of_person = |id: &str| {
+            self.changes.iter().any(|change| {
+                let person = change.person.map(|person| person.to_string());
+                person.as_deref() == Some(id) || (change.kind == "person" && change.target == id)
+            })
+        };
+        let standing = |rows: &Rows| {
+            let known = rows.vos.iter().find(|known| known.id == vo);
+            known.map(|known| (known.name.clone(), known.state))
+        };
+        let stands = self.before.and_then(standing) == standing(self.after);
+        let none = Level::default();
+        let difference = before.unwrap_or(&none).difference(after.unwrap_or(&none));
+        self.changes.iter().any(is_of_vo)
+            || difference
+                .iter()
+                .all(|(kind, id, _)| (*kind == "vo" && stands) || (*kind == "person" && is_of_person(id)))
+    }
+}
+
 impl Ready {
+    /// Whether the authorisation state is another one afterwards.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        !self.steps.is_empty()
+    }
+
     /// The steps for the record of the change, and the records of those that have no room there.
     #[must_use]
     pub fn records(&self, request: RequestId, beside_a_change: bool) -> (Vec<StateStep>, Vec<Event>) {

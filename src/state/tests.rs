@@ -1,3 +1,4 @@
+use std::slice;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -6,7 +7,7 @@ use super::level::{Level, Whole};
 use super::*;
 use crate::clock::{HandClock, Timestamp};
 use crate::id::{Ids, PersonId, RandomError, RoleId, SystemSource};
-use crate::record::{Change, ChangeEvent, StateDigests};
+use crate::record::{ChangeEvent, StateDigests};
 use crate::store::tests_support::{Postgres, sqlite};
 use crate::tool::{Registered, Tool};
 use crate::vo::{
@@ -455,7 +456,7 @@ impl World {
         let request = next(&self.ids);
         let mut tx = self.states.begin().await?;
         let change = self.vos.create_role(&mut tx, vo, name).await.unwrap();
-        let mut ready = tx.ready().await?;
+        let mut ready = tx.ready(slice::from_ref(&change)).await?;
         ready.tx().applied(request, Timestamp::from_secs(1)).await?;
         let (state, further) = ready.records(request, true);
         let event = Event::Change(Box::new(ChangeEvent {
@@ -531,7 +532,7 @@ async fn contract(db: &Db) {
     let found = again.states.doubts()[0].found;
     tx.accept(vo, found).await.unwrap();
     let request = next(&again.ids);
-    let mut ready = tx.ready().await.unwrap();
+    let mut ready = tx.ready(&[]).await.unwrap();
     ready
         .tx()
         .applied(request, Timestamp::from_secs(1))
@@ -728,7 +729,7 @@ async fn accepting_never_brings_a_version_back_that_was_in_force() {
     let mut tx = world.states.begin().await.unwrap();
     tx.accept(world.vo, found).await.unwrap();
     let request = next(&world.ids);
-    let ready = tx.ready().await.unwrap();
+    let ready = tx.ready(&[]).await.unwrap();
     ready.commit(request).await.unwrap();
     assert!(version(&world) > before);
     assert!(!world.has(world.vo, "c"));
@@ -739,8 +740,8 @@ async fn all_at_one_moment(db: &Db) {
     let mut tx = world.states.begin().await.unwrap();
     world.foreign(world.other, "ghost").await;
     let role = world.vos.create_role(&mut tx, world.vo, "reader").await;
-    role.unwrap();
-    let ready = tx.ready().await.unwrap();
+    let change = role.unwrap();
+    let ready = tx.ready(&[change]).await.unwrap();
     let (steps, _) = ready.records(next(&world.ids), true);
     assert_eq!(steps.iter().map(|step| step.vo).collect::<Vec<_>>(), [world.vo]);
     ready.commit(next(&world.ids)).await.unwrap();

@@ -52,6 +52,10 @@ use crate::record::{Event, Record, TraceId};
 const ROUND: usize = 1_000;
 /// How long new records may wait to be taken in together, unless somebody asks.
 const PAUSE: Duration = Duration::from_millis(25);
+/// How long until what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long the end waits for what still reads.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a search waits for the index to catch up.
 const FRESH: Duration = Duration::from_secs(5);
 /// How long one waits that does not insist on it.
@@ -529,9 +533,11 @@ impl Index {
         self.0.closing.cancel();
         self.close_file().await;
         let follower = held(&self.0.follower).take();
-        if let Some(follower) = follower {
-            // An error means that it is gone, which is what is waited for.
-            let _ = follower.await;
+        if let Some(mut follower) = follower
+            && tokio::time::timeout(PATIENCE, &mut follower).await.is_err()
+        {
+            // It reads from a disk that does not answer.
+            follower.abort();
         }
         // It may have been about to open it.
         self.close_file().await;
@@ -553,8 +559,7 @@ impl Index {
                 Err(IndexError::Database(sqlx::Error::PoolClosed)) => return,
                 Err(error) => tracing::error!("the audit index stands still: {error}"),
             }
-            let pause = tokio::time::sleep(Duration::from_secs(1));
-            closing.run_until_cancelled(pause).await;
+            closing.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
         }
     }
 
@@ -581,18 +586,24 @@ impl Index {
             open: Block::new(self.0.epoch, next),
             whole: None,
         };
-        loop {
+        let closing = &self.0.closing;
+        while !closing.is_cancelled() {
             self.0.indexed.send_replace(intake.next);
             let limit = *head.borrow_and_update();
-            if intake.next < limit {
+            let before = intake.next;
+            if before < limit {
                 for handed in self.0.handover.take() {
                     intake.read_up_to(handed.seq).await?;
                     intake.take(handed).await?;
                 }
                 intake.read_up_to(limit).await?;
+                if intake.next == before {
+                    // Somebody took the segment away; the writer notices.
+                    closing.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
+                }
                 continue;
             }
-            match self.0.closing.run_until_cancelled(head.changed()).await {
+            match closing.run_until_cancelled(head.changed()).await {
                 Some(Ok(())) => {}
                 Some(Err(_)) | None => return Ok(()),
             }
@@ -601,6 +612,7 @@ impl Index {
                 () = self.0.hurry.notified() => {}
             }
         }
+        Ok(())
     }
 
     /// Position of the first record that is not in the file. Everything is indexed anew when the file is not of this log.

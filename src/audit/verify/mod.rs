@@ -116,6 +116,7 @@ pub fn verify_against(
     let _hold = dropped::hold(folder);
     let keys = Keys::read(folder, key, None).map_err(|error| match error {
         KeysError::Unsigned(epoch) => VerifyError::KeyChange(epoch),
+        KeysError::Lost(_) => file_error(folder, io::Error::other(error.to_string())),
         KeysError::File(source) => file_error(folder, source),
     })?;
     // SECURITY: no reason to take what the key before signed: whoever has that one can leave a mark as well.
