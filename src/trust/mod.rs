@@ -16,6 +16,7 @@
 
 pub mod authority;
 pub mod certificate;
+pub mod chain;
 pub mod pem;
 pub mod seal;
 pub mod signer;
