@@ -18,6 +18,7 @@
 mod assertion;
 mod config;
 mod credential;
+mod crl;
 mod error;
 mod keys;
 pub mod mint;

@@ -40,6 +40,15 @@ macro_rules! steps {
                 "upstream_http2",
                 include_str!(concat!("../../migrations/", $engine, "/0600_upstream_http2.sql")),
             ),
+            (
+                800,
+                "person_certificate",
+                include_str!(concat!(
+                    "../../migrations/",
+                    $engine,
+                    "/0800_person_certificate.sql"
+                )),
+            ),
         ]
     };
 }

@@ -17,6 +17,7 @@
 pub mod authority;
 pub mod certificate;
 pub mod chain;
+pub mod client;
 pub mod pem;
 pub mod seal;
 pub mod signer;

@@ -21,6 +21,7 @@ mod backup;
 mod bad_input;
 mod canary;
 mod browser;
+mod certificates;
 mod chain;
 mod changes;
 mod cli;
