@@ -24,6 +24,7 @@ mod keys;
 pub mod mint;
 mod plan;
 mod proxies;
+mod revoked;
 mod store;
 mod trace;
 
@@ -44,6 +45,7 @@ pub use credential::Credential;
 pub use error::DelegateError;
 pub use keys::{Imported, StaticCredential};
 pub use plan::Plan;
+pub use revoked::{Listed, Revoked, Which, Why};
 pub use store::Mapped;
 pub use trace::{By, TraceError, TraceQuery, Traced};
 
@@ -269,7 +271,13 @@ impl Delegate {
         let mut tx = self.db.begin_write().await?;
         store::insert_minted(&mut tx, record).await?;
         store::set_signed(&mut tx, &signed, proxy.subject_text().as_deref()).await?;
+        let suspended = self
+            .revoke_if_suspended(&mut tx, record.person, proxy.serial())
+            .await?;
         tx.commit().await?;
+        if suspended {
+            return Err(DelegateError::Suspended);
+        }
         ticket.done(&live);
         Ok((Credential::of(&live), Some(signed)))
     }

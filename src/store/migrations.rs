@@ -49,6 +49,11 @@ macro_rules! steps {
                     "/0800_person_certificate.sql"
                 )),
             ),
+            (
+                801,
+                "revocation",
+                include_str!(concat!("../../migrations/", $engine, "/0801_revocation.sql")),
+            ),
         ]
     };
 }

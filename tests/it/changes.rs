@@ -125,6 +125,8 @@ fn people_and_roles(walk: &mut Walk) {
     let note = json!({ "note": "a test" });
     walk.call("admin", "user.mark_certificate", &certificate, Some(note));
     walk.call("admin", "user.remove_certificate", &certificate, None);
+    walk.call("admin", "user.revoke_proxies", &jane, Some(json!({})));
+    walk.call("john", "proxy.revoke", &[], Some(json!({})));
     walk.call("admin", "role.create", &[vo], Some(json!({ "name": "reader" })));
     let reader = [vo, ("role", "reader"), ("person", person.as_str())];
     walk.call("admin", "role.assign", &reader, Some(json!({})));
@@ -383,6 +385,7 @@ const EDITS: &[&str] = &[
     "user.remove",
     "user.remove_certificate",
     "user.resume",
+    "user.revoke_proxies",
     "user.suspend",
     "vo.create",
     "vo.resume",

@@ -48,6 +48,7 @@ mod records;
 mod recover;
 mod refusals;
 mod retain;
+mod revocation;
 mod room;
 mod search;
 mod state;
