@@ -31,6 +31,8 @@ pub struct Config {
     pub data: PathBuf,
     /// `[gateway]`.
     pub gateway: gateway::Config,
+    /// `[certificate_listener]`.
+    pub certificate_listener: Option<gateway::CertificateListener>,
     /// Listener of health and metrics.
     pub operations: SocketAddr,
     /// The sealing key's file.
@@ -129,6 +131,12 @@ impl Config {
         audit.index = Some(data.join("index.db"));
         let config = Self {
             gateway: gateway::Config::read(root.table("gateway")),
+            certificate_listener: gateway::CertificateListener::read(root.table("certificate_listener")).map(
+                |listener| gateway::CertificateListener {
+                    trust: data.join(&listener.trust),
+                    ..listener
+                },
+            ),
             operations,
             sealing_key: data.join(sealing_key),
             store: StoreConfig {
@@ -168,6 +176,7 @@ impl Config {
                 let fixed = |config: &Self| (config.gateway.listen, config.gateway.name.clone());
                 fixed(self) == fixed(other)
             }
+            "certificate_listener" => self.certificate_listener == other.certificate_listener,
             "operations" => self.operations == other.operations,
             "sealing" => self.sealing_key == other.sealing_key,
             "store" => self.store == other.store,

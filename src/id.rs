@@ -204,6 +204,8 @@ ids! {
     RequestId,
     /// A VO certificate.
     CertificateId,
+    /// A certificate by which a person signs in.
+    LinkId,
     /// A message in the outbox.
     MessageId,
     /// An episode of repeated denials.

@@ -582,6 +582,9 @@ pub struct Login {
     pub count: i64,
     /// Source network.
     pub source: String,
+    /// SHA-256 of the end entity's certificate (DER), where she came with one or with a proxy of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Hash>,
 }
 
 /// The end of a session.

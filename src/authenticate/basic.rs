@@ -157,6 +157,7 @@ impl Authenticate {
             result: "ok".into(),
             count: self.logins(person.id).await.map_err(problem)?.logins + 1,
             source: source.network(),
+            certificate: None,
         };
         // INVARIANT: the login is on record before its session is worth anything.
         (journal.write)(vec![Event::Login(login)]).await?;

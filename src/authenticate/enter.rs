@@ -171,6 +171,7 @@ impl Authenticate {
                 result: "ok".into(),
                 count: 0,
                 source: source.network(),
+                certificate: None,
             },
             prepared,
             to: code.to,

@@ -5,12 +5,17 @@ use crate::id::PersonId;
 use crate::store::{StoreError, Tx, run};
 
 impl Authenticate {
-    /// Deletes the password and the counts of an account. Its sessions, which name no one, stay for tracing.
+    /// Deletes the password, the linked certificates and the counts of an account. Its sessions, which name no one, stay for tracing.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn erase(&self, tx: &mut Tx, person: PersonId) -> Result<(), StoreError> {
         run!(&mut *tx, "DELETE FROM password WHERE person = $1", person.uuid())?;
+        run!(
+            &mut *tx,
+            "DELETE FROM person_certificate WHERE person = $1",
+            person.uuid()
+        )?;
         run!(tx, "DELETE FROM login_count WHERE person = $1", person.uuid()).map(|_| ())
     }
 }

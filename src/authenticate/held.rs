@@ -12,7 +12,7 @@ use crate::store::{Db, StoreError, rows};
 pub struct HeldSession {
     /// Id.
     pub id: SessionId,
-    /// `browser`, `child`, `token` or `basic`.
+    /// `browser`, `child`, `token`, `basic` or `certificate`.
     pub kind: String,
     /// The one host that a child was good for.
     pub host: Option<String>,

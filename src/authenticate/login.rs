@@ -161,6 +161,7 @@ impl Authenticate {
             result: checked.verdict.word().into(),
             count: 0,
             source: asked.source.network(),
+            certificate: None,
         };
         let (Verdict::Right { one_time, rehash }, Some(person)) = (&checked.verdict, &checked.person) else {
             let result = Err(checked.verdict.problem());

@@ -1,4 +1,4 @@
-//! From credentials to a [`Subject`]: passwords, sessions, tokens.
+//! From credentials to a [`Subject`]: passwords, sessions, tokens, grid certificates.
 //!
 //! Every way in is a *session* with an id, a start and an end. [`Authenticate::subject`] tells who asks: no credential
 //! means anonymous, a bad one is a challenge and never silently anonymous. Sessions live in memory, written through to
@@ -18,6 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 mod basic;
+mod certificate;
 mod change;
 mod config;
 mod credential;
@@ -37,6 +38,7 @@ mod tests;
 mod throttle;
 
 pub use basic::Journal;
+pub use certificate::{Link, Presented};
 pub use change::{NewPassword, OneTime, PasswordChange, Reset};
 pub use config::{Config, Cost};
 #[cfg(any(test, feature = "fuzzing"))]
@@ -84,6 +86,7 @@ struct Inner {
     throttle: throttle::Throttle,
     sessions: session::Sessions,
     basic: basic::Kept,
+    certificates: certificate::Certificates,
     codes: enter::Codes,
     // INVARIANT: held from before the store is read or written until memory says the same.
     changing: tokio::sync::Mutex<()>,
@@ -130,6 +133,7 @@ impl Authenticate {
             throttle: throttle::Throttle::new(&config, ids.clock()),
             sessions: session::Sessions::new(&config),
             basic: basic::Kept::new(&**ids.random())?,
+            certificates: certificate::Certificates::default(),
             codes: enter::Codes::default(),
             changing: tokio::sync::Mutex::default(),
             db,
@@ -234,6 +238,23 @@ impl Authenticate {
             person,
             sessions,
             reason: reason.to_owned(),
+        })
+    }
+
+    /// What ending every session of a person that a certificate let in would end; `None` when that is nothing.
+    #[must_use]
+    pub fn ending_certificates(&self, person: PersonId, request: Option<RequestId>) -> Option<SessionEnded> {
+        let sessions: Vec<SessionId> = self
+            .sessions_of(person)
+            .into_iter()
+            .filter(|(session, _)| session.kind == SessionKind::Certificate)
+            .map(|(session, _)| session.id)
+            .collect();
+        (!sessions.is_empty()).then(|| SessionEnded {
+            request,
+            person,
+            sessions,
+            reason: "certificate_ended".into(),
         })
     }
 

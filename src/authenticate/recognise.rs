@@ -29,12 +29,22 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn stranger(problem: Problem) -> Box<Self> {
+    pub(super) fn stranger(problem: Problem) -> Box<Self> {
         Box::new(Self {
             problem,
             subject: None,
             attempted: None,
             methods: Vec::new(),
+        })
+    }
+
+    /// A credential that leads to `person` and is not accepted.
+    pub(super) fn attempted(problem: Problem, person: Arc<Person>, method: &str) -> Box<Self> {
+        Box::new(Self {
+            problem,
+            subject: None,
+            attempted: Some(person),
+            methods: vec![method.to_owned()],
         })
     }
 
@@ -237,7 +247,7 @@ fn is_plain_read(head: &Parts, place: &Place) -> bool {
     reads && !changes && !head.headers.contains_key(header::UPGRADE)
 }
 
-fn foreign_origin() -> Problem {
+pub(super) fn foreign_origin() -> Problem {
     Problem::new(
         Kind::ForeignOrigin,
         "neither `Sec-Fetch-Site` nor `Origin` shows that a page of this origin asks",
@@ -258,7 +268,7 @@ fn refuse_foreign_form(subject: &Subject, head: &Parts, place: &Place) -> Result
 }
 
 /// A session that was opened with a one-time password is good for choosing a new one and nothing else.
-fn refuse_until_changed(subject: Subject, place: &Place) -> Result<Subject, Box<Refusal>> {
+pub(super) fn refuse_until_changed(subject: Subject, place: &Place) -> Result<Subject, Box<Refusal>> {
     let must_change = subject.session().is_some_and(|session| session.must_change);
     if must_change && !matches!(audience(place), Some(Audience::Everyone | Audience::AnySession)) {
         let problem = Problem::new(

@@ -144,7 +144,7 @@ impl Sessions {
         let limit = match live.session.kind {
             SessionKind::Browser => self.idle.browser,
             // A child rests as long as it likes within its parent: using a neighbour keeps them all.
-            SessionKind::Child { .. } | SessionKind::Basic => return false,
+            SessionKind::Child { .. } | SessionKind::Basic | SessionKind::Certificate => return false,
             SessionKind::Token => self.idle.token,
         };
         now.since(live.seen()) >= limit

@@ -292,6 +292,7 @@ pub(super) async fn alive(db: &Db) -> Result<Vec<Live>, StoreError> {
                     ("browser", None, None) => SessionKind::Browser,
                     ("token", None, None) => SessionKind::Token,
                     ("basic", None, None) => SessionKind::Basic,
+                    ("certificate", None, None) => SessionKind::Certificate,
                     ("child", Some(parent), Some(host)) => SessionKind::Child {
                         parent: SessionId::from(parent),
                         host,

@@ -57,6 +57,8 @@ pub enum SessionKind {
     Token,
     /// HTTP Basic, verified once and kept for a minute.
     Basic,
+    /// A certificate or proxy, judged with every request.
+    Certificate,
 }
 
 impl SessionKind {
@@ -68,6 +70,7 @@ impl SessionKind {
             Self::Child { .. } => "child",
             Self::Token => "token",
             Self::Basic => "basic",
+            Self::Certificate => "certificate",
         }
     }
 }

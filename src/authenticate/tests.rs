@@ -310,6 +310,42 @@ async fn contract(db: &Db) {
     a_code_is_good_once_for_one_host_and_browser(&World::new(db).await).await;
     suspension_and_the_end_of_an_account_are_seen_at_once(&World::new(db).await).await;
     no_password_or_token_is_in_the_store(&World::new(db).await).await;
+    a_certificate_leads_to_one_person_until_its_link_ends(&World::new(db).await).await;
+}
+
+async fn a_certificate_leads_to_one_person_until_its_link_ends(world: &World) {
+    let chain = crate::trust::pem::certificates("vo-ec.pem", include_str!("../../certs/vo-ec.pem")).unwrap();
+    let end_entity = crate::trust::chain::end_entity(&chain).unwrap();
+    let (service, person) = (&world.service, world.person());
+    let mut tx = world.db.begin_write().await.unwrap();
+    let (id, added) = service.link(&mut tx, &person, &end_entity).await.unwrap();
+    tx.commit().await.unwrap();
+    // A record must name no one: it has a hash of the names.
+    assert!(!added.after.unwrap().to_string().contains("CN="));
+    let mut tx = world.db.begin_write().await.unwrap();
+    let again = service.link(&mut tx, &person, &end_entity).await.unwrap_err();
+    assert_eq!(again.kind, Kind::Conflict);
+    let marked = service
+        .mark_compromised(&mut tx, &person, id, "stolen")
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(marked.before.unwrap()["state"], "active");
+    let links = service.links(person.id).await.unwrap();
+    assert_eq!(
+        (links.len(), links[0].id, links[0].note.as_deref()),
+        (1, id, Some("stolen"))
+    );
+    assert!(links[0].compromised.is_some() && links[0].subject == end_entity.subject);
+    let mut tx = world.db.begin_write().await.unwrap();
+    service.unlink(&mut tx, &person, id).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(service.links(person.id).await.unwrap(), []);
+    let mut tx = world.db.begin_write().await.unwrap();
+    service.link(&mut tx, &person, &end_entity).await.unwrap();
+    service.erase(&mut tx, person.id).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(service.links(person.id).await.unwrap(), []);
 }
 
 async fn a_one_time_password_opens_only_its_change_and_only_once(world: &World) {

@@ -9,6 +9,7 @@ mod admin;
 mod alert;
 mod audit;
 mod backup;
+mod certificate;
 mod client;
 mod completions;
 mod failure;
@@ -18,6 +19,7 @@ mod input;
 mod operation;
 mod output;
 mod profile;
+mod proxy;
 mod quickstart;
 mod reload;
 mod request;
@@ -102,6 +104,9 @@ enum Command {
     #[command(subcommand)]
     Witness(witness::Witness),
     Trace(trace::Trace),
+    #[command(subcommand)]
+    Proxy(proxy::Proxy),
+    Crl(proxy::Crl),
     #[command(subcommand)]
     Alert(alert::Alert),
     Backup(backup::Backup),
@@ -238,6 +243,8 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Witness(command) => witness::run(command, out).await,
         Command::Alert(command) => alert::run(command, out).await,
         Command::Trace(args) => trace::run(args, out).await,
+        Command::Proxy(command) => proxy::run(command, out).await,
+        Command::Crl(args) => proxy::crl(args, out).await,
         Command::Backup(args) => backup::backup(args, out).await,
         Command::Restore(args) => backup::restore(args, out).await,
         Command::Seal(command) => seal::run(command, out).await,

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::certificate::{self, Certificate};
 use super::client::Client;
 use super::failure::Failure;
 use super::input::Reason;
@@ -52,6 +53,9 @@ pub(crate) enum User {
     ///   countersign user reset-password imaging john --show-password
     #[command(verbatim_doc_comment)]
     ResetPassword(Reset),
+    /// Grid certificates by which a member signs in.
+    #[command(subcommand)]
+    Certificate(Certificate),
     Export(Export),
     Erase(Erase),
 }
@@ -288,6 +292,7 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
             })?;
             out.note("It is good for choosing a new one. All sessions of the account have ended.");
         }
+        User::Certificate(command) => certificate::run(&client, command, out).await?,
         User::Export(args) => export(&client, args, out).await?,
         User::Erase(Erase { user }) => {
             let person = account(&client, &user).await?;

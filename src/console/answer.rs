@@ -58,6 +58,11 @@ pub(super) fn json(value: &serde_json::Value) -> Response<Body> {
     plain(StatusCode::OK, "application/json", format!("{value}\n"))
 }
 
+/// A text that is made anew when it changes.
+pub(super) fn text(kind: &'static str, content: String) -> Response<Body> {
+    plain(StatusCode::OK, kind, content)
+}
+
 /// A public file; it may be kept for an hour.
 pub(super) fn file(kind: &'static str, content: &'static str) -> Response<Body> {
     let mut response = plain(StatusCode::OK, kind, content);

@@ -26,11 +26,11 @@ use crate::audit::Audit;
 use crate::authenticate::{Authenticate, is_local_path, is_navigation, percent};
 use crate::authorize::Authorize;
 use crate::body::Body;
-use crate::delegate::Delegate;
+use crate::delegate::{Delegate, DelegateError};
 use crate::forward::{LocalRequest, LocalService};
 use crate::gateway::Pages;
 use crate::id::{Ids, RequestId};
-use crate::problem::{Kind, Problem};
+use crate::problem::{AsProblem, Kind, Problem};
 use crate::tool::{self, Address, Audience, Place, Task, ToolsHandle};
 use crate::vo::Vos;
 
@@ -129,6 +129,13 @@ pub fn tasks() -> Vec<Task> {
             Audience::Everyone,
         ),
         task("jwks", "GET /.countersign/jwks.json", Read, Audience::Everyone),
+        // Not `vo`: a list of what is revoked is there for everybody, also while the VO is suspended.
+        task(
+            "crl",
+            "GET /.countersign/crl/{issuer:slug}",
+            Read,
+            Audience::Everyone,
+        ),
     ]
 }
 
@@ -198,8 +205,26 @@ impl Console {
             "console.problems" => Ok(answer::page(StatusCode::OK, pages::kinds())),
             "console.problem" => problem_type(parameter(&request, "problem")),
             "console.asset" => asset(parameter(&request, "file")),
+            "crl" => self.revocation_lists(parameter(&request, "issuer")).await,
             "jwks" => Ok(answer::json(&self.0.delegate.jwks())),
             _ => Err(Problem::new(Kind::Internal, "this task has no page")),
+        }
+    }
+
+    async fn revocation_lists(&self, vo: &str) -> Result<Response<Body>, Problem> {
+        let unknown = || Problem::new(Kind::NotFound, "there is no revocation list of this name");
+        let id = self.0.vos.handle().load().vo_named(vo).map(|vo| vo.id);
+        let lists = self
+            .0
+            .delegate
+            .revocation_lists(id.ok_or_else(unknown)?, vo)
+            .await;
+        match lists {
+            // SECURITY: whether a VO without a certificate exists is not for strangers to learn.
+            Err(DelegateError::NoCertificate { .. }) => Err(unknown()),
+            lists => lists
+                .map(|lists| answer::text("application/x-pem-file", lists))
+                .map_err(|error| error.as_problem()),
         }
     }
 

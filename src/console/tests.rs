@@ -714,6 +714,12 @@ async fn every_answer_carries_the_headers_that_keep_it_from_harm() {
             "text/html; charset=utf-8",
         ),
         (GATEWAY, "/.countersign/jwks.json", 200, "application/json"),
+        (
+            GATEWAY,
+            "/.countersign/crl/nobody",
+            404,
+            "text/html; charset=utf-8",
+        ),
         (GATEWAY, "/.countersign/assets/icon.svg", 200, "image/svg+xml"),
         (
             SEGMENTATION,

@@ -57,6 +57,9 @@ pub enum DelegateError {
         "the credential cannot stand in a header; accepted: printable ASCII, and no colon in a user name"
     )]
     Value,
+    /// The account was suspended while its proxy was being signed.
+    #[error("the account was suspended meanwhile")]
+    Suspended,
     /// Another request was minting the proxy, and failed.
     #[error("the proxy that this request waited for was not made")]
     Raced,
@@ -86,6 +89,7 @@ impl AsProblem for DelegateError {
             Self::Seal(error) => error.as_problem(),
             Self::Flaws(flaws) => flaws.as_problem(),
             Self::Store(error) => error.as_problem(),
+            Self::Suspended => Problem::new(Kind::Suspended, self.to_string()),
             Self::Raced => Problem::new(Kind::Busy, self.to_string()).retry_after(1),
             Self::Mint(MintError::NoKeyReady) => Problem::new(Kind::Busy, self.to_string()).retry_after(5),
             Self::NamedAlike { .. } => Problem::new(Kind::Invalid, "the certificate is not accepted")

@@ -18,6 +18,7 @@
 mod assertion;
 mod config;
 mod credential;
+mod crl;
 mod error;
 mod keys;
 mod limit;
@@ -28,6 +29,7 @@ mod plan;
 mod pool;
 mod proxies;
 mod reseal;
+mod revoked;
 mod store;
 mod trace;
 
@@ -51,6 +53,7 @@ pub use error::DelegateError;
 pub use keys::{Imported, StaticCredential};
 pub use plan::Plan;
 pub use reseal::{Resealed, is_sealed_with};
+pub use revoked::{Listed, Revoked, Which, Why};
 pub use store::Mapped;
 pub use trace::{By, TraceError, TraceQuery, Traced};
 
@@ -303,7 +306,13 @@ impl Delegate {
         let mut tx = self.db.begin_write().await?;
         store::insert_minted(&mut tx, record).await?;
         store::set_signed(&mut tx, &signed, proxy.subject_text().as_deref()).await?;
+        let suspended = self
+            .revoke_if_suspended(&mut tx, record.person, proxy.serial())
+            .await?;
         tx.commit().await?;
+        if suspended {
+            return Err(DelegateError::Suspended);
+        }
         ticket.done(&live);
         Ok((Credential::of(&live), Some(signed)))
     }

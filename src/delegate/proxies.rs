@@ -220,6 +220,16 @@ impl Proxies {
         self.shard(session).sessions.remove(&session);
     }
 
+    /// Drops the proxies whose serials are not to be kept; one that is being minted is given to nobody.
+    pub(super) fn retain(&self, keep: impl Fn(u64) -> bool) {
+        for shard in self.shards.iter() {
+            for slot in lock(shard).sessions.values_mut().flat_map(HashMap::values_mut) {
+                slot.live.take_if(|live| !keep(live.serial));
+                slot.pending.take_if(|pending| !keep(pending.serial));
+            }
+        }
+    }
+
     /// Drops every proxy that has ended.
     pub(super) fn sweep(&self, now: Timestamp) {
         for shard in self.shards.iter() {

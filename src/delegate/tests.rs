@@ -635,6 +635,56 @@ async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
             .unwrap();
         assert!(found.is_empty(), "{unknown}");
     }
+    a_revoked_proxy_stands_on_the_list_of_its_issuer(&world, wanted.person.unwrap().0, number).await;
+}
+
+/// The VO had another certificate before: each has a list, and what is revoked stands on that of its own issuer.
+async fn a_revoked_proxy_stands_on_the_list_of_its_issuer(world: &World, person: PersonId, serial: u64) {
+    let (delegate, vo) = (&world.delegate, world.vo.id);
+    let entries = |lists: &str| -> Vec<Vec<u64>> {
+        let blocks = x509_parser::pem::Pem::iter_from_buffer(lists.as_bytes());
+        let entries = |block: x509_parser::pem::Pem| {
+            let (rest, list) = x509_parser::parse_x509_crl(&block.contents).unwrap();
+            assert!(rest.is_empty() && list.crl_number().is_some());
+            let revoked = list.iter_revoked_certificates();
+            revoked
+                .map(|one| one.serial().to_string().parse().unwrap())
+                .collect()
+        };
+        blocks.map(|block| entries(block.unwrap())).collect()
+    };
+    let empty = delegate.revocation_lists(vo, "imense").await.unwrap();
+    assert_eq!(entries(&empty), [[0_u64; 0], []]);
+    assert_eq!(delegate.revocation_lists(vo, "imense").await.unwrap(), empty);
+    let serials = [serial];
+    let which = Which {
+        person,
+        vo: Some(vo),
+        serials: Some(&serials),
+    };
+    for (why, touched) in [(Why::Revoked, 1), (Why::Suspended, 0), (Why::Compromised, 1)] {
+        let mut tx = delegate.db.begin_write().await.unwrap();
+        let revoked = delegate
+            .revoke(&mut tx, &which, why, Some("a note"))
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!((revoked.serials.len(), revoked.changes.len()), (touched, touched));
+    }
+    let lists = delegate.revocation_lists(vo, "imense").await.unwrap();
+    let mut found = entries(&lists);
+    found.sort();
+    assert_eq!(found, [vec![], vec![serial]]);
+    let listed = delegate.valid_proxies(person, Some(vo)).await.unwrap();
+    let one = listed
+        .iter()
+        .find(|listed| listed.proxy.serial == serial)
+        .unwrap();
+    assert_eq!(
+        (one.why.as_deref(), one.note.as_deref()),
+        (Some("compromised"), Some("a note"))
+    );
+    assert!(one.proxy.revoked.is_some());
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ mod certificate;
 mod settings;
 mod tool;
 
-use crate::{audit, authenticate, forward, gateway};
+use crate::{audit, authenticate, forward, gateway, trust};
 
 /// A byte surface.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +61,8 @@ pub const TARGETS: &[Target] = &[
     target("index-block", audit::index::fuzz_block),
     target("certificate", certificate::certificate),
     target("trace", certificate::trace),
+    target("proxy-chain", trust::chain::fuzz_chain),
+    target("proxy-cert-info", trust::chain::fuzz_info),
     target("settings", settings::settings),
 ];
 

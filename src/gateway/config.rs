@@ -10,6 +10,7 @@ use super::forwarded::ForwardedHeader;
 use super::framing::{Authority, Limits};
 use crate::network::Networks;
 use crate::settings::Table;
+use crate::trust::chain;
 
 /// Where and within which bounds the gateway listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,53 @@ pub struct Config {
     pub bounds: Bounds,
     /// Sizes of request heads.
     pub limits: Limits,
+}
+
+/// The listener for people who come with a grid certificate or a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateListener {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// Ports under which clients may reach it, beside its own.
+    pub public_ports: Vec<u16>,
+    /// CAs that are trusted to name people, and revocation lists: a PEM file or a folder, relative to the data folder.
+    pub trust: PathBuf,
+    /// How often they are read anew.
+    pub check: Duration,
+    /// What bounds chains of proxies.
+    pub limits: chain::Limits,
+}
+
+impl CertificateListener {
+    /// Reads the section; where nothing is set there is no such listener. Flaws are noted in the document.
+    #[must_use]
+    pub fn read(table: Option<Table<'_>>) -> Option<Self> {
+        let mut table = table.filter(|table| !table.keys().is_empty())?;
+        let listen = table.parsed("listen", "an address with a port, e.g. 127.0.0.1:8445", |text| {
+            text.parse().ok()
+        });
+        let limits = chain::Limits::default();
+        let config = Self {
+            listen: listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_445)),
+            public_ports: public_ports(&mut table, Vec::new()),
+            trust: PathBuf::from(table.required_text("trust")),
+            check: table.duration(
+                "check",
+                Duration::from_secs(1)..=Duration::from_secs(86_400),
+                Duration::from_secs(60),
+            ),
+            limits: chain::Limits {
+                lifetime: table.duration(
+                    "proxy_lifetime",
+                    Duration::from_secs(60)..=Duration::from_secs(366 * 86_400),
+                    limits.lifetime,
+                ),
+                ..limits
+            },
+        };
+        table.end();
+        Some(config)
+    }
 }
 
 /// What stands in front of the gateway and may say where a client is. Nothing, by default.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use http::request::Parts;
 
-use crate::authenticate::{Source, Subject};
+use crate::authenticate::{Presented, Source, Subject};
 use crate::body::hex;
 use crate::id::RequestId;
 use crate::record::{DecisionEntry, DelegationEntry, Entry, PlaceEntry, ResourceEntry, SubjectEntry};
@@ -22,6 +22,8 @@ pub(crate) struct Exchange {
     pub(crate) head: Parts,
     /// Where it came from.
     pub(crate) source: Source,
+    /// What its connection's client proved to be, on the certificate listener.
+    pub(crate) presented: Option<Arc<Presented>>,
     /// The trace that it belongs to.
     pub(crate) trace: Trace,
 }

@@ -34,7 +34,7 @@ use super::proxy;
 use super::seldom::Seldom;
 use super::sources::{FromSource, Place, Places, Sources};
 use super::unheard::Unheard;
-use crate::authenticate::Source;
+use crate::authenticate::{Presented, Source};
 use crate::body::Body;
 use crate::lane::Lanes;
 use crate::problem::{Kind, Problem};
@@ -79,6 +79,8 @@ pub struct ConnectionInfo {
     pub protocol: Protocol,
     /// The name that the client asked for in the TLS handshake (SNI).
     pub server_name: Option<String>,
+    /// What the client proved to be with a certificate; on the certificate listener always, elsewhere never.
+    pub presented: Option<Arc<Presented>>,
 }
 
 /// What a connection speaks, chosen by ALPN.
@@ -132,6 +134,17 @@ impl Face {
     fn shed(&self, client: IpAddr) {
         self.handler
             .shed(Source::Ip(client.to_canonical()), Kind::Busy.name());
+    }
+
+    /// Counts a handshake that ended over the client's certificate: nobody asked yet, so there is no request to record.
+    fn unproven(&self, client: IpAddr, error: &io::Error) {
+        let about = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) = about {
+            let source = Source::Ip(client.to_canonical());
+            self.handler.shed(source, Kind::WrongCredential.name());
+        }
     }
 }
 
@@ -328,7 +341,8 @@ impl Listener {
                 answer_plain(stream).await?;
                 return Ok(None);
             }
-            let tls = TlsAcceptor::from(face.tls.clone()).accept(stream).await?;
+            let tls = TlsAcceptor::from(face.tls.clone()).accept(stream).await;
+            let tls = tls.inspect_err(|error| face.unproven(client, error))?;
             Ok::<_, io::Error>(Some((tls, client.to_canonical())))
         };
         let shaken = tokio::select! {
@@ -347,6 +361,7 @@ impl Listener {
             source: Source::Ip(client),
             protocol,
             server_name: session.server_name().map(str::to_owned),
+            presented: presented(session),
         };
         match protocol {
             Protocol::Http1 => {
@@ -425,6 +440,15 @@ impl Listener {
             under_way: AtomicUsize::new(0),
         }
     }
+}
+
+/// What the client of a connection showed and proved, where it was asked for a certificate.
+fn presented(session: &rustls::ServerConnection) -> Option<Arc<Presented>> {
+    let chain = session.peer_certificates()?;
+    Some(Arc::new(Presented {
+        chain: chain.iter().map(|der| der.to_vec()).collect(),
+        server_name: session.server_name().map(str::to_owned),
+    }))
 }
 
 /// Runs a connection until it ends, the gateway stops, it has had no request for too long, or it takes nothing of an

@@ -37,7 +37,7 @@ mod unheard;
 pub use acts::Acts;
 pub use answer::Pages;
 pub use budgets::Budgets;
-pub use config::{Balancers, Bounds, Config, TooFewFiles, raise_file_limit};
+pub use config::{Balancers, Bounds, CertificateListener, Config, TooFewFiles, raise_file_limit};
 pub use counts::{Counts, Open};
 pub use exchange::Words;
 pub use forwarded::ForwardedHeader;

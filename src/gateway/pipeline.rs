@@ -179,6 +179,7 @@ impl Pipeline {
         let place = self.hosts.place(&x.head); // host, VO, tool, and the task if one matches
         lap.mark(Stage::Place);
         let place = place.map_err(Stop::Rejected)?;
+        proven_for(x, &place).map_err(Stop::Rejected)?;
         if let Some(answer) = self.preflight(x, &place) {
             return Ok(answer); // a browser asks whether a page may ask: nothing of the request itself
         }
@@ -257,8 +258,19 @@ impl Pipeline {
             request: x.id,
             write: &write,
         };
-        let asked = self.authenticate.subject(&x.head, place, x.source, &journal);
-        let asked = asked.await;
+        let asked = match &x.presented {
+            Some(presented) => {
+                let asked = self
+                    .authenticate
+                    .by_certificate(&x.head, place, presented, x.source, &journal);
+                Box::pin(asked).await
+            }
+            None => {
+                self.authenticate
+                    .subject(&x.head, place, x.source, &journal)
+                    .await
+            }
+        };
         let subject = asked.map_err(|refusal| {
             let subject = refusal.subject_entry();
             let place = Some(Box::new(place.clone()));
@@ -452,6 +464,20 @@ fn brings_data(permit: &Permit) -> bool {
 }
 
 /// A pipeline behind a listener: every request gets its id here.
+/// SECURITY: a connection on which a client proved who it is serves the one host that it asked for in the handshake; for
+/// another it proves itself again (RFC 9110 section 7.4), so no request passes under the name of another host.
+fn proven_for(x: &Exchange, place: &Place) -> Result<(), Problem> {
+    let Some(presented) = &x.presented else {
+        return Ok(());
+    };
+    let asked = presented.server_name.as_deref();
+    if asked.is_some_and(|asked| asked.eq_ignore_ascii_case(&place.host)) {
+        return Ok(());
+    }
+    let detail = "the host of this request is not the one that this connection was opened for";
+    Err(Problem::new(Kind::UnknownHost, detail))
+}
+
 struct Door(Arc<Pipeline>);
 
 impl Handler for Door {
@@ -481,6 +507,7 @@ impl Handler for Door {
                 id,
                 head,
                 source: connection.source,
+                presented: connection.presented.clone(),
                 trace: trace.clone(),
             };
             let asks_for_head = exchange.head.method == http::Method::HEAD;

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::gateway::{self, Words};
 use crate::secret;
 use crate::telemetry::Exporter;
+use crate::trust::chain::Anchors;
 use crate::trust::seal::SealingKey;
 use crate::trust::tls::{self, Identity};
 
@@ -28,6 +29,9 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
     let mut found = Checked::default();
     found.identity(config, now);
     found.log(config);
+    if let Some(listener) = &config.certificate_listener {
+        found.take(Anchors::load(&listener.trust));
+    }
     let records = config.data.join("keys/records.key");
     found.take(read_words(&records));
     found.take(config.store.check());

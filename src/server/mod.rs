@@ -3,6 +3,7 @@
 //! The only place that knows all concrete types. Tests about time start the same [`Server`] with a clock that they move.
 
 mod backup;
+mod certificates;
 mod check;
 mod gauges;
 mod jobs;
@@ -55,7 +56,7 @@ pub use recover::{AcceptState, Recover, Recovered, accept_state, recover};
 pub use seal::{SealChanged, change_sealing_key};
 
 use api::gateway::Reload;
-use reload::Reloading;
+use reload::{Pipelines, Reloading};
 
 /// Connections that may wait to be accepted: as many as come at once when everybody connects anew.
 const BACKLOG: u32 = 4_096;
@@ -106,6 +107,9 @@ pub struct Listening {
     pub gateway: SocketAddr,
     /// Address of health and metrics.
     pub operations: SocketAddr,
+    /// Address of the listener for people with certificates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<SocketAddr>,
 }
 
 /// Everything that is built before a listener opens.
@@ -144,10 +148,15 @@ impl Server {
         let files = gateway::raise_file_limit();
         let socket = bind(config.gateway.listen).await?;
         let operations = bind(config.operations).await?;
+        let certificates = match &config.certificate_listener {
+            Some(listener) => Some(bind(listener.listen).await?),
+            None => None,
+        };
         let listening = Listening {
             base: config::origin(&config.gateway.name, socket.local_addr()?.port()),
             gateway: socket.local_addr()?,
             operations: operations.local_addr()?,
+            certificates: certificates.as_ref().map(TcpListener::local_addr).transpose()?,
         };
         let built = Arc::new(build(&config, &listening.base, ids).await?);
         let (reload, asked) = Reload::channel();
@@ -186,8 +195,15 @@ impl Server {
         let meters = fixed.meters.clone();
         let acts = fixed.acts.clone();
         let hash = config.hash;
-        let (reloading, listener) =
-            Reloading::first(built.clone(), fixed, listening.clone(), config.clone(), files)?;
+        let trust = certificates::trust(&config, &built)?;
+        let (reloading, listeners) = Reloading::first(
+            built.clone(),
+            fixed,
+            listening.clone(),
+            config.clone(),
+            (files, trust.clone()),
+        )?;
+        let listener = listeners.main.clone();
         let started = Start {
             version: env!("CARGO_PKG_VERSION").into(),
             config: hash,
@@ -209,7 +225,14 @@ impl Server {
         let gauges = Gauges::new(&built, meters, listener.counts());
         let lanes = Arc::new(Lanes::start(lane::usual()).context("no threads to serve with")?);
         tasks.spawn(listener.clone().serve(vec![socket], lanes.clone(), stop.clone()));
-        tasks.spawn(reloading.run(listener.clone(), asked, stop.clone()));
+        if let (Some(socket), Some(listener)) = (certificates, &listeners.certificates) {
+            let served = listener.clone().serve(vec![socket], lanes.clone(), stop.clone());
+            tasks.spawn(served);
+        }
+        if let (Some(trust), Some(settings)) = (trust, &config.certificate_listener) {
+            tasks.spawn(certificates::keep_reading(trust, settings.check, stop.clone()));
+        }
+        tasks.spawn(reloading.run(listeners, asked, stop.clone()));
         last.spawn(operations::serve(operations, Arc::new(gauges), gone.clone()));
         match recover::Socket::open(&config.data) {
             Ok(socket) => drop(tasks.spawn(socket.serve(built.clone(), stop.clone()))),
@@ -430,7 +453,10 @@ impl Fixed {
             built.metrics.clone(),
         );
         let own = OwnListeners {
-            addresses: vec![listening.gateway, listening.operations],
+            addresses: [listening.gateway, listening.operations]
+                .into_iter()
+                .chain(listening.certificates)
+                .collect(),
             sockets: vec![config.data.join("admin.sock")],
         };
         let api = api::service(Arc::new(api::Api {
@@ -482,19 +508,37 @@ impl Fixed {
         Arc::new(forward)
     }
 
-    /// The pipeline with everything that a request passes.
+    /// The pipeline with everything that a request passes, for each listener: they differ in the ports under which
+    /// clients reach them.
+    fn pipelines(
+        &self,
+        config: &Config,
+        listening: &Listening,
+        built: &Built,
+        forward: &Arc<Forward>,
+    ) -> Pipelines {
+        let ports = |own: SocketAddr, public: &[u16]| [&[own.port()], public].concat();
+        let main = ports(listening.gateway, &config.gateway.public_ports);
+        let certificates = listening.certificates.zip(config.certificate_listener.as_ref());
+        let certificates = certificates.map(|(own, settings)| ports(own, &settings.public_ports));
+        let pipeline = |ports| self.pipeline(config, listening, built, forward.clone(), ports);
+        Pipelines {
+            main: pipeline(main),
+            certificates: certificates.map(pipeline),
+        }
+    }
+
     fn pipeline(
         &self,
         config: &Config,
         listening: &Listening,
         built: &Built,
         forward: Arc<Forward>,
+        ports: Vec<u16>,
     ) -> Arc<Pipeline> {
         Pipeline::new(Parts {
             name: config.gateway.name.clone(),
-            ports: std::iter::once(listening.gateway.port())
-                .chain(config.gateway.public_ports.iter().copied())
-                .collect(),
+            ports,
             base: listening.base.clone(),
             hsts: !config.gateway.private_ca,
             limits: config.gateway.limits,

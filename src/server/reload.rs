@@ -18,15 +18,18 @@ use crate::api::gateway::reload::GatewayReloaded;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::forward::Forward;
-use crate::gateway::{Front, Listener, Pipeline};
+use crate::gateway::{Bounds, Front, Listener, Pipeline};
 use crate::id::RequestId;
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, ChangeEvent, Event, Hash, ReloadFailed};
+use crate::trust::client::{self, Trust};
 use crate::trust::tls::{self, Identity, Tickets, TlsError};
 use crate::vo::Directory;
 
 /// What clients may choose from, best first.
 const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
+/// The listener for people with certificates may take one connection in so many.
+const SHARE: usize = 10;
 /// Flaws that a record names.
 const FLAWS_RECORDED: usize = 50;
 
@@ -37,6 +40,8 @@ pub(super) struct Reloading {
     listening: Listening,
     /// Open files that are allowed.
     files: u64,
+    /// Whose certificates the second listener takes.
+    trust: Option<Arc<Trust>>,
     tickets: Tickets,
     /// What holds until the next start, whatever the file says meanwhile.
     started: Config,
@@ -47,14 +52,49 @@ pub(super) struct Reloading {
 struct Holding {
     config: Config,
     forward: Arc<Forward>,
-    pipeline: Arc<Pipeline>,
+    pipelines: Pipelines,
     certificate: Hash,
     files: Marks,
 }
 
+/// The pipeline behind each listener.
+#[derive(Clone)]
+pub(super) struct Pipelines {
+    pub(super) main: Arc<Pipeline>,
+    pub(super) certificates: Option<Arc<Pipeline>>,
+}
+
+/// The listener for everybody, and the one for people with certificates.
+pub(super) struct Listeners {
+    pub(super) main: Arc<Listener>,
+    pub(super) certificates: Option<Arc<Listener>>,
+}
+
+/// What each listener serves with.
+struct Fronts {
+    main: Front,
+    certificates: Option<Front>,
+}
+
+impl Listeners {
+    fn new(fronts: Fronts) -> Self {
+        Self {
+            main: Listener::new(fronts.main),
+            certificates: fronts.certificates.map(Listener::new),
+        }
+    }
+
+    fn swap(&self, fronts: Fronts) {
+        self.main.swap(fronts.main);
+        if let (Some(listener), Some(front)) = (&self.certificates, fronts.certificates) {
+            listener.swap(front);
+        }
+    }
+}
+
 /// A whole new state, checked.
 struct Snapshot {
-    front: Front,
+    fronts: Fronts,
     holding: Holding,
     ends: Option<Timestamp>,
 }
@@ -73,14 +113,14 @@ impl Reloading {
         fixed: Fixed,
         listening: Listening,
         config: Config,
-        files: u64,
-    ) -> anyhow::Result<(Self, Arc<Listener>)> {
+        (files, trust): (u64, Option<Arc<Trust>>),
+    ) -> anyhow::Result<(Self, Listeners)> {
         let forward = fixed.forward(&config);
         let tickets = Tickets::new()?;
         let marks = Marks::of(&config);
-        let shown = Shown::read(&config, &tickets, None)?;
-        let pipeline = fixed.pipeline(&config, &listening, &built, forward.clone());
-        let snapshot = snapshot((config.clone(), forward, pipeline), files, marks, shown)?;
+        let shown = Shown::read(&config, &tickets, trust.as_ref(), None)?;
+        let pipelines = fixed.pipelines(&config, &listening, &built, &forward);
+        let snapshot = snapshot((config.clone(), forward, pipelines), files, marks, shown)?;
         built.metrics.loaded(built.ids.clock().now());
         if let Some(end) = snapshot.ends {
             built.metrics.certificate(end);
@@ -90,17 +130,18 @@ impl Reloading {
             fixed,
             listening,
             files,
+            trust,
             tickets,
             started: config,
             now: snapshot.holding,
         };
-        Ok((reloading, Listener::new(snapshot.front)))
+        Ok((reloading, Listeners::new(snapshot.fronts)))
     }
 
     /// Hears what is asked, and looks at the certificate, until the server stops.
     pub(super) async fn run(
         mut self,
-        listener: Arc<Listener>,
+        listener: Listeners,
         mut asked: mpsc::Receiver<ReloadAsked>,
         stop: CancellationToken,
     ) {
@@ -126,7 +167,7 @@ impl Reloading {
     /// One reload.
     async fn reload(
         &mut self,
-        listener: &Listener,
+        listener: &Listeners,
         request: Option<RequestId>,
     ) -> Result<GatewayReloaded, Problem> {
         notify::reloading();
@@ -152,7 +193,8 @@ impl Reloading {
             .map_err(|flaws| flaws.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let mut flaws = Vec::new();
         let marks = Marks::of(&config);
-        let shown = Shown::read(&config, &self.tickets, Some(self.built.ids.clock().now()))
+        let now = Some(self.built.ids.clock().now());
+        let shown = Shown::read(&config, &self.tickets, self.trust.as_ref(), now)
             .map_err(|error| flaws.push(error.to_string()))
             .ok();
         if let Err(error) = config.gateway.bounds.clone().within(self.files) {
@@ -178,10 +220,10 @@ impl Reloading {
             true => self.now.forward.clone(),
             false => self.fixed.forward(&config),
         };
-        let pipeline = self
+        let pipelines = self
             .fixed
-            .pipeline(&config, &self.listening, &self.built, forward.clone());
-        snapshot((config, forward, pipeline), self.files, marks, shown)
+            .pipelines(&config, &self.listening, &self.built, &forward);
+        snapshot((config, forward, pipelines), self.files, marks, shown)
             .map(|snapshot| (snapshot, (restart, broken)))
             .map_err(|error| one(&error))
     }
@@ -191,12 +233,15 @@ impl Reloading {
         config.gateway.listen = self.started.gateway.listen;
         config.gateway.name.clone_from(&self.started.gateway.name);
         config
+            .certificate_listener
+            .clone_from(&self.started.certificate_listener);
+        config
     }
 
     /// Writes the change down, then swaps.
     async fn take(
         &mut self,
-        listener: &Listener,
+        listener: &Listeners,
         snapshot: Snapshot,
         request: Option<RequestId>,
         (restart, broken): Named,
@@ -226,11 +271,11 @@ impl Reloading {
         Ok(told)
     }
 
-    fn swap(&mut self, listener: &Listener, snapshot: Snapshot) {
+    fn swap(&mut self, listener: &Listeners, snapshot: Snapshot) {
         if let Some(end) = snapshot.ends {
             self.built.metrics.certificate(end);
         }
-        listener.swap(snapshot.front);
+        listener.swap(snapshot.fronts);
         self.now = snapshot.holding;
     }
 
@@ -287,7 +332,7 @@ impl Reloading {
     }
 
     /// Takes up a renewed certificate. A pair that does not fit, or is not valid now, leaves the old one in place.
-    async fn look(&mut self, listener: &Listener) {
+    async fn look(&mut self, listener: &Listeners) {
         let marks = Marks::of(&self.now.config);
         if marks == self.now.files {
             return;
@@ -295,13 +340,13 @@ impl Reloading {
         // Whatever comes of it, these files were looked at: a flaw is said once, not every minute.
         self.now.files = marks;
         let now = self.built.ids.clock().now();
-        let snapshot = Shown::read(&self.now.config, &self.tickets, Some(now))
+        let snapshot = Shown::read(&self.now.config, &self.tickets, self.trust.as_ref(), Some(now))
             .map_err(anyhow::Error::from)
             .and_then(|shown| {
                 let same = (
                     self.now.config.clone(),
                     self.now.forward.clone(),
-                    self.now.pipeline.clone(),
+                    self.now.pipelines.clone(),
                 );
                 snapshot(same, self.files, marks, shown)
             });
@@ -347,13 +392,20 @@ fn state(holding: &Holding) -> serde_json::Value {
 /// What clients are shown, put together from certificate and key.
 struct Shown {
     tls: Arc<rustls::ServerConfig>,
+    /// The same for clients that show a certificate.
+    certificates: Option<Arc<rustls::ServerConfig>>,
     certificate: Hash,
     ends: Option<Timestamp>,
 }
 
 impl Shown {
     /// Reads both files; with `now`, the certificate must be valid then.
-    fn read(config: &Config, tickets: &Tickets, now: Option<Timestamp>) -> Result<Self, TlsError> {
+    fn read(
+        config: &Config,
+        tickets: &Tickets,
+        trust: Option<&Arc<Trust>>,
+        now: Option<Timestamp>,
+    ) -> Result<Self, TlsError> {
         let file = |path: &Path| config.data.join(path);
         let identity = Identity::load(&file(&config.gateway.certificate), &file(&config.gateway.key))?;
         if let Some(now) = now {
@@ -363,29 +415,50 @@ impl Shown {
         Ok(Self {
             certificate: leaf.unwrap_or_default(),
             ends: identity.ends(),
+            certificates: trust
+                .map(|trust| client::server_config(identity.clone(), PROTOCOLS, trust))
+                .transpose()?,
             tls: tls::server_config_with(identity, PROTOCOLS, tickets)?,
         })
     }
 }
 
 fn snapshot(
-    (config, forward, pipeline): (Config, Arc<Forward>, Arc<Pipeline>),
+    (config, forward, pipelines): (Config, Arc<Forward>, Pipelines),
     files: u64,
     marks: Marks,
     shown: Shown,
 ) -> anyhow::Result<Snapshot> {
+    let mut bounds = config.gateway.bounds.clone().within(files)?;
+    let front = |tls, pipeline: &Arc<Pipeline>, bounds| Front {
+        tls,
+        handler: Pipeline::door(pipeline),
+        bounds,
+        limits: config.gateway.limits,
+        balancers: config.gateway.balancers.clone(),
+    };
+    let certificates = shown
+        .certificates
+        .zip(pipelines.certificates.as_ref())
+        .map(|(tls, pipeline)| {
+            // SECURITY: both listeners together take no more connections than one may.
+            let share = (bounds.connections / SHARE).max(1);
+            bounds.connections = bounds.connections.saturating_sub(share).max(1);
+            let bounds = Bounds {
+                connections: share,
+                ..bounds.clone()
+            };
+            front(tls, pipeline, bounds)
+        });
     Ok(Snapshot {
-        front: Front {
-            tls: shown.tls,
-            handler: Pipeline::door(&pipeline),
-            bounds: config.gateway.bounds.clone().within(files)?,
-            limits: config.gateway.limits,
-            balancers: config.gateway.balancers.clone(),
+        fronts: Fronts {
+            certificates,
+            main: front(shown.tls, &pipelines.main, bounds),
         },
         holding: Holding {
             config,
             forward,
-            pipeline,
+            pipelines,
             certificate: shown.certificate,
             files: marks,
         },

@@ -45,6 +45,20 @@ macro_rules! steps {
                 "certificate_use",
                 include_str!(concat!("../../migrations/", $engine, "/0700_certificate_use.sql")),
             ),
+            (
+                800,
+                "person_certificate",
+                include_str!(concat!(
+                    "../../migrations/",
+                    $engine,
+                    "/0800_person_certificate.sql"
+                )),
+            ),
+            (
+                801,
+                "revocation",
+                include_str!(concat!("../../migrations/", $engine, "/0801_revocation.sql")),
+            ),
         ]
     };
 }

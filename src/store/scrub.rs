@@ -28,6 +28,7 @@ impl Db {
                     "VACUUM person",
                     "VACUUM password",
                     "VACUUM login_count",
+                    "VACUUM person_certificate",
                     "VACUUM mail",
                     "VACUUM delivery",
                 ] {

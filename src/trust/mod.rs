@@ -16,6 +16,8 @@
 
 pub mod authority;
 pub mod certificate;
+pub mod chain;
+pub mod client;
 pub mod pem;
 pub mod seal;
 pub mod signer;

@@ -53,6 +53,15 @@ pub struct Identity {
     key: PrivateKeyDer<'static>,
 }
 
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+        }
+    }
+}
+
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Identity({} certificates)", self.chain.len())
@@ -130,6 +139,11 @@ impl Identity {
     pub fn ends(&self) -> Option<Timestamp> {
         let (_, leaf) = X509Certificate::from_der(self.chain.first()?).ok()?;
         Some(Timestamp::from_secs(leaf.validity().not_after.timestamp()))
+    }
+
+    /// Certificates and key.
+    pub(super) fn into_parts(self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (self.chain, self.key)
     }
 
     /// The certificates, the server's own first.

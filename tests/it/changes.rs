@@ -118,6 +118,15 @@ fn people_and_roles(walk: &mut Walk) {
     walk.call("admin", "user.suspend", &jane, None);
     walk.call("admin", "user.resume", &jane, None);
     walk.call("admin", "user.reset_password", &jane, None);
+    let certificate = json!({ "certificate": include_str!("../../certs/vo-ec.pem") });
+    let linked = walk.call("admin", "user.add_certificate", &jane, Some(certificate));
+    let certificate = ("certificate", linked["id"].as_str().unwrap());
+    let certificate = [jane[0], jane[1], certificate];
+    let note = json!({ "note": "a test" });
+    walk.call("admin", "user.mark_certificate", &certificate, Some(note));
+    walk.call("admin", "user.remove_certificate", &certificate, None);
+    walk.call("admin", "user.revoke_proxies", &jane, Some(json!({})));
+    walk.call("john", "proxy.revoke", &[], Some(json!({})));
     walk.call("admin", "role.create", &[vo], Some(json!({ "name": "reader" })));
     let reader = [vo, ("role", "reader"), ("person", person.as_str())];
     walk.call("admin", "role.assign", &reader, Some(json!({})));
@@ -374,8 +383,12 @@ const EDITS: &[&str] = &[
     "upstream.allow",
     "upstream.end",
     "user.add",
+    "user.add_certificate",
+    "user.mark_certificate",
     "user.remove",
+    "user.remove_certificate",
     "user.resume",
+    "user.revoke_proxies",
     "user.suspend",
     "vo.create",
     "vo.resume",

@@ -134,7 +134,7 @@ fn called_with(world: &World, user: &str) -> serde_json::Value {
 fn g1_the_vo_key_is_unreadable_in_a_dump_of_the_store_and_in_the_data_folder() {
     let world = World::start();
     world.admin().person("john", &["scientist"]);
-    let (certificate, key) = rcgen_key(&world, "imported", &[]);
+    let (certificate, key) = openssl_key(&world, "imported", &[]);
     import(&world, &certificate, &key).ok();
     // It is in use: a proxy was signed with it.
     let _keeper = keeper(&world, "keeper", "pem");
@@ -152,7 +152,7 @@ fn g1_the_vo_key_is_unreadable_in_a_dump_of_the_store_and_in_the_data_folder() {
 }
 
 /// A P-256 certificate and key made by openssl; gives their files.
-fn rcgen_key(world: &World, name: &str, extra: &[&str]) -> (String, String) {
+pub fn openssl_key(world: &World, name: &str, extra: &[&str]) -> (String, String) {
     let path = |suffix: &str| {
         world
             .dir
@@ -204,7 +204,7 @@ fn g2_openssl_accepts_a_minted_proxy_and_two_people_get_different_keys() {
         .admin()
         .person("john", &["scientist"])
         .person("mary", &["scientist"]);
-    let (certificate, key) = rcgen_key(&world, "vo", &[]);
+    let (certificate, key) = openssl_key(&world, "vo", &[]);
     import(&world, &certificate, &key).ok();
     // A tool of our own that keeps the header it got, so that openssl can judge the very file.
     let (_tool, kept) = keeper(&world, "keeper", "pem");
@@ -372,8 +372,8 @@ fn an_assertion_is_signed_for_its_tool_and_verifies_with_the_published_keys() {
 fn bad_vo_certificates_are_refused_with_the_field_and_change_nothing() {
     let world = World::start();
     world.admin();
-    let good = rcgen_key(&world, "good", &[]);
-    let other = rcgen_key(&world, "other", &[]);
+    let good = openssl_key(&world, "good", &[]);
+    let other = openssl_key(&world, "other", &[]);
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/certs");
     let rsa = world.dir.path().join("rsa");
     let path = |name: &str| rsa.with_extension(name).to_str().unwrap().to_owned();

@@ -43,6 +43,7 @@ fn login(request: RequestId) -> Event {
         result: format!("wrong, {}", "and this is written down at some length, ".repeat(6)),
         count: 0,
         source: "192.0.2.0/24".into(),
+        certificate: None,
     })
 }
 

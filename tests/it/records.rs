@@ -241,6 +241,7 @@ fn events() -> Vec<Event> {
         result: "ok".into(),
         count: 3,
         source: "2001:db8::/56".into(),
+        certificate: Some(hash()),
     };
     events.push(Event::Login(login.clone()));
     events.push(Event::Login(Login {
@@ -249,6 +250,7 @@ fn events() -> Vec<Event> {
         session: None,
         methods: Vec::new(),
         result: "wrong".into(),
+        certificate: None,
         ..login
     }));
     let ended = SessionEnded {

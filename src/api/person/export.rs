@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::api::audit::{QueryPosition, vo_of};
 use crate::api::operation::{Call, Nothing, Operation, SYSTEM, on_person, task};
+use crate::api::user::certificate::{self, UserCertificate};
 use crate::api::{Api, problem, user};
 use crate::audit::index::Query;
 use crate::id::{PersonId, VoId};
@@ -57,6 +58,8 @@ pub struct HeldOnPerson {
     pub roles: Vec<HeldPart>,
     /// Sessions, oldest first.
     pub sessions: Vec<HeldSessionView>,
+    /// Certificates by which she signs in, oldest first.
+    pub certificates: Vec<UserCertificate>,
     /// Proxies that were minted for her, oldest first.
     pub proxies: Vec<HeldProxy>,
 }
@@ -100,7 +103,7 @@ pub struct HeldPart {
 pub struct HeldSessionView {
     /// Id.
     pub id: String,
-    /// `browser`, `child`, `token` or `basic`.
+    /// `browser`, `child`, `token`, `basic` or `certificate`.
     pub kind: String,
     /// The one host that a child was good for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -212,6 +215,7 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
     let logins = api.authenticate.logins(person).await.map_err(problem)?;
     let sessions = api.authenticate.held(person).await.map_err(problem)?;
     let proxies = api.delegate.held(person).await.map_err(problem)?;
+    let links = api.authenticate.links(person).await.map_err(problem)?;
     let directory = api.directory();
     let name = |id: VoId| {
         directory
@@ -257,6 +261,7 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
                 reason: session.reason,
             })
             .collect(),
+        certificates: links.into_iter().map(certificate::view).collect(),
         proxies: proxies
             .into_iter()
             .filter(|proxy| vo.is_none_or(|vo| vo == proxy.vo))

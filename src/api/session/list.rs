@@ -14,7 +14,7 @@ use crate::tool::{Audience, Task};
 pub struct SessionView {
     /// Id.
     pub id: String,
-    /// `browser`, `child`, `token` or `basic`.
+    /// `browser`, `child`, `token`, `basic` or `certificate`.
     pub kind: String,
     /// The one host that a child is good for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

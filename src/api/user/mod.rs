@@ -1,6 +1,7 @@
 //! People of a VO.
 
 pub mod add;
+pub mod certificate;
 pub mod edit;
 pub mod export;
 pub mod find;

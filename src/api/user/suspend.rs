@@ -4,6 +4,7 @@ use super::{STOP, UserView, stoppable, tell, view};
 use crate::alert::Happened;
 use crate::api::operation::{Call, Nothing, Operation, on_person, reasoned, task};
 use crate::api::{Api, problem};
+use crate::delegate::{Which, Why};
 use crate::problem::Problem;
 use crate::record::Event;
 use crate::tool::{self, Task};
@@ -34,12 +35,22 @@ impl Operation for Suspend {
             .suspend_person(&mut tx, person.id)
             .await
             .map_err(problem)?;
+        let all = Which {
+            person: person.id,
+            vo: None,
+            serials: None,
+        };
+        // SECURITY: what was minted for her is in others' hands; resuming the account does not bring it back.
+        let revoked = api.delegate.revoke(&mut tx, &all, Why::Suspended, None).await;
+        let revoked = revoked.map_err(problem)?;
         tell(api, call, &mut tx, Happened::Suspended, &person).await?;
         let ended = api
             .authenticate
             .ending_all(person.id, None, "suspended", Some(call.id));
         let further = ended.iter().cloned().map(Event::SessionEnded).collect();
-        api.commit_with(call, tx, vec![change], further).await?;
+        let changes = std::iter::once(change).chain(revoked.changes).collect();
+        api.commit_with(call, tx, changes, further).await?;
+        api.delegate.forget_proxies(&revoked.serials);
         if let Some(ended) = ended {
             api.end_recorded(&ended).await?;
         }

@@ -24,6 +24,7 @@ fn login(request: RequestId, person: PersonId) -> Event {
         result: "ok".into(),
         count: 0,
         source: "192.0.2.0/24".into(),
+        certificate: None,
     })
 }
 

@@ -1,0 +1,77 @@
+//! `user.add_certificate`: links a grid certificate to a member. For administrators of the account's home.
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::UserCertificate;
+use crate::api::operation::{Call, Operation, VO, member, on_person, reasoned, task};
+use crate::api::{Api, problem};
+use crate::problem::{Kind, Problem};
+use crate::tool::{self, Task};
+use crate::trust::{chain, pem};
+
+/// A certificate to be linked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserCertificateAdd {
+    /// PEM: the certificate that the CA issued, or a proxy with it. The private key must not come along.
+    #[schema(max_length = 100_000)]
+    pub certificate: String,
+}
+
+pub(in crate::api) struct Add;
+
+impl Operation for Add {
+    type Body = UserCertificateAdd;
+    type Answer = UserCertificate;
+    const STATUS: StatusCode = StatusCode::CREATED;
+    const SUMMARY: &'static str = "Lets a member sign in with a grid certificate";
+
+    fn task() -> Task {
+        let task = task(
+            "user.add_certificate",
+            "POST /api/v1/vos/{vo:slug}/users/{person:uuid}/certificates",
+            tool::Kind::Create,
+            VO,
+        );
+        reasoned(Task {
+            // SECURITY: who links a certificate can be that person; only the account's home may.
+            home_only: true,
+            ..on_person(task)
+        })
+    }
+
+    async fn run(api: &Api, call: &Call, body: UserCertificateAdd) -> Result<UserCertificate, Problem> {
+        let person = member(api, call)?;
+        let invalid = |detail: String| Problem::new(Kind::Invalid, detail);
+        if body.certificate.contains("PRIVATE KEY") {
+            // SECURITY: it was sent to nobody's use; the answer says so before it is sent again.
+            let detail = "`certificate` holds a private key; accepted: certificates alone (the key stays with its person)";
+            return Err(invalid(detail.to_owned()));
+        }
+        let chain = pem::certificates("certificate", &body.certificate)
+            .map_err(|error| invalid(error.to_string()))?;
+        let end_entity = chain::end_entity(&chain).ok_or_else(|| {
+            invalid("`certificate` holds no end entity's certificate; accepted: the one that the CA issued, in PEM".to_owned())
+        })?;
+        // SECURITY: every proxy that is minted for a VO's tools has the VO certificate as its end entity.
+        if api
+            .delegate
+            .is_issuer(&end_entity.subject)
+            .await
+            .map_err(problem)?
+        {
+            let detail =
+                "this is the certificate of a virtual organisation: every proxy of it would be this person";
+            return Err(Problem::new(Kind::Conflict, detail));
+        }
+        let mut tx = api.begin().await?;
+        let (id, change) = api.authenticate.link(&mut tx, &person, &end_entity).await?;
+        api.commit(call, tx, vec![change]).await?;
+        let id = id.to_string();
+        let linked = super::of(api, &person).await?;
+        let found = linked.into_iter().find(|linked| linked.id == id);
+        found.ok_or_else(|| Problem::new(Kind::Conflict, "the link was ended meanwhile"))
+    }
+}

@@ -1,0 +1,452 @@
+//! Grid certificates as login (A14): what openssl issues, shown by curl and Python to the listener for certificates.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::world::{Answer, World, until};
+
+/// A throw-away grid CA, in a folder of its own; made and used with openssl alone.
+pub struct Grid(PathBuf);
+
+const EXTENSIONS: &str = "[ca]
+basicConstraints=critical,CA:TRUE
+keyUsage=critical,keyCertSign,cRLSign
+[person]
+basicConstraints=critical,CA:FALSE
+keyUsage=critical,digitalSignature,keyEncipherment
+[proxy]
+proxyCertInfo=critical,language:id-ppl-inheritAll
+keyUsage=critical,digitalSignature
+[limited]
+proxyCertInfo=critical,language:1.3.6.1.4.1.3536.1.1.1.9
+keyUsage=critical,digitalSignature
+";
+
+const DATABASE: &str = "[ca]
+default_ca=db
+[db]
+database=index
+crlnumber=number
+default_md=sha256
+default_crl_days=1
+";
+
+impl Grid {
+    pub fn new(folder: &Path) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        let grid = Self(folder.to_owned());
+        fs::write(grid.0.join("x.cnf"), EXTENSIONS).unwrap();
+        fs::write(grid.0.join("db.cnf"), DATABASE).unwrap();
+        fs::write(grid.0.join("index"), "").unwrap();
+        fs::write(grid.0.join("number"), "01\n").unwrap();
+        grid.key("ca", "/O=Grid/CN=CA");
+        grid.openssl(
+            "x509 -req -in ca.csr -signkey ca.key -days 30 -extfile x.cnf -extensions ca -out ca.pem",
+        );
+        fs::create_dir_all(grid.0.join("trust")).unwrap();
+        fs::copy(grid.0.join("ca.pem"), grid.0.join("trust/ca.pem")).unwrap();
+        grid.publish();
+        grid
+    }
+
+    #[track_caller]
+    fn openssl(&self, line: &str) -> String {
+        let output = Command::new("openssl")
+            .args(line.split(' '))
+            .current_dir(&self.0)
+            .output()
+            .expect("openssl runs (apt-get install openssl)");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "openssl {line}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn key(&self, name: &str, subject: &str) {
+        self.openssl(&format!(
+            "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr -subj {subject}"
+        ));
+    }
+
+    /// A person's certificate from the CA; `NAME.all` is what she shows.
+    pub fn person(&self, name: &str) {
+        self.key(name, &format!("/O=Grid/CN={name}"));
+        self.openssl(&format!(
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 20 -extfile x.cnf -extensions person \
+             -out {name}.pem"
+        ));
+        fs::copy(
+            self.0.join(format!("{name}.pem")),
+            self.0.join(format!("{name}.all")),
+        )
+        .unwrap();
+    }
+
+    /// A proxy of `above`, of a kind, with the next CN.
+    pub fn proxy(&self, name: &str, above: &str, kind: &str) {
+        let subject = self.openssl(&format!("x509 -in {above}.pem -noout -subject -nameopt compat"));
+        let subject = subject.trim().trim_start_matches("subject=").trim();
+        self.key(name, &format!("{subject}/CN=4711"));
+        self.openssl(&format!(
+            "x509 -req -in {name}.csr -CA {above}.pem -CAkey {above}.key -set_serial 4711 -days 1 -extfile x.cnf \
+             -extensions {kind} -out {name}.pem"
+        ));
+        let all = [format!("{name}.pem"), format!("{above}.all")]
+            .map(|file| fs::read_to_string(self.0.join(file)).unwrap());
+        fs::write(self.0.join(format!("{name}.all")), all.concat()).unwrap();
+    }
+
+    pub fn revoke(&self, name: &str) {
+        self.openssl(&format!(
+            "ca -config db.cnf -revoke {name}.pem -cert ca.pem -keyfile ca.key"
+        ));
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.openssl("ca -config db.cnf -gencrl -cert ca.pem -keyfile ca.key -out ca.crl");
+        fs::rename(self.0.join("ca.crl"), self.0.join("trust/ca.crl")).unwrap();
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    pub fn trust(&self) -> String {
+        self.file("trust")
+    }
+}
+
+/// A gateway that takes the grid's certificates, with `john` in it.
+fn world() -> (World, Grid) {
+    let mut world = World::initialised();
+    let grid = Grid::new(&world.dir.path().join("grid"));
+    listen(&world, &grid.trust());
+    world.serve();
+    world.admin().person("john", &["scientist"]);
+    (world, grid)
+}
+
+/// Turns the listener for certificates on.
+pub fn listen(world: &World, trust: &str) {
+    let file = world.data().join("countersign.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let section =
+        format!("[certificate_listener]\ntrust = {trust:?}\nlisten = \"127.0.0.1:0\"\ncheck = \"1s\"\n");
+    let changed = text.replace("[certificate_listener]\n", &section);
+    assert_ne!(changed, text);
+    fs::write(&file, changed).unwrap();
+}
+
+fn port(world: &World) -> String {
+    let listeners = fs::read_to_string(world.data().join("listeners.json")).unwrap();
+    let listeners: serde_json::Value = serde_json::from_str(&listeners).unwrap();
+    listeners["certificates"]
+        .as_str()
+        .unwrap()
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned()
+}
+
+/// `GET` of who one is, with a certificate; status 0 where there is no connection.
+fn me(world: &World, grid: &Grid, name: &str, more: &[&str]) -> Answer {
+    let url = format!("https://gw.localhost:{}/api/v1/me", port(world));
+    let (all, key) = (
+        grid.file(&format!("{name}.all")),
+        grid.file(&format!("{name}.key")),
+    );
+    let mut args = vec!["--cert", &all, "--key", &key];
+    args.extend(more);
+    args.push(&url);
+    world.curl(&args)
+}
+
+fn link(world: &World, grid: &Grid, name: &str) -> String {
+    let file = grid.file(&format!("{name}.pem"));
+    let linked = world.cli_json("admin", &["user", "certificate", "add", "imense", "john", &file]);
+    linked["id"].as_str().unwrap().to_owned()
+}
+
+/// One connection that is kept, on which a request can be made at any time.
+struct Kept(Child, BufReader<std::process::ChildStdout>);
+
+const KEPT: &str = r#"
+import http.client, socket, ssl, sys
+port, ca, certificate, key = sys.argv[1:]
+context = ssl.create_default_context(cafile=ca)
+context.load_cert_chain(certificate, key)
+connection = http.client.HTTPConnection("gw.localhost", int(port))
+connection.sock = context.wrap_socket(socket.create_connection(("127.0.0.1", int(port))), server_hostname="gw.localhost")
+connection.auto_open = 0
+for _ in sys.stdin:
+    connection.request("GET", "/api/v1/me")
+    answer = connection.getresponse()
+    answer.read()
+    print(answer.status, connection.sock.fileno(), flush=True)
+"#;
+
+impl Kept {
+    fn open(world: &World, grid: &Grid, name: &str) -> Self {
+        let files = [
+            world.ca(),
+            grid.file(&format!("{name}.all")),
+            grid.file(&format!("{name}.key")),
+        ];
+        let mut child = Command::new("python3")
+            .args(["-c", KEPT, &port(world)])
+            .args(files)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 runs (apt-get install python3)");
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self(child, out)
+    }
+
+    /// The status of one more request, and the connection that it went over.
+    fn ask(&mut self) -> (u16, String) {
+        writeln!(self.0.stdin.as_mut().unwrap()).unwrap();
+        let mut line = String::new();
+        self.1.read_line(&mut line).unwrap();
+        let (status, connection) = line.trim().split_once(' ').expect("an answer");
+        (status.parse().unwrap(), connection.to_owned())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a14_a_proxy_of_a_trusted_ca_logs_in_as_its_end_entity_and_a_revoked_one_does_not() {
+    let (world, grid) = world();
+    grid.person("jsmith");
+    grid.proxy("proxy", "jsmith", "proxy");
+    grid.proxy("second", "proxy", "proxy");
+    grid.proxy("limited", "jsmith", "limited");
+    // Trusted, and nobody's.
+    let stranger = me(&world, &grid, "jsmith", &[]).expect(401);
+    assert!(
+        stranger.text().contains("no account is linked"),
+        "{}",
+        stranger.text()
+    );
+    link(&world, &grid, "jsmith");
+    for name in ["jsmith", "proxy", "second"] {
+        let who = me(&world, &grid, name, &[]).expect(200).json();
+        assert_eq!(who["username"], "john", "{name}");
+    }
+    // HTTP/1.1 as well as HTTP/2.
+    me(&world, &grid, "proxy", &["--http1.1"]).expect(200);
+    let limited = me(&world, &grid, "limited", &[]).expect(401);
+    assert!(limited.text().contains("limited"), "{}", limited.text());
+    // Her sessions say how she came, and the record which certificate it was.
+    let sessions = world.cli_json("john", &["session", "list"]);
+    let kinds: Vec<&str> = sessions["sessions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["kind"].as_str())
+        .collect();
+    assert_eq!(
+        kinds.iter().filter(|kind| **kind == "certificate").count(),
+        3,
+        "{sessions}"
+    );
+    let der = grid.openssl("x509 -in jsmith.pem -noout -fingerprint -sha256");
+    let hash = der
+        .trim()
+        .rsplit('=')
+        .next()
+        .unwrap()
+        .replace(':', "")
+        .to_lowercase();
+    let logins: Vec<serde_json::Value> = world
+        .records()
+        .into_iter()
+        .map(|record| record["event"]["login"].clone())
+        .filter(|login| login["certificate"] == hash.as_str())
+        .collect();
+    assert_eq!(logins.len(), 3);
+    assert!(
+        logins.iter().all(|login| login["methods"][0] == "pop"),
+        "{logins:?}"
+    );
+    // A connection that is open is no way round: the request after the list names her is refused.
+    let mut kept = Kept::open(&world, &grid, "proxy");
+    let (status, connection) = kept.ask();
+    assert_eq!(status, 200);
+    grid.revoke("jsmith");
+    let same = until("the revocation list to be read", || {
+        let (status, connection) = kept.ask();
+        (status == 401).then_some(connection)
+    });
+    assert_eq!(same, connection);
+    // And there is no new connection, with her certificate or with any proxy below it.
+    for name in ["jsmith", "proxy", "second"] {
+        assert_eq!(me(&world, &grid, name, &["--no-fail"]).status, 0, "{name}");
+    }
+}
+
+#[test]
+fn a14_only_the_listener_for_certificates_asks_for_one_and_it_takes_nothing_else() {
+    let (world, grid) = world();
+    grid.person("jsmith");
+    link(&world, &grid, "jsmith");
+    let other = Grid::new(&world.dir.path().join("other"));
+    other.person("jsmith");
+    // The same names from another CA, and no certificate at all: no connection.
+    assert_eq!(me(&world, &other, "jsmith", &[]).status, 0);
+    let url = format!("https://gw.localhost:{}/api/v1/me", port(&world));
+    let bearer = format!("Authorization: Bearer {}", world.token("john"));
+    assert_eq!(world.curl(&["-H", &bearer, &url]).status, 0);
+    // Another credential beside it is refused.
+    let both = me(&world, &grid, "jsmith", &["-H", &bearer]).expect(400);
+    assert_eq!(both.problem(), "two_credentials");
+    // TLS 1.2 is not spoken.
+    assert_eq!(me(&world, &grid, "jsmith", &["--tls-max", "1.2"]).status, 0);
+    // A request for another host than the connection's, or for the other listener's port, is sent away.
+    for host in [
+        format!("jobs.gw.localhost:{}", port(&world)),
+        format!("gw.localhost:{}", world.port()),
+    ] {
+        let header = format!("Host: {host}");
+        assert_eq!(
+            me(&world, &grid, "jsmith", &["--http1.1", "-H", &header]).status,
+            421,
+            "{host}"
+        );
+    }
+    // The host is one of this gateway's, and not the one that the connection was opened for.
+    let (all, key) = (grid.file("jsmith.all"), grid.file("jsmith.key"));
+    let url = format!("https://jobs.gw.localhost:{}/api/v1/me", port(&world));
+    let header = format!("Host: gw.localhost:{}", port(&world));
+    let other = world.curl(&["--http1.1", "--cert", &all, "--key", &key, "-H", &header, &url]);
+    assert_eq!(other.expect(421).problem(), "unknown_host");
+    // A page of another site cannot use the certificate that a browser shows by itself.
+    let foreign = ["-H", "Sec-Fetch-Site: cross-site", "-H", "Sec-Fetch-Mode: cors"];
+    assert_eq!(
+        me(&world, &grid, "jsmith", &foreign).expect(403).problem(),
+        "foreign_origin"
+    );
+    // On the listener for everybody a certificate is not asked for and counts for nothing.
+    let main = format!("{}/api/v1/me", world.base());
+    assert_eq!(world.curl(&["--cert", &all, "--key", &key, &main]).status, 401);
+}
+
+#[test]
+fn a14_an_account_that_is_suspended_or_a_certificate_that_is_unlinked_or_marked_lets_nobody_in_at_once() {
+    let (world, grid) = world();
+    grid.person("jsmith");
+    grid.proxy("proxy", "jsmith", "proxy");
+    let id = link(&world, &grid, "jsmith");
+    let mut kept = Kept::open(&world, &grid, "proxy");
+    assert_eq!(kept.ask().0, 200);
+    let refused_at_once = |kept: &mut Kept, args: &[&str]| {
+        let done = world.cli("admin", args).ok();
+        let status = kept.ask().0;
+        assert!(
+            [401, 403].contains(&status),
+            "{status} after {args:?}: {}",
+            done.stdout
+        );
+    };
+    refused_at_once(&mut kept, &["user", "suspend", "imense", "john"]);
+    world.cli("admin", &["user", "resume", "imense", "john"]).ok();
+    assert_eq!(kept.ask().0, 200);
+    let note = [
+        "user",
+        "certificate",
+        "mark",
+        "imense",
+        "john",
+        &id,
+        "--note",
+        "key on a stolen laptop",
+    ];
+    refused_at_once(&mut kept, &note);
+    let listed = world.cli_json("admin", &["user", "certificate", "list", "imense", "john"]);
+    assert_eq!(listed["certificates"][0]["state"], "compromised");
+    assert_eq!(listed["certificates"][0]["note"], "key on a stolen laptop");
+    world
+        .cli("admin", &["user", "certificate", "remove", "imense", "john", &id])
+        .ok();
+    link(&world, &grid, "jsmith");
+    assert_eq!(kept.ask().0, 200);
+    let listed = world.cli_json("admin", &["user", "certificate", "list", "imense", "john"]);
+    let id = listed["certificates"][0]["id"].as_str().unwrap().to_owned();
+    refused_at_once(
+        &mut kept,
+        &["user", "certificate", "remove", "imense", "john", &id],
+    );
+}
+
+#[test]
+fn a_certificate_leads_to_one_account_and_never_the_private_key_to_the_gateway() {
+    let (world, grid) = world();
+    world.person("mary", &["scientist"]);
+    grid.person("jsmith");
+    // A whole proxy file, key included: the command sends the certificates alone.
+    grid.proxy("proxy", "jsmith", "proxy");
+    let (all, key) = (grid.file("proxy.all"), grid.file("proxy.key"));
+    let file = grid.file("x509up");
+    fs::write(
+        &file,
+        fs::read_to_string(all).unwrap() + &fs::read_to_string(key).unwrap(),
+    )
+    .unwrap();
+    world
+        .cli("admin", &["user", "certificate", "add", "imense", "john", &file])
+        .ok();
+    let again = world.cli(
+        "admin",
+        &[
+            "user",
+            "certificate",
+            "add",
+            "imense",
+            "mary",
+            &grid.file("jsmith.pem"),
+        ],
+    );
+    assert_ne!(again.code, 0);
+    assert!(
+        again.stderr.contains("linked to an account already"),
+        "{}",
+        again.stderr
+    );
+    // A CA is nobody, and who is no administrator links nothing.
+    let ca = world.cli(
+        "admin",
+        &[
+            "user",
+            "certificate",
+            "add",
+            "imense",
+            "mary",
+            &grid.file("ca.pem"),
+        ],
+    );
+    assert!(ca.stderr.contains("no end entity"), "{}", ca.stderr);
+    let own = world.cli(
+        "mary",
+        &[
+            "user",
+            "certificate",
+            "add",
+            "imense",
+            "mary",
+            &grid.file("jsmith.pem"),
+        ],
+    );
+    assert_ne!(own.code, 0);
+    // No name of hers stands in the log: it cannot be taken out again.
+    let records = serde_json::to_string(&world.records()).unwrap();
+    assert!(records.contains("user.add_certificate") && !records.contains("CN=jsmith"));
+}
