@@ -133,6 +133,7 @@ fn entries() -> Vec<Entry> {
         entry::<tool::set_credential::SetCredential>(),
         entry::<tool::import::Import>(),
         entry::<proxy::trace::Trace>(),
+        entry::<proxy::trace_many::TraceMany>(),
         entry::<request::explain::Explain>(),
         entry::<request::explain_own::ExplainOwn>(),
         entry::<request::settle::Settle>(),

@@ -25,7 +25,7 @@ fn manifest(world: &World, name: &str, delegation: &str) -> String {
 }
 
 /// Imports a certificate and its key for the VO.
-fn import(world: &World, certificate: &str, key: &str) -> crate::world::Ran {
+pub fn import(world: &World, certificate: &str, key: &str) -> crate::world::Ran {
     let files = ["--certificate", certificate, "--key", key];
     world.cli(
         "admin",
@@ -47,7 +47,7 @@ fn wrap(world: &World, name: &str, delegation: &str, url: &str, more: &[&str]) {
 }
 
 /// Wraps a tool that keeps the credential it was given; gives it and the folder.
-fn keeper(world: &World, name: &str, delegation: &str) -> (HeaderTool, PathBuf) {
+pub fn keeper(world: &World, name: &str, delegation: &str) -> (HeaderTool, PathBuf) {
     let kept = world.dir.path().join("kept");
     fs::create_dir(&kept).unwrap();
     let tool = HeaderTool::start(&kept);
@@ -141,7 +141,7 @@ fn g1_the_vo_key_is_unreadable_in_a_dump_of_the_store_and_in_the_data_folder() {
 }
 
 /// A P-256 certificate and key made by openssl; gives their files.
-fn rcgen_key(world: &World, name: &str, extra: &[&str]) -> (String, String) {
+pub fn rcgen_key(world: &World, name: &str, extra: &[&str]) -> (String, String) {
     let path = |suffix: &str| {
         world
             .dir
@@ -428,7 +428,7 @@ fn bad_vo_certificates_are_refused_with_the_field_and_change_nothing() {
 }
 
 /// A tool in a few lines of Python that keeps the delegated credential it was given.
-struct HeaderTool {
+pub struct HeaderTool {
     child: std::process::Child,
     port: u16,
 }

@@ -53,6 +53,7 @@ mod story;
 mod streaming;
 mod syslog;
 mod time;
+mod trace;
 mod two_sites;
 mod upgrade;
 mod wire;

@@ -1,3 +1,4 @@
-//! Proxies that were minted.
+//! Tracing proxies.
 
 pub mod trace;
+pub mod trace_many;
