@@ -1,7 +1,7 @@
 //! Notices: what happened to an account, and traces, as mails to whom it concerns.
 
 use super::{Alert, AlertError, Letter};
-use crate::id::{PersonId, RequestId, VoId};
+use crate::id::{CaseId, PersonId, RequestId, VoId};
 use crate::store::Tx;
 
 /// Kind of these mails in the outbox.
@@ -77,6 +77,84 @@ impl Alert {
         }
         alert.post(tx, vo, NOTICE, &traced.letter(administrators)).await?;
         Ok(())
+    }
+}
+
+/// A case of a resource provider.
+#[derive(Clone, Debug)]
+pub struct CaseNotice<'a> {
+    /// The case.
+    pub case: CaseId,
+    /// The tool that the proxy was minted for.
+    pub tool: &'a str,
+    /// Name of the VO.
+    pub vo_name: &'a str,
+    /// User name of who asks, or of who answered.
+    pub by_username: &'a str,
+    /// What the provider says.
+    pub note: Option<&'a str>,
+}
+
+impl Alert {
+    /// Tells the administrators of the VO that a provider asks who was behind a proxy. The mail does not say who it was.
+    ///
+    /// # Errors
+    /// [`AlertError`].
+    pub async fn notify_case(&self, tx: &mut Tx, vo: VoId, case: &CaseNotice<'_>) -> Result<(), AlertError> {
+        let administrators = self.0.administrators(vo, self.0.ids.clock().now()).await?;
+        let CaseNotice {
+            case: id,
+            tool,
+            vo_name,
+            by_username,
+            note,
+        } = case;
+        let said = note
+            .map(|note| format!("\nIt says:\n{note}\n"))
+            .unwrap_or_default();
+        let letter = Letter {
+            to: administrators,
+            subject: format!("[Countersign] {vo_name}: a provider of `{tool}` asks who was behind a proxy"),
+            body: format!(
+                "It learns nothing until you answer.\n\nTool:    {tool}\nBy:      {by_username}\nCase:    {id}\n{said}\n\
+                 Who it was, and what the proxy was used for:\n  countersign case show {vo_name} {id}\n\
+                 To answer:\n  countersign case answer {vo_name} {id} --show name --show mail\n"
+            ),
+        };
+        self.0.post(tx, vo, NOTICE, &letter).await
+    }
+
+    /// Tells a provider's account that its case was answered. The answer itself is read at the gateway.
+    ///
+    /// # Errors
+    /// [`AlertError`].
+    pub async fn notify_answered(
+        &self,
+        tx: &mut Tx,
+        vo: VoId,
+        provider: PersonId,
+        case: &CaseNotice<'_>,
+    ) -> Result<(), AlertError> {
+        let known = self.0.vos.mail_of(&[provider]).await?;
+        let Some(address) = known.get(&provider) else {
+            return Ok(());
+        };
+        let CaseNotice {
+            case: id,
+            tool,
+            vo_name,
+            by_username,
+            ..
+        } = case;
+        let letter = Letter {
+            to: vec![address.clone()],
+            subject: format!("[Countersign] {vo_name}: your case about a proxy was answered"),
+            body: format!(
+                "Tool:    {tool}\nBy:      {by_username}\nCase:    {id}\n\n\
+                 The answer is read with:\n  countersign provider cases {vo_name} {tool} --case {id}\n"
+            ),
+        };
+        self.0.post(tx, vo, NOTICE, &letter).await
     }
 }
 

@@ -18,6 +18,7 @@ mod input;
 mod operation;
 mod output;
 mod profile;
+mod provider;
 mod quickstart;
 mod reload;
 mod request;
@@ -101,6 +102,10 @@ enum Command {
     #[command(subcommand)]
     Witness(witness::Witness),
     Trace(trace::Trace),
+    #[command(subcommand)]
+    Provider(provider::Provider),
+    #[command(subcommand)]
+    Case(provider::Case),
     #[command(subcommand)]
     Alert(alert::Alert),
     Backup(backup::Backup),
@@ -235,6 +240,8 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Witness(command) => witness::run(command, out).await,
         Command::Alert(command) => alert::run(command, out).await,
         Command::Trace(args) => trace::run(args, out).await,
+        Command::Provider(command) => provider::run(command, out).await,
+        Command::Case(command) => provider::case(command, out).await,
         Command::Backup(args) => backup::backup(args, out).await,
         Command::Restore(args) => backup::restore(args, out).await,
         Command::Completions(args) => completions::run(&args, out),

@@ -250,7 +250,7 @@ fn size(checkpoint: &str) -> String {
 }
 
 /// What is asked for: a file's certificates in PEM, or the words themselves.
-fn read(query: &str) -> Result<String, Failure> {
+pub(super) fn read(query: &str) -> Result<String, Failure> {
     if query != "-" && !Path::new(query).is_file() {
         // No serial, fingerprint or distinguished name looks like this.
         if query.contains(['.', '/']) && !query.contains('=') {
@@ -285,7 +285,7 @@ fn pem(der: &[u8]) -> String {
     )
 }
 
-fn show(out: Output, proxy: &TracedProxy) -> std::io::Result<()> {
+pub(super) fn show(out: Output, proxy: &TracedProxy) -> std::io::Result<()> {
     let proof = match proxy.proved {
         true => "proved: only this proxy fits",
         false => "not proved: a serial or a name is somebody's word",

@@ -22,6 +22,7 @@ mod error;
 mod keys;
 pub mod mint;
 mod plan;
+pub mod provider;
 mod proxies;
 mod store;
 mod trace;
@@ -33,7 +34,7 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::id::{Ids, PersonId, SessionId};
-use crate::record::{Event, Mint, SignedEntry};
+use crate::record::{Event, Hash, Mint, SignedEntry};
 use crate::store::{Db, StoreError};
 use crate::telemetry::Metrics;
 use crate::trust::seal::SealingKey;
@@ -146,6 +147,15 @@ impl Delegate {
     /// [`StoreError`].
     pub async fn trace(&self, query: &TraceQuery) -> Result<Vec<Traced>, StoreError> {
         query.run(&self.db).await
+    }
+
+    /// The proxy of this issuer with this serial.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn proxy(&self, issuer: Hash, serial: u64) -> Result<Option<Mapped>, StoreError> {
+        let found = store::by_serial(&self.db, serial).await?;
+        Ok(found.into_iter().find(|proxy| proxy.issuer == issuer))
     }
 
     /// How long a person can be traced after her last proxy has expired.
@@ -281,7 +291,7 @@ fn live(proxy: &Proxy, stamp: Stamp, now: Timestamp) -> Result<Live, DelegateErr
     };
     Ok(Live {
         serial: proxy.serial(),
-        certificate: crate::record::Hash::of(proxy.certificate()),
+        certificate: Hash::of(proxy.certificate()),
         stamp,
         renew_at: proxies::renew_at(now, proxy.not_after()),
         not_after: proxy.not_after(),

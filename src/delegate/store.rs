@@ -107,7 +107,7 @@ fn mapped(row: Row) -> Result<Mapped, StoreError> {
     })
 }
 
-fn hash(bytes: &[u8]) -> Result<Hash, StoreError> {
+pub(super) fn hash(bytes: &[u8]) -> Result<Hash, StoreError> {
     bytes
         .try_into()
         .map(Hash)

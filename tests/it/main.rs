@@ -41,6 +41,7 @@ mod peers;
 mod power;
 mod proof;
 mod property;
+mod provider;
 mod python;
 mod records;
 mod recover;

@@ -13,19 +13,19 @@ use crate::time::Hand;
 use crate::world::{PASSWORD, World};
 
 /// A tool that keeps the proxies it is given, and a person who calls it; gives the folder.
-struct Kept {
-    folder: PathBuf,
+pub struct Kept {
+    pub folder: PathBuf,
     _tool: crate::delegate::HeaderTool,
 }
 
 impl Kept {
-    fn at(world: &World, name: &str) -> Self {
+    pub fn at(world: &World, name: &str) -> Self {
         let (tool, folder) = keeper(world, name, "pem");
         Self { folder, _tool: tool }
     }
 
     /// The file of the proxy that `user` calls the tool with now, and the id of the request.
-    fn proxy_of(&self, world: &World, tool: &str, user: &str) -> (PathBuf, String) {
+    pub fn proxy_of(&self, world: &World, tool: &str, user: &str) -> (PathBuf, String) {
         let answer = world
             .call(user, "GET", &format!("/imense/{tool}/look"), None)
             .expect(200);
@@ -37,7 +37,7 @@ impl Kept {
 }
 
 /// What `openssl` prints, as bytes.
-fn openssl(folder: &Path, args: &[&str]) -> Vec<u8> {
+pub fn openssl(folder: &Path, args: &[&str]) -> Vec<u8> {
     let output = Command::new("openssl")
         .args(args)
         .current_dir(folder)
@@ -51,7 +51,7 @@ fn openssl(folder: &Path, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-fn line(bytes: Vec<u8>) -> String {
+pub fn line(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap().trim().to_owned()
 }
 
@@ -98,7 +98,7 @@ fn delegated(folder: &Path, above: &Path, serial: &str) -> PathBuf {
 }
 
 /// The certificates of a file, one PEM block each.
-fn blocks(file: &Path) -> Vec<String> {
+pub fn blocks(file: &Path) -> Vec<String> {
     const END: &str = "-----END CERTIFICATE-----\n";
     let text = fs::read_to_string(file).unwrap();
     let mut blocks: Vec<String> = Vec::new();
@@ -109,7 +109,7 @@ fn blocks(file: &Path) -> Vec<String> {
     blocks
 }
 
-fn der(folder: &Path, pem: &str) -> Vec<u8> {
+pub fn der(folder: &Path, pem: &str) -> Vec<u8> {
     let file = folder.join("one.pem");
     fs::write(&file, pem).unwrap();
     openssl(folder, &["x509", "-in", text(&file), "-outform", "DER"])
@@ -397,4 +397,113 @@ fn h3_a_proxy_of_13_months_ago_is_traced_after_its_end_its_owners_and_its_keys()
         erased.get("name").is_none() && erased.get("username").is_none(),
         "{erased}"
     );
+}
+
+/// The cookie of somebody who signed in with a browser's form.
+fn cookie(world: &World, user: &str) -> String {
+    let base = world.base();
+    let (origin, user) = (format!("Origin: {base}"), format!("username={user}"));
+    let password = format!("password={PASSWORD}");
+    let login = format!("{base}/login");
+    let form = [
+        "-H",
+        &origin,
+        "--data",
+        &user,
+        "--data-urlencode",
+        &password,
+        &login,
+    ];
+    let answer = world.curl(&form).expect(303);
+    let cookie = answer.header("set-cookie").unwrap().split(';').next().unwrap();
+    format!("Cookie: {cookie}")
+}
+
+#[test]
+fn h1_the_page_of_a_trace_needs_no_script_and_is_for_who_may_trace() {
+    let world = World::start();
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
+    let kept = Kept::at(&world, "grid");
+    let (his, _) = kept.proxy_of(&world, "grid", "john");
+    let add = [
+        "provider", "add", "imense", "grid", "mary", "--answer", "at-once", "--show", "mail",
+    ];
+    world.cli("admin", &add).ok();
+    let base = world.base();
+    let get = |cookie: &str, path: &str| world.curl(&["-H", cookie, &format!("{base}{path}")]);
+    let send = |cookie: &str, path: &str, origin: &str, field: &str| {
+        let (url, origin) = (format!("{base}{path}"), format!("Origin: {origin}"));
+        world.curl(&["-H", cookie, "-H", &origin, "-F", field, &url])
+    };
+    let [admin, john, mary] = ["admin", "john", "mary"].map(|user| cookie(&world, user));
+    let (all, own) = ("/trace/imense", "/trace/imense/grid");
+    // The way there is on the first page, and only for whom it is open.
+    for (cookie, may) in [(&admin, vec![all]), (&john, vec![]), (&mary, vec![own])] {
+        let home = get(cookie, "/").expect(200).text();
+        for page in [all, own] {
+            assert_eq!(
+                home.contains(&format!("href=\"{page}\"")),
+                may.contains(&page),
+                "{page}: {home}"
+            );
+        }
+    }
+    assert_eq!(
+        (
+            get(&john, all).status,
+            get(&mary, all).status,
+            get(&john, own).status
+        ),
+        (403, 403, 403)
+    );
+    let page = get(&admin, all).expect(200);
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'self'"),
+        "{policy}"
+    );
+    assert!(!page.text().contains("<script"));
+    // By what was pasted, and by a file in DER.
+    let pasted = format!("query={}", blocks(&his).concat());
+    let file = kept.folder.join("his.der");
+    fs::write(&file, der(&kept.folder, &blocks(&his)[0])).unwrap();
+    for field in [pasted.as_str(), &format!("file=@{}", file.display())] {
+        let answer = send(&admin, all, &base, field).expect(200).text();
+        assert!(
+            answer.contains("john@example.org") && answer.contains("Proved"),
+            "{answer}"
+        );
+    }
+    // A provider sees what was chosen, on its own page.
+    let answer = send(&mary, own, &base, &pasted).expect(200).text();
+    assert!(
+        answer.contains("john@example.org") && !answer.contains("<dt>User name"),
+        "{answer}"
+    );
+    assert!(
+        send(&mary, own, &base, "query=4711")
+            .expect(422)
+            .text()
+            .contains("somebody&#39;s word")
+    );
+    assert!(
+        send(&admin, all, &base, "query= ")
+            .expect(422)
+            .text()
+            .contains("choose its file")
+    );
+    // Another site's form traces nothing.
+    assert_eq!(
+        send(&admin, all, "https://elsewhere.example", &pasted).status,
+        403
+    );
+    let traces = world
+        .records()
+        .iter()
+        .filter(|record| !record["event"]["trace"].is_null())
+        .count();
+    assert_eq!(traces, 3);
 }

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::TRACERS;
 use crate::alert::TracedNotice;
 use crate::api::audit::prove::{self, RecordProof};
-use crate::api::operation::{Call, Operation, VO, task};
+use crate::api::operation::{Asked, Call, Operation, task};
 use crate::api::{Api, problem, unposted};
 use crate::audit::index::Query;
 use crate::delegate::{Mapped, TraceQuery, Traced};
@@ -134,7 +135,7 @@ impl Operation for Trace {
             "proxy.trace",
             "POST /api/v1/vos/{vo:slug}/trace",
             tool::Kind::Read,
-            VO,
+            TRACERS,
         )
     }
 
@@ -161,13 +162,21 @@ impl Operation for Trace {
     }
 }
 
+/// Does what the operation does, for a page.
+///
+/// # Errors
+/// As the operation: what is looked for cannot be read, or log or store fail.
+pub async fn trace(api: &Api, asked: &Asked, input: TraceInput) -> Result<TraceResult, Problem> {
+    Trace::run(api, &asked.0, input).await
+}
+
 /// Reads what is looked for.
-pub(super) fn parse(query: &str) -> Result<TraceQuery, Problem> {
+pub(in crate::api) fn parse(query: &str) -> Result<TraceQuery, Problem> {
     TraceQuery::parse(query.as_bytes()).map_err(|error| Problem::new(Kind::Invalid, error.to_string()))
 }
 
 /// Tells the other administrators of the VO whose proxies were traced.
-pub(super) async fn tell(api: &Api, call: &Call, persons: &[PersonId]) -> Result<(), Problem> {
+pub(in crate::api) async fn tell(api: &Api, call: &Call, persons: &[PersonId]) -> Result<(), Problem> {
     let (vo, by, directory) = (call.vo()?, call.person()?, api.directory());
     if persons.is_empty() {
         return Ok(());
@@ -193,7 +202,7 @@ pub(super) async fn tell(api: &Api, call: &Call, persons: &[PersonId]) -> Result
 }
 
 /// The proxies of this VO that a query leads to.
-pub(super) async fn found(api: &Api, vo: VoId, query: &TraceQuery) -> Result<Vec<Traced>, Problem> {
+pub(in crate::api) async fn found(api: &Api, vo: VoId, query: &TraceQuery) -> Result<Vec<Traced>, Problem> {
     let mut found = api.delegate.trace(query).await.map_err(problem)?;
     // SECURITY: an administrator traces the proxies of her own VO only.
     found.retain(|traced| traced.proxy.vo == vo);
@@ -201,7 +210,7 @@ pub(super) async fn found(api: &Api, vo: VoId, query: &TraceQuery) -> Result<Vec
 }
 
 /// Whom these proxies were minted for, each once.
-pub(super) fn persons<'a>(found: impl IntoIterator<Item = &'a Traced>) -> Vec<PersonId> {
+pub(in crate::api) fn persons<'a>(found: impl IntoIterator<Item = &'a Traced>) -> Vec<PersonId> {
     let mut persons: Vec<PersonId> = found.into_iter().map(|traced| traced.proxy.person).collect();
     persons.sort_unstable();
     persons.dedup();
@@ -209,7 +218,7 @@ pub(super) fn persons<'a>(found: impl IntoIterator<Item = &'a Traced>) -> Vec<Pe
 }
 
 /// The record that ties a proxy to its person, with the proof that it is in the log.
-pub(super) async fn mint_proof(api: &Api, proxy: &Mapped) -> Result<Option<RecordProof>, Problem> {
+pub(in crate::api) async fn mint_proof(api: &Api, proxy: &Mapped) -> Result<Option<RecordProof>, Problem> {
     let serial = proxy.serial.to_string();
     let right = |record: &Record| match &record.event {
         Event::Mint(mint) => mint.serial == serial && mint.issuer == proxy.issuer,
@@ -219,7 +228,7 @@ pub(super) async fn mint_proof(api: &Api, proxy: &Mapped) -> Result<Option<Recor
 }
 
 /// The card that a proxy was minted under; where that has been destroyed, the present one of the same person.
-pub(super) async fn card(api: &Api, proxy: &Mapped) -> Result<Option<Card>, Problem> {
+pub(in crate::api) async fn card(api: &Api, proxy: &Mapped) -> Result<Option<Card>, Problem> {
     let mut cards = api.vos.cards(&[proxy.card]).await.map_err(problem)?;
     if let Some(card) = cards.remove(&proxy.card) {
         return Ok(Some(card));
@@ -228,7 +237,7 @@ pub(super) async fn card(api: &Api, proxy: &Mapped) -> Result<Option<Card>, Prob
 }
 
 /// A proxy with its person and at most `most` requests.
-pub(super) async fn view(api: &Api, traced: Traced, most: u32) -> Result<TracedProxy, Problem> {
+pub(in crate::api) async fn view(api: &Api, traced: Traced, most: u32) -> Result<TracedProxy, Problem> {
     let proxy = traced.proxy;
     let card = card(api, &proxy).await?;
     let (requests, more_requests) = requests(api, &proxy, most).await?;
@@ -253,7 +262,7 @@ pub(super) async fn view(api: &Api, traced: Traced, most: u32) -> Result<TracedP
     })
 }
 
-pub(super) fn vo_name(api: &Api, vo: VoId) -> String {
+pub(in crate::api) fn vo_name(api: &Api, vo: VoId) -> String {
     api.directory()
         .vo(vo)
         .map_or_else(|| vo.to_string(), |vo| vo.name.clone())
@@ -271,7 +280,7 @@ fn person(proxy: &Mapped, card: Option<&Card>) -> TracedPerson {
 }
 
 /// The requests that a proxy was used for, newest first, and whether there are more.
-pub(super) async fn requests(
+pub(in crate::api) async fn requests(
     api: &Api,
     proxy: &Mapped,
     most: u32,

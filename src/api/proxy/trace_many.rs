@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::TRACERS;
 use super::trace::{TracedProxy, found, parse, persons, tell, view};
-use crate::api::operation::{Call, Operation, VO, task};
+use crate::api::operation::{Call, Operation, task};
 use crate::api::{Api, problem};
 use crate::delegate::Traced;
 use crate::problem::{Kind, Problem};
@@ -67,7 +68,7 @@ impl Operation for TraceMany {
                 "proxy.trace_many",
                 "POST /api/v1/vos/{vo:slug}/traces",
                 tool::Kind::Read,
-                VO,
+                TRACERS,
             )
         }
     }
