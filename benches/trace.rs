@@ -10,7 +10,8 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a bench reports to the terminal and stops at the first failure"
+    clippy::disallowed_methods,
+    reason = "a bench reports to the terminal, stops at the first failure, and measures real time"
 )]
 
 use std::path::PathBuf;

@@ -546,32 +546,142 @@ mod tests {
     use super::*;
     use crate::clock::HandClock;
     use crate::id::SystemSource;
+    use crate::store::tests_support::{Postgres, sqlite};
 
     struct World {
         providers: Providers,
         clock: Arc<HandClock>,
-        _folder: tempfile::TempDir,
     }
 
-    async fn world() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let db = Db::sqlite(&folder.path().join("store.db")).await.unwrap();
-        let clock = Arc::new(HandClock::new(Timestamp::from_secs(1_800_000_000)));
-        let ids = Ids::new(clock.clone(), Arc::new(SystemSource::new()));
-        World {
-            providers: Providers::new(db, ids),
-            clock,
-            _folder: folder,
+    impl World {
+        fn on(db: Db) -> Self {
+            let clock = Arc::new(HandClock::new(Timestamp::from_secs(1_800_000_000)));
+            let ids = Ids::new(clock.clone(), Arc::new(SystemSource::new()));
+            Self {
+                providers: Providers::new(db, ids),
+                clock,
+            }
         }
+
+        fn id<T: From<Uuid>>(&self) -> T {
+            self.providers.ids.next().unwrap()
+        }
+
+        /// A case about a proxy of nobody in particular, which is open.
+        async fn asked(&self, vo: VoId, tool: &str) -> Case {
+            let proxy = Mapped {
+                issuer: Hash::of(b"issuer"),
+                serial: 4711,
+                spki: Hash::of(b"spki"),
+                certificate: None,
+                subject: None,
+                vo,
+                person: self.id(),
+                card: Hash::of(b"card"),
+                session: self.id(),
+                request: self.id(),
+                tool: tool.to_owned(),
+                way: "pem".to_owned(),
+                not_before: Timestamp::from_secs(0),
+                not_after: Timestamp::from_secs(1),
+                revoked: None,
+            };
+            let note = Some("a full disk".to_owned());
+            let case = self
+                .providers
+                .case_of(&proxy, self.id(), self.id(), note)
+                .unwrap();
+            let mut tx = self.providers.db.begin_write().await.unwrap();
+            let change = self.providers.open(&mut tx, &case).await.unwrap();
+            tx.commit().await.unwrap();
+            assert!(!format!("{change:?}").contains("full disk"));
+            case
+        }
+
+        async fn answer(&self, case: &Case, answer: &CaseAnswer) -> Option<Case> {
+            let mut tx = self.providers.db.begin_write().await.unwrap();
+            let answered = self.providers.answer(&mut tx, case, answer).await.unwrap();
+            tx.commit().await.unwrap();
+            answered.map(|(case, _)| case)
+        }
+    }
+
+    /// What must hold on both engines.
+    async fn contract(world: World) {
+        let providers = &world.providers;
+        let [vo, other]: [VoId; 2] = [world.id(), world.id()];
+        assert_eq!(providers.choice(vo, "ce").await.unwrap(), Choice::default());
+        for shows in [
+            vec![Field::Name, Field::Mail],
+            vec![Field::Organisation],
+            Vec::new(),
+        ] {
+            let choice = Choice {
+                answered: Answered::AtOnce,
+                shows,
+            };
+            let mut tx = providers.db.begin_write().await.unwrap();
+            let change = providers.choose(&mut tx, vo, "ce", &choice).await.unwrap();
+            tx.commit().await.unwrap();
+            assert_ne!(change.before, change.after);
+            assert_eq!(providers.choice(vo, "ce").await.unwrap(), choice);
+        }
+        assert_eq!(providers.choice(vo, "other").await.unwrap(), Choice::default());
+        assert_eq!(providers.choice(other, "ce").await.unwrap(), Choice::default());
+
+        let first = world.asked(vo, "ce").await;
+        world.clock.advance(Duration::from_secs(1));
+        let second = world.asked(vo, "se").await;
+        assert_eq!(
+            providers.cases(vo, None).await.unwrap(),
+            [second.clone(), first.clone()]
+        );
+        assert_eq!(providers.cases(vo, Some("ce")).await.unwrap(), [first.clone()]);
+        assert_eq!(providers.cases(other, None).await.unwrap(), []);
+        assert_eq!(providers.case(other, first.id).await.unwrap(), None);
+        let answer = CaseAnswer {
+            by: world.id(),
+            state: CaseState::Answered,
+            shows: vec![Field::Name],
+            text: Some("she is told".to_owned()),
+        };
+        let answered = world.answer(&first, &answer).await.unwrap();
+        assert_eq!(
+            providers.case(vo, first.id).await.unwrap(),
+            Some(answered.clone())
+        );
+        assert_eq!(world.answer(&first, &answer).await, None, "answered once");
+        assert_eq!(providers.held(first.person).await.unwrap(), [answered.clone()]);
+        let mut tx = providers.db.begin_write().await.unwrap();
+        providers.erase(&mut tx, first.person).await.unwrap();
+        tx.commit().await.unwrap();
+        let erased = Case {
+            note: None,
+            text: None,
+            ..answered
+        };
+        assert_eq!(providers.case(vo, first.id).await.unwrap(), Some(erased));
+        assert_eq!(providers.case(vo, second.id).await.unwrap(), Some(second));
+    }
+
+    #[tokio::test]
+    async fn choices_and_cases_read_back_on_sqlite() {
+        let (db, _folder) = sqlite().await;
+        contract(World::on(db)).await;
+    }
+
+    #[tokio::test]
+    async fn choices_and_cases_read_back_on_postgres() {
+        let postgres = Postgres::new().await;
+        contract(World::on(postgres.db.clone())).await;
+        postgres.end().await;
     }
 
     #[tokio::test]
     async fn a_provider_asks_so_often_in_an_hour_and_others_do_not_wait_for_it() {
-        let world = world().await;
-        let [one, other]: [PersonId; 2] = [
-            world.providers.ids.next().unwrap(),
-            world.providers.ids.next().unwrap(),
-        ];
+        let (db, _folder) = sqlite().await;
+        let world = World::on(db);
+        let [one, other]: [PersonId; 2] = [world.id(), world.id()];
         for _ in 0..TRACES {
             assert_eq!(world.providers.turn(one), Ok(()));
         }
@@ -580,28 +690,6 @@ mod tests {
         assert_eq!(world.providers.turn(other), Ok(()));
         world.clock.advance(WINDOW / 2);
         assert_eq!(world.providers.turn(one), Ok(()));
-    }
-
-    #[tokio::test]
-    async fn a_choice_replaces_the_one_before_and_none_is_a_case_that_shows_nothing() {
-        let world = world().await;
-        let vo: VoId = world.providers.ids.next().unwrap();
-        assert_eq!(world.providers.choice(vo, "ce").await.unwrap(), Choice::default());
-        for shows in [vec![Field::Name, Field::Mail], vec![Field::Organisation]] {
-            let choice = Choice {
-                answered: Answered::AtOnce,
-                shows,
-            };
-            let mut tx = world.providers.db.begin_write().await.unwrap();
-            let change = world.providers.choose(&mut tx, vo, "ce", &choice).await.unwrap();
-            tx.commit().await.unwrap();
-            assert_ne!(change.before, change.after);
-            assert_eq!(world.providers.choice(vo, "ce").await.unwrap(), choice);
-        }
-        assert_eq!(
-            world.providers.choice(vo, "other").await.unwrap(),
-            Choice::default()
-        );
     }
 
     #[test]

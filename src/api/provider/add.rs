@@ -122,13 +122,13 @@ fn is_new(api: &Api, vo: VoId, tool: &str) -> Result<bool, Problem> {
         .grants_of_vo(vo)
         .filter(|grant| grant.role == role.id)
         .collect();
-    let right = |task: &&str| {
+    let right = |task: &str| {
         let fits = |grant: &&crate::vo::Grant| {
-            grant.tool == OWN_TOOL && grant.task == **task && grant.condition == condition(tool)
+            grant.tool == OWN_TOOL && grant.task == task && grant.condition == condition(tool)
         };
         grants.iter().filter(|grant| fits(grant)).count() == 1
     };
-    if grants.len() == TASKS.len() && TASKS.iter().all(|task| right(&task)) {
+    if grants.len() == TASKS.len() && TASKS.iter().all(|task| right(task)) {
         return Ok(false);
     }
     let detail = format!(
