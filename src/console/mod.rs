@@ -25,6 +25,9 @@ mod tests;
 mod trace;
 
 use crate::api::Api;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use multipart::fuzz_form;
+
 use crate::api::provider::on_tool;
 use crate::api::proxy::TRACERS;
 use crate::audit::Audit;

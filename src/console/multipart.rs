@@ -100,8 +100,7 @@ fn name(head: &[u8]) -> Option<String> {
     let (Some(disposition), None) = (named.next(), named.next()) else {
         return None;
     };
-    let rest = disposition.strip_prefix("form-data")?;
-    let (_, rest) = rest.split_once("; name=\"")?;
+    let rest = disposition.strip_prefix("form-data; name=\"")?;
     let (name, _) = rest.split_once('"')?;
     let fits = !name.is_empty()
         && name
@@ -116,6 +115,23 @@ fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
 
 fn malformed(detail: &str) -> Problem {
     Problem::new(Kind::Malformed, detail)
+}
+
+/// Bytes as the body of a form whose boundary is `b`: what is read is written again and reads back the same.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_form(data: &[u8]) {
+    let Some(parts) = Parts::parse(data, "b") else {
+        return;
+    };
+    let mut body = Vec::new();
+    for (name, content) in &parts.0 {
+        let head = format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--b--");
+    assert_eq!(Parts::parse(&body, "b").as_ref(), Some(&parts));
 }
 
 #[cfg(test)]

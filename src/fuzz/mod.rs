@@ -18,7 +18,7 @@ mod certificate;
 mod settings;
 mod tool;
 
-use crate::{audit, authenticate, forward, gateway};
+use crate::{audit, authenticate, console, forward, gateway};
 
 /// A byte surface.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     target("index-block", audit::index::fuzz_block),
     target("certificate", certificate::certificate),
     target("trace", certificate::trace),
+    target("form", console::fuzz_form),
     target("settings", settings::settings),
 ];
 
