@@ -90,6 +90,7 @@ impl World {
     fn wanted(&self, session: SessionId, delegation: Delegation) -> Wanted {
         Wanted {
             person: Some((self.id(), Hash::of(b"card"))),
+            username: None,
             session: Some(session),
             vo: Some(self.vo.clone()),
             tool: Some(Arc::new(tool(delegation))),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use countersign::record::Hash;
 
-use crate::delegate::rcgen_key;
+use crate::delegate::{keeper, rcgen_key};
 use crate::proof::{check, text};
 use crate::trace::{Kept, der};
 use crate::world::{Answer, World, until};
@@ -372,4 +372,72 @@ fn h2_until_the_vo_chooses_otherwise_a_trace_is_a_case_that_its_administrator_an
     let held = world.cli_json("admin", &["user", "export", "john", "--vo", "imense"]);
     assert_eq!(held["held"]["cases"][0]["note"], note, "{}", held["held"]);
     assert_eq!(held["held"]["cases"][0]["shows"], json!(["name"]));
+}
+
+/// What a tool was told by its last request: the headers that name somebody, and the claims of the assertion.
+fn told(folder: &Path) -> (String, String, Value) {
+    let header = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let assertion = header("x-countersign-assertion");
+    let claims = assertion.split('.').nth(1).unwrap();
+    let claims = data_encoding::BASE64URL_NOPAD.decode(claims.as_bytes()).unwrap();
+    (
+        header("x-countersign-user"),
+        header("x-countersign-vo"),
+        serde_json::from_slice(&claims).unwrap(),
+    )
+}
+
+#[test]
+fn g19_a_tool_is_told_the_vo_and_an_opaque_id_and_the_user_name_where_its_vo_chose_so() {
+    let world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let john = world.cli_json("admin", &["user", "show", "imense", "john"])["id"].clone();
+    let john = john.as_str().unwrap();
+    let (tool, folder) = keeper(&world, "opaque", "assertion");
+    world.call("john", "GET", "/imense/opaque/look", None).expect(200);
+    let (user, vo, claims) = told(&folder);
+    assert_eq!((user.as_str(), vo.as_str()), (john, "imense"));
+    assert_eq!((&claims["sub"], &claims["vo"]), (&json!(john), &json!("imense")));
+    assert!(!claims.to_string().contains("\"john"), "{claims}");
+
+    let manifest = |name: &str, delegation: &str| {
+        let file = world.dir.path().join(format!("{name}.toml"));
+        let text = format!(
+            "[tool]\nname = \"{name}\"\nupstream = \"{name}\"\ndelegation = \"{delegation}\"\nidentity = \"username\"\n\n\
+             [[task]]\nname = \"look\"\nmatch = [\"GET /look\"]\nkind = \"read\"\n"
+        );
+        fs::write(&file, text).unwrap();
+        text_of(&file)
+    };
+    let allow = ["upstream", "allow", "imense", "named", &tool.url()];
+    world.cli("admin", &allow).ok();
+    world
+        .cli(
+            "admin",
+            &["tool", "add", "imense", &manifest("named", "assertion")],
+        )
+        .ok();
+    let grant = ["grant", "add", "imense", "scientist", "named", "look"];
+    world.cli("admin", &grant).ok();
+    world.call("john", "GET", "/imense/named/look", None).expect(200);
+    let (user, _, claims) = told(&folder);
+    assert_eq!(user, john, "the header stays opaque");
+    assert_eq!(
+        (&claims["sub"], &claims["preferred_username"]),
+        (&json!(john), &json!("john"))
+    );
+    // Only an assertion can say it.
+    let refused = world.cli("admin", &["tool", "add", "imense", &manifest("other", "pem")]);
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused
+            .stderr
+            .contains("is only for `delegation = \"assertion\"`"),
+        "{}",
+        refused.stderr
+    );
+}
+
+fn text_of(file: &Path) -> String {
+    text(file).to_owned()
 }
