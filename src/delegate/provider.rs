@@ -541,6 +541,7 @@ fn fields(words: &str) -> Vec<Field> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
     use std::sync::Arc;
 
     use super::*;
@@ -636,7 +637,10 @@ mod tests {
             providers.cases(vo, None).await.unwrap(),
             [second.clone(), first.clone()]
         );
-        assert_eq!(providers.cases(vo, Some("ce")).await.unwrap(), [first.clone()]);
+        assert_eq!(
+            providers.cases(vo, Some("ce")).await.unwrap(),
+            slice::from_ref(&first)
+        );
         assert_eq!(providers.cases(other, None).await.unwrap(), []);
         assert_eq!(providers.case(other, first.id).await.unwrap(), None);
         let answer = CaseAnswer {
@@ -651,7 +655,10 @@ mod tests {
             Some(answered.clone())
         );
         assert_eq!(world.answer(&first, &answer).await, None, "answered once");
-        assert_eq!(providers.held(first.person).await.unwrap(), [answered.clone()]);
+        assert_eq!(
+            providers.held(first.person).await.unwrap(),
+            slice::from_ref(&answered)
+        );
         let mut tx = providers.db.begin_write().await.unwrap();
         providers.erase(&mut tx, first.person).await.unwrap();
         tx.commit().await.unwrap();
