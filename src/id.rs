@@ -210,6 +210,8 @@ ids! {
     MessageId,
     /// An episode of repeated denials.
     EpisodeId,
+    /// A resource provider's question about a proxy.
+    CaseId,
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ use std::sync::{Arc, Mutex};
 
 pub use config::{Config, Security, Smtp, Transport};
 pub use erase::Wiped;
-pub use notice::{Happened, Notice};
+pub use notice::{CaseNotice, Happened, Notice, TracedNotice};
 pub use outbox::{Delivery, DeliveryState, Letter};
 
 use crate::audit::Space;

@@ -1,7 +1,7 @@
 //! Notices: what happened to an account, and traces, as mails to whom it concerns.
 
 use super::{Alert, AlertError, Letter};
-use crate::id::{PersonId, RequestId, VoId};
+use crate::id::{CaseId, PersonId, RequestId, VoId};
 use crate::store::Tx;
 
 /// Kind of these mails in the outbox.
@@ -14,11 +14,9 @@ pub enum Happened {
     Suspended,
     /// An account was let in again.
     Resumed,
-    /// A proxy of this person was traced.
-    Traced,
 }
 
-/// Something that happened, and to whom. The person's own address is told of her account; she is not told of a trace.
+/// Something that happened to an account. The person's own address is told of it, too.
 #[derive(Clone, Debug)]
 pub struct Notice<'a> {
     /// What.
@@ -27,9 +25,7 @@ pub struct Notice<'a> {
     pub person: PersonId,
     /// User name.
     pub username: &'a str,
-    /// Who did it.
-    pub by: PersonId,
-    /// User name.
+    /// User name of who did it.
     pub by_username: &'a str,
     /// Name of the VO in which it was done.
     pub vo_name: &'a str,
@@ -45,16 +41,12 @@ impl Alert {
     /// [`AlertError`].
     pub async fn notify(&self, tx: &mut Tx, vo: VoId, notice: &Notice<'_>) -> Result<(), AlertError> {
         let alert = &self.0;
-        let known = alert.vos.mail_of(&[notice.person, notice.by]).await?;
+        let known = alert.vos.mail_of(&[notice.person]).await?;
         let own = known.get(&notice.person);
         let mut administrators = alert.administrators(vo, alert.ids.clock().now()).await?;
-        // Nobody is told twice, and nobody what she did herself in a trace.
-        let left_out = match notice.happened {
-            Happened::Suspended | Happened::Resumed => own,
-            Happened::Traced => known.get(&notice.by),
-        };
-        administrators.retain(|address| Some(address) != left_out);
-        if let Some(own) = own.filter(|_| notice.happened != Happened::Traced) {
+        // Nobody is told twice.
+        administrators.retain(|address| Some(address) != own);
+        if let Some(own) = own {
             let letter = notice.letter(vec![own.clone()]);
             alert.post(tx, vo, NOTICE, &letter).await?;
         }
@@ -63,6 +55,156 @@ impl Alert {
             alert.post(tx, vo, NOTICE, &letter).await?;
         }
         Ok(())
+    }
+
+    /// Tells the administrators of the VO whose proxies were traced, but for the one who did it: one mail, however many
+    /// proxies there were. Whoever was traced is not told.
+    ///
+    /// # Errors
+    /// [`AlertError`].
+    pub async fn notify_traced(
+        &self,
+        tx: &mut Tx,
+        vo: VoId,
+        traced: &TracedNotice<'_>,
+    ) -> Result<(), AlertError> {
+        let alert = &self.0;
+        let known = alert.vos.mail_of(&[traced.by]).await?;
+        let mut administrators = alert.administrators(vo, alert.ids.clock().now()).await?;
+        administrators.retain(|address| Some(address) != known.get(&traced.by));
+        if administrators.is_empty() || traced.usernames.is_empty() {
+            return Ok(());
+        }
+        alert.post(tx, vo, NOTICE, &traced.letter(administrators)).await?;
+        Ok(())
+    }
+}
+
+/// A case of a resource provider.
+#[derive(Clone, Debug)]
+pub struct CaseNotice<'a> {
+    /// The case.
+    pub case: CaseId,
+    /// The tool that the proxy was minted for.
+    pub tool: &'a str,
+    /// Name of the VO.
+    pub vo_name: &'a str,
+    /// User name of who asks, or of who answered.
+    pub by_username: &'a str,
+    /// What the provider says.
+    pub note: Option<&'a str>,
+}
+
+impl Alert {
+    /// Tells the administrators of the VO that a provider asks who was behind a proxy. The mail does not say who it was.
+    ///
+    /// # Errors
+    /// [`AlertError`].
+    pub async fn notify_case(&self, tx: &mut Tx, vo: VoId, case: &CaseNotice<'_>) -> Result<(), AlertError> {
+        let administrators = self.0.administrators(vo, self.0.ids.clock().now()).await?;
+        let CaseNotice {
+            case: id,
+            tool,
+            vo_name,
+            by_username,
+            note,
+        } = case;
+        let said = note
+            .map(|note| format!("\nIt says:\n{note}\n"))
+            .unwrap_or_default();
+        let letter = Letter {
+            to: administrators,
+            subject: format!("[Countersign] {vo_name}: a provider of `{tool}` asks who was behind a proxy"),
+            body: format!(
+                "It learns nothing until you answer.\n\nTool:    {tool}\nBy:      {by_username}\nCase:    {id}\n{said}\n\
+                 Who it was, and what the proxy was used for:\n  countersign case show {vo_name} {id}\n\
+                 To answer:\n  countersign case answer {vo_name} {id} --show name --show mail\n"
+            ),
+        };
+        self.0.post(tx, vo, NOTICE, &letter).await
+    }
+
+    /// Tells a provider's account that its case was answered. The answer itself is read at the gateway.
+    ///
+    /// # Errors
+    /// [`AlertError`].
+    pub async fn notify_answered(
+        &self,
+        tx: &mut Tx,
+        vo: VoId,
+        provider: PersonId,
+        case: &CaseNotice<'_>,
+    ) -> Result<(), AlertError> {
+        let known = self.0.vos.mail_of(&[provider]).await?;
+        let Some(address) = known.get(&provider) else {
+            return Ok(());
+        };
+        let CaseNotice {
+            case: id,
+            tool,
+            vo_name,
+            by_username,
+            ..
+        } = case;
+        let letter = Letter {
+            to: vec![address.clone()],
+            subject: format!("[Countersign] {vo_name}: your case about a proxy was answered"),
+            body: format!(
+                "Tool:    {tool}\nBy:      {by_username}\nCase:    {id}\n\n\
+                 The answer is read with:\n  countersign provider cases {vo_name} {tool} --case {id}\n"
+            ),
+        };
+        self.0.post(tx, vo, NOTICE, &letter).await
+    }
+}
+
+/// Names of accounts that stand in one mail.
+const NAMED: usize = 20;
+
+/// Proxies that were traced.
+#[derive(Clone, Debug)]
+pub struct TracedNotice<'a> {
+    /// User names of whom they were made for, each once.
+    pub usernames: &'a [String],
+    /// Who traced them.
+    pub by: PersonId,
+    /// User name.
+    pub by_username: &'a str,
+    /// Name of the VO.
+    pub vo_name: &'a str,
+    /// The request.
+    pub request: RequestId,
+}
+
+impl TracedNotice<'_> {
+    fn letter(&self, to: Vec<String>) -> Letter {
+        let (vo, count) = (self.vo_name, self.usernames.len());
+        let subject = match self.usernames {
+            [username] => format!("{vo}: a proxy of `{username}` was traced"),
+            _ => format!("{vo}: proxies of {count} people were traced"),
+        };
+        let mut accounts = self
+            .usernames
+            .iter()
+            .take(NAMED)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        if count > NAMED {
+            accounts.push_str(&format!(" and {} more", count - NAMED));
+        }
+        let label = if count == 1 { "Account: " } else { "Accounts:" };
+        let body = format!(
+            "Whoever traced it knows now for whom it was made and what it was used for.\n\n\
+             {label} {accounts}\nBy:      {}\nRequest: {}\n\n\
+             Whoever administers `{vo}` sees the records with:\n  countersign explain {}\n",
+            self.by_username, self.request, self.request,
+        );
+        Letter {
+            to,
+            subject: format!("[Countersign] {subject}"),
+            body,
+        }
     }
 }
 
@@ -77,10 +219,6 @@ impl Notice<'_> {
             Happened::Resumed => (
                 format!("{vo}: the account `{username}` is open again"),
                 "It was suspended. What ended then stays ended: its owner signs in anew.",
-            ),
-            Happened::Traced => (
-                format!("{vo}: a proxy of `{username}` was traced"),
-                "Whoever traced it knows now for whom it was made and what it was used for.",
             ),
         };
         let body = format!(

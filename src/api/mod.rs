@@ -12,12 +12,14 @@
 pub mod administrator;
 pub mod alert;
 pub mod audit;
+pub mod case;
 pub mod certificate;
 pub mod gateway;
 pub mod grant;
 mod openapi;
 mod operation;
 pub mod person;
+pub mod provider;
 pub mod proxy;
 pub mod proxy_limit;
 pub mod request;
@@ -46,6 +48,7 @@ use crate::authorize::Authorize;
 use crate::body::{self, Body};
 use crate::clock::Timestamp;
 use crate::delegate::Delegate;
+use crate::delegate::provider::Providers;
 use crate::forward::{LocalRequest, LocalService};
 use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
@@ -59,6 +62,7 @@ use crate::vo::{Directory, Vos};
 use operation::{Call, Entry, entry};
 
 pub use openapi::document;
+pub use operation::Asked;
 
 /// Name of the service, as tasks name it.
 pub const SERVICE: &str = "api";
@@ -87,6 +91,8 @@ pub struct Api {
     pub alert: Alert,
     /// VO certificates, static credentials, traces.
     pub delegate: Arc<Delegate>,
+    /// What resource providers see of traces, and their cases.
+    pub providers: Providers,
     /// Where the gateway itself is reached.
     pub own: upstream::OwnPlaces,
     /// Asks the server to read its settings anew.
@@ -144,6 +150,16 @@ fn entries() -> Vec<Entry> {
         entry::<proxy::revoke::Revoke>(),
         entry::<proxy::revoke::RevokeOf>(),
         entry::<proxy::trace::Trace>(),
+        entry::<proxy::trace_many::TraceMany>(),
+        entry::<provider::add::Add>(),
+        entry::<provider::list::List>(),
+        entry::<provider::choose::Choose>(),
+        entry::<provider::remove::Remove>(),
+        entry::<provider::trace::Trace>(),
+        entry::<provider::cases::Cases>(),
+        entry::<case::list::List>(),
+        entry::<case::show::Show>(),
+        entry::<case::answer::Answer>(),
         entry::<request::explain::Explain>(),
         entry::<request::explain_own::ExplainOwn>(),
         entry::<request::settle::Settle>(),

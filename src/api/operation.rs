@@ -208,6 +208,18 @@ pub(super) struct Call {
     reasoned: bool,
 }
 
+/// A permitted request, for pages that do what an operation does.
+#[derive(Clone, Debug)]
+pub struct Asked(pub(super) Call);
+
+impl Asked {
+    /// Who asks, in which VO, with which parameters.
+    #[must_use]
+    pub fn of(request: &LocalRequest) -> Self {
+        Self(Call::of(request))
+    }
+}
+
 impl Call {
     pub(super) fn of(request: &LocalRequest) -> Self {
         let (permit, place) = (&request.permit, request.permit.place());

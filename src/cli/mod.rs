@@ -20,6 +20,7 @@ mod operation;
 mod output;
 mod profile;
 mod proxy;
+mod provider;
 mod quickstart;
 mod reload;
 mod request;
@@ -107,6 +108,10 @@ enum Command {
     #[command(subcommand)]
     Proxy(proxy::Proxy),
     Crl(proxy::Crl),
+    #[command(subcommand)]
+    Provider(provider::Provider),
+    #[command(subcommand)]
+    Case(provider::Case),
     #[command(subcommand)]
     Alert(alert::Alert),
     Backup(backup::Backup),
@@ -245,6 +250,8 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Trace(args) => trace::run(args, out).await,
         Command::Proxy(command) => proxy::run(command, out).await,
         Command::Crl(args) => proxy::crl(args, out).await,
+        Command::Provider(command) => provider::run(command, out).await,
+        Command::Case(command) => provider::case(command, out).await,
         Command::Backup(args) => backup::backup(args, out).await,
         Command::Restore(args) => backup::restore(args, out).await,
         Command::Seal(command) => seal::run(command, out).await,

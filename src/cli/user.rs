@@ -86,6 +86,9 @@ pub(crate) struct Add {
     /// A role to hold; may be given several times. `scientist` when not given.
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
+    /// Holds no role at first: for an account that is given one by something else, such as `countersign provider add`.
+    #[arg(long, conflicts_with = "roles")]
+    no_role: bool,
     /// When the roles end by themselves (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = super::input::moment)]
     until: Option<Timestamp>,
@@ -325,7 +328,7 @@ async fn add(client: &Client, args: Add, out: Output) -> Result<(), Failure> {
         name,
         mail: args.mail,
         organisation: args.organisation,
-        roles: (!args.roles.is_empty()).then_some(args.roles),
+        roles: (args.no_role || !args.roles.is_empty()).then_some(args.roles),
         until: args.until.map(|until| until.to_string()),
         show_password: args.show_password,
     };

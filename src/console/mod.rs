@@ -6,7 +6,7 @@
 //! dispatches on the task that was permitted, never on the path.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -17,11 +17,19 @@ mod answer;
 mod enter;
 mod form;
 mod login;
+mod multipart;
 mod pages;
 mod password;
 #[cfg(test)]
 mod tests;
+mod trace;
 
+use crate::api::Api;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use multipart::fuzz_form;
+
+use crate::api::provider::on_tool;
+use crate::api::proxy::TRACERS;
 use crate::audit::Audit;
 use crate::authenticate::{Authenticate, is_local_path, is_navigation, percent};
 use crate::authorize::Authorize;
@@ -32,7 +40,7 @@ use crate::gateway::Pages;
 use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::tool::{self, Address, Audience, Place, Task, ToolsHandle};
-use crate::vo::Vos;
+use crate::vo::{VO_ADMINISTRATOR, Vos};
 
 /// Name of the service, as tasks name it.
 pub const SERVICE: &str = "console";
@@ -49,6 +57,8 @@ struct Inner {
     vos: Vos,
     delegate: Arc<Delegate>,
     ids: Ids,
+    /// Does what pages do that have an operation of their own.
+    api: OnceLock<Arc<Api>>,
 }
 
 impl std::fmt::Debug for Console {
@@ -98,6 +108,31 @@ pub fn tasks() -> Vec<Task> {
             Delete,
             Audience::AnySession,
         )),
+        task("console.trace_page", "GET /trace/{vo:slug}", Read, TRACERS),
+        Task {
+            max_body: Some(trace::LIMIT as u64),
+            ..task("console.trace", "POST /trace/{vo:slug}", Read, TRACERS)
+        },
+        Task {
+            resource: on_tool(),
+            ..task(
+                "console.provider_trace_page",
+                "GET /trace/{vo:slug}/{tool:slug}",
+                Read,
+                Audience::Granted(&[VO_ADMINISTRATOR]),
+            )
+        },
+        Task {
+            resource: on_tool(),
+            max_body: Some(trace::LIMIT as u64),
+            strict: true,
+            ..task(
+                "console.provider_trace",
+                "POST /trace/{vo:slug}/{tool:slug}",
+                Create,
+                Audience::Granted(&[VO_ADMINISTRATOR]),
+            )
+        },
         Task {
             query: Some(["host", "nonce", "to", "code"].map(str::to_owned).to_vec()),
             // SECURITY: a code is a credential for 30 s.
@@ -171,7 +206,16 @@ impl Console {
             vos,
             delegate,
             ids,
+            api: OnceLock::new(),
         }))
+    }
+
+    /// The same, with pages that do what operations of the API do.
+    #[must_use]
+    pub fn with_api(self, api: Arc<Api>) -> Self {
+        // There is one API; a second one would change nothing.
+        let _ = self.0.api.set(api);
+        self
     }
 
     /// The service that carries out permitted requests.
@@ -200,6 +244,8 @@ impl Console {
             "console.password_page" => self.password_page(&request),
             "console.password" => self.password(request).await,
             "console.logout" => self.logout(request).await,
+            "console.trace_page" | "console.provider_trace_page" => self.trace_page(&request),
+            "console.trace" | "console.provider_trace" => self.trace(request).await,
             "console.enter" => self.enter(request).await,
             "console.me" => self.me(&request),
             "console.problems" => Ok(answer::page(StatusCode::OK, pages::kinds())),
@@ -230,7 +276,8 @@ impl Console {
 
     fn home(&self, request: &LocalRequest) -> Result<Response<Body>, Problem> {
         let access = self.access(request).ok_or_else(nobody)?;
-        let page = pages::home(&note(parameter(request, "note")), &access, &request.base);
+        let said = note(parameter(request, "note"));
+        let page = pages::home(&said, &access, &self.traces(request), &request.base);
         Ok(answer::page(StatusCode::OK, page))
     }
 

@@ -5,6 +5,7 @@
 use askama::Template;
 
 use super::access::Access;
+use super::trace::Place;
 use crate::id::RequestId;
 use crate::problem::{Kind, Problem};
 
@@ -57,8 +58,16 @@ impl<'a> Frame<'a> {
 }
 
 /// The text of a template. Writing into a string does not fail; were it to, the page would be empty, never half a page.
-fn text(page: &impl Template) -> String {
+pub(super) fn text(page: &impl Template) -> String {
     page.render().unwrap_or_default()
+}
+
+/// A page of somebody who is signed in.
+pub(super) fn framed(title: &str, username: &str, body: &str) -> String {
+    text(&Frame {
+        username: Some(username),
+        ..Frame::new(title, "text", body)
+    })
 }
 
 /// Something that a page says above its form.
@@ -73,14 +82,14 @@ pub(super) enum Said {
 }
 
 impl Said {
-    const fn class(&self) -> &'static str {
+    pub(super) const fn class(&self) -> &'static str {
         match self {
             Self::Good(_) => "good",
             _ => "bad",
         }
     }
 
-    fn words(&self) -> Option<&str> {
+    pub(super) fn words(&self) -> Option<&str> {
         match self {
             Self::Nothing => None,
             Self::Good(words) => Some(words),
@@ -358,6 +367,17 @@ pub(super) fn kinds() -> String {
 </dl>
 <p class="hint"><a href="/password">Change my password</a></p>
 </section>
+{%- if !traces.is_empty() %}
+<section class="card">
+<h2>Trace a proxy</h2>
+<p>From a certificate that somebody met to the person behind it:</p>
+<ul>
+{%- for place in traces %}
+<li><a href="{{ place.href }}">of {{ place.of }}</a></li>
+{%- endfor %}
+</ul>
+</section>
+{%- endif %}
 {%- if access.vos.is_empty() %}
 <section class="card"><h2>No virtual organisation yet</h2>
 <p>You are not a member of one. Ask its administrator to add you: name <code>{{ access.username }}</code>.</p></section>
@@ -400,12 +420,13 @@ pub(super) fn kinds() -> String {
 struct HomeBody<'a> {
     said: &'a Said,
     access: &'a Access,
+    traces: &'a [Place],
     until: String,
     base: &'a str,
 }
 
 /// "My access".
-pub(super) fn home(said: &Said, access: &Access, base: &str) -> String {
+pub(super) fn home(said: &Said, access: &Access, traces: &[Place], base: &str) -> String {
     // To the minute; the document for programs has it whole.
     let until = access
         .session
@@ -417,6 +438,7 @@ pub(super) fn home(said: &Said, access: &Access, base: &str) -> String {
     let body = text(&HomeBody {
         said,
         access,
+        traces,
         until,
         base,
     });

@@ -25,6 +25,9 @@ pub(super) struct Claims {
     /// The opaque person id; absent for anonymous.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sub: Option<PersonId>,
+    /// Her user name, for a tool whose VO chose that it is told (OpenID Connect Core section 5.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) preferred_username: Option<String>,
     /// The request.
     pub(super) jti: RequestId,
     /// The VO's name.
@@ -42,6 +45,7 @@ impl Claims {
             iss: iss.to_owned(),
             aud,
             sub: None,
+            preferred_username: None,
             jti,
             vo: vo.to_owned(),
             task: String::new(),

@@ -27,6 +27,7 @@ mod pair;
 mod peers;
 mod plan;
 mod pool;
+pub mod provider;
 mod proxies;
 mod reseal;
 mod revoked;
@@ -40,7 +41,7 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::id::{Ids, PersonId, SessionId};
-use crate::record::{Event, Mint, SignedEntry};
+use crate::record::{Event, Hash, Mint, SignedEntry};
 use crate::store::{Db, StoreError};
 use crate::telemetry::Metrics;
 use crate::tool::{ProxyKey, Tool};
@@ -186,6 +187,15 @@ impl Delegate {
         query.run(&self.db).await
     }
 
+    /// The proxy of this issuer with this serial.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn proxy(&self, issuer: Hash, serial: u64) -> Result<Option<Mapped>, StoreError> {
+        let found = store::by_serial(&self.db, serial).await?;
+        Ok(found.into_iter().find(|proxy| proxy.issuer == issuer))
+    }
+
     /// How long a person can be traced after her last proxy has expired.
     #[must_use]
     pub const fn trace_period(&self) -> std::time::Duration {
@@ -325,7 +335,7 @@ fn live(proxy: &Proxy, stamp: Stamp, now: Timestamp) -> Result<Live, DelegateErr
     };
     Ok(Live {
         serial: proxy.serial(),
-        certificate: crate::record::Hash::of(proxy.certificate()),
+        certificate: Hash::of(proxy.certificate()),
         stamp,
         renew_at: proxies::renew_at(now, proxy.not_after()),
         not_after: proxy.not_after(),

@@ -95,6 +95,7 @@ pub(super) struct Minting {
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) person: Option<(PersonId, Hash)>,
+    pub(super) username: Option<String>,
     pub(super) session: Option<SessionId>,
     pub(super) vo: Option<VoRef>,
     pub(super) tool: Option<Arc<Tool>>,
@@ -107,6 +108,12 @@ impl Wanted {
         let (subject, place, task) = (permit.subject(), permit.place(), &permit.found().task);
         Self {
             person: subject.as_person().map(|person| (person.id, person.card)),
+            username: place
+                .tool
+                .as_ref()
+                .filter(|tool| tool.named)
+                .and(subject.as_person())
+                .map(|person| person.username.clone()),
             session: subject.session().map(|session| session.id),
             vo: place.vo.clone(),
             tool: place.tool.clone(),
@@ -266,6 +273,7 @@ fn choose_assertion(
     delegate.keys.load().assertion()?;
     let mut claims = Claims::new(&delegate.origin, &vo.name, &tool.name, request);
     claims.sub = wanted.person.map(|(person, _)| person);
+    claims.preferred_username = wanted.username.clone().filter(|_| tool.named);
     claims.task.clone_from(&wanted.task);
     Ok(Work::Ready(Ready::Assertion(Box::new(claims))))
 }

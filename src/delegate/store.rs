@@ -43,6 +43,14 @@ pub struct Mapped {
     pub revoked: Option<Timestamp>,
 }
 
+impl Mapped {
+    /// Whether `other` is the same proxy.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        (self.issuer, self.serial) == (other.issuer, other.serial)
+    }
+}
+
 type Row = (
     Vec<u8>,
     i64,
@@ -99,7 +107,7 @@ fn mapped(row: Row) -> Result<Mapped, StoreError> {
     })
 }
 
-fn hash(bytes: &[u8]) -> Result<Hash, StoreError> {
+pub(super) fn hash(bytes: &[u8]) -> Result<Hash, StoreError> {
     bytes
         .try_into()
         .map(Hash)

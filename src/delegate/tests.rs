@@ -91,6 +91,7 @@ impl World {
     fn wanted(&self, session: SessionId, delegation: Delegation) -> Wanted {
         Wanted {
             person: Some((self.id(), Hash::of(b"card"))),
+            username: None,
             session: Some(session),
             vo: Some(self.vo.clone()),
             tool: Some(Arc::new(tool(delegation))),
@@ -1265,4 +1266,92 @@ async fn what_is_sealed_anew_opens_with_the_next_key_only() {
     let other = SealingKey::generate(&**world.ids.random()).unwrap();
     assert!(world.delegate.reseal(&mut tx, &other).await.is_err());
     assert_ne!(id, other.id());
+}
+
+/// Every proxy leads to the person it was minted for, whatever came in between: other VO keys, people who were erased, and a
+/// map that was built anew from the log. 10,000 of them with `COUNTERSIGN_LONG`.
+#[tokio::test]
+async fn every_proxy_is_traced_after_keys_were_replaced_and_people_erased() {
+    use crate::vo::{CardFields, Directory, DirectoryHandle, Vos};
+    let count = match std::env::var_os("COUNTERSIGN_LONG") {
+        Some(_) => 10_000,
+        None => 200,
+    };
+    let world = World::new().await;
+    let vos = Vos::new(
+        world.delegate.db.clone(),
+        DirectoryHandle::default(),
+        world.ids.clone(),
+    );
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    vos.establish(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let keys = [
+        (
+            include_str!("../../certs/vo-rsa.pem"),
+            include_str!("../../certs/vo-rsa.key"),
+        ),
+        (
+            include_str!("../../certs/vo-p384.pem"),
+            include_str!("../../certs/vo-p384.key"),
+        ),
+        (
+            include_str!("../../certs/vo-ec.pem"),
+            include_str!("../../certs/vo-ec.key"),
+        ),
+    ];
+    let (mut minted, mut events, mut issuers) = (Vec::new(), Vec::new(), std::collections::BTreeSet::new());
+    for at in 0..count {
+        if at % (count / 5) == count / 10 {
+            let (certificate, key) = keys[at / (count / 5) % keys.len()];
+            world.import(certificate, key).await;
+        }
+        let mut wanted = world.wanted(world.id(), Delegation::Pem);
+        if at % 10 == 0 {
+            let mut tx = world.delegate.db.begin_write().await.unwrap();
+            let fields = CardFields {
+                name: "Jane".to_owned(),
+                ..CardFields::default()
+            };
+            let added = vos
+                .add_person(&mut tx, Directory::gateway(), &format!("p{at}"), &fields)
+                .await;
+            tx.commit().await.unwrap();
+            wanted.person = Some((added.unwrap().0, Hash::of(b"card")));
+        }
+        let person = wanted.person.unwrap().0;
+        let plan = world.plan(&wanted).unwrap();
+        events.extend(plan.events());
+        let (credential, signed) = world.deliver(plan).await.unwrap();
+        let signed = signed.unwrap();
+        issuers.insert(signed.issuer);
+        events.push(Event::Outcome(Box::new(Outcome {
+            signed: Some(signed),
+            ..Outcome::ended(world.id(), Ending::Answered)
+        })));
+        minted.push((person, certificate_of(&credential)));
+        world.delegate.end_session(wanted.session.unwrap());
+        if at % 10 == 0 {
+            let mut tx = world.delegate.db.begin_write().await.unwrap();
+            vos.end_person(&mut tx, person).await.unwrap();
+            vos.erase_person(&mut tx, person).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+    }
+    assert_eq!(issuers.len(), 3);
+    let other = World::empty().await;
+    for chunk in events.chunks(500) {
+        other.delegate.index(chunk).await.unwrap();
+    }
+    for delegate in [&world.delegate, &other.delegate] {
+        for (person, der) in &minted {
+            let (_, parsed) = x509_parser::parse_x509_certificate(der).unwrap();
+            let spki = Hash::of(parsed.public_key().raw).to_string();
+            for query in [der.as_slice(), spki.as_bytes()] {
+                let found = delegate.trace(&TraceQuery::parse(query).unwrap()).await.unwrap();
+                let found: Vec<PersonId> = found.iter().map(|traced| traced.proxy.person).collect();
+                assert_eq!(found, [*person]);
+            }
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! From something that a provider found (a certificate, a chain, a serial, a name) to the proxy that it came from.
 //!
 //! Peers delegate further below our proxy, and most of their logs keep names only. So every certificate of a chain is
-//! looked at, and of a name every CN that could be a serial of ours.
+//! looked at, whichever way round it stands: the one that is in the map is the first proxy above the VO certificate, and
+//! those below it are not in there. Of a name, every CN is looked at that could be a serial of ours.
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -16,6 +17,17 @@ use super::store::{self, Mapped};
 const LONGEST: usize = 1 << 20;
 /// Certificates of one chain, and CNs of one name, that are looked up.
 const MOST: usize = 32;
+/// What stands before a serial or a hash where it was copied from a tool's output.
+const BEGINNINGS: &[&str] = &[
+    "serial=",
+    "serial number:",
+    "serial:",
+    "sha256:",
+    "sha256 fingerprint=",
+    "sha-256 fingerprint=",
+];
+/// What stands before the SHA-256 of a public key in base64 (curl's `--pinnedpubkey`).
+const PIN: &str = "sha256//";
 
 /// What is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +93,7 @@ pub struct Traced {
 /// The query was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this is nothing that a proxy can be traced by; accepted: a certificate or chain (PEM or DER), a serial (decimal, or hexadecimal with 0x or colons), a SHA-256 of the certificate or of its public key (64 hexadecimal digits), or a distinguished name with its CNs"
+    "this is nothing that a proxy can be traced by; accepted: a certificate or chain (PEM or DER), its public key (PEM), a serial (decimal, or hexadecimal with 0x or colons), a SHA-256 of the certificate or of its public key (64 hexadecimal digits), or a distinguished name with its CNs"
 )]
 pub struct TraceError;
 
@@ -98,6 +110,13 @@ impl TraceQuery {
             .or_else(|| text(std::str::from_utf8(input).ok()?.trim()))
             .map(Self)
             .ok_or(TraceError)
+    }
+
+    /// Whether what it names can only be one proxy: a certificate, a public key, or the hash of one. A serial or a name is
+    /// somebody's word.
+    #[must_use]
+    pub const fn proves(&self) -> bool {
+        matches!(self.0, Query::Chain(_) | Query::Hash(_))
     }
 
     /// What kind of query it is, as the record of the trace names it.
@@ -143,6 +162,13 @@ impl TraceQuery {
         }
     }
 
+    /// The queries in a text of many: one a line (empty lines and those that begin with `#` are left out), and certificates in
+    /// PEM anywhere between them, those that follow upon each other from one chain as one query.
+    #[must_use]
+    pub fn split(text: &str) -> Vec<String> {
+        split(text)
+    }
+
     /// The proxies that it leads to; empty when none is ours.
     pub(super) async fn run(&self, db: &Db) -> Result<Vec<Traced>, StoreError> {
         match &self.0 {
@@ -155,15 +181,22 @@ impl TraceQuery {
 }
 
 async fn by_chain(db: &Db, chain: &[Presented]) -> Result<Vec<Traced>, StoreError> {
+    let mut all: Vec<Traced> = Vec::new();
+    // A file may hold the chains of several proxies: each of them is answered.
     for presented in chain {
         let mut found = by_hash(db, presented.certificate).await?;
         if found.is_empty() {
             found = by_hash(db, presented.spki).await?;
         }
-        // One chain has one proxy of ours: the first one above the VO certificate.
-        if !found.is_empty() {
-            return Ok(found);
+        for traced in found {
+            let is_there = |known: &Traced| known.proxy.is(&traced.proxy);
+            if !all.iter().any(is_there) {
+                all.push(traced);
+            }
         }
+    }
+    if !all.is_empty() {
+        return Ok(all);
     }
     // What was delegated below our proxy still names it. SECURITY: a name can be forged, and the answer says so.
     let names: Vec<u64> = chain
@@ -207,14 +240,19 @@ async fn by_serials(db: &Db, serials: &[u64], by: By) -> Result<Vec<Traced>, Sto
 }
 
 /// One or several certificates in DER, one after the other.
-fn der_chain(mut input: &[u8]) -> Option<Query> {
+fn der_chain(input: &[u8]) -> Option<Query> {
+    let chain = certificates(input)?;
+    (!chain.is_empty()).then_some(Query::Chain(chain))
+}
+
+fn certificates(mut input: &[u8]) -> Option<Vec<Presented>> {
     let mut chain = Vec::new();
     while !input.is_empty() && chain.len() < MOST {
         let (rest, certificate) = X509Certificate::from_der(input).ok()?;
         chain.push(presented(&certificate));
         input = rest;
     }
-    (!chain.is_empty()).then_some(Query::Chain(chain))
+    Some(chain)
 }
 
 fn presented(certificate: &X509Certificate<'_>) -> Presented {
@@ -231,43 +269,88 @@ fn presented(certificate: &X509Certificate<'_>) -> Presented {
 
 fn text(text: &str) -> Option<Query> {
     if text.contains("-----BEGIN") {
-        let chain = pem::certificates("query", text).ok()?;
-        let parsed: Option<Vec<Presented>> = chain
-            .iter()
-            .take(MOST)
-            .map(|der| {
-                X509Certificate::from_der(der)
-                    .ok()
-                    .map(|(_, certificate)| presented(&certificate))
-            })
-            .collect();
-        return parsed.map(Query::Chain);
+        return pem_chain(text);
     }
-    let plain = strip(
-        text,
-        &[
-            "serial=",
-            "serial:",
-            "sha256:",
-            "sha256 fingerprint=",
-            "sha-256 fingerprint=",
-        ],
-    );
+    if let Some(pin) = text.strip_prefix(PIN) {
+        let bytes = data_encoding::BASE64.decode(pin.as_bytes()).ok()?;
+        return bytes.try_into().ok().map(|hash| Query::Hash(Hash(hash)));
+    }
+    let plain = strip(text, BEGINNINGS);
     if let Some(hash) = Hash::parse(plain) {
         return Some(Query::Hash(hash));
     }
     if let Some(serials) = serials(plain) {
         return Some(Query::Serials(serials));
     }
-    if text.contains('=')
-        && text.is_ascii()
-        && !text.contains('\n')
-        && text.to_ascii_lowercase().contains("cn")
-    {
-        return name(text);
+    if let Some(name) = name(text) {
+        return Some(name);
     }
     let joined: String = text.split_whitespace().collect();
     der_chain(&data_encoding::BASE64.decode(joined.as_bytes()).ok()?)
+}
+
+/// Certificates in PEM, each block with one or more; or a public key alone. What stands beside them is not looked at.
+fn pem_chain(text: &str) -> Option<Query> {
+    if let Ok(blocks) = pem::certificates("query", text) {
+        let mut chain = Vec::new();
+        for der in &blocks {
+            chain.extend(certificates(der)?);
+        }
+        chain.truncate(MOST);
+        return (!chain.is_empty()).then_some(Query::Chain(chain));
+    }
+    let key = pem::public_key("query", text).ok()?;
+    Some(Query::Hash(Hash::of(&key)))
+}
+
+const BEGIN: &str = "-----BEGIN ";
+const BEGIN_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END ";
+
+fn split(text: &str) -> Vec<String> {
+    let mut queries: Vec<String> = Vec::new();
+    // The issuer of the certificate before, as long as nothing else came in between.
+    let mut above: Option<Vec<u8>> = None;
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if !line.starts_with(BEGIN) {
+            above = None;
+            queries.push(line.to_owned());
+            continue;
+        }
+        let mut block = format!("{line}\n");
+        for inside in lines.by_ref() {
+            block.push_str(inside.trim());
+            block.push('\n');
+            if inside.trim().starts_with(END) {
+                break;
+            }
+        }
+        // A file may hold keys as well, which nobody needs to see.
+        if line != BEGIN_CERTIFICATE {
+            continue;
+        }
+        let names = names(&block);
+        let goes_on = matches!((&above, &names), (Some(above), Some((subject, _))) if above == subject);
+        above = names.map(|(_, issuer)| issuer);
+        match queries.last_mut() {
+            Some(chain) if goes_on => chain.push_str(&block),
+            _ => queries.push(block),
+        }
+    }
+    queries
+}
+
+/// Subject and issuer of the certificate in a PEM block (DER).
+fn names(block: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+    let der = pem::certificates("query", block).ok()?.into_iter().next()?;
+    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+    let raw = |name: &x509_parser::x509::X509Name<'_>| name.as_raw().to_vec();
+    Some((raw(certificate.subject()), raw(certificate.issuer())))
 }
 
 fn strip<'a>(text: &'a str, beginnings: &[&str]) -> &'a str {
@@ -307,6 +390,9 @@ fn serials(text: &str) -> Option<Vec<u64>> {
 
 /// The CNs of a name that could be serials, in any of the usual spellings (`/C=GB/CN=7`, `C=GB, CN = 7`).
 fn name(text: &str) -> Option<Query> {
+    if text.contains(['\n', '\r']) {
+        return None;
+    }
     let parts = text
         .split(['/', ',', '+', ';'])
         .filter_map(|part| part.split_once('='));
@@ -355,43 +441,77 @@ mod tests {
             assert_eq!(parse(name), expected, "{name}");
         }
         assert_eq!(parse("/C=GB/CN=John Smith"), None);
-    }
-
-    #[test]
-    fn hashes_are_read_with_and_without_colons() {
-        let hash = Hash::of(b"x");
-        let colons: String = hash
-            .to_string()
-            .to_uppercase()
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| format!("{}{}:", pair[0] as char, pair[1] as char))
-            .collect();
-        assert_eq!(parse(&hash.to_string()), Some(Query::Hash(hash)));
         assert_eq!(
-            parse(&format!("sha256 Fingerprint={}", colons.trim_end_matches(':'))),
-            Some(Query::Hash(hash))
+            parse("/C=DE/O=Universität/CN=VO imense/CN=4711"),
+            Some(Query::Name(vec![4711]))
         );
     }
 
     #[test]
-    fn a_certificate_is_the_same_in_pem_der_and_base64() {
-        let text = include_str!("../../certs/proxy.pem");
-        let der = pem::certificates("x", text).unwrap().remove(0);
-        let from_der = TraceQuery::parse(&der).unwrap();
-        assert_eq!(TraceQuery::parse(text.as_bytes()).unwrap(), from_der);
-        assert_eq!(
-            TraceQuery::parse(data_encoding::BASE64.encode(&der).as_bytes()).unwrap(),
-            from_der
+    fn a_public_key_is_its_hash_in_pem_and_as_a_pin() {
+        let der = pem::certificates("x", include_str!("../../certs/proxy.pem"))
+            .unwrap()
+            .remove(0);
+        let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+        let key = certificate.public_key().raw;
+        let expected = Some(Query::Hash(Hash::of(key)));
+        let block = der::pem::encode_string("PUBLIC KEY", der::pem::LineEnding::LF, key).unwrap();
+        assert_eq!(parse(&block), expected);
+        let pin = data_encoding::BASE64.encode(&Hash::of(key).0);
+        assert_eq!(parse(&format!("sha256//{pin}")), expected);
+    }
+
+    #[test]
+    fn a_chain_is_read_from_one_block_and_from_several_and_between_other_lines() {
+        let [proxy, vo] = [
+            include_str!("../../certs/proxy.pem"),
+            include_str!("../../certs/vo-ec.pem"),
+        ]
+        .map(|text| pem::certificates("x", text).unwrap().remove(0));
+        let both = [proxy.clone(), vo.clone()].concat();
+        let chain = TraceQuery::parse(&both).unwrap();
+        let one_block = der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, &both).unwrap();
+        let two = pem::write([&proxy, &vo]).unwrap();
+        let key = include_str!("../../certs/proxy.key");
+        for text in [one_block, format!("subject=x\n{two}"), format!("{key}{two}")] {
+            assert_eq!(TraceQuery::parse(text.as_bytes()).unwrap(), chain, "{text}");
+        }
+        assert!(chain.proves() && !TraceQuery::parse(b"4711").unwrap().proves());
+    }
+
+    #[test]
+    fn a_text_of_many_is_split_into_lines_and_chains() {
+        let (proxy, vo, ca) = (
+            include_str!("../../certs/proxy.pem").trim(),
+            include_str!("../../certs/vo-ec.pem").trim(),
+            include_str!("../../certs/ca.pem").trim(),
         );
-        assert_eq!(
-            (from_der.by(), from_der.shown()),
-            ("certificate", Hash::of(&der).to_string())
-        );
-        let Query::Chain(chain) = from_der.0 else {
-            panic!("no chain")
-        };
-        assert_eq!(chain[0].names, [4711]);
+        let key = include_str!("../../certs/proxy.key");
+        let text = format!("# case 7\n4711\r\n\n{proxy}\n{key}{vo}\n/CN=x/CN=12\n{ca}\n{proxy}\n");
+        let queries = TraceQuery::split(&text);
+        let expected = [
+            "4711".to_owned(),
+            format!("{proxy}\n{vo}\n"),
+            "/CN=x/CN=12".to_owned(),
+            format!("{ca}\n"),
+            format!("{proxy}\n"),
+        ];
+        assert_eq!(queries, expected);
+        assert_eq!(TraceQuery::split("\n#\n"), [""; 0]);
+    }
+
+    #[test]
+    fn base64_with_padding_is_no_name() {
+        for text in [
+            include_str!("../../certs/ca.pem"),
+            include_str!("../../certs/vo-rsa.pem"),
+            include_str!("../../certs/vo-p384.pem"),
+        ] {
+            let der = pem::certificates("x", text).unwrap().remove(0);
+            let text = data_encoding::BASE64.encode(&der);
+            assert!(text.ends_with('='), "{text}");
+            assert!(matches!(parse(&text), Some(Query::Chain(_))), "{text}");
+        }
     }
 
     #[test]

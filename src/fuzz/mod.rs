@@ -18,7 +18,7 @@ mod certificate;
 mod settings;
 mod tool;
 
-use crate::{audit, authenticate, forward, gateway, trust};
+use crate::{audit, authenticate, console, forward, gateway, trust};
 
 /// A byte surface.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     target("trace", certificate::trace),
     target("proxy-chain", trust::chain::fuzz_chain),
     target("proxy-cert-info", trust::chain::fuzz_info),
+    target("form", console::fuzz_form),
     target("settings", settings::settings),
 ];
 

@@ -36,6 +36,7 @@ use crate::authenticate::Authenticate;
 use crate::authorize::Authorize;
 use crate::config::{self, Config};
 use crate::delegate::Delegate;
+use crate::delegate::provider::Providers;
 use crate::forward::{Forward, LocalService, Meters, OwnListeners};
 use crate::gateway::{self, Acts, Budgets, Listener, Parts, Pipeline, Words};
 use crate::id::Ids;
@@ -459,7 +460,7 @@ impl Fixed {
                 .collect(),
             sockets: vec![config.data.join("admin.sock")],
         };
-        let api = api::service(Arc::new(api::Api {
+        let api = Arc::new(api::Api {
             own: api::upstream::OwnPlaces {
                 name: config.gateway.name.clone(),
                 listeners: own.clone(),
@@ -474,10 +475,11 @@ impl Fixed {
             authenticate: built.authenticate.clone(),
             authorize: authorize.clone(),
             delegate: built.delegate.clone(),
+            providers: Providers::new(built.db.clone(), built.ids.clone()),
             resources: built.resources.clone(),
             alert: built.alert.clone(),
             reload: reload.clone(),
-        }));
+        });
         let pages = console::Console::new(
             built.authenticate.clone(),
             authorize.clone(),
@@ -486,11 +488,15 @@ impl Fixed {
             built.vos.clone(),
             built.delegate.clone(),
             built.ids.clone(),
-        );
+        )
+        .with_api(api.clone());
         let words = check::read_words(&config.data.join("keys/records.key")).map_err(anyhow::Error::msg)?;
         Ok(Self {
             authorize,
-            locals: HashMap::from([(api::SERVICE, api), (console::SERVICE, pages.service())]),
+            locals: HashMap::from([
+                (api::SERVICE, api::service(api)),
+                (console::SERVICE, pages.service()),
+            ]),
             pages: Arc::new(pages),
             words,
             acts: Acts::default(),

@@ -59,6 +59,11 @@ macro_rules! steps {
                 "revocation",
                 include_str!(concat!("../../migrations/", $engine, "/0801_revocation.sql")),
             ),
+            (
+                1000,
+                "provider",
+                include_str!(concat!("../../migrations/", $engine, "/1000_provider.sql")),
+            ),
         ]
     };
 }

@@ -27,6 +27,8 @@ pub struct Tool {
     pub credential_header: Option<String>,
     /// Settings of its proxies.
     pub proxy: ProxySettings,
+    /// Whether its assertions name the person (her user name), and not only her opaque id.
+    pub named: bool,
     /// Whether the account password by HTTP Basic is accepted.
     pub basic: bool,
     /// Whether the outcome of every task is awaited.
@@ -275,6 +277,7 @@ impl Tool {
             delegation: Delegation::None,
             credential_header: None,
             proxy: ProxySettings::default(),
+            named: false,
             basic: false,
             strict: false,
             upstream_host_header: None,

@@ -147,6 +147,22 @@ pub fn key(name: &str, text: &str) -> Result<Secret<Vec<u8>>, PemError> {
     }
 }
 
+/// The one public key in `text` (`PUBLIC KEY`), as `SubjectPublicKeyInfo` in DER. `name` stands for the text in errors.
+///
+/// # Errors
+/// [`PemError::NoKey`], [`PemError::SeveralKeys`], [`PemError::Damaged`].
+pub fn public_key(name: &str, text: &str) -> Result<Vec<u8>, PemError> {
+    let file = || name.to_owned();
+    let mut keys = sections(name, text)?
+        .into_iter()
+        .filter(|(kind, _)| *kind == SectionKind::PublicKey);
+    let (_, key) = keys.next().ok_or_else(|| PemError::NoKey { file: file() })?;
+    if keys.next().is_some() {
+        return Err(PemError::SeveralKeys { file: file() });
+    }
+    Ok(key.expose().clone())
+}
+
 /// Certificates (DER) as one PEM text, in their order.
 ///
 /// # Errors

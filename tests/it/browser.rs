@@ -1,10 +1,13 @@
 //! The two-site attack in a real browser: the page of a tool, under the tool's own host, tries what a page can try against
 //! the console, the API and another tool, while the visitor is signed in to all of them.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::peers::Peer;
 use crate::python::{PythonTool, wrap};
+use crate::trace::Kept;
 use crate::world::{PASSWORD, World, curl, until};
 
 /// A tool with a page of its own; it keeps what reaches it like the others.
@@ -133,6 +136,42 @@ impl Browser {
     fn run(&self, script: &str, arguments: Value) -> Value {
         let asked = json!({"script": script, "args": arguments});
         post(&format!("{}/execute/sync", self.session), &asked)
+    }
+
+    /// Presses these keys one after the other, wherever the focus is.
+    fn press(&self, keys: &[&str]) {
+        let press = |key: &&str| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key}));
+        let actions: Vec<Value> = keys.iter().flat_map(press).collect();
+        let asked = json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]});
+        post(&format!("{}/actions", self.session), &asked);
+    }
+
+    /// Types into the element that a CSS selector names; a path chooses a file.
+    fn type_into(&self, selector: &str, text: &str) {
+        let asked = json!({"using": "css selector", "value": selector});
+        let found = post(&format!("{}/element", self.session), &asked);
+        let id = found
+            .as_object()
+            .unwrap()
+            .values()
+            .next()
+            .unwrap()
+            .as_str()
+            .unwrap();
+        post(
+            &format!("{}/element/{id}/value", self.session),
+            &json!({"text": text}),
+        );
+    }
+
+    /// What the page says; nothing while another one is on its way.
+    fn text(&self) -> String {
+        let asked = json!({"script": "return document.body.innerText;", "args": []}).to_string();
+        let url = format!("{}/execute/sync", self.session);
+        let json = "Content-Type: application/json";
+        let answer = curl(None, &["-X", "POST", "-H", json, "--data", &asked, &url]);
+        let text = answer.json()["value"].as_str().map(str::to_owned);
+        text.unwrap_or_default()
     }
 
     /// Signs in as a person does.
@@ -272,4 +311,62 @@ fn the_sample_tools_page_fits_on_a_phone() {
         json!([]),
     );
     assert_eq!(widths, json!([360, 360]), "what is wider scrolls by itself");
+}
+
+const TAB: &str = "\u{E004}";
+const ENTER: &str = "\u{E007}";
+
+#[test]
+fn h1_a_proxy_is_traced_in_a_browser_with_the_keyboard_alone_and_by_its_file() {
+    let world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let kept = Kept::at(&world, "grid");
+    let (his, request) = kept.proxy_of(&world, "grid", "john");
+    let browser = Browser::start();
+    browser.sign_in(&world, "admin");
+    assert!(browser.text().contains("of imense"), "{}", browser.text());
+    let page = format!("{}/trace/imense", world.base());
+    browser.open(&page);
+    let unlabelled = "return [...document.querySelectorAll('input, textarea, select')]
+        .filter(field => field.type !== 'hidden' && field.labels.length === 0).length;";
+    assert_eq!(browser.run(unlabelled, json!([])), 0);
+    // The field has the focus; from there on: file, proof, button.
+    assert_eq!(
+        browser.run("return document.activeElement.id;", json!([])),
+        "query"
+    );
+    browser.type_into("#query", &crate::trace::blocks(&his).concat());
+    browser.press(&[TAB, TAB, " ", TAB, ENTER]);
+    let shown = until("the answer", || {
+        let text = browser.text();
+        text.contains("Proved: only this proxy fits").then_some(text)
+    });
+    assert!(
+        shown.contains("john@example.org") && shown.contains(&request),
+        "{shown}"
+    );
+    assert!(shown.contains("Proof of the record 1."), "{shown}");
+    // Its file in DER, as it is dropped on the field.
+    let der = kept.folder.join("his.der");
+    let bytes = crate::trace::der(&kept.folder, &crate::trace::blocks(&his)[0]);
+    fs::write(&der, bytes).unwrap();
+    browser.open(&page);
+    browser.type_into("#file", der.to_str().unwrap());
+    browser.run("document.querySelector('main form button').click();", json!([]));
+    until("the answer", || {
+        browser.text().contains("john@example.org").then_some(())
+    });
+    // What nobody knows is said above the form.
+    browser.open(&page);
+    browser.type_into("#query", "4711");
+    browser.press(&[TAB, TAB, TAB, ENTER]);
+    until("the answer", || {
+        browser.text().contains("No proxy of imense fits").then_some(())
+    });
+    let traces = world
+        .records()
+        .iter()
+        .filter(|record| !record["event"]["trace"].is_null())
+        .count();
+    assert_eq!(traces, 3);
 }

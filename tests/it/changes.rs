@@ -250,6 +250,38 @@ fn tools(walk: &mut Walk, url: &str) {
     walk.call("admin", "gateway.reload", &[], None);
 }
 
+/// A provider asks about a proxy of its tool, and is answered.
+fn providers(walk: &mut Walk) {
+    let (vo, grid) = (("vo", "imense"), ("tool", "grid"));
+    let manifest = "[tool]\nname = \"grid\"\nupstream = \"jobs\"\ndelegation = \"pem\"\n
+[[task]]\nname = \"look\"\nmatch = [\"GET /look\"]\nkind = \"read\"\n";
+    walk.call("admin", "tool.add", &[vo], Some(json!({ "manifest": manifest })));
+    let grant = json!({ "role": "scientist", "tool": "grid", "tasks": ["look"] });
+    walk.call("admin", "grant.add", &[vo], Some(grant));
+    let request = walk.send("john", "GET", "/imense/grid/look", None).request_id();
+    let events = walk.world.events_of(&request);
+    let mint = events.iter().find(|(name, _)| name == "mint").unwrap();
+    let spki = mint.1["spki"].clone();
+    let ops = json!({ "username": "ops", "name": "Operators", "roles": [], "show_password": true });
+    let added = walk.call("admin", "user.add", &[vo], Some(ops));
+    let ops = added["user"]["id"].as_str().unwrap().to_owned();
+    let provider =
+        json!({ "tool": "grid", "username": "ops", "choice": { "answer": "at-once", "shows": ["name"] } });
+    walk.call("admin", "provider.add", &[vo], Some(provider));
+    let case = json!({ "answer": "case" });
+    walk.call("admin", "provider.choose", &[vo, grid], Some(case));
+    let traced = walk.call(
+        "admin",
+        "provider.trace",
+        &[vo, grid],
+        Some(json!({ "query": spki })),
+    );
+    let case = traced["proxies"][0]["case"].as_str().unwrap().to_owned();
+    let answer = json!({ "shows": ["name"] });
+    walk.call("admin", "case.answer", &[vo, ("case", &case)], Some(answer));
+    walk.call("admin", "provider.remove", &[vo, grid, ("person", &ops)], None);
+}
+
 /// A request of which nobody knows how it ended: the gateway died while the tool had it.
 fn unknown(walk: &mut Walk, tool: &PythonTool) -> String {
     let world = &walk.world;
@@ -292,6 +324,7 @@ fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
     let mut walk = Walk { world, asked };
     people_and_roles(&mut walk);
     tools(&mut walk, &tool.url());
+    providers(&mut walk);
     let request = unknown(&mut walk, &tool);
     let settle = [("vo", "imense"), ("request", request.as_str())];
     walk.call(
@@ -372,6 +405,9 @@ const EDITS: &[&str] = &[
     "grant.add",
     "grant.remove",
     "proxy_limit.set",
+    "provider.add",
+    "provider.choose",
+    "provider.remove",
     "request.settle",
     "resource.import",
     "role.assign",

@@ -49,7 +49,7 @@ fn wrap(world: &World, name: &str, delegation: &str, url: &str, more: &[&str]) {
 /// Wraps a tool that keeps the credential it was given; gives it and the folder.
 pub fn keeper(world: &World, name: &str, delegation: &str) -> (HeaderTool, PathBuf) {
     let kept = world.dir.path().join("kept");
-    fs::create_dir(&kept).unwrap();
+    fs::create_dir_all(&kept).unwrap();
     let tool = HeaderTool::start(&kept);
     wrap(world, name, delegation, &tool.url(), &[]);
     (tool, kept)

@@ -100,36 +100,60 @@ async fn answer(api: &Api, call: &Call, vo: Option<VoId>) -> Result<RecordProof,
             let (proof, record) = proved(api, place).await?;
             (place.epoch, proof, record)
         }
-        (None, Some(request)) => of_request(api, request, event.as_deref()).await?,
+        (None, Some(request)) => {
+            // Without a kind it is the record with which the request began.
+            let right = |record: &Record| {
+                let name = record.event.name();
+                event
+                    .as_deref()
+                    .map_or(matches!(name, "intent" | "refused"), |event| event == name)
+            };
+            of_request(api, request, right).await?
+        }
         _ => {
             let detail = "give `record`, or `request` and perhaps `event`";
             return Err(Problem::new(Kind::Invalid, detail));
         }
     };
-    let (seq, name) = (record.seq, record.event.name());
+    let answer = RecordProof::of(epoch, &proof, &record);
     // SECURITY: the record in the proof itself says whose it is; one of another VO looks like none.
     if of_vo(api, vec![record], vo).await?.is_empty() {
         return Err(unknown());
     }
-    Ok(RecordProof {
-        record: format!("{epoch}.{seq}"),
-        event: name.to_owned(),
-        size: proof.checkpoint().size,
-        proof: proof.to_string(),
-    })
+    Ok(answer)
 }
 
-/// The record with which a request began, or the one of the kind that is asked for. The index only finds it.
+/// The proof of the first record of a request that is `right`; `None` when the log has no such record (any more).
+pub(in crate::api) async fn of(
+    api: &Api,
+    request: RequestId,
+    right: impl Fn(&Record) -> bool,
+) -> Result<Option<RecordProof>, Problem> {
+    match of_request(api, request, right).await {
+        Ok((epoch, proof, record)) => Ok(Some(RecordProof::of(epoch, &proof, &record))),
+        Err(problem) if problem.kind == Kind::NotFound => Ok(None),
+        Err(problem) => Err(problem),
+    }
+}
+
+impl RecordProof {
+    fn of(epoch: u64, proof: &Proof, record: &Record) -> Self {
+        Self {
+            record: format!("{epoch}.{}", record.seq),
+            event: record.event.name().to_owned(),
+            size: proof.checkpoint().size,
+            proof: proof.to_string(),
+        }
+    }
+}
+
+/// The first record of a request that is `right`. The index only finds it.
 async fn of_request(
     api: &Api,
     request: RequestId,
-    event: Option<&str>,
+    right: impl Fn(&Record) -> bool,
 ) -> Result<(u64, Proof, Record), Problem> {
     let records = api.audit.search().request(request).await.map_err(problem)?;
-    let right = |record: &Record| {
-        let name = record.event.name();
-        event.map_or(matches!(name, "intent" | "refused"), |event| event == name)
-    };
     let record = records.into_iter().find(right).ok_or_else(unknown)?;
     let present = api.audit.checkpoint().map_or(1, |newest| newest.epoch);
     let seq = record.seq;

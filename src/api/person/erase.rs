@@ -57,6 +57,7 @@ impl Operation for Erase {
         }
         changes.push(api.vos.erase_person(&mut tx, person).await.map_err(problem)?);
         api.authenticate.erase(&mut tx, person).await.map_err(problem)?;
+        api.providers.erase(&mut tx, person).await.map_err(problem)?;
         let wiped = api.alert.wipe(&mut tx, &words).await.map_err(problem)?;
         let ended = api.authenticate.ending_all(person, None, "erased", Some(call.id));
         let further = ended.iter().cloned().map(Event::SessionEnded).collect();

@@ -11,6 +11,7 @@ use crate::api::operation::{Call, Nothing, Operation, SYSTEM, on_person, task};
 use crate::api::user::certificate::{self, UserCertificate};
 use crate::api::{Api, problem, user};
 use crate::audit::index::Query;
+use crate::delegate::provider::names;
 use crate::id::{PersonId, VoId};
 use crate::problem::{Kind, Problem};
 use crate::tool::{self, Task};
@@ -62,6 +63,33 @@ pub struct HeldOnPerson {
     pub certificates: Vec<UserCertificate>,
     /// Proxies that were minted for her, oldest first.
     pub proxies: Vec<HeldProxy>,
+    /// What resource providers asked about her proxies, and were answered, oldest first.
+    pub cases: Vec<HeldCase>,
+}
+
+/// A case about a proxy of hers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeldCase {
+    /// Id.
+    pub id: String,
+    /// The virtual organisation.
+    pub vo: String,
+    /// The tool that the proxy was minted for.
+    pub tool: String,
+    /// Serial of the proxy in decimal.
+    pub serial: String,
+    /// `open`, `answered` or `declined`.
+    pub state: String,
+    /// Fields of her card that the provider was shown.
+    pub shows: Vec<String>,
+    /// What the provider said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// What it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// When it was asked (RFC 3339).
+    pub opened: String,
 }
 
 /// A version of a card.
@@ -216,6 +244,7 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
     let sessions = api.authenticate.held(person).await.map_err(problem)?;
     let proxies = api.delegate.held(person).await.map_err(problem)?;
     let links = api.authenticate.links(person).await.map_err(problem)?;
+    let cases = api.providers.held(person).await.map_err(problem)?;
     let directory = api.directory();
     let name = |id: VoId| {
         directory
@@ -262,6 +291,21 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
             })
             .collect(),
         certificates: links.into_iter().map(certificate::view).collect(),
+        cases: cases
+            .into_iter()
+            .filter(|case| vo.is_none_or(|vo| vo == case.vo))
+            .map(|case| HeldCase {
+                id: case.id.to_string(),
+                vo: name(case.vo),
+                serial: case.serial.to_string(),
+                state: case.state.as_str().to_owned(),
+                shows: names(&case.shows),
+                opened: case.opened.to_string(),
+                tool: case.tool,
+                note: case.note,
+                text: case.text,
+            })
+            .collect(),
         proxies: proxies
             .into_iter()
             .filter(|proxy| vo.is_none_or(|vo| vo == proxy.vo))

@@ -3,22 +3,32 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::alert::{Happened, Notice};
-use crate::api::operation::{Call, Operation, VO, task};
+use super::TRACERS;
+use crate::alert::TracedNotice;
+use crate::api::audit::prove::{self, RecordProof};
+use crate::api::operation::{Asked, Call, Operation, task};
 use crate::api::{Api, problem, unposted};
 use crate::audit::index::Query;
-use crate::delegate::{TraceQuery, Traced};
+use crate::delegate::{Mapped, TraceQuery, Traced};
 use crate::id::{PersonId, VoId};
 use crate::problem::{Kind, Problem};
-use crate::record::{Event, TraceEvent};
+use crate::record::{Event, Record};
 use crate::tool::{self, Task};
+use crate::vo::Card;
+
+/// Most requests in the answer for one proxy.
+const REQUESTS: u32 = 1_000;
 
 /// What somebody found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceInput {
-    /// A certificate or chain in PEM, a serial, a SHA-256 of certificate or public key, or a distinguished name.
+    /// A certificate or chain in PEM (or DER in base64), its public key in PEM, a serial, a SHA-256 of certificate or public
+    /// key, or a distinguished name.
     pub query: String,
+    /// Whether each proxy comes with its `mint` record and the proof that it is in the audit log.
+    #[serde(default)]
+    pub proof: bool,
 }
 
 /// What a query leads to.
@@ -48,7 +58,7 @@ pub struct TracedProxy {
     /// Subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// The person, as her card was when it was minted.
+    /// The person it was minted for.
     pub person: TracedPerson,
     /// The VO.
     pub vo: String,
@@ -67,9 +77,15 @@ pub struct TracedProxy {
     pub revoked: Option<String>,
     /// The requests it was used for, newest first, at most 1,000.
     pub requests: Vec<TracedRequest>,
+    /// Whether there are more of them.
+    #[serde(default)]
+    pub more_requests: bool,
+    /// The `mint` record with the proof that it is in the audit log, where that was asked for and the log still has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<RecordProof>,
 }
 
-/// A person at the time of a record.
+/// The person behind a proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TracedPerson {
     /// Opaque id.
@@ -86,6 +102,9 @@ pub struct TracedPerson {
     /// Home organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organisation: Option<String>,
+    /// Whether this is her present card: the one of when the proxy was minted has been destroyed since.
+    #[serde(default)]
+    pub present: bool,
 }
 
 /// A request that a proxy was used for.
@@ -116,31 +135,26 @@ impl Operation for Trace {
             "proxy.trace",
             "POST /api/v1/vos/{vo:slug}/trace",
             tool::Kind::Read,
-            VO,
+            TRACERS,
         )
     }
 
     async fn run(api: &Api, call: &Call, body: TraceInput) -> Result<TraceResult, Problem> {
         let vo = call.vo()?.id;
-        let query = TraceQuery::parse(body.query.as_bytes())
-            .map_err(|error| Problem::new(Kind::Invalid, error.to_string()))?;
+        let query = parse(&body.query)?;
         let found = found(api, vo, &query).await?;
         // INVARIANT: whoever is named, it is on record before the answer says so.
-        let event = Event::Trace(Box::new(TraceEvent {
-            request: call.id,
-            by: query.by().to_owned(),
-            query: query.shown(),
-            found: found
-                .iter()
-                .map(|traced| traced.proxy.serial.to_string())
-                .collect(),
-            persons: persons(&found),
-        }));
+        let event = Event::Trace(Box::new(query.event(call.id, &found)));
         api.audit.write(event).await.map_err(problem)?;
-        tell(api, call, &found).await?;
+        tell(api, call, &persons(&found)).await?;
         let mut proxies = Vec::with_capacity(found.len());
         for traced in found {
-            proxies.push(view(api, traced).await?);
+            let proof = match body.proof {
+                true => mint_proof(api, &traced.proxy).await?,
+                false => None,
+            };
+            let proxy = view(api, traced, REQUESTS).await?;
+            proxies.push(TracedProxy { proof, ..proxy });
         }
         // The newest one was signed before the trace itself was written down; the next one covers that too.
         let checkpoint = api.audit.checkpoint().map(|newest| newest.note);
@@ -148,52 +162,85 @@ impl Operation for Trace {
     }
 }
 
-/// Tells the other administrators of the VO whose proxies were traced, once for each person.
-async fn tell(api: &Api, call: &Call, found: &[Traced]) -> Result<(), Problem> {
+/// Does what the operation does, for a page.
+///
+/// # Errors
+/// As the operation: what is looked for cannot be read, or log or store fail.
+pub async fn trace(api: &Api, asked: &Asked, input: TraceInput) -> Result<TraceResult, Problem> {
+    Trace::run(api, &asked.0, input).await
+}
+
+/// Reads what is looked for.
+pub(in crate::api) fn parse(query: &str) -> Result<TraceQuery, Problem> {
+    TraceQuery::parse(query.as_bytes()).map_err(|error| Problem::new(Kind::Invalid, error.to_string()))
+}
+
+/// Tells the other administrators of the VO whose proxies were traced.
+pub(in crate::api) async fn tell(api: &Api, call: &Call, persons: &[PersonId]) -> Result<(), Problem> {
     let (vo, by, directory) = (call.vo()?, call.person()?, api.directory());
-    let persons = persons(found);
     if persons.is_empty() {
         return Ok(());
     }
+    let name = |person: &PersonId| {
+        let account = directory
+            .person(*person)
+            .filter(|known| !known.username.is_empty());
+        account.map_or_else(|| person.to_string(), |known| known.username.clone())
+    };
+    let usernames: Vec<String> = persons.iter().map(name).collect();
+    let notice = TracedNotice {
+        usernames: &usernames,
+        by: by.id,
+        by_username: &by.username,
+        vo_name: &vo.name,
+        request: call.id,
+    };
     let mut tx = api.db.begin_write().await.map_err(problem)?;
-    for person in persons {
-        let username = directory
-            .person(person)
-            .map_or_else(|| person.to_string(), |person| person.username.clone());
-        let notice = Notice {
-            happened: Happened::Traced,
-            person,
-            username: &username,
-            by: by.id,
-            by_username: &by.username,
-            vo_name: &vo.name,
-            request: call.id,
-        };
-        let told = api.alert.notify(&mut tx, vo.id, &notice).await;
-        told.map_err(|error| unposted(&error))?;
-    }
+    let told = api.alert.notify_traced(&mut tx, vo.id, &notice).await;
+    told.map_err(|error| unposted(&error))?;
     tx.commit().await.map_err(problem)
 }
 
-async fn found(api: &Api, vo: VoId, query: &TraceQuery) -> Result<Vec<Traced>, Problem> {
+/// The proxies of this VO that a query leads to.
+pub(in crate::api) async fn found(api: &Api, vo: VoId, query: &TraceQuery) -> Result<Vec<Traced>, Problem> {
     let mut found = api.delegate.trace(query).await.map_err(problem)?;
     // SECURITY: an administrator traces the proxies of her own VO only.
     found.retain(|traced| traced.proxy.vo == vo);
     Ok(found)
 }
 
-fn persons(found: &[Traced]) -> Vec<PersonId> {
-    let mut persons: Vec<PersonId> = found.iter().map(|traced| traced.proxy.person).collect();
+/// Whom these proxies were minted for, each once.
+pub(in crate::api) fn persons<'a>(found: impl IntoIterator<Item = &'a Traced>) -> Vec<PersonId> {
+    let mut persons: Vec<PersonId> = found.into_iter().map(|traced| traced.proxy.person).collect();
     persons.sort_unstable();
     persons.dedup();
     persons
 }
 
-async fn view(api: &Api, traced: Traced) -> Result<TracedProxy, Problem> {
+/// The record that ties a proxy to its person, with the proof that it is in the log.
+pub(in crate::api) async fn mint_proof(api: &Api, proxy: &Mapped) -> Result<Option<RecordProof>, Problem> {
+    let serial = proxy.serial.to_string();
+    let right = |record: &Record| match &record.event {
+        Event::Mint(mint) => mint.serial == serial && mint.issuer == proxy.issuer,
+        _ => false,
+    };
+    prove::of(api, proxy.request, right).await
+}
+
+/// The card that a proxy was minted under; where that has been destroyed, the present one of the same person.
+pub(in crate::api) async fn card(api: &Api, proxy: &Mapped) -> Result<Option<Card>, Problem> {
+    let mut cards = api.vos.cards(&[proxy.card]).await.map_err(problem)?;
+    if let Some(card) = cards.remove(&proxy.card) {
+        return Ok(Some(card));
+    }
+    api.vos.card(proxy.person).await.map_err(problem)
+}
+
+/// A proxy with its person and at most `most` requests.
+pub(in crate::api) async fn view(api: &Api, traced: Traced, most: u32) -> Result<TracedProxy, Problem> {
     let proxy = traced.proxy;
-    let card = api.vos.cards(&[proxy.card]).await.map_err(problem)?;
-    let card = card.get(&proxy.card);
-    let directory = api.directory();
+    let card = card(api, &proxy).await?;
+    let (requests, more_requests) = requests(api, &proxy, most).await?;
     Ok(TracedProxy {
         by: traced.by.as_str().to_owned(),
         proved: traced.by.proves(),
@@ -201,37 +248,53 @@ async fn view(api: &Api, traced: Traced) -> Result<TracedProxy, Problem> {
         certificate: proxy.certificate.map(|hash| hash.to_string()),
         issuer: proxy.issuer.to_string(),
         subject: proxy.subject.clone(),
-        person: TracedPerson {
-            id: proxy.person.to_string(),
-            username: card.map(|card| card.username.clone()),
-            name: card.map(|card| card.fields.name.clone()),
-            mail: card.and_then(|card| card.fields.mail.clone()),
-            organisation: card.and_then(|card| card.fields.organisation.clone()),
-        },
-        vo: directory
-            .vo(proxy.vo)
-            .map_or_else(|| proxy.vo.to_string(), |vo| vo.name.clone()),
+        person: person(&proxy, card.as_ref()),
+        vo: vo_name(api, proxy.vo),
         session: proxy.session.to_string(),
-        requests: requests(api, &proxy.serial.to_string(), proxy.vo).await?,
+        requests,
+        more_requests,
         tool: proxy.tool,
         way: proxy.way,
         not_before: proxy.not_before.to_string(),
         not_after: proxy.not_after.to_string(),
         revoked: proxy.revoked.map(|at| at.to_string()),
+        proof: None,
     })
 }
 
-async fn requests(api: &Api, serial: &str, vo: VoId) -> Result<Vec<TracedRequest>, Problem> {
+pub(in crate::api) fn vo_name(api: &Api, vo: VoId) -> String {
+    api.directory()
+        .vo(vo)
+        .map_or_else(|| vo.to_string(), |vo| vo.name.clone())
+}
+
+fn person(proxy: &Mapped, card: Option<&Card>) -> TracedPerson {
+    TracedPerson {
+        id: proxy.person.to_string(),
+        username: card.map(|card| card.username.clone()),
+        name: card.map(|card| card.fields.name.clone()),
+        mail: card.and_then(|card| card.fields.mail.clone()),
+        organisation: card.and_then(|card| card.fields.organisation.clone()),
+        present: card.is_some_and(|card| card.hash != proxy.card),
+    }
+}
+
+/// The requests that a proxy was used for, newest first, and whether there are more.
+pub(in crate::api) async fn requests(
+    api: &Api,
+    proxy: &Mapped,
+    most: u32,
+) -> Result<(Vec<TracedRequest>, bool), Problem> {
     let query = Query {
-        vo: Some(vo.to_string()),
+        vo: Some(proxy.vo.to_string()),
         event: Some("intent".into()),
-        serial: Some(serial.to_owned()),
-        limit: 1_000,
+        serial: Some(proxy.serial.to_string()),
+        limit: most,
         fresh: true,
         ..Query::default()
     };
     let page = api.audit.search().search(&query).await.map_err(problem)?;
-    let view = |record: crate::record::Record| match record.event {
+    let view = |record: Record| match record.event {
         Event::Intent(entry) => Some(TracedRequest {
             request: entry.request.to_string(),
             time: record.time.to_string(),
@@ -243,5 +306,6 @@ async fn requests(api: &Api, serial: &str, vo: VoId) -> Result<Vec<TracedRequest
         }),
         _ => None,
     };
-    Ok(page.records.into_iter().filter_map(view).collect())
+    let more = page.next.is_some();
+    Ok((page.records.into_iter().filter_map(view).collect(), more))
 }

@@ -94,6 +94,7 @@ impl World {
                 ids.clone(),
                 origin,
             )),
+            providers: Providers::new(db.clone(), ids.clone()),
             resources,
             alert: Alert::new(
                 mails,

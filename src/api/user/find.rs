@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::api::Api;
 use crate::api::operation::{Call, Operation, stranger, task};
+use crate::api::provider::is_provider;
 use crate::problem::{Kind, Problem};
 use crate::tool::{self, Audience, Task};
 use crate::vo::{Directory, SYSTEM_ADMINISTRATOR};
@@ -60,6 +61,10 @@ impl Operation for Find {
             return Err(stranger(call));
         }
         let found = directory.person_named(&body.username).ok_or_else(unknown)?;
+        // SECURITY: providers see opaque ids, and who that is only where the VO shows it: they may not try names.
+        if found.id != caller.id && is_provider(api, call)? {
+            return Err(unknown());
+        }
         if !directory.is_member(vo.id, found.id) {
             return Err(unknown());
         }

@@ -116,7 +116,6 @@ async fn tell(
         happened,
         person: person.id,
         username: &person.username,
-        by: by.id,
         by_username: &by.username,
         vo_name: &vo.name,
         request: call.id,

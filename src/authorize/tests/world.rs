@@ -238,6 +238,7 @@ pub(super) fn tool(name: &str, tasks: Vec<Task>) -> Arc<Tool> {
         basic: false,
         strict: false,
         upstream_host_header: None,
+        named: false,
         foreign_authorization: false,
         keep_cookies: true,
         case_insensitive: false,

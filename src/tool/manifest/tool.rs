@@ -24,6 +24,7 @@ pub(super) fn read(root: &mut Table<'_>, text: &str) -> Tool {
         delegation: Delegation::None,
         credential_header: None,
         proxy: ProxySettings::default(),
+        named: false,
         basic: false,
         strict: false,
         upstream_host_header: None,
@@ -54,6 +55,7 @@ fn fill(table: &mut Table<'_>, tool: &mut Tool) {
     tool.delegation = delegation(table);
     tool.credential_header = credential_header(table, tool.delegation);
     tool.proxy = proxy(table, tool.delegation);
+    tool.named = named(table, tool.delegation);
     tool.basic = table.boolean("basic", false);
     tool.strict = table.boolean("strict", false);
     tool.upstream_host_header = choice(table, "host_header", [("public", false), ("upstream", true)]);
@@ -89,6 +91,18 @@ fn choice(table: &mut Table<'_>, key: &str, choices: [(&str, bool); 2]) -> Optio
             .find(|(name, _)| *name == text)
             .map(|(_, value)| *value)
     })
+}
+
+/// SECURITY: whose name leaves the VO is its own choice, for each tool, and no name leaves without one.
+fn named(table: &mut Table<'_>, delegation: Delegation) -> bool {
+    let named = choice(table, "identity", [("opaque", false), ("username", true)]).unwrap_or(false);
+    if named && delegation != Delegation::Assertion {
+        table.flaw(
+            "identity",
+            "has the value `username`, which is only for `delegation = \"assertion\"`; accepted: opaque",
+        );
+    }
+    named
 }
 
 fn hosts(table: &mut Table<'_>) -> Vec<String> {

@@ -1,0 +1,195 @@
+//! Resource providers: accounts that trace the proxies of one tool, and nothing else.
+//!
+//! A provider of the tool `ce` is a member with the role `provider-ce`, which is granted `provider.trace` and
+//! `provider.cases` where the resource is that tool. So what a provider may do is decided, recorded, explained and guarded
+//! against changes of the store like everything else.
+
+pub mod add;
+pub mod cases;
+pub mod choose;
+pub mod list;
+pub mod remove;
+pub mod trace;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Api;
+use super::operation::Call;
+use super::proxy::trace::card;
+use crate::delegate::Mapped;
+use crate::delegate::provider::{Answered, Choice, Field};
+use crate::problem::{Kind, Problem};
+use crate::tool::ResourceRule;
+use crate::vo::Condition;
+
+/// What the role of a tool's providers begins with.
+const ROLE: &str = "provider-";
+/// The tasks that it is granted: of the API, and the pages that do the same.
+const TASKS: [&str; 4] = [
+    "provider.trace",
+    "provider.cases",
+    "console.provider_trace_page",
+    "console.provider_trace",
+];
+
+/// The role of a tool's providers.
+fn role(tool: &str) -> String {
+    format!("{ROLE}{tool}")
+}
+
+/// Where its grants hold.
+///
+/// SECURITY: a provider of one tool may not ask about another. Names of tools hold no quotes.
+fn condition(tool: &str) -> Condition {
+    Condition::Cedar(format!("resource.id == \"{tool}\""))
+}
+
+/// The tool that a provider's task acts on.
+#[must_use]
+pub fn on_tool() -> Option<ResourceRule> {
+    Some(ResourceRule {
+        kind: "tool".into(),
+        id: "{tool}".into(),
+    })
+}
+
+/// The tool in the path, which the VO must have.
+fn tool_of<'a>(api: &Api, call: &'a Call) -> Result<&'a str, Problem> {
+    let name = call.parameter("tool")?;
+    known_tool(api, call, name)?;
+    Ok(name)
+}
+
+fn known_tool(api: &Api, call: &Call, name: &str) -> Result<(), Problem> {
+    let known = api.wrapped().get(call.vo()?.id, name).is_some();
+    let unknown = || Problem::new(Kind::NotFound, format!("there is no tool `{name}` here"));
+    known.then_some(()).ok_or_else(unknown)
+}
+
+/// The tool whose providers hold this role.
+#[must_use]
+pub fn tool_of_role(role: &str) -> Option<&str> {
+    role.strip_prefix(ROLE)
+}
+
+/// Whether all that this member may do here is what providers may.
+pub(super) fn is_provider(api: &Api, call: &Call) -> Result<bool, Problem> {
+    let (vo, person, directory) = (call.vo()?.id, call.person()?.id, api.directory());
+    let mut held = directory.assignments(vo, person, api.now()).peekable();
+    let any = held.peek().is_some();
+    let names_provider = |role| {
+        let role = directory.role(role);
+        role.is_some_and(|role| role.name.starts_with(ROLE))
+    };
+    Ok(any && held.all(|held| names_provider(held.role)))
+}
+
+/// What providers see.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderChoice {
+    /// `case` (when absent): an administrator answers. `at-once`: the gateway does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 10)]
+    pub answer: Option<String>,
+    /// Fields of the person's card that providers see at once: `username`, `name`, `mail`, `organisation`.
+    #[serde(default)]
+    #[schema(max_items = 4)]
+    pub shows: Vec<String>,
+}
+
+/// Reads a choice.
+fn choice(asked: &ProviderChoice) -> Result<Choice, Problem> {
+    let answered = match asked.answer.as_deref() {
+        None => Answered::default(),
+        Some(answer) => Answered::parse(answer).ok_or_else(|| {
+            let detail = format!("`answer` is `{}`; accepted: `case`, `at-once`", cut(answer));
+            Problem::new(Kind::Invalid, detail)
+        })?,
+    };
+    let shows = fields(&asked.shows)?;
+    if answered == Answered::Case && !shows.is_empty() {
+        let detail = "`shows` belongs to `answer` = `at-once`: what a case shows is chosen with its answer";
+        return Err(Problem::new(Kind::Invalid, detail));
+    }
+    Ok(Choice { answered, shows })
+}
+
+/// Reads names of fields; each counts once.
+pub(super) fn fields(names: &[String]) -> Result<Vec<Field>, Problem> {
+    let mut fields = names
+        .iter()
+        .map(|name| {
+            Field::parse(name).ok_or_else(|| {
+                let detail = format!(
+                    "`shows` names `{}`; accepted: `username`, `name`, `mail`, `organisation`",
+                    cut(name)
+                );
+                Problem::new(Kind::Invalid, detail)
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    fields.sort_unstable();
+    fields.dedup();
+    Ok(fields)
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+/// Free text that somebody wrote: not empty, and of at most `most` characters.
+pub(super) fn words(field: &str, text: Option<String>, most: usize) -> Result<Option<String>, Problem> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let text = text.trim();
+    let unseen = |c: char| c != '\n' && crate::tool::is_unseen(c);
+    if text.is_empty() || text.chars().count() > most || text.chars().any(unseen) {
+        let detail = format!("`{field}` must have 1 to {most} characters, none of them invisible");
+        return Err(Problem::new(Kind::Invalid, detail));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// The person behind a proxy, as far as a provider sees her.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShownPerson {
+    /// Opaque id, the one that the tool sees in `X-Countersign-User`.
+    pub id: String,
+    /// User name, where the VO shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Name, where the VO shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// E-mail address, where the VO shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<String>,
+    /// Home organisation, where the VO shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<String>,
+}
+
+/// The person behind `proxy`, with these fields of her card and no others.
+async fn shown(api: &Api, proxy: &Mapped, shows: &[Field]) -> Result<ShownPerson, Problem> {
+    let card = card(api, proxy).await?.filter(|_| !shows.is_empty());
+    let may = |field: Field| shows.contains(&field);
+    let card = card.as_ref();
+    Ok(ShownPerson {
+        id: proxy.person.to_string(),
+        username: card
+            .filter(|_| may(Field::Username))
+            .map(|card| card.username.clone()),
+        name: card
+            .filter(|_| may(Field::Name))
+            .map(|card| card.fields.name.clone()),
+        mail: card
+            .filter(|_| may(Field::Mail))
+            .and_then(|card| card.fields.mail.clone()),
+        organisation: card
+            .filter(|_| may(Field::Organisation))
+            .and_then(|card| card.fields.organisation.clone()),
+    })
+}
