@@ -25,7 +25,7 @@ fn manifest(world: &World, name: &str, delegation: &str) -> String {
 }
 
 /// Imports a certificate and its key for the VO.
-fn import(world: &World, certificate: &str, key: &str) -> crate::world::Ran {
+pub(crate) fn import(world: &World, certificate: &str, key: &str) -> crate::world::Ran {
     let files = ["--certificate", certificate, "--key", key];
     world.cli(
         "admin",
@@ -34,7 +34,7 @@ fn import(world: &World, certificate: &str, key: &str) -> crate::world::Ran {
 }
 
 /// Wraps a tool with one task, which scientists may use.
-fn wrap(world: &World, name: &str, delegation: &str, url: &str, more: &[&str]) {
+pub(crate) fn wrap(world: &World, name: &str, delegation: &str, url: &str, more: &[&str]) {
     let file = manifest(world, name, delegation);
     let allow = [&["upstream", "allow", "imense", name, url][..], more].concat();
     for args in [
@@ -47,7 +47,7 @@ fn wrap(world: &World, name: &str, delegation: &str, url: &str, more: &[&str]) {
 }
 
 /// Wraps a tool that keeps the credential it was given; gives it and the folder.
-fn keeper(world: &World, name: &str, delegation: &str) -> (HeaderTool, PathBuf) {
+pub(crate) fn keeper(world: &World, name: &str, delegation: &str) -> (HeaderTool, PathBuf) {
     let kept = world.dir.path().join("kept");
     fs::create_dir(&kept).unwrap();
     let tool = HeaderTool::start(&kept);
@@ -428,7 +428,7 @@ fn bad_vo_certificates_are_refused_with_the_field_and_change_nothing() {
 }
 
 /// A tool in a few lines of Python that keeps the delegated credential it was given.
-struct HeaderTool {
+pub(crate) struct HeaderTool {
     child: std::process::Child,
     port: u16,
 }

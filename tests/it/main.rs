@@ -32,6 +32,7 @@ mod monitoring;
 mod life;
 mod manifest;
 mod evil_tool;
+mod grid;
 mod grpc;
 mod held;
 mod lease;

@@ -1,0 +1,140 @@
+//! Feature rows G2 and G3 against the software that grids really run: what the running gateway hands out, shown to each peer.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::delegate::{import, keeper, wrap};
+use crate::peers::Peer;
+use crate::world::{World, until};
+
+/// The grid that the tests going on at the moment share; it goes with the last of them.
+pub(crate) fn grid() -> Arc<Peer> {
+    static SHARED: Mutex<Weak<Peer>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let peer = Arc::new(Peer::start("grid"));
+        *shared = Arc::downgrade(&peer);
+        peer
+    })
+}
+
+/// What a peer said of a file.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub(crate) peer: String,
+    pub(crate) passed: bool,
+    pub(crate) said: String,
+}
+
+/// Shows a proxy file to peers of the grid (all of them where none is named).
+pub(crate) fn check(grid: &Peer, proxy: &Path, peers: &[&str]) -> Vec<Verdict> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/check-proxy");
+    let mut command = Command::new(script);
+    let command = command
+        .arg(grid.folder())
+        .arg(proxy)
+        .args(peers)
+        .stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let verdicts: Vec<Verdict> = said
+        .lines()
+        .map(|line| {
+            let mut words = line.splitn(3, ' ');
+            let passed = words.next() == Some("PASS");
+            Verdict {
+                passed,
+                peer: words.next().unwrap_or_default().to_owned(),
+                said: line.to_owned(),
+            }
+        })
+        .collect();
+    let all = if peers.is_empty() { 11 } else { peers.len() };
+    assert_eq!(
+        verdicts.len(),
+        all,
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    verdicts
+}
+
+#[track_caller]
+fn taken(grid: &Peer, proxy: &Path, peers: &[&str]) {
+    let refused: Vec<_> = check(grid, proxy, peers)
+        .into_iter()
+        .filter(|verdict| !verdict.passed)
+        .collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// A gateway with `john`, whose VO has the grid's certificate `which` (`RSA`, `EC`).
+pub(crate) fn world_of(grid: &Peer, which: &str) -> World {
+    let world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let (certificate, key) = (format!("VO_{which}"), format!("VO_{which}_KEY"));
+    import(&world, grid.env(&certificate), grid.env(&key)).ok();
+    world
+}
+
+#[test]
+fn g2_openssl_apache_and_arc_take_a_p256_proxy_and_the_others_refuse_it() {
+    let grid = grid();
+    for which in ["EC", "RSA"] {
+        let world = world_of(&grid, which);
+        let (_tool, kept) = keeper(&world, "keeper", "pem");
+        world.call("john", "GET", "/imense/keeper/look", None).expect(200);
+        let proxy = kept.join("proxy.pem");
+        taken(
+            &grid,
+            &proxy,
+            &[
+                "file", "openssl", "globus", "voms", "arcproxy", "sserver", "apache", "arc",
+            ],
+        );
+        // What the check of a tool's settings says of these peers is so.
+        let others = check(&grid, &proxy, &["gridftp", "xrootd"]);
+        assert!(others.iter().all(|verdict| !verdict.passed), "{others:#?}");
+    }
+}
+
+#[test]
+fn g3_apache_and_arc_answer_the_gateway_that_calls_them_with_a_proxy() {
+    let grid = grid();
+    let world = world_of(&grid, "EC");
+    let ca = ["--ca", grid.env("CA")];
+    let apache = format!("https://localhost:{}", grid.env("APACHE_PORT"));
+    wrap(&world, "apache", "client-certificate", &apache, &ca);
+    wrap(&world, "arc", "client-certificate", grid.env("ARC_URL"), &ca);
+    // `look` is no page of theirs: what counts is who they say was asking.
+    let answer = world.call("john", "GET", "/imense/apache/look", None).expect(404);
+    let serial = serial_of(&world, &answer.request_id());
+    let digits = format!("serial={:X}", serial.parse::<u64>().unwrap());
+    let log = grid.folder().join("apache/access");
+    let line = until("Apache's log", || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        text.lines()
+            .find(|line| line.contains(&digits))
+            .map(str::to_owned)
+    });
+    assert!(
+        line.contains(&format!("CN={serial}")) && line.contains("CN=imense-vo robot"),
+        "{line}"
+    );
+    let answer = world.call("john", "GET", "/imense/arc/look", None);
+    assert_ne!(answer.status, 502, "{}", answer.text());
+    let serial = serial_of(&world, &answer.request_id());
+    let log = grid.folder().join("arc/log/ws.log");
+    until("ARC's log", || {
+        let text = std::fs::read(&log).ok()?;
+        String::from_utf8_lossy(&text).contains(&serial).then_some(())
+    });
+}
+
+/// The serial of the proxy that a request was made with.
+fn serial_of(world: &World, request: &str) -> String {
+    let events = world.events_of(request);
+    let intent = &events.iter().find(|(name, _)| name == "intent").unwrap().1;
+    intent["delegation"]["serial"].as_str().unwrap().to_owned()
+}
