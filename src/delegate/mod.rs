@@ -21,6 +21,8 @@ mod credential;
 mod error;
 mod keys;
 pub mod mint;
+pub mod myproxy;
+pub mod pkcs10;
 mod plan;
 mod proxies;
 mod store;

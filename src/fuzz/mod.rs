@@ -18,7 +18,7 @@ mod certificate;
 mod settings;
 mod tool;
 
-use crate::{audit, authenticate, forward, gateway};
+use crate::{audit, authenticate, delegate, forward, gateway};
 
 /// A byte surface.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,9 @@ pub const TARGETS: &[Target] = &[
     target("certificate", certificate::certificate),
     target("trace", certificate::trace),
     target("settings", settings::settings),
+    target("pkcs10", delegate::pkcs10::fuzz),
+    target("myproxy-request", delegate::myproxy::fuzz_request),
+    target("myproxy-response", delegate::myproxy::fuzz_response),
 ];
 
 #[cfg(test)]

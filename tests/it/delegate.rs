@@ -34,7 +34,7 @@ pub(crate) fn import(world: &World, certificate: &str, key: &str) -> crate::worl
 }
 
 /// Wraps a tool with one task, which scientists may use.
-pub(crate) fn wrap(world: &World, name: &str, delegation: &str, url: &str, more: &[&str]) {
+fn wrap(world: &World, name: &str, delegation: &str, url: &str, more: &[&str]) {
     let file = manifest(world, name, delegation);
     let allow = [&["upstream", "allow", "imense", name, url][..], more].concat();
     for args in [

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::delegate::{import, keeper, wrap};
+use crate::delegate::{import, keeper};
 use crate::peers::Peer;
 use crate::world::{World, until};
 
@@ -103,12 +103,15 @@ fn g2_openssl_apache_and_arc_take_a_p256_proxy_and_the_others_refuse_it() {
 fn g3_apache_and_arc_answer_the_gateway_that_calls_them_with_a_proxy() {
     let grid = grid();
     let world = world_of(&grid, "EC");
-    let ca = ["--ca", grid.env("CA")];
     let apache = format!("https://localhost:{}", grid.env("APACHE_PORT"));
-    wrap(&world, "apache", "client-certificate", &apache, &ca);
-    wrap(&world, "arc", "client-certificate", grid.env("ARC_URL"), &ca);
-    // `look` is no page of theirs: what counts is who they say was asking.
-    let answer = world.call("john", "GET", "/imense/apache/look", None).expect(404);
+    let arc = format!("https://localhost:{}", grid.env("ARC_PORT"));
+    called(&world, &grid, "apache", &apache, "/whoami.txt");
+    called(&world, &grid, "arc", &arc, "/arex/rest/1.0/jobs");
+
+    let answer = world
+        .call("john", "GET", "/imense/apache/whoami.txt", None)
+        .expect(200);
+    assert_eq!(answer.text(), "accepted\n");
     let serial = serial_of(&world, &answer.request_id());
     let digits = format!("serial={:X}", serial.parse::<u64>().unwrap());
     let log = grid.folder().join("apache/access");
@@ -118,18 +121,35 @@ fn g3_apache_and_arc_answer_the_gateway_that_calls_them_with_a_proxy() {
             .find(|line| line.contains(&digits))
             .map(str::to_owned)
     });
-    assert!(
-        line.contains(&format!("CN={serial}")) && line.contains("CN=imense-vo robot"),
-        "{line}"
-    );
-    let answer = world.call("john", "GET", "/imense/arc/look", None);
-    assert_ne!(answer.status, 502, "{}", answer.text());
+    assert!(line.contains(&format!("CN={serial}")), "{line}");
+    assert!(line.contains("issuer=\"CN=imense-vo robot,"), "{line}");
+
+    let answer = world
+        .call("john", "GET", "/imense/arc/arex/rest/1.0/jobs", None)
+        .expect(200);
     let serial = serial_of(&world, &answer.request_id());
-    let log = grid.folder().join("arc/log/ws.log");
+    let log = grid.folder().join("arc/log/arched.log");
     until("ARC's log", || {
         let text = std::fs::read(&log).ok()?;
         String::from_utf8_lossy(&text).contains(&serial).then_some(())
     });
+}
+
+/// Wraps a resource that is called over TLS with the person's proxy; scientists may read `path`.
+fn called(world: &World, grid: &Peer, name: &str, url: &str, path: &str) {
+    let file = world.dir.path().join(format!("{name}.toml"));
+    let text = format!(
+        "[tool]\nname = \"{name}\"\nupstream = \"{name}\"\ndelegation = \"client-certificate\"\n\n\
+         [[task]]\nname = \"look\"\nmatch = [\"GET {path}\"]\nkind = \"read\"\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    for args in [
+        &["upstream", "allow", "imense", name, url, "--ca", grid.env("CA")][..],
+        &["tool", "add", "imense", file.to_str().unwrap()],
+        &["grant", "add", "imense", "scientist", name, "look"],
+    ] {
+        world.cli("admin", args).ok();
+    }
 }
 
 /// The serial of the proxy that a request was made with.
