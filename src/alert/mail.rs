@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::audit::Space;
 use crate::clock::Timestamp;
 use crate::id::RequestId;
-use crate::record::StateForeignChange;
+use crate::record::{Hash, StateForeignChange};
 use crate::vo::OWN_TOOL;
 
 /// Most request ids in one mail.
@@ -127,6 +127,43 @@ pub(super) fn receiver(name: &str, late: bool, at: Timestamp) -> (String, String
         false => "It has caught up.",
     };
     (subject, format!("{meaning}\n\nSince: {at}\n"))
+}
+
+/// A VO certificate that is about to end.
+pub(super) struct Ending<'a> {
+    pub(super) vo: &'a str,
+    pub(super) purpose: &'a str,
+    pub(super) subject: &'a str,
+    pub(super) sha256: Hash,
+    pub(super) end: Timestamp,
+    pub(super) days: u32,
+}
+
+/// Subject and text about a VO certificate that is about to end.
+pub(super) fn ending(told: &Ending<'_>) -> (String, String) {
+    let (vo, purpose) = (told.vo, told.purpose);
+    let within = match told.days {
+        1 => "a day".to_owned(),
+        days => format!("{days} days"),
+    };
+    let subject = format!("[Countersign] {vo}: the certificate for {purpose} ends within {within}");
+    let option = match purpose {
+        "tools" => String::new(),
+        other => format!(" --use {other}"),
+    };
+    let body = format!(
+        "After its end no proxy is minted from it, and until then none outlives it: jobs that run for longer fail.\n\n\
+         Virtual organisation: {vo}\n\
+         Certificate for:      {purpose}\n\
+         Subject:              {}\n\
+         SHA-256:              {}\n\
+         End:                  {}\n\n\
+         What to do next\n  Ask its certification authority for a new one with the same subject, and give it to the gateway. Requests go on\n  \
+         meanwhile, and proxies below the present one are still traced:\n    \
+         countersign vo certificate import {vo}{option} --certificate NEW.pem --key NEW.key\n",
+        told.subject, told.sha256, told.end,
+    );
+    (subject, body)
 }
 
 /// Subject and text of the mail about the room that the audit log has.

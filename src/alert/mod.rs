@@ -14,12 +14,14 @@
 //! | `episode.rs` | counting: denials and episodes |
 //! | `mail.rs` | the words of the mails |
 //! | `outbox.rs` | mails on their way: queue, retries, states |
+//! | `expiry.rs` | VO certificates that are about to end |
 //! | `transport.rs` | how a mail leaves: SMTP or a folder |
 
 mod auditor;
 mod config;
 mod episode;
 mod erase;
+mod expiry;
 mod foreign;
 mod mail;
 mod notice;
@@ -44,7 +46,7 @@ pub use outbox::{Delivery, DeliveryState, Letter};
 use crate::audit::Space;
 use crate::clock::Timestamp;
 use crate::id::{Ids, PersonId, RandomError, RequestId, VoId};
-use crate::record::AlertEvent;
+use crate::record::{AlertEvent, Hash};
 use crate::store::{Db, StoreError};
 use crate::telemetry::Metrics;
 use crate::vo::Vos;
@@ -112,6 +114,8 @@ struct Inner {
     room: Mutex<Space>,
     /// Receivers of the log of which the administrators know that they are behind.
     late: Mutex<HashSet<String>>,
+    /// Of which ends of certificates the administrators were told, by certificate and days before.
+    ending: Mutex<HashSet<(Hash, u32)>>,
 }
 
 impl fmt::Debug for Alert {
@@ -153,6 +157,7 @@ impl Alert {
             checkpoint_due: AtomicI64::new(0),
             room: Mutex::new(Space::Ok),
             late: Mutex::default(),
+            ending: Mutex::default(),
         })))
     }
 

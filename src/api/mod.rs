@@ -19,6 +19,7 @@ mod openapi;
 mod operation;
 pub mod person;
 pub mod proxy;
+pub mod proxy_limit;
 pub mod request;
 pub mod role;
 pub mod session;
@@ -112,6 +113,8 @@ fn entries() -> Vec<Entry> {
         entry::<user::suspend::Suspend>(),
         entry::<user::resume::Resume>(),
         entry::<user::export::Export>(),
+        entry::<proxy_limit::list::List>(),
+        entry::<proxy_limit::set::Set>(),
         entry::<role::create::Create>(),
         entry::<role::list::List>(),
         entry::<role::end::End>(),

@@ -24,7 +24,7 @@ use crate::record::{Change, ChangeEvent, Event};
 use crate::secret::Secret;
 use crate::store::Db;
 use crate::trust::authority::{self, Issued, Names};
-use crate::trust::certificate::Source as PemSource;
+use crate::trust::certificate::{Source as PemSource, Use};
 use crate::trust::seal::SealingKey;
 use crate::trust::tls::Identity;
 use crate::vo::{CardFields, Directory, DirectoryHandle, SYSTEM_ADMINISTRATOR, Vos, is_name, is_username};
@@ -311,7 +311,7 @@ async fn people(
     };
     changes.push(
         delegate
-            .import_certificate(&mut tx, vo, certificate, key)
+            .import_certificate(&mut tx, (vo, Use::Tools), certificate, key)
             .await?
             .change,
     );

@@ -24,6 +24,7 @@ mod request;
 mod resource;
 mod role;
 pub mod sample;
+mod seal;
 mod serve;
 mod session;
 mod tool;
@@ -105,6 +106,8 @@ enum Command {
     Alert(alert::Alert),
     Backup(backup::Backup),
     Restore(backup::Restore),
+    #[command(subcommand)]
+    Seal(seal::Seal),
     Completions(completions::Completions),
     Openapi(completions::Openapi),
     #[command(hide = true)]
@@ -237,6 +240,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Trace(args) => trace::run(args, out).await,
         Command::Backup(args) => backup::backup(args, out).await,
         Command::Restore(args) => backup::restore(args, out).await,
+        Command::Seal(command) => seal::run(command, out).await,
         Command::Completions(args) => completions::run(&args, out),
         Command::Openapi(completions::Openapi {}) => completions::openapi(out),
         Command::SampleTool(args) => Ok(sample::run(args).await?),

@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::client::Client;
 use super::failure::Failure;
 use super::input::{Reason, secret_file, text_file};
 use super::output::{Output, words};
+use crate::api::certificate::CertificateUse;
 use crate::api::certificate::import::{CertificateImport, CertificateImported};
 use crate::api::certificate::list::{CertificateList, CertificateView};
+use crate::api::proxy_limit::list::ProxyLimitList;
+use crate::api::proxy_limit::set::ProxyLimitSet;
 use crate::api::state::DoubtView;
 use crate::api::state::accept::StateAccept;
 use crate::api::vo::VoView;
@@ -35,12 +38,60 @@ pub(crate) enum Vo {
     ///   countersign vo resume imaging
     #[command(verbatim_doc_comment)]
     Resume(Named),
-    /// The certificate from which proxies are minted.
+    /// The certificates from which proxies are minted.
     #[command(subcommand)]
     Certificate(Certificate),
+    /// How long proxies may live.
+    #[command(subcommand)]
+    ProxyLimit(ProxyLimit),
     /// What was changed in the database past the gateway.
     #[command(subcommand)]
     State(State),
+}
+
+/// How long proxies may live.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProxyLimit {
+    List(ListLimits),
+    Set(SetLimit),
+}
+
+/// Shows how long proxies may live in a virtual organisation, and those of its roles.
+///
+/// Examples:
+///   countersign vo proxy-limit list imaging
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ListLimits {
+    /// Name of the virtual organisation.
+    vo: String,
+}
+
+/// Limits how long proxies live in a virtual organisation, or those of a role's holders.
+///
+/// The shortest of what applies holds: `[delegation] max_lifetime`, the virtual organisation, each role that somebody holds, the
+/// tool's manifest, the end of the virtual organisation's certificate. A proxy that is in use is replaced with the next request.
+///
+/// Examples:
+///   countersign vo proxy-limit set imaging --seconds 7200 --reason 'provider asks for it'
+///   countersign vo proxy-limit set imaging --role student --seconds 900 --reason course
+///   countersign vo proxy-limit set imaging --role student --none --reason 'the course is over'
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct SetLimit {
+    /// Name of the virtual organisation.
+    vo: String,
+    /// Of the holders of this role only.
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// Longest life in seconds, 300 or more.
+    #[arg(long, value_name = "SECONDS", required_unless_present = "none")]
+    seconds: Option<u64>,
+    /// Take the limit away.
+    #[arg(long, conflicts_with = "seconds")]
+    none: bool,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// What was changed in the database past the gateway.
@@ -75,17 +126,21 @@ pub(crate) struct Accept {
     reason: String,
 }
 
-/// The certificate from which proxies are minted.
+/// The certificates from which proxies are minted.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Certificate {
     Import(Import),
     List(ListCertificates),
 }
 
-/// Gives a virtual organisation its certificate and key; those before end. The key is sealed before it is stored.
+/// Gives a virtual organisation its certificate and key for a use; those before end, while requests go on. The key is sealed before it
+/// is stored.
+///
+/// What people download acts outside the gateway: a certificate for downloads needs a subject that no certificate for tools has.
 ///
 /// Examples:
 ///   countersign vo certificate import imaging --certificate imaging.pem --key imaging.key
+///   countersign vo certificate import imaging --use download --certificate people.pem --key people.key
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Import {
@@ -97,9 +152,22 @@ pub(crate) struct Import {
     /// Its key (PEM, not encrypted).
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    /// What its proxies are for.
+    #[arg(long = "use", value_name = "USE", value_enum, default_value_t)]
+    purpose: Purpose,
 }
 
-/// Shows the certificate of a virtual organisation.
+/// What proxies are for.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Purpose {
+    /// Given to tools, or used to call them.
+    #[default]
+    Tools,
+    /// Downloaded by people.
+    Download,
+}
+
+/// Shows the certificates of a virtual organisation.
 ///
 /// Examples:
 ///   countersign vo certificate list imaging
@@ -214,6 +282,23 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
             let found: CertificateList = client.task("vo_certificate.list").at("vo", vo).fetch().await?;
             out.list("certificates", &found.certificates, &CERTIFICATE, certificate)?;
         }
+        Vo::ProxyLimit(ProxyLimit::List(ListLimits { vo })) => {
+            let found: ProxyLimitList = client.task("proxy_limit.list").at("vo", vo).fetch().await?;
+            limits(&found, out)?;
+        }
+        Vo::ProxyLimit(ProxyLimit::Set(args)) => {
+            let body = ProxyLimitSet {
+                role: args.role,
+                lifetime: args.seconds,
+            };
+            let set: ProxyLimitList = client
+                .task("proxy_limit.set")
+                .at("vo", args.vo)
+                .because(&args.reason)
+                .send(&body)
+                .await?;
+            limits(&set, out)?;
+        }
         Vo::State(State::Show) => {
             let doubts: Vec<DoubtView> = client.task("state.list").list("doubts").await?;
             if doubts.is_empty() {
@@ -228,6 +313,20 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
         }
         Vo::State(State::Accept(args)) => accept(&client, args, out).await?,
     }
+    Ok(())
+}
+
+fn limits(found: &ProxyLimitList, out: Output) -> Result<(), Failure> {
+    out.list("limits", &found.limits, &["ROLE", "SECONDS"], |limit| {
+        vec![
+            limit.role.clone().unwrap_or_else(|| "(everybody)".into()),
+            limit.lifetime.to_string(),
+        ]
+    })?;
+    out.note(format!(
+        "by the settings no proxy lives longer than {} s",
+        found.most
+    ));
     Ok(())
 }
 
@@ -259,6 +358,10 @@ async fn import(client: &Client, args: &Import, out: Output) -> Result<(), Failu
     let body = CertificateImport {
         certificate: text_file(&args.certificate)?,
         key: secret_file(&args.key)?,
+        purpose: match args.purpose {
+            Purpose::Tools => CertificateUse::Tools,
+            Purpose::Download => CertificateUse::Download,
+        },
         certificate_name: args.certificate.display().to_string(),
         key_name: args.key.display().to_string(),
     };
@@ -276,10 +379,15 @@ async fn import(client: &Client, args: &Import, out: Output) -> Result<(), Failu
     Ok(())
 }
 
-const CERTIFICATE: [&str; 4] = ["SUBJECT", "VALID FROM", "UNTIL", "SHA-256"];
+const CERTIFICATE: [&str; 5] = ["USE", "SUBJECT", "VALID FROM", "UNTIL", "SHA-256"];
 
 fn certificate(view: &CertificateView) -> Vec<String> {
+    let purpose = match view.purpose {
+        CertificateUse::Tools => "tools",
+        CertificateUse::Download => "download",
+    };
     vec![
+        purpose.to_owned(),
         view.subject.clone(),
         view.not_before.clone(),
         view.not_after.clone(),

@@ -1,5 +1,6 @@
 //! The `[delegation]` section of the configuration.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::settings::Table;
@@ -11,6 +12,8 @@ pub struct Config {
     pub max_lifetime: Duration,
     /// Sessions whose proxies are kept in memory at once.
     pub max_sessions: usize,
+    /// RSA keys for proxies that are made in advance.
+    pub rsa_pool: usize,
     /// How long a person can be traced after her last proxy has expired: her cards are kept so long.
     pub trace_period: Duration,
 }
@@ -20,6 +23,7 @@ impl Default for Config {
         Self {
             max_lifetime: Duration::from_secs(3_600),
             max_sessions: 10_000,
+            rsa_pool: 64,
             trace_period: Duration::from_secs(180 * 86_400),
         }
     }
@@ -31,14 +35,10 @@ impl Config {
     pub fn read(table: &mut Table<'_>) -> Self {
         let default = Self::default();
         let lifetimes = Duration::from_secs(300)..=Duration::from_secs(7 * 86_400);
-        let sessions = table.integer(
-            "max_sessions",
-            100..=1_000_000,
-            i64::try_from(default.max_sessions).ok(),
-        );
         Self {
             max_lifetime: table.duration("max_lifetime", lifetimes, default.max_lifetime),
-            max_sessions: usize::try_from(sessions).unwrap_or(default.max_sessions),
+            max_sessions: count(table, "max_sessions", 100..=1_000_000, default.max_sessions),
+            rsa_pool: count(table, "rsa_pool", 1..=10_000, default.rsa_pool),
             trace_period: table.duration(
                 "trace_period",
                 Duration::ZERO..=Duration::from_secs(3_650 * 86_400),
@@ -48,18 +48,27 @@ impl Config {
     }
 }
 
+fn count(table: &mut Table<'_>, key: &str, accepted: RangeInclusive<i64>, default: usize) -> usize {
+    let count = table.integer(key, accepted, i64::try_from(default).ok());
+    usize::try_from(count).unwrap_or(default)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::settings::Document;
 
     #[test]
-    fn a_lifetime_outside_its_limits_is_a_flaw() {
-        let document = Document::parse("t.toml", "max_lifetime = \"30d\"\nmax_sessions = 1\n").unwrap();
+    fn a_value_outside_its_limits_is_a_flaw() {
+        let document = Document::parse(
+            "t.toml",
+            "max_lifetime = \"30d\"\nmax_sessions = 1\nrsa_pool = 0\n",
+        )
+        .unwrap();
         let mut root = document.root();
         let _ = Config::read(&mut root);
         root.end();
-        assert_eq!(document.problems().len(), 2);
+        assert_eq!(document.problems().len(), 3);
     }
 
     #[test]

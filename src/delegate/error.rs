@@ -2,7 +2,7 @@
 
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::store::StoreError;
-use crate::trust::certificate;
+use crate::trust::certificate::{self, Use};
 use crate::trust::seal::SealError;
 
 use super::mint::MintError;
@@ -12,11 +12,22 @@ use super::mint::MintError;
 pub enum DelegateError {
     /// The VO has no certificate.
     #[error(
-        "the virtual organisation `{vo}` has no certificate yet; its administrator imports one with `countersign vo certificate import`"
+        "the virtual organisation `{vo}` has no certificate for `{}` yet; its administrator imports one with `countersign vo certificate import{}`",
+        .purpose.as_str(), match .purpose { Use::Tools => "", Use::Download => " --use download" }
     )]
     NoCertificate {
         /// Name of the VO.
         vo: String,
+        /// What for.
+        purpose: Use,
+    },
+    /// A certificate for another use has the same subject.
+    #[error("`{file}`: {why}")]
+    NamedAlike {
+        /// The file.
+        file: String,
+        /// Which, and what is accepted.
+        why: String,
     },
     /// The tool has no static credential.
     #[error(
@@ -38,6 +49,9 @@ pub enum DelegateError {
     /// The tool's header name is none.
     #[error("`{0}` is not a header name")]
     Header(String),
+    /// The limit is too short.
+    #[error("a proxy that lives for less than 300 s is of use to nobody; accepted: 300 s or more")]
+    Limit,
     /// The static credential cannot stand in a header.
     #[error(
         "the credential cannot stand in a header; accepted: printable ASCII, and no colon in a user name"
@@ -73,7 +87,10 @@ impl AsProblem for DelegateError {
             Self::Flaws(flaws) => flaws.as_problem(),
             Self::Store(error) => error.as_problem(),
             Self::Raced => Problem::new(Kind::Busy, self.to_string()).retry_after(1),
-            Self::Header(_) | Self::Value => Problem::new(Kind::Invalid, self.to_string()),
+            Self::Mint(MintError::NoKeyReady) => Problem::new(Kind::Busy, self.to_string()).retry_after(5),
+            Self::NamedAlike { .. } => Problem::new(Kind::Invalid, "the certificate is not accepted")
+                .with("errors", vec![self.to_string()]),
+            Self::Header(_) | Self::Value | Self::Limit => Problem::new(Kind::Invalid, self.to_string()),
             Self::ForeignReceipt | Self::Random(_) => {
                 Problem::new(Kind::Internal, "no credential could be made")
             }

@@ -1,6 +1,6 @@
 //! The keys that delegation uses, opened from the store: VO certificates, static credentials, assertion keys.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use data_encoding::BASE64;
@@ -11,12 +11,13 @@ use crate::record::Change;
 use crate::secret::Secret;
 use crate::store::{Db, StoreError, Tx};
 use crate::tool::VoRef;
-use crate::trust::certificate::{self, Facts, Source, VoCertificate};
+use crate::trust::certificate::{self, Facts, Source, Use, VoCertificate};
 use crate::trust::seal::{Label, SealError, SealingKey};
 use crate::trust::store as certificates;
 use crate::vo::Directory;
 
 use super::assertion::{self, AssertionKey};
+use super::limit::Limits;
 use super::mint::Issuer;
 use super::store::{self, AssertionRow, StaticRow};
 use super::{Delegate, DelegateError};
@@ -24,11 +25,12 @@ use super::{Delegate, DelegateError};
 /// A snapshot of all keys; swapped whole.
 #[derive(Default)]
 pub(super) struct Keys {
-    facts: HashMap<VoId, Facts>,
-    issuers: HashMap<VoId, Arc<Issuer>>,
+    facts: BTreeMap<(VoId, Use), Facts>,
+    issuers: HashMap<(VoId, Use), Arc<Issuer>>,
     statics: HashMap<(VoId, String), StaticRow>,
     assertion: Option<AssertionKey>,
     public: Vec<Value>,
+    pub(super) limits: Limits,
     sealed: bool,
 }
 
@@ -36,10 +38,24 @@ impl Keys {
     pub(super) async fn load(db: &Db, sealing: Option<&SealingKey>) -> Result<Self, StoreError> {
         let mut keys = Self {
             sealed: sealing.is_none(),
+            limits: Limits::load(db).await?,
             ..Self::default()
         };
-        for certificate in certificates::alive(db).await? {
-            keys.add_issuer(certificate, sealing);
+        let alive = certificates::alive(db).await?;
+        for certificate in &alive {
+            match clash(certificate.purpose, &certificate.facts, &alive) {
+                // SECURITY: the import refuses such a pair; a row that came here past it mints nothing.
+                Some(other) if certificate.purpose == Use::Download => {
+                    tracing::error!(
+                        "nothing is minted for downloads in VO {}: {}",
+                        certificate.vo,
+                        named_alike(other)
+                    );
+                    let named = (certificate.vo, certificate.purpose);
+                    keys.facts.insert(named, certificate.facts.clone());
+                }
+                _ => keys.add_issuer(certificate, sealing),
+            }
         }
         for row in store::statics(db).await? {
             keys.statics.insert((row.vo, row.tool.clone()), row);
@@ -50,11 +66,12 @@ impl Keys {
         Ok(keys)
     }
 
-    fn add_issuer(&mut self, certificate: VoCertificate, sealing: Option<&SealingKey>) {
+    fn add_issuer(&mut self, certificate: &VoCertificate, sealing: Option<&SealingKey>) {
+        let named = (certificate.vo, certificate.purpose);
         match certificate.signer(sealing) {
             Ok(signer) => {
                 let issuer = Issuer::new(certificate.facts.clone(), certificate.chain.clone(), signer);
-                self.issuers.insert(certificate.vo, Arc::new(issuer));
+                self.issuers.insert(named, Arc::new(issuer));
             }
             Err(SealError::Sealed) => {}
             // One VO's broken key stops that VO alone.
@@ -62,7 +79,7 @@ impl Keys {
                 tracing::error!(vo.id = %certificate.vo, "the key of VO {} does not open: {error}", certificate.vo)
             }
         }
-        self.facts.insert(certificate.vo, certificate.facts);
+        self.facts.insert(named, certificate.facts.clone());
     }
 
     fn add_assertion(&mut self, row: &AssertionRow, sealing: Option<&SealingKey>) {
@@ -90,14 +107,18 @@ impl Keys {
         json!({ "keys": self.public })
     }
 
-    pub(super) fn issuer(&self, vo: &VoRef) -> Result<Arc<Issuer>, DelegateError> {
-        if let Some(issuer) = self.issuers.get(&vo.id) {
+    /// The certificate and key from which the VO's proxies for `purpose` are minted.
+    pub(super) fn issuer(&self, vo: &VoRef, purpose: Use) -> Result<Arc<Issuer>, DelegateError> {
+        if let Some(issuer) = self.issuers.get(&(vo.id, purpose)) {
             return Ok(issuer.clone());
         }
-        match self.facts.contains_key(&vo.id) {
+        match self.facts.contains_key(&(vo.id, purpose)) {
             true if self.sealed => Err(SealError::Sealed.into()),
             true => Err(SealError::Broken.into()),
-            false => Err(DelegateError::NoCertificate { vo: vo.name.clone() }),
+            false => Err(DelegateError::NoCertificate {
+                vo: vo.name.clone(),
+                purpose,
+            }),
         }
     }
 
@@ -126,8 +147,24 @@ impl Keys {
     }
 }
 
+/// The first of these certificates, of whatever VO, that has another use and a name that a peer could take for this one.
+fn clash<'c>(purpose: Use, facts: &Facts, all: &'c [VoCertificate]) -> Option<&'c VoCertificate> {
+    all.iter()
+        .find(|other| other.purpose != purpose && other.facts.is_named_like(facts))
+}
+
+/// What is wrong with a certificate that has the name of this one.
+fn named_alike(other: &VoCertificate) -> String {
+    format!(
+        "`{}` is the subject of a certificate for `{}` already; accepted: another subject, since whoever downloads a \
+         proxy could act in the name of everybody's jobs",
+        other.facts.subject_text,
+        other.purpose.as_str(),
+    )
+}
+
 // SECURITY: an envelope moved to another tool, or an older one put back, does not open.
-fn static_label(vo: VoId, tool: &str, version: i64) -> Label {
+pub(super) fn static_label(vo: VoId, tool: &str, version: i64) -> Label {
     Label::new("static credential")
         .with(vo.uuid().as_bytes())
         .with(tool.as_bytes())
@@ -182,35 +219,54 @@ pub struct Imported {
 }
 
 impl Delegate {
-    /// What the VO's certificate says, if it has one.
+    /// What the VO's certificate for this use says, if it has one.
     #[must_use]
-    pub fn certificate(&self, vo: VoId) -> Option<Facts> {
-        self.keys.load().facts.get(&vo).cloned()
+    pub fn certificate(&self, vo: VoId, purpose: Use) -> Option<Facts> {
+        self.keys.load().facts.get(&(vo, purpose)).cloned()
     }
 
-    /// Checks a VO's certificate and key, seals the key, and makes them the VO's; those before end. After the commit,
-    /// [`Delegate::load`] takes them into use.
+    /// What all certificates in use say, by VO and use.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<(VoId, Use, Facts)> {
+        let keys = self.keys.load();
+        let facts = keys.facts.iter();
+        facts
+            .map(|((vo, purpose), facts)| (*vo, *purpose, facts.clone()))
+            .collect()
+    }
+
+    /// Checks a VO's certificate and key, seals the key, and makes them the VO's for this use; those before end. After the
+    /// commit, [`Delegate::load`] takes them into use: requests under way keep what they have.
     ///
     /// # Errors
-    /// [`DelegateError::Flaws`] with everything that is wrong; [`DelegateError::Seal`] while the gateway is sealed.
+    /// [`DelegateError::Flaws`] with everything that is wrong; [`DelegateError::NamedAlike`] when a certificate for another
+    /// use has, or had, the same subject; [`DelegateError::Seal`] while the gateway is sealed.
     pub async fn import_certificate(
         &self,
         tx: &mut Tx,
-        vo: VoId,
+        (vo, purpose): (VoId, Use),
         certificate: Source<'_>,
         key: Source<'_>,
     ) -> Result<Imported, DelegateError> {
         let sealing = self.sealing.as_ref().ok_or(SealError::Sealed)?;
         let checked = certificate::check(certificate, key, &**self.ids.clock())?;
-        let sealed = checked.seal(self.ids.next()?, vo, sealing, &**self.ids.random())?;
+        // Also those that ended: what was minted below them may live still.
+        if let Some(other) = clash(purpose, checked.facts(), &certificates::all(tx).await?) {
+            return Err(DelegateError::NamedAlike {
+                file: certificate.name.to_owned(),
+                why: named_alike(other),
+            });
+        }
+        let sealed = checked.seal(self.ids.next()?, (vo, purpose), sealing, &**self.ids.random())?;
         certificates::insert(tx, &sealed, self.ids.clock().now()).await?;
+        let described = |facts: &Facts| described(purpose, facts);
         let change = Change {
             action: "vo_certificate.import".to_owned(),
             kind: "vo_certificate".to_owned(),
             target: sealed.facts.sha256.to_string(),
             vo,
             person: None,
-            before: self.certificate(vo).as_ref().map(described),
+            before: self.certificate(vo, purpose).as_ref().map(described),
             after: Some(described(&sealed.facts)),
         };
         Ok(Imported {
@@ -289,8 +345,9 @@ impl Delegate {
     }
 }
 
-fn described(facts: &Facts) -> Value {
+fn described(purpose: Use, facts: &Facts) -> Value {
     json!({
+        "use": purpose.as_str(),
         "sha256": facts.sha256,
         "subject": facts.subject_text,
         "not_before": facts.not_before.to_string(),

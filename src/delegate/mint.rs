@@ -8,8 +8,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use der::asn1::{
     Any, AnyRef, BitStringRef, GeneralizedTime, ObjectIdentifier, OctetStringRef, UintRef, UtcTime,
     Utf8StringRef,
@@ -23,12 +21,14 @@ use x509_parser::x509::X509Name;
 
 use crate::audit::Receipt;
 use crate::clock::Timestamp;
-use crate::id::{Random, RandomError, random_bytes};
+use crate::id::{Random, RandomError, RequestId, random_bytes};
 use crate::record::Hash;
 use crate::secret::Secret;
-use crate::tool::{ProxyPolicy, ProxySettings};
+use crate::tool::{ProxyKey, ProxyPolicy, ProxySettings};
 use crate::trust::certificate::Facts;
 use crate::trust::signer::{Algorithm, SignError, Signer};
+
+pub use super::pair::KeyPair;
 
 /// How far a proxy is dated back, for peers whose clock is behind.
 pub const BACKDATED: Duration = Duration::from_secs(300);
@@ -60,6 +60,12 @@ pub enum MintError {
     /// No key could be made.
     #[error("no proxy key could be made")]
     Key,
+    /// No RSA key is ready: they are made in advance, and all are used.
+    #[error("no RSA key is ready for a proxy: more were asked for than could be made in advance")]
+    NoKeyReady,
+    /// The receipt is that of another request.
+    #[error("the receipt is that of another request")]
+    ForeignReceipt,
     /// The VO's key did not sign.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -68,23 +74,37 @@ pub enum MintError {
     Random(#[from] RandomError),
 }
 
-/// Proof that the `mint` record is durable. Made from a receipt only.
+/// Proof that the `mint` record of one request is durable. Made from a receipt only:
+///
+/// ```compile_fail
+/// # let request: countersign::id::RequestId = unimplemented!();
+/// let durable = countersign::delegate::mint::Durable { request };
+/// ```
 #[derive(Debug)]
-pub struct Durable<'a>(std::marker::PhantomData<&'a ()>);
+pub struct Durable<'a> {
+    request: RequestId,
+    receipt: std::marker::PhantomData<&'a ()>,
+}
 
 impl<'a> Durable<'a> {
     /// What `receipt` proves: the intent and the `mint` record of one batch are on stable storage.
     #[must_use]
-    pub const fn by(_receipt: &'a Receipt) -> Self {
-        Self(std::marker::PhantomData)
+    pub const fn by(receipt: &'a Receipt) -> Self {
+        Self {
+            request: receipt.request(),
+            receipt: std::marker::PhantomData,
+        }
     }
 }
 
 #[cfg(test)]
 impl Durable<'_> {
     /// Stands in for a receipt in tests that are not about the log.
-    pub(super) const fn witnessed() -> Self {
-        Self(std::marker::PhantomData)
+    pub(super) const fn witnessed(request: RequestId) -> Self {
+        Self {
+            request,
+            receipt: std::marker::PhantomData,
+        }
     }
 }
 
@@ -112,23 +132,25 @@ impl Issuer {
 
 /// A proxy that is chosen and not signed.
 pub struct Chosen {
+    request: RequestId,
     issuer: Arc<Issuer>,
     serial: u64,
-    key: EcdsaKeyPair,
-    spki: Vec<u8>,
+    key: KeyPair,
     not_before: Timestamp,
     not_after: Timestamp,
     settings: ProxySettings,
 }
 
-/// Chooses serial, key and validity of a proxy: from 5 minutes before `now` for at most `settings.lifetime`, never past
-/// the issuer.
+/// Chooses for `request` the serial and validity of a proxy that will have `key`: from 5 minutes before `now` for at most
+/// `settings.lifetime`, never past the issuer. The key is asked for last, when everything else fits.
 ///
 /// # Errors
-/// [`MintError::IssuerExpired`], [`MintError::IssuerNotYetValid`].
+/// [`MintError::IssuerExpired`], [`MintError::IssuerNotYetValid`], and what `key` fails with.
 pub fn choose(
+    request: RequestId,
     issuer: &Arc<Issuer>,
     settings: &ProxySettings,
+    key: impl FnOnce() -> Result<KeyPair, MintError>,
     now: Timestamp,
     random: &dyn Random,
 ) -> Result<Chosen, MintError> {
@@ -139,16 +161,13 @@ pub fn choose(
     if now.plus(SHORTEST) > facts.not_after {
         return Err(MintError::IssuerExpired(facts.not_after));
     }
-    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(|_| MintError::Key)?;
-    let spki: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|_| MintError::Key)?;
-    let spki = spki.as_ref().to_vec();
     // INVARIANT: a proxy never outlives its issuer; no peer checks that.
     let not_after = now.plus(settings.lifetime).min(facts.not_after);
     Ok(Chosen {
+        request,
         issuer: issuer.clone(),
         serial: serial(random)?,
-        key,
-        spki,
+        key: key()?,
         not_before: Timestamp::from_secs(now.minus(BACKDATED).secs()),
         not_after: Timestamp::from_secs(not_after.secs()),
         settings: settings.clone(),
@@ -175,7 +194,7 @@ impl Chosen {
     /// SHA-256 of the public key (`SubjectPublicKeyInfo`, DER).
     #[must_use]
     pub fn spki(&self) -> Hash {
-        Hash::of(&self.spki)
+        Hash::of(self.key.spki())
     }
 
     /// SHA-256 of the issuer's certificate (DER).
@@ -199,12 +218,17 @@ impl Chosen {
     /// Signs. `durable` proves that the `mint` record is on stable storage.
     ///
     /// # Errors
-    /// [`MintError::Sign`] when the VO's key cannot be reached.
-    pub fn sign(self, _durable: &Durable<'_>) -> Result<Proxy, MintError> {
+    /// [`MintError::ForeignReceipt`] when that is another request's; [`MintError::Sign`] when the VO's key cannot be reached.
+    pub fn sign(self, durable: &Durable<'_>) -> Result<Proxy, MintError> {
+        // SECURITY: this is the one place in which a VO's key signs a proxy, and it looks for itself: what is signed was
+        // permitted, and stands in the log, under the very request for which it was chosen.
+        if durable.request != self.request {
+            return Err(MintError::ForeignReceipt);
+        }
         let issuer = AnyRef::from_der(&self.issuer.facts.subject)?;
         let name = self.serial.to_string();
         let subject = extended(issuer, &name)?.to_der()?;
-        let (info, usage) = (proxy_cert_info(&self.settings)?, key_usage()?);
+        let (info, usage) = (proxy_cert_info(&self.settings)?, key_usage(&self.key)?);
         let serial = self.serial.to_be_bytes();
         let algorithm = signature_algorithm(self.issuer.signer.algorithm());
         let body = TbsCertificate {
@@ -217,7 +241,7 @@ impl Chosen {
                 not_after: time(self.not_after)?,
             },
             subject: AnyRef::from_der(&subject)?,
-            spki: AnyRef::from_der(&self.spki)?,
+            spki: AnyRef::from_der(self.key.spki())?,
             extensions: vec![critical(PROXY_CERT_INFO, &info)?, critical(KEY_USAGE, &usage)?],
         }
         .to_der()?;
@@ -228,13 +252,12 @@ impl Chosen {
             signature: BitStringRef::from_bytes(&signature)?,
         }
         .to_der()?;
-        let key = self.key.to_pkcs8v1().map_err(|_| MintError::Key)?;
         Ok(Proxy {
             serial: self.serial,
             not_after: self.not_after,
             subject,
             certificate,
-            key: Secret::new(key.as_ref().to_vec()),
+            key: self.key.private()?,
             above: self.issuer.chain.clone(),
             issuer: self.issuer.facts.sha256,
         })
@@ -329,7 +352,7 @@ impl Proxy {
     /// [`MintError::Key`].
     pub fn certified_key(&self) -> Result<Arc<CertifiedKey>, MintError> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.expose().as_slice()));
-        let key = rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&key).map_err(|_| MintError::Key)?;
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|_| MintError::Key)?;
         let chain = std::iter::once(&self.certificate).chain(&self.above);
         let chain = chain.map(|der| CertificateDer::from(der.clone())).collect();
         Ok(Arc::new(CertifiedKey::new(chain, key)))
@@ -436,9 +459,12 @@ fn proxy_cert_info(settings: &ProxySettings) -> der::Result<Vec<u8>> {
     .to_der()
 }
 
-/// digitalSignature alone (bit 0); a P-256 key does not encipher.
-fn key_usage() -> der::Result<Vec<u8>> {
-    BitStringRef::new(7, &[0x80])?.to_der()
+/// digitalSignature (bit 0); for an RSA key keyEncipherment (bit 2) too, which old peers use it for.
+fn key_usage(key: &KeyPair) -> der::Result<Vec<u8>> {
+    match key.kind() {
+        ProxyKey::P256 => BitStringRef::new(7, &[0x80])?.to_der(),
+        ProxyKey::Rsa2048 => BitStringRef::new(5, &[0xa0])?.to_der(),
+    }
 }
 
 fn critical(id: ObjectIdentifier, value: &[u8]) -> der::Result<Extension<'_>> {

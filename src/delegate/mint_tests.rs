@@ -46,6 +46,21 @@ fn settings() -> ProxySettings {
         lifetime: Duration::from_secs(3600),
         policy: ProxyPolicy::InheritAll,
         path_length: None,
+        key: ProxyKey::P256,
+    }
+}
+
+fn request() -> RequestId {
+    RequestId::from(uuid::Uuid::from_bytes(
+        random_bytes(&SystemSource::new()).unwrap(),
+    ))
+}
+
+/// A new key of the kind that `settings` ask for.
+fn key(settings: &ProxySettings) -> Result<KeyPair, MintError> {
+    match settings.key {
+        ProxyKey::P256 => KeyPair::p256(),
+        ProxyKey::Rsa2048 => KeyPair::rsa2048(),
     }
 }
 
@@ -55,10 +70,18 @@ fn now() -> Timestamp {
 }
 
 fn mint(issuer: &Arc<Issuer>, settings: &ProxySettings, at: Timestamp) -> Proxy {
-    choose(issuer, settings, at, &SystemSource::new())
-        .unwrap()
-        .sign(&Durable::witnessed())
-        .unwrap()
+    let request = request();
+    choose(
+        request,
+        issuer,
+        settings,
+        || key(settings),
+        at,
+        &SystemSource::new(),
+    )
+    .unwrap()
+    .sign(&Durable::witnessed(request))
+    .unwrap()
 }
 
 fn openssl(folder: &Path, arguments: &[&str]) -> (bool, String) {
@@ -158,6 +181,43 @@ fn openssl_reads_every_field_of_the_profile() {
 }
 
 #[test]
+fn an_rsa_proxy_is_verified_by_openssl_and_may_encipher_keys() {
+    for issuer in [issuer!("vo-ec"), issuer!("vo-rsa")] {
+        let settings = ProxySettings {
+            key: ProxyKey::Rsa2048,
+            policy: ProxyPolicy::Limited,
+            ..settings()
+        };
+        let proxy = mint(&issuer, &settings, now());
+        let folder = file(&proxy);
+        let verify = "verify -allow_proxy_certs -CAfile ca.pem -untrusted proxy.pem proxy.pem";
+        let (ok, said) = openssl(folder.path(), &verify.split(' ').collect::<Vec<_>>());
+        assert!(ok, "{said}");
+        let (_, said) = openssl(folder.path(), &["x509", "-in", "proxy.pem", "-noout", "-text"]);
+        for part in [
+            "X509v3 Key Usage: critical\n                Digital Signature, Key Encipherment\n",
+            "Public-Key: (2048 bit)",
+            "Policy Language: 1.3.6.1.4.1.3536.1.1.1.9",
+        ] {
+            assert!(said.contains(part), "{part} is not in: {said}");
+        }
+        let (ok, said) = openssl(folder.path(), &["rsa", "-in", "proxy.pem", "-check", "-noout"]);
+        assert!(ok && said.contains("RSA key ok"), "{said}");
+        let (_, of_certificate) = openssl(folder.path(), &["x509", "-in", "proxy.pem", "-noout", "-pubkey"]);
+        let (_, of_key) = openssl(folder.path(), &["pkey", "-in", "proxy.pem", "-pubout"]);
+        assert_eq!(of_certificate, of_key);
+        assert!(
+            proxy
+                .pem()
+                .unwrap()
+                .expose()
+                .contains("-----BEGIN PRIVATE KEY-----")
+        );
+        assert!(proxy.certified_key().is_ok());
+    }
+}
+
+#[test]
 fn the_file_is_certificate_key_vo_certificate_intermediates() {
     let proxy = mint(&issuer!("vo-chain"), &settings(), now());
     let file = proxy.pem().unwrap();
@@ -184,7 +244,17 @@ fn the_file_is_certificate_key_vo_certificate_intermediates() {
 fn two_mints_have_different_keys_and_serials() {
     let issuer = issuer!("vo-ec");
     let chosen: Vec<Chosen> = (0..50)
-        .map(|_| choose(&issuer, &settings(), now(), &SystemSource::new()).unwrap())
+        .map(|_| {
+            choose(
+                request(),
+                &issuer,
+                &settings(),
+                KeyPair::p256,
+                now(),
+                &SystemSource::new(),
+            )
+            .unwrap()
+        })
         .collect();
     assert_eq!(chosen.iter().map(Chosen::spki).collect::<HashSet<_>>().len(), 50);
     assert_eq!(
@@ -200,14 +270,23 @@ fn two_mints_have_different_keys_and_serials() {
 
 #[test]
 fn what_was_chosen_is_what_is_signed() {
-    let chosen = choose(&issuer!("vo-rsa"), &settings(), now(), &SystemSource::new()).unwrap();
+    let request = request();
+    let chosen = choose(
+        request,
+        &issuer!("vo-rsa"),
+        &settings(),
+        KeyPair::p256,
+        now(),
+        &SystemSource::new(),
+    )
+    .unwrap();
     let (serial, spki, from, to) = (
         chosen.serial(),
         chosen.spki(),
         chosen.not_before(),
         chosen.not_after(),
     );
-    let proxy = chosen.sign(&Durable::witnessed()).unwrap();
+    let proxy = chosen.sign(&Durable::witnessed(request)).unwrap();
     let (_, parsed) = X509Certificate::from_der(proxy.certificate()).unwrap();
     assert_eq!(
         parsed
@@ -222,10 +301,39 @@ fn what_was_chosen_is_what_is_signed() {
 }
 
 #[test]
+fn the_receipt_of_another_request_signs_nothing() {
+    let (one, other) = (request(), request());
+    let choose = || {
+        choose(
+            one,
+            &issuer!("vo-ec"),
+            &settings(),
+            KeyPair::p256,
+            now(),
+            &SystemSource::new(),
+        )
+        .unwrap()
+    };
+    let refused = choose().sign(&Durable::witnessed(other));
+    assert!(matches!(refused, Err(MintError::ForeignReceipt)));
+    assert!(choose().sign(&Durable::witnessed(one)).is_ok());
+}
+
+#[test]
 fn an_expired_or_future_issuer_mints_nothing() {
     let issuer = issuer!("vo-ec");
     let (from, to) = (issuer.facts.not_before, issuer.facts.not_after);
-    let try_at = |at| choose(&issuer, &settings(), at, &SystemSource::new()).map(|_| ());
+    let try_at = |at| {
+        choose(
+            request(),
+            &issuer,
+            &settings(),
+            KeyPair::p256,
+            at,
+            &SystemSource::new(),
+        )
+        .map(|_| ())
+    };
     assert!(matches!(
         try_at(to.minus(Duration::from_secs(30))),
         Err(MintError::IssuerExpired(_))
@@ -275,7 +383,7 @@ proptest! {
         policy in prop_oneof![Just(ProxyPolicy::InheritAll), Just(ProxyPolicy::Limited), Just(ProxyPolicy::Independent)],
     ) {
         let issuer = issuer!("vo-ec");
-        let settings = ProxySettings { lifetime: Duration::from_secs(lifetime), policy, path_length };
+        let settings = ProxySettings { lifetime: Duration::from_secs(lifetime), policy, path_length, key: ProxyKey::P256 };
         let at = Timestamp::from_secs(at);
         let proxy = mint(&issuer, &settings, at);
         let (rest, parsed) = X509Certificate::from_der(proxy.certificate()).unwrap();

@@ -20,11 +20,16 @@ mod config;
 mod credential;
 mod error;
 mod keys;
+mod limit;
 pub mod mint;
 pub mod myproxy;
+mod pair;
+mod peers;
 pub mod pkcs10;
 mod plan;
+mod pool;
 mod proxies;
+mod reseal;
 mod store;
 mod trace;
 
@@ -38,19 +43,23 @@ use crate::id::{Ids, PersonId, SessionId};
 use crate::record::{Event, Mint, SignedEntry};
 use crate::store::{Db, StoreError};
 use crate::telemetry::Metrics;
+use crate::tool::{ProxyKey, Tool};
 use crate::trust::seal::SealingKey;
+use crate::vo::DirectoryHandle;
 
 pub use config::Config;
 pub use credential::Credential;
 pub use error::DelegateError;
 pub use keys::{Imported, StaticCredential};
 pub use plan::Plan;
+pub use reseal::{Resealed, is_sealed_with};
 pub use store::Mapped;
 pub use trace::{By, TraceError, TraceQuery, Traced};
 
 use keys::Keys;
 use mint::{Durable, Proxy};
 use plan::{Ready, Work};
+use pool::Pool;
 use proxies::{Form, Live, Proxies, Stamp, Ticket};
 
 /// The service that makes and traces credentials.
@@ -62,7 +71,10 @@ pub struct Delegate {
     /// The gateway's own origin, as assertions name their issuer.
     origin: String,
     keys: ArcSwap<Keys>,
+    /// Who holds which role.
+    directory: DirectoryHandle,
     proxies: Proxies,
+    pool: Pool,
     metrics: Metrics,
 }
 
@@ -78,6 +90,7 @@ impl Delegate {
     #[must_use]
     pub fn new(config: Config, db: Db, sealing: Option<SealingKey>, ids: Ids, origin: String) -> Self {
         let proxies = Proxies::new(config.max_sessions);
+        let pool = Pool::new(config.rsa_pool);
         Self {
             config,
             db,
@@ -85,9 +98,18 @@ impl Delegate {
             sealing,
             origin,
             keys: ArcSwap::from_pointee(Keys::default()),
+            directory: DirectoryHandle::default(),
             proxies,
+            pool,
             metrics: Metrics::new(),
         }
+    }
+
+    /// The same, with the roles that limits are for.
+    #[must_use]
+    pub fn knowing(mut self, directory: DirectoryHandle) -> Self {
+        self.directory = directory;
+        self
     }
 
     /// The same, counting in `metrics`.
@@ -140,6 +162,19 @@ impl Delegate {
     #[must_use]
     pub fn in_use(&self) -> usize {
         self.proxies.len()
+    }
+
+    /// Begins to make RSA keys, where one of these tools will want one. Costs nothing when it has begun.
+    pub fn make_keys_for<'t>(&self, mut tools: impl Iterator<Item = &'t Arc<Tool>>) {
+        if tools.any(|tool| tool.delegation.is_proxy() && tool.proxy.key == ProxyKey::Rsa2048) {
+            self.pool.fill();
+        }
+    }
+
+    /// How many RSA keys are ready for proxies.
+    #[must_use]
+    pub fn keys_ready(&self) -> usize {
+        self.pool.len()
     }
 
     /// The proxies that a query leads to. The caller writes the record of the trace.

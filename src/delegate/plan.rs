@@ -9,12 +9,13 @@ use crate::audit::Receipt;
 use crate::authorize::Permit;
 use crate::id::{PersonId, RequestId, SessionId, VoId};
 use crate::record::{DelegationEntry, Event, Hash, Mint, SignedEntry};
-use crate::tool::{Delegation, ProxySettings, Tool, ToolTarget, VoRef};
+use crate::tool::{Delegation, ProxyKey, ProxySettings, Tool, ToolTarget, VoRef};
+use crate::trust::certificate::Use;
 
 use super::assertion::Claims;
-use super::mint::{self, Chosen, Durable};
+use super::mint::{self, Chosen, Durable, KeyPair, MintError};
 use super::proxies::{Found, Holder, Live, Stamp, Ticket, Waiting};
-use super::{Credential, Delegate, DelegateError};
+use super::{Credential, Delegate, DelegateError, peers};
 
 /// How long a request waits for a proxy that another one mints.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -124,14 +125,43 @@ impl Plan {
 }
 
 impl Delegate {
-    /// Chooses how `request`, which `permit` permits, is given authority. Waits for nothing and signs nothing.
+    /// Chooses how `request`, which `permit` permits, is given authority. Signs nothing, and waits for nothing but a key
+    /// where none is ready.
     ///
     /// A session has one proxy for each tool: the one in use, or the one that is being minted, or a new one.
     ///
     /// # Errors
     /// [`DelegateError`] when the VO or the tool lacks what its way of delegation needs, or the gateway is sealed.
-    pub fn plan(&self, request: RequestId, permit: &Permit) -> Result<Plan, DelegateError> {
-        choose(self, request, &Wanted::of(permit))
+    pub async fn plan(&self, request: RequestId, permit: &Permit) -> Result<Plan, DelegateError> {
+        let wanted = Wanted::of(permit);
+        // Of the first try nothing is kept across the wait: most requests never come to it.
+        match choose(self, request, &wanted) {
+            Err(DelegateError::Mint(MintError::NoKeyReady)) => {
+                Box::pin(self.plan_with_key(request, &wanted)).await
+            }
+            planned => planned,
+        }
+    }
+
+    /// The same, for as long as it takes that an RSA key is made, at most [`PATIENCE`].
+    pub(super) async fn plan_with_key(
+        &self,
+        request: RequestId,
+        wanted: &Wanted,
+    ) -> Result<Plan, DelegateError> {
+        let planned = tokio::time::timeout(PATIENCE, async {
+            loop {
+                // Before the try: a key that is made in between is not missed.
+                let made = self.pool.made();
+                match choose(self, request, wanted) {
+                    Err(DelegateError::Mint(MintError::NoKeyReady)) => made.await,
+                    planned => return planned,
+                }
+            }
+        });
+        let planned = planned.await;
+        self.metrics.key_waited(planned.is_ok());
+        planned.unwrap_or(Err(MintError::NoKeyReady.into()))
     }
 
     /// What the tool's way of delegation lacks at the moment; `None` when its credentials can be made.
@@ -141,8 +171,18 @@ impl Delegate {
             Delegation::None => None,
             Delegation::Static => choose_static(self, vo, tool).err(),
             Delegation::Assertion => self.keys.load().assertion().err(),
-            Delegation::ClientCertificate | Delegation::Pem => self.keys.load().issuer(vo).err(),
+            Delegation::ClientCertificate | Delegation::Pem => self.keys.load().issuer(vo, Use::Tools).err(),
         }
+    }
+
+    /// Which peers will refuse the proxies that the tool gets, a sentence for each reason.
+    #[must_use]
+    pub fn refusals(&self, vo: &VoRef, tool: &Tool) -> Vec<String> {
+        if !tool.delegation.is_proxy() {
+            return Vec::new();
+        }
+        let issuer = self.certificate(vo.id, Use::Tools).map(|facts| facts.algorithm);
+        peers::refusals(tool, issuer, self.longest(vo.id))
     }
 
     /// Makes the credential that was planned. `receipt` proves that the intent, and with it the `mint` record, is durable.
@@ -240,25 +280,30 @@ fn choose_proxy(
     let (Some((person, card)), Some(session)) = (wanted.person, wanted.session) else {
         return Err(DelegateError::NoPerson);
     };
-    let issuer = delegate.keys.load().issuer(vo)?;
+    let issuer = delegate.keys.load().issuer(vo, Use::Tools)?;
     let now = delegate.ids.clock().now();
     let holder = Holder {
         session,
         vo: vo.id,
         tool: tool.name.clone(),
     };
+    let lifetime = tool.proxy.lifetime.min(delegate.longest_for(vo.id, person));
     let stamp = Stamp {
         tool: tool.id,
         version: tool.version,
         way: tool.delegation,
         issuer: issuer.facts().sha256,
+        lifetime,
     };
-    let lifetime = tool.proxy.lifetime.min(delegate.config.max_lifetime);
     let settings = ProxySettings {
         lifetime,
         ..tool.proxy.clone()
     };
-    let choose = || mint::choose(&issuer, &settings, now, &**delegate.ids.random());
+    let key = || match settings.key {
+        ProxyKey::P256 => KeyPair::p256(),
+        ProxyKey::Rsa2048 => delegate.pool.take(),
+    };
+    let choose = || mint::choose(request, &issuer, &settings, key, now, &**delegate.ids.random());
     Ok(match delegate.proxies.find(&holder, &stamp, now, choose)? {
         Found::Live(live) => Work::Ready(Ready::Proxy(live)),
         Found::Wait(waiting) => Work::Wait(waiting),

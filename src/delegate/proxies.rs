@@ -34,13 +34,15 @@ pub(super) struct Holder {
     pub(super) tool: String,
 }
 
-/// What a kept proxy must still agree with: after a change of tool or VO certificate it is not used again.
+/// What a kept proxy must still agree with: after a change of tool, VO certificate or limits it is not used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) tool: ToolId,
     pub(super) version: i64,
     pub(super) way: Delegation,
     pub(super) issuer: Hash,
+    /// How long it may live as things are.
+    pub(super) lifetime: Duration,
 }
 
 /// In which form a proxy is handed over.

@@ -215,6 +215,70 @@ pub(super) async fn statics(db: &Db) -> Result<Vec<StaticRow>, StoreError> {
     Ok(rows.into_iter().map(row).collect())
 }
 
+/// All static credentials, also those that ended.
+pub(super) async fn all_statics(tx: &mut Tx) -> Result<Vec<StaticRow>, StoreError> {
+    let rows = tx_rows!(
+        tx,
+        (Uuid, String, i64, Vec<u8>),
+        "SELECT vo_id, tool, version, sealed FROM static_credential ORDER BY vo_id, tool, version",
+    )?;
+    let row = |(vo, tool, version, sealed)| StaticRow {
+        vo: VoId::from(vo),
+        tool,
+        version,
+        sealed,
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// Puts another envelope in the place of a static credential's.
+pub(super) async fn set_static_sealed(tx: &mut Tx, row: &StaticRow, sealed: &[u8]) -> Result<(), StoreError> {
+    run!(
+        tx,
+        "UPDATE static_credential SET sealed = $1 WHERE vo_id = $2 AND tool = $3 AND version = $4",
+        sealed,
+        row.vo.uuid(),
+        row.tool.as_str(),
+        row.version,
+    )
+    .map(|_| ())
+}
+
+/// All assertion keys, also those that ended.
+pub(super) async fn all_assertion_keys(tx: &mut Tx) -> Result<Vec<AssertionRow>, StoreError> {
+    let rows = tx_rows!(
+        tx,
+        (String, Vec<u8>, Vec<u8>),
+        "SELECT kid, public, sealed FROM assertion_key ORDER BY kid",
+    )?;
+    Ok(rows
+        .into_iter()
+        .map(|(kid, public, sealed)| AssertionRow { kid, public, sealed })
+        .collect())
+}
+
+/// Puts another envelope in the place of an assertion key's.
+pub(super) async fn set_assertion_sealed(tx: &mut Tx, kid: &str, sealed: &[u8]) -> Result<(), StoreError> {
+    run!(
+        tx,
+        "UPDATE assertion_key SET sealed = $1, version = version + 1 WHERE kid = $2",
+        sealed,
+        kid,
+    )
+    .map(|_| ())
+}
+
+/// Every envelope that there is.
+pub(super) async fn envelopes(db: &Db) -> Result<Vec<Vec<u8>>, StoreError> {
+    let rows = rows!(
+        db,
+        (Vec<u8>,),
+        "SELECT sealed_key FROM vo_certificate UNION ALL SELECT sealed FROM static_credential \
+         UNION ALL SELECT sealed FROM assertion_key",
+    )?;
+    Ok(rows.into_iter().map(|(envelope,)| envelope).collect())
+}
+
 /// The version that a tool's next static credential will have.
 pub(super) async fn next_static_version(tx: &mut Tx, vo: VoId, tool: &str) -> Result<i64, StoreError> {
     let rows = tx_rows!(

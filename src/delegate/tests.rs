@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::mint::MintError;
 use super::plan::{Wanted, choose};
 use super::*;
 use crate::clock::{Clock, HandClock, SystemClock};
@@ -10,8 +11,8 @@ use crate::id::{RequestId, SystemSource};
 use crate::problem::{AsProblem, Kind};
 use crate::record::{Ending, Entry, Hash, Outcome, PlaceEntry, SubjectEntry};
 use crate::secret::Secret;
-use crate::tool::{Delegation, ProxyPolicy, ProxySettings, Tool, ToolTarget, VoRef};
-use crate::trust::certificate::Source;
+use crate::tool::{Delegation, ProxyKey, ProxyPolicy, ProxySettings, Tool, ToolTarget, VoRef};
+use crate::trust::certificate::{Source, Use};
 use crate::trust::pem;
 
 /// A delegation service with one VO on a store.
@@ -75,7 +76,7 @@ impl World {
         let mut tx = self.delegate.db.begin_write().await.unwrap();
         let imported = self
             .delegate
-            .import_certificate(&mut tx, self.vo.id, certificate, key)
+            .import_certificate(&mut tx, (self.vo.id, Use::Tools), certificate, key)
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -105,7 +106,7 @@ impl World {
     async fn deliver(&self, plan: Plan) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
         let request = plan.request();
         self.delegate
-            .deliver(plan.work(request)?, &Durable::witnessed())
+            .deliver(plan.work(request)?, &Durable::witnessed(request))
             .await
     }
 
@@ -129,6 +130,7 @@ fn tool(delegation: Delegation) -> Tool {
             lifetime: Duration::from_secs(7_200),
             policy: ProxyPolicy::InheritAll,
             path_length: None,
+            key: ProxyKey::P256,
         },
         ..Tool::own(Vec::new()).unwrap()
     }
@@ -917,4 +919,244 @@ async fn openssl_takes_each_scientists_own_proxy_in_mutual_tls() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_limit_of_the_vo_or_of_a_role_that_she_holds_shortens_her_next_proxy() {
+    use crate::id::RoleId;
+    use crate::vo::{Assignment, Directory, DirectoryHandle, Role, Rows};
+    let mut world = World::new().await;
+    let (role, assignment): (RoleId, _) = (world.id(), world.id());
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let (person, _) = wanted.person.unwrap();
+    let student = Role {
+        id: role,
+        vo: world.vo.id,
+        name: "student".to_owned(),
+    };
+    let rows = Rows {
+        roles: vec![student.clone()],
+        assignments: vec![Assignment {
+            id: assignment,
+            vo: world.vo.id,
+            role,
+            person,
+            until: None,
+        }],
+        ..Rows::default()
+    };
+    let empty = Delegate::new(
+        Config::default(),
+        world.delegate.db.clone(),
+        None,
+        world.ids.clone(),
+        String::new(),
+    );
+    let delegate = std::mem::replace(&mut world.delegate, empty);
+    world.delegate = delegate.knowing(DirectoryHandle::new(Directory::build(rows)));
+    let limit = async |role: Option<&Role>, seconds: Option<u64>| {
+        let mut tx = world.delegate.db.begin_write().await.unwrap();
+        let seconds = seconds.map(Duration::from_secs);
+        let set = world
+            .delegate
+            .set_limit(&mut tx, world.vo.id, role, seconds)
+            .await;
+        tx.commit().await.unwrap();
+        world.delegate.load().await.unwrap();
+        set
+    };
+    let lives = async |wanted: &Wanted| {
+        let (_, minted, credential) = world.get(wanted).await;
+        let certificate = certificate_of(&credential);
+        let (_, parsed) =
+            <x509_parser::prelude::X509Certificate<'_> as x509_parser::prelude::FromDer<_>>::from_der(
+                &certificate,
+            )
+            .unwrap();
+        (
+            minted,
+            parsed.validity().not_after.timestamp() - world.clock.now().secs(),
+        )
+    };
+    assert_eq!(lives(&wanted).await, (true, 3_600));
+    limit(None, Some(1_800)).await.unwrap();
+    assert_eq!(lives(&wanted).await, (true, 1_800));
+    limit(Some(&student), Some(600)).await.unwrap();
+    assert_eq!(lives(&wanted).await, (true, 600));
+    let other = world.wanted(world.id(), Delegation::Pem);
+    assert_eq!(lives(&other).await, (true, 1_800), "she is no student");
+    // A limit never lengthens.
+    let change = limit(Some(&student), None).await.unwrap();
+    assert!(change.before.unwrap().to_string().contains("600"));
+    limit(None, Some(1_000_000)).await.unwrap();
+    assert_eq!(lives(&wanted).await, (true, 3_600));
+    assert!(matches!(limit(None, Some(299)).await, Err(DelegateError::Limit)));
+    assert_eq!(lives(&wanted).await, (false, 3_600), "nothing has changed");
+}
+
+/// What a `pem` tool gets that wants an RSA key.
+fn rsa_tool() -> Tool {
+    let proxy = ProxySettings {
+        key: ProxyKey::Rsa2048,
+        ..tool(Delegation::Pem).proxy
+    };
+    Tool {
+        proxy,
+        ..tool(Delegation::Pem)
+    }
+}
+
+#[tokio::test]
+async fn whoever_finds_no_rsa_key_waits_for_one_and_everybody_gets_another() {
+    let mut world = World::new().await;
+    world.delegate.pool = Pool::new(1);
+    let wanted = || Wanted {
+        tool: Some(Arc::new(rsa_tool())),
+        ..world.wanted(world.id(), Delegation::Pem)
+    };
+    assert!(matches!(
+        world.plan(&wanted()),
+        Err(DelegateError::Mint(MintError::NoKeyReady))
+    ));
+    let mut keys = std::collections::HashSet::new();
+    for _ in 0..3 {
+        let wanted = wanted();
+        let plan = loop {
+            // A slow machine may need several times the patience of one request.
+            match world.delegate.plan_with_key(world.id(), &wanted).await {
+                Err(DelegateError::Mint(MintError::NoKeyReady)) => {}
+                plan => break plan.unwrap(),
+            }
+        };
+        let (credential, _) = world.deliver(plan).await.unwrap();
+        let certificate = certificate_of(&credential);
+        let (_, parsed) =
+            <x509_parser::prelude::X509Certificate<'_> as x509_parser::prelude::FromDer<_>>::from_der(
+                &certificate,
+            )
+            .unwrap();
+        assert_eq!(parsed.public_key().parsed().unwrap().key_size(), 2048);
+        assert!(keys.insert(parsed.public_key().raw.to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn keys_are_made_in_advance_only_where_a_tool_wants_them() {
+    let world = World::new().await;
+    let (p256, rsa) = (Arc::new(tool(Delegation::Pem)), Arc::new(rsa_tool()));
+    let unused = Arc::new(Tool {
+        delegation: Delegation::None,
+        ..rsa_tool()
+    });
+    world.delegate.make_keys_for([&p256, &unused].into_iter());
+    assert!(!world.delegate.pool.is_filling());
+    world.delegate.make_keys_for([&p256, &rsa].into_iter());
+    assert!(world.delegate.pool.is_filling());
+}
+
+#[test]
+fn a_request_without_a_key_is_told_that_the_gateway_is_busy() {
+    let problem = DelegateError::Mint(MintError::NoKeyReady).as_problem();
+    assert_eq!(problem.kind, Kind::Busy);
+    assert_eq!(problem.kind.status(), 503);
+}
+
+#[tokio::test]
+async fn a_row_that_gives_downloads_the_name_of_tools_mints_nothing_for_them() {
+    let world = World::new().await;
+    // Past the gateway: the same certificate for the other use.
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    crate::store::run!(
+        &mut tx,
+        "INSERT INTO vo_certificate (id, vo_id, purpose, sha256, chain, sealed_key, created_at) \
+         SELECT $1, vo_id, 'download', sha256, chain, sealed_key, created_at FROM vo_certificate",
+        world.id::<crate::id::CertificateId>().uuid(),
+    )
+    .unwrap();
+    tx.commit().await.unwrap();
+    world.delegate.load().await.unwrap();
+    assert_eq!(world.delegate.certificates().len(), 2);
+    let keys = world.delegate.keys.load();
+    assert!(keys.issuer(&world.vo, Use::Tools).is_ok());
+    assert!(keys.issuer(&world.vo, Use::Download).is_err());
+}
+
+#[tokio::test]
+async fn a_vo_has_a_certificate_for_each_use_and_each_names_its_own_command() {
+    let world = World::new().await;
+    let error = world
+        .delegate
+        .keys
+        .load()
+        .issuer(&world.vo, Use::Download)
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("`countersign vo certificate import --use download`"),
+        "{error}"
+    );
+    let (certificate, key) = (
+        Source {
+            name: "people.pem",
+            text: include_str!("../../certs/vo-rsa.pem"),
+        },
+        Source {
+            name: "people.key",
+            text: include_str!("../../certs/vo-rsa.key"),
+        },
+    );
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    let named = (world.vo.id, Use::Download);
+    world
+        .delegate
+        .import_certificate(&mut tx, named, certificate, key)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    world.delegate.load().await.unwrap();
+    let of = |purpose| {
+        world
+            .delegate
+            .keys
+            .load()
+            .issuer(&world.vo, purpose)
+            .unwrap()
+            .facts()
+            .clone()
+    };
+    assert!(of(Use::Tools).subject_text.contains("vo-ec"));
+    assert!(of(Use::Download).subject_text.contains("vo-rsa"));
+    // Tools go on with theirs.
+    let (_, minted, credential) = world.get(&world.wanted(world.id(), Delegation::Pem)).await;
+    assert!(minted && file_of(&credential).contains("CERTIFICATE"));
+}
+
+#[tokio::test]
+async fn what_is_sealed_anew_opens_with_the_next_key_only() {
+    let world = World::new().await;
+    let next = SealingKey::generate(&**world.ids.random()).unwrap();
+    let id = next.id();
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    let done = world.delegate.reseal(&mut tx, &next).await.unwrap();
+    assert_eq!(done, Resealed { sealed: 1, left: 0 });
+    tx.commit().await.unwrap();
+    assert!(is_sealed_with(&world.delegate.db, &next).await.unwrap());
+    world.delegate.load().await.unwrap();
+    assert!(world.delegate.needs_key());
+    let again = Delegate::new(
+        Config::default(),
+        world.delegate.db.clone(),
+        Some(next),
+        world.ids.clone(),
+        world.delegate.origin.clone(),
+    );
+    again.load().await.unwrap();
+    assert!(!again.needs_key());
+    choose(&again, world.id(), &world.wanted(world.id(), Delegation::Pem)).unwrap();
+    // The key until now opens nothing, so it cannot take anything along.
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    let other = SealingKey::generate(&**world.ids.random()).unwrap();
+    assert!(world.delegate.reseal(&mut tx, &other).await.is_err());
+    assert_ne!(id, other.id());
 }

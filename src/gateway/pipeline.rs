@@ -231,7 +231,7 @@ impl Pipeline {
         if let Some(problem) = reason::flaw(&permit, self.reasons) {
             return Err(unplanned(problem));
         }
-        let plan = self.delegate.plan(id, &permit);
+        let plan = self.delegate.plan(id, &permit).await;
         lap.mark(Stage::Plan);
         let plan = plan.map_err(|error| unplanned(error.as_problem()))?; // nothing signed yet
         if self.audit.space() == Space::Low && (plan.mints() || brings_data(&permit)) {

@@ -40,9 +40,14 @@ impl Gauges {
             upstreams,
             directory: built.vos.handle(),
         };
+        let certificates = Certificates {
+            delegate: built.delegate.clone(),
+            directory: built.vos.handle(),
+        };
         built.metrics.register(|registry| {
             registry.register_collector(Box::new(connections));
             registry.register_collector(Box::new(connects));
+            registry.register_collector(Box::new(certificates));
         });
         Self {
             metrics: built.metrics.clone(),
@@ -81,6 +86,7 @@ impl Gauges {
             .sessions
             .set(count(self.authenticate.session_count() as u64));
         gauges.proxies.set(count(self.delegate.in_use() as u64));
+        gauges.rsa_keys.set(count(self.delegate.keys_ready() as u64));
     }
 }
 
@@ -141,6 +147,40 @@ impl Collector for Connections {
                 let mut one = family.encode_family(&labels)?;
                 one.encode_counter::<NoLabelSet, _, u64>(&number, None)?;
             }
+        }
+        Ok(())
+    }
+}
+
+/// `vo_certificate_not_after_timestamp_seconds`.
+struct Certificates {
+    delegate: Arc<Delegate>,
+    directory: DirectoryHandle,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certificates(..)")
+    }
+}
+
+impl Collector for Certificates {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (directory, in_use) = (self.directory.load(), self.delegate.certificates());
+        let named = in_use
+            .iter()
+            .filter_map(|(vo, purpose, facts)| Some((directory.vo(*vo)?, purpose, facts.not_after)));
+        let mut named = named.peekable();
+        if named.peek().is_none() {
+            return Ok(());
+        }
+        let name = "vo_certificate_not_after_timestamp_seconds";
+        let mut family = encoder.encode_descriptor(name, &help(name), None, MetricType::Gauge)?;
+        for (vo, purpose, not_after) in named {
+            let labels = [("vo", vo.name.as_str()), ("use", purpose.as_str())];
+            family
+                .encode_family(&labels)?
+                .encode_gauge(&whole(not_after.secs()))?;
         }
         Ok(())
     }

@@ -59,7 +59,9 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
         built.delegate.clone(),
         built.audit.clone(),
     );
+    let tools = built.tools.handle();
     tasks.spawn(every(SWEEP, stop.clone(), move || {
+        delegate.make_keys_for(tools.load().of_all_vos());
         let (authenticate, delegate, audit) = (authenticate.clone(), delegate.clone(), audit.clone());
         async move {
             match authenticate.sweep().await {
@@ -80,6 +82,16 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
                 Err(error) => tracing::error!("sessions cannot be swept: {error}"),
             }
             delegate.sweep();
+        }
+    }));
+
+    let (alert, delegate) = (built.alert.clone(), built.delegate.clone());
+    tasks.spawn(every(SWEEP, stop.clone(), move || {
+        let (alert, in_use) = (alert.clone(), delegate.certificates());
+        async move {
+            if let Err(error) = alert.certificates(&in_use).await {
+                tracing::error!("the end of certificates cannot be told: {error}");
+            }
         }
     }));
 

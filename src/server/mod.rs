@@ -12,6 +12,7 @@ mod operations;
 mod recover;
 mod recovery;
 mod reload;
+mod seal;
 mod standing;
 
 use std::collections::HashMap;
@@ -43,8 +44,7 @@ use crate::resource::Resources;
 use crate::state::States;
 use crate::store::Db;
 use crate::telemetry::{self, Exporter, Health, Metrics, Tracing};
-use crate::tool::{Tool, ToolStore};
-use crate::trust::seal::SealingKey;
+use crate::tool::{Tool, ToolStore, VoRef};
 use crate::vo::{DirectoryHandle, Vos};
 use crate::{api, console};
 pub use backup::{BackedUp, Lost, Manifest, Progress, Restore, Restored, backup, restore};
@@ -52,6 +52,7 @@ pub use check::{Checked, check};
 use gauges::Gauges;
 pub use lock::{FolderLock, LockError};
 pub use recover::{AcceptState, Recover, Recovered, accept_state, recover};
+pub use seal::{SealChanged, change_sealing_key};
 
 use api::gateway::Reload;
 use reload::Reloading;
@@ -361,11 +362,12 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         config.delegate.clone(),
         db.clone(),
         // Without it the gateway starts sealed, and `check` has said so.
-        SealingKey::load(&config.sealing_key).ok(),
+        seal::at_hand(&config.sealing_key, &db).await?,
         ids.clone(),
         base.to_owned(),
     )
-    .counting(metrics.clone());
+    .counting(metrics.clone())
+    .knowing(vos.handle());
     delegate.load().await?;
     metrics.register(|registry| opened.audit.register(registry));
     let alert = Alert::new(
@@ -378,6 +380,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
     )?;
     let receivers = syslog::Receivers::new(&config.audit.syslog, ids.clock());
     recovery::settle(&opened, &db, &resources, &delegate, &alert).await?;
+    warn_of_refusals(&delegate, &vos, &tools);
     Ok(Built {
         db,
         vos,
@@ -394,6 +397,22 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         health,
         ids,
     })
+}
+
+/// Says which tools get proxies that some peer refuses.
+fn warn_of_refusals(delegate: &Delegate, vos: &Vos, tools: &ToolStore) {
+    let (directory, tools) = (vos.handle().load(), tools.handle().load());
+    for vo in directory.all_vos() {
+        let named = VoRef {
+            id: vo.id,
+            name: vo.name.clone(),
+        };
+        for tool in tools.all(vo.id) {
+            for refusal in delegate.refusals(&named, tool) {
+                tracing::warn!("the tool `{}` of `{}`: {refusal}", tool.name, vo.name);
+            }
+        }
+    }
 }
 
 impl Fixed {

@@ -343,7 +343,7 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
 }
 
 /// The gateway's own change, whatever VO the account comes from: there system administrators look for it.
-fn by_operator(change: Change, by: u32) -> Change {
+pub(super) fn by_operator(change: Change, by: u32) -> Change {
     let mut after = change.after.unwrap_or_else(|| json!({}));
     if let Value::Object(after) = &mut after {
         after.insert("by".into(), json!({ "operator": by }));
@@ -408,7 +408,7 @@ async fn noted(built: &Built, by: u32) -> anyhow::Result<String> {
 }
 
 /// The operator's request, as its record says it: permitted by who reaches the socket or the folder.
-fn intent(request: RequestId, task: &str, by: u32) -> Entry {
+pub(super) fn intent(request: RequestId, task: &str, by: u32) -> Entry {
     Entry {
         request,
         trace: None,

@@ -167,6 +167,7 @@ impl Reloading {
             Err(error) => flaws.push(error.to_string()),
         }
         super::standing::tell(&self.built).await;
+        super::warn_of_refusals(&self.built.delegate, &self.built.vos, &self.built.tools);
         let Some(shown) = shown.filter(|_| flaws.is_empty()) else {
             return Err(flaws);
         };

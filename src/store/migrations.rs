@@ -40,6 +40,11 @@ macro_rules! steps {
                 "upstream_http2",
                 include_str!(concat!("../../migrations/", $engine, "/0600_upstream_http2.sql")),
             ),
+            (
+                700,
+                "certificate_use",
+                include_str!(concat!("../../migrations/", $engine, "/0700_certificate_use.sql")),
+            ),
         ]
     };
 }

@@ -115,12 +115,15 @@ pub const FAMILIES: &[Family] = &[
     family("proxies", Kind::Gauge, &[], "Proxies in use"),
     family("mints", Kind::Counter, &["way"], "Proxies signed, by way of delegation"),
     family("mint_seconds", Kind::Histogram, &[], "Time to sign a proxy and enter it into the map"),
+    family("rsa_keys", Kind::Gauge, &[], "RSA keys for proxies that are ready"),
+    family("rsa_key_waits", Kind::Counter, &["result"], "Requests that found no RSA key ready: served after a wait, or refused"),
     family("alerts", Kind::Counter, &[], "Repeated denials that became an alert"),
     family("mails", Kind::Counter, &["state"], "Mails, by what became of them"),
     family("mails_pending", Kind::Gauge, &[], "Mails that wait in the outbox"),
     family("reloads", Kind::Counter, &["by", "outcome"], "Reloads of the settings, by cause and outcome"),
     family("reload_success_timestamp_seconds", Kind::Gauge, &[], "When the settings in use were loaded, seconds since 1970"),
     family("tls_certificate_not_after_timestamp_seconds", Kind::Gauge, &[], "When the gateway's TLS certificate ends, seconds since 1970"),
+    family("vo_certificate_not_after_timestamp_seconds", Kind::Gauge, &["vo", "use"], "When a VO's certificate ends, seconds since 1970"),
     family("trace_spans", Kind::Counter, &["result"], "Spans sent to the collector, refused by it, or dropped because it did not keep up"),
 ];
 

@@ -39,6 +39,7 @@ struct Families {
     policy_errors: Family<Labels<1>, Counter>,
     mints: Words,
     mint_seconds: Histogram,
+    key_waits: Words,
     alerts: Counter,
     mails: Words,
     reloads: Family<[(&'static str, &'static str); 2], Counter>,
@@ -65,6 +66,7 @@ pub struct Gauges {
     pub state_in_doubt: Number,
     pub sessions: Number,
     pub proxies: Number,
+    pub rsa_keys: Number,
     pub mails_pending: Number,
     pub reload_success: Number,
     pub certificate_end: Number,
@@ -88,6 +90,7 @@ impl Metrics {
             policy_errors: Family::default(),
             mints: zeros("way", &["client-certificate", "pem"]),
             mint_seconds: Histogram::times(),
+            key_waits: zeros("result", &["served", "refused"]),
             alerts: Counter::default(),
             mails: zeros("state", &["queued", "sent", "retried", "failed"]),
             reloads: reloads(),
@@ -145,6 +148,12 @@ impl Metrics {
     pub fn mint(&self, way: &'static str, time: Duration) {
         self.0.mints.get_or_create(&[("way", way)]).inc();
         self.0.mint_seconds.observe(time);
+    }
+
+    /// A request found no RSA key ready, and was served after a wait or refused.
+    pub fn key_waited(&self, served: bool) {
+        let result = if served { "served" } else { "refused" };
+        self.0.key_waits.get_or_create(&[("result", result)]).inc();
     }
 
     /// Repeated denials became an alert.
@@ -239,6 +248,7 @@ impl Families {
         family::register(registry, "policy_errors", self.policy_errors.clone());
         family::register(registry, "mints", self.mints.clone());
         family::register(registry, "mint_seconds", self.mint_seconds.clone());
+        family::register(registry, "rsa_key_waits", self.key_waits.clone());
         family::register(registry, "alerts", self.alerts.clone());
         family::register(registry, "mails", self.mails.clone());
         family::register(registry, "reloads", self.reloads.clone());
@@ -262,6 +272,7 @@ impl Gauges {
             ("state_in_doubt", &self.state_in_doubt),
             ("sessions", &self.sessions),
             ("proxies", &self.proxies),
+            ("rsa_keys", &self.rsa_keys),
             ("mails_pending", &self.mails_pending),
             ("reload_success_timestamp_seconds", &self.reload_success),
             (

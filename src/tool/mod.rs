@@ -114,6 +114,12 @@ impl Delegation {
             Self::Pem => "pem",
         }
     }
+
+    /// Whether the tool gets a proxy.
+    #[must_use]
+    pub const fn is_proxy(self) -> bool {
+        matches!(self, Self::ClientCertificate | Self::Pem)
+    }
 }
 
 /// Settings of the proxy that a tool gets.
@@ -125,15 +131,38 @@ pub struct ProxySettings {
     pub policy: ProxyPolicy,
     /// `pCPathLenConstraint`; none by default.
     pub path_length: Option<u8>,
+    /// Kind of its key.
+    pub key: ProxyKey,
 }
 
 impl Default for ProxySettings {
-    /// One hour, `inheritAll`, no path length.
+    /// One hour, `inheritAll`, no path length, P-256.
     fn default() -> Self {
         Self {
             lifetime: Duration::from_secs(3_600),
             policy: ProxyPolicy::InheritAll,
             path_length: None,
+            key: ProxyKey::P256,
+        }
+    }
+}
+
+/// Kind of a proxy's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyKey {
+    /// ECDSA on P-256: made in no time; not for GridFTP, xrootd and MyProxy.
+    P256,
+    /// RSA with 2048 bits: what every peer takes; made in advance.
+    Rsa2048,
+}
+
+impl ProxyKey {
+    /// The name in manifests.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::P256 => "p256",
+            Self::Rsa2048 => "rsa2048",
         }
     }
 }

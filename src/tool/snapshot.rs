@@ -57,6 +57,11 @@ impl Tools {
         self.by_vo.get(&vo).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// The tools of all VOs.
+    pub fn of_all_vos(&self) -> impl Iterator<Item = &Arc<Tool>> {
+        self.by_vo.values().flat_map(BTreeMap::values)
+    }
+
     /// All host names of tools.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
         self.by_host.keys().map(String::as_str)

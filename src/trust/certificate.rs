@@ -23,6 +23,39 @@ const PROXY_CERT_INFO_DRAFT: &str = "1.3.6.1.4.1.3536.1.222";
 /// What the purpose of the envelope of a VO key is called.
 const LABEL: &str = "vo certificate key";
 
+/// What the proxies below a VO's certificate are for.
+///
+/// SECURITY: a computing element treats all proxies of one name alike, and a downloaded one acts outside the gateway. So what
+/// people download never has the name under which tools are called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Use {
+    /// Proxies that the gateway gives to tools, or calls them with.
+    #[default]
+    Tools,
+    /// Proxies that people download.
+    Download,
+}
+
+impl Use {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Tools, Self::Download];
+
+    /// The name in records and settings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Download => "download",
+        }
+    }
+
+    /// Reads what [`Use::as_str`] wrote.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == text)
+    }
+}
+
 /// A PEM text with the name that errors call it by.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
@@ -186,7 +219,7 @@ impl Checked {
     pub fn seal(
         self,
         id: CertificateId,
-        vo: VoId,
+        (vo, purpose): (VoId, Use),
         sealing: &SealingKey,
         random: &dyn Random,
     ) -> Result<VoCertificate, SealError> {
@@ -194,6 +227,7 @@ impl Checked {
         Ok(VoCertificate {
             id,
             vo,
+            purpose,
             facts: self.facts,
             chain: self.chain,
             sealed_key,
@@ -233,6 +267,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether a peer could take the two subjects for one: the bytes, or the words in whatever case.
+    #[must_use]
+    pub fn is_named_like(&self, other: &Self) -> bool {
+        self.subject == other.subject || self.subject_text.eq_ignore_ascii_case(&other.subject_text)
+    }
+
     /// Reads a certificate that was checked before.
     ///
     /// # Errors
@@ -251,6 +291,8 @@ pub struct VoCertificate {
     pub id: CertificateId,
     /// Whose it is.
     pub vo: VoId,
+    /// What for.
+    pub purpose: Use,
     /// What it says.
     pub facts: Facts,
     /// The certificates in DER: its own, then its intermediates.
@@ -266,10 +308,18 @@ impl VoCertificate {
     /// [`SealError`] when there is no sealing key, it is another one, or the row was tampered with.
     pub fn signer(&self, sealing: Option<&SealingKey>) -> Result<Arc<dyn Signer>, SealError> {
         let sealing = sealing.ok_or(SealError::Sealed)?;
-        let der = sealing.open(&label(self.vo, self.facts.sha256), &self.sealed_key)?;
+        let der = sealing.open(&self.label(), &self.sealed_key)?;
         FileKey::read(der.expose())
             .map(|key| Arc::new(key) as Arc<dyn Signer>)
             .ok_or(SealError::Broken)
+    }
+}
+
+impl VoCertificate {
+    /// What its envelope is for.
+    #[must_use]
+    pub fn label(&self) -> Label {
+        label(self.vo, self.facts.sha256)
     }
 }
 

@@ -200,7 +200,12 @@ fn a_stored_certificate_signs_only_with_its_key_its_vo_and_its_own_row() {
     let sealing = SealingKey::generate(&*random).unwrap();
     let stored = try_pair(fixture!("vo-ec"))
         .unwrap()
-        .seal(ids.next().unwrap(), ids.next().unwrap(), &sealing, &*random)
+        .seal(
+            ids.next().unwrap(),
+            (ids.next().unwrap(), Use::Tools),
+            &sealing,
+            &*random,
+        )
         .unwrap();
     assert_eq!(
         stored.signer(Some(&sealing)).unwrap().algorithm(),

@@ -88,8 +88,7 @@ pub fn private_file(path: &Path) -> Result<Secret<String>, PemError> {
 }
 
 fn text(path: &Path, bytes: &Secret<Vec<u8>>) -> Result<Secret<String>, PemError> {
-    let accepted =
-        "it is not text; accepted: PEM (for DER: `openssl x509 -inform DER -in FILE -out FILE.pem`)";
+    let accepted = "it is not text; accepted: PEM (for DER: `openssl x509 -inform DER -in FILE -out FILE.pem`; for PKCS#12: `openssl pkcs12 -in FILE -nodes -out FILE.pem`)";
     String::from_utf8(bytes.expose().clone())
         .map(Secret::new)
         .map_err(|_| unreadable(path, accepted.to_owned()))

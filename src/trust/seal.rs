@@ -137,6 +137,18 @@ impl SealingKey {
         Some(Self { bytes, aead, id })
     }
 
+    /// What names the key: it stands in each of its envelopes, and tells nothing of the key.
+    #[must_use]
+    pub fn id(&self) -> String {
+        HEXLOWER.encode(&self.id)
+    }
+
+    /// Whether an envelope says that this key made it.
+    #[must_use]
+    pub fn made(&self, envelope: &[u8]) -> bool {
+        envelope.get(1..=KEY_ID_LEN) == Some(self.id.as_slice())
+    }
+
     /// Reads a key from a file of mode 0600 (or 0400; 0440 where it is root's) that holds 64 hexadecimal digits or base64 of 32 bytes.
     ///
     /// # Errors

@@ -291,3 +291,32 @@ fn every_spelling_of_a_path_from_the_root_is_seen() {
         ["a", "c", "d"]
     );
 }
+
+/// The files of the program, without their tests, in which `text` stands.
+fn holding(text: &str) -> Vec<String> {
+    let source = root().join("src");
+    let mut found: Vec<String> = sources(&source)
+        .into_iter()
+        .filter(|file| without_tests(&fs::read_to_string(file).unwrap()).contains(text))
+        .map(|file| file.strip_prefix(&source).unwrap().display().to_string())
+        .filter(|file| !file.contains("tests"))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_vo_key_signs_proxies_in_one_module_which_looks_for_a_receipt_itself() {
+    // Keys are opened in one place, and handed to no module but that which mints.
+    assert_eq!(holding(".signer(sealing)"), ["delegate/keys.rs"]);
+    assert_eq!(holding("issuer.signer"), ["delegate/mint.rs"]);
+    assert_eq!(holding("Durable::by("), ["delegate/plan.rs"]);
+    let mint = fs::read_to_string(root().join("src/delegate/mint.rs")).unwrap();
+    let sign = &mint[mint.find("pub fn sign(").unwrap()..];
+    let (look, signs) = (
+        sign.find("durable.request != self.request"),
+        sign.find(".signer.sign("),
+    );
+    assert!(look.unwrap() < signs.unwrap());
+    assert_eq!(mint.matches(".signer.sign(").count(), 1);
+}

@@ -226,6 +226,8 @@ fn tools(walk: &mut Walk, url: &str) {
         "key_name": "vo.key",
     });
     walk.call("admin", "vo_certificate.import", &[vo], Some(pair));
+    let limit = json!({ "lifetime": 600 });
+    walk.call("admin", "proxy_limit.set", &[vo], Some(limit));
     let late = json!({ "name": "late", "url": "http://127.0.0.1:9" });
     walk.call("admin", "upstream.allow", &[vo], Some(late));
     walk.world

@@ -25,7 +25,7 @@ fn manifest(world: &World, name: &str, delegation: &str) -> String {
 }
 
 /// Imports a certificate and its key for the VO.
-pub(crate) fn import(world: &World, certificate: &str, key: &str) -> crate::world::Ran {
+pub fn import(world: &World, certificate: &str, key: &str) -> crate::world::Ran {
     let files = ["--certificate", certificate, "--key", key];
     world.cli(
         "admin",
@@ -47,7 +47,7 @@ fn wrap(world: &World, name: &str, delegation: &str, url: &str, more: &[&str]) {
 }
 
 /// Wraps a tool that keeps the credential it was given; gives it and the folder.
-pub(crate) fn keeper(world: &World, name: &str, delegation: &str) -> (HeaderTool, PathBuf) {
+pub fn keeper(world: &World, name: &str, delegation: &str) -> (HeaderTool, PathBuf) {
     let kept = world.dir.path().join("kept");
     fs::create_dir(&kept).unwrap();
     let tool = HeaderTool::start(&kept);
@@ -55,21 +55,29 @@ pub(crate) fn keeper(world: &World, name: &str, delegation: &str) -> (HeaderTool
     (tool, kept)
 }
 
-/// The 32 bytes of the private key in a PEM file (PKCS #8, RFC 5958, around RFC 5915).
-fn private_key(pem: &str) -> Vec<u8> {
+/// 32 secret bytes of the private key in a PEM file (PKCS #8, RFC 5958): an EC key itself (RFC 5915), or the inside of the
+/// first prime of an RSA key of 2048 bits (RFC 8017 appendix A.1.2).
+pub fn private_key(pem: &str) -> Vec<u8> {
     let (_, rest) = pem
         .split_once("-----BEGIN PRIVATE KEY-----")
         .expect("a private key");
     let (body, _) = rest.split_once("-----END").unwrap();
     let body: String = body.split_whitespace().collect();
     let der = data_encoding::BASE64.decode(body.as_bytes()).unwrap();
-    let before = [2, 1, 1, 4, 32];
-    let at = der.windows(5).position(|bytes| bytes == before).unwrap();
-    der[at + 5..at + 37].to_vec()
+    let find = |bytes: &[u8]| der.windows(bytes.len()).position(|part| part == bytes);
+    if let Some(at) = find(&[2, 1, 1, 4, 32]) {
+        return der[at + 5..at + 37].to_vec();
+    }
+    // The public exponent 65537, the private one of at most 256 bytes, then the prime of 128.
+    let exponent = find(&[2, 3, 1, 0, 1, 2, 0x82]).expect("an RSA key") + 5;
+    let length = usize::from(u16::from_be_bytes([der[exponent + 2], der[exponent + 3]]));
+    let prime = exponent + 4 + length;
+    assert_eq!(der[prime..prime + 2], [2, 0x81], "the first prime");
+    der[prime + 30..prime + 62].to_vec()
 }
 
-/// Where bytes stand in the data folder or in a dump of the store: as they are, in hexadecimal digits, or in base64.
-fn finds(world: &World, bytes: &[u8]) -> Vec<String> {
+/// Where bytes stand in the data folder, in a dump of the store or in what the gateway printed: as they are, in hexadecimal digits, or in base64.
+pub fn finds(world: &World, bytes: &[u8]) -> Vec<String> {
     fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
         for entry in fs::read_dir(folder).unwrap().flatten() {
             match entry.path() {
@@ -85,7 +93,10 @@ fn finds(world: &World, bytes: &[u8]) -> Vec<String> {
             }
         }
     }
-    let mut places = vec![("the dump".to_owned(), world.dump().into_bytes())];
+    let mut places = vec![
+        ("the dump".to_owned(), world.dump().into_bytes()),
+        ("the log lines".to_owned(), world.log().into_bytes()),
+    ];
     files(&world.data(), &mut places);
     let mut forms = vec![
         bytes.to_vec(),
@@ -428,13 +439,13 @@ fn bad_vo_certificates_are_refused_with_the_field_and_change_nothing() {
 }
 
 /// A tool in a few lines of Python that keeps the delegated credential it was given.
-pub(crate) struct HeaderTool {
+pub struct HeaderTool {
     child: std::process::Child,
     port: u16,
 }
 
 impl HeaderTool {
-    fn start(kept: &std::path::Path) -> Self {
+    pub fn start(kept: &std::path::Path) -> Self {
         const PROGRAM: &str = r#"
 import base64, http.server, pathlib, sys
 kept = pathlib.Path(sys.argv[1])
@@ -470,7 +481,7 @@ server.serve_forever()
         }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }

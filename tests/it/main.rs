@@ -35,6 +35,7 @@ mod evil_tool;
 mod grid;
 mod grpc;
 mod held;
+mod keys;
 mod lease;
 mod level;
 mod log_key;

@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::CertificateUse;
 use super::list::{CertificateView, view};
 use crate::api::operation::{Call, Operation, VO, exposed, task};
 use crate::api::{Api, problem};
@@ -22,6 +23,9 @@ pub struct CertificateImport {
     #[serde(serialize_with = "exposed")]
     #[schema(value_type = String)]
     pub key: Secret<String>,
+    /// What its proxies are for.
+    #[serde(default, rename = "use")]
+    pub purpose: CertificateUse,
     /// What errors call the certificate (a file's name).
     #[serde(default = "certificate")]
     #[schema(max_length = 200)]
@@ -55,7 +59,8 @@ impl Operation for Import {
     type Body = CertificateImport;
     type Answer = CertificateImported;
     const STATUS: StatusCode = StatusCode::CREATED;
-    const SUMMARY: &'static str = "Gives a virtual organisation its certificate and key; those before end";
+    const SUMMARY: &'static str =
+        "Gives a virtual organisation its certificate and key for a use; those before end";
 
     fn task() -> Task {
         task(
@@ -79,17 +84,17 @@ impl Operation for Import {
         let mut tx = api.begin().await?;
         let imported = api
             .delegate
-            .import_certificate(&mut tx, vo, certificate, key)
+            .import_certificate(&mut tx, (vo, body.purpose.into()), certificate, key)
             .await
             .map_err(problem)?;
         api.commit(call, tx, vec![imported.change]).await?;
         api.delegate.load().await.map_err(problem)?;
         let facts = api
             .delegate
-            .certificate(vo)
+            .certificate(vo, body.purpose.into())
             .ok_or_else(|| Problem::new(Kind::Internal, "the new certificate is not there"))?;
         Ok(CertificateImported {
-            certificate: view(&facts),
+            certificate: view(body.purpose.into(), &facts),
             warnings: imported.warnings,
         })
     }

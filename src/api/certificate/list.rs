@@ -1,17 +1,21 @@
-//! `vo_certificate.list`: the certificate that a VO has.
+//! `vo_certificate.list`: the certificates that a VO has.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::CertificateUse;
 use crate::api::Api;
 use crate::api::operation::{Call, Nothing, Operation, VO, task};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
-use crate::trust::certificate::Facts;
+use crate::trust::certificate::{Facts, Use};
 
 /// A VO certificate. Its key is never shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateView {
+    /// What its proxies are for.
+    #[serde(rename = "use")]
+    pub purpose: CertificateUse,
     /// SHA-256 of the certificate (DER).
     pub sha256: String,
     /// Subject.
@@ -24,8 +28,9 @@ pub struct CertificateView {
     pub warnings: Vec<String>,
 }
 
-pub(super) fn view(facts: &Facts) -> CertificateView {
+pub(super) fn view(purpose: Use, facts: &Facts) -> CertificateView {
     CertificateView {
+        purpose: purpose.into(),
         sha256: facts.sha256.to_string(),
         subject: facts.subject_text.clone(),
         not_before: facts.not_before.to_string(),
@@ -37,7 +42,7 @@ pub(super) fn view(facts: &Facts) -> CertificateView {
 /// The certificates in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateList {
-    /// At most one.
+    /// At most one for each use.
     pub certificates: Vec<CertificateView>,
 }
 
@@ -46,7 +51,7 @@ pub(in crate::api) struct List;
 impl Operation for List {
     type Body = Nothing;
     type Answer = CertificateList;
-    const SUMMARY: &'static str = "The certificate of a virtual organisation";
+    const SUMMARY: &'static str = "The certificates of a virtual organisation";
 
     fn task() -> Task {
         task(
@@ -58,9 +63,13 @@ impl Operation for List {
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<CertificateList, Problem> {
-        let certificate = api.delegate.certificate(call.vo()?.id);
+        let vo = call.vo()?.id;
+        let certificates = Use::ALL.into_iter().filter_map(|purpose| {
+            let facts = api.delegate.certificate(vo, purpose)?;
+            Some(view(purpose, &facts))
+        });
         Ok(CertificateList {
-            certificates: certificate.iter().map(view).collect(),
+            certificates: certificates.collect(),
         })
     }
 }

@@ -134,5 +134,6 @@ fn warnings(api: &Api, call: &Call, tool: &Tool, read: Vec<String>) -> Result<Ve
         .into_iter()
         .chain(flaws.into_iter().map(|flaw| flaw.message))
         .chain(lacking.map(|error| format!("the tool cannot be called yet: {error}")))
+        .chain(api.delegate.refusals(vo, tool))
         .collect())
 }

@@ -15,7 +15,7 @@ use crate::resource::Resource;
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use crate::tool::{
-    Address, Audience, Creates, Delegation, FilterRule, Found, IdSource, Kind, Parameters, Place,
+    Address, Audience, Creates, Delegation, FilterRule, Found, IdSource, Kind, Parameters, Place, ProxyKey,
     ProxyPolicy, ProxySettings, ResourceRef, ResourceRule, Routes, Target, Task, Tool, ToolTarget, VoRef,
     Whose,
 };
@@ -233,6 +233,7 @@ pub(super) fn tool(name: &str, tasks: Vec<Task>) -> Arc<Tool> {
             lifetime: Duration::from_secs(3_600),
             policy: ProxyPolicy::InheritAll,
             path_length: None,
+            key: ProxyKey::P256,
         },
         basic: false,
         strict: false,

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::tool::{Delegation, FilterRule, IdSource, Kind, ProxyPolicy, ToolTarget, Whose};
+use crate::tool::{Delegation, FilterRule, IdSource, Kind, ProxyKey, ProxyPolicy, ToolTarget, Whose};
 
 const JOBS: &str = r#"
 [tool]
@@ -187,7 +187,6 @@ fn keys_of_later_versions_are_refused_by_name() {
         "spool = true",
         "require_grant = true",
         "health = \"/\"",
-        "key = \"rsa2048\"",
     ] {
         let head = if line.starts_with("delegation") {
             head.replace("delegation = \"pem\"\n", "")
@@ -581,16 +580,31 @@ fn what_is_nobodys_is_described_by_nobody() {
 }
 
 #[test]
-fn a_proxy_that_leaves_the_gateway_is_limited_by_default() {
-    let with = |delegation: &str| {
+fn a_proxy_that_leaves_the_gateway_is_limited_and_has_an_rsa_key_by_default() {
+    let with = |lines: &str| {
         let text = format!(
-            "[tool]\nname = \"t\"\nupstream = \"u\"\ndelegation = \"{delegation}\"\n\
+            "[tool]\nname = \"t\"\nupstream = \"u\"\n{lines}\n\
              [[task]]\nname = \"a\"\nmatch = [\"GET /\"]\nkind = \"read\"\n"
         );
-        Manifest::parse("t.toml", &text).unwrap().tool.proxy.policy
+        let proxy = Manifest::parse("t.toml", &text).unwrap().tool.proxy;
+        (proxy.policy, proxy.key)
     };
-    assert_eq!(with("pem"), ProxyPolicy::Limited);
-    assert_eq!(with("client-certificate"), ProxyPolicy::InheritAll);
+    assert_eq!(
+        with("delegation = \"pem\""),
+        (ProxyPolicy::Limited, ProxyKey::Rsa2048)
+    );
+    assert_eq!(
+        with("delegation = \"client-certificate\""),
+        (ProxyPolicy::InheritAll, ProxyKey::P256)
+    );
+    assert_eq!(
+        with("delegation = \"pem\"\nkey = \"p256\"\npolicy = \"inheritAll\""),
+        (ProxyPolicy::InheritAll, ProxyKey::P256)
+    );
+    assert_eq!(
+        with("delegation = \"client-certificate\"\nkey = \"rsa2048\""),
+        (ProxyPolicy::InheritAll, ProxyKey::Rsa2048)
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::{names, not_yet};
 use crate::id::ToolId;
 use crate::settings::Table;
-use crate::tool::{Delegation, ProxyPolicy, ProxySettings, Routes, Tool, ToolTarget};
+use crate::tool::{Delegation, ProxyKey, ProxyPolicy, ProxySettings, Routes, Tool, ToolTarget};
 use crate::vo::is_name;
 
 const NAME: &str = "1 to 40 of a-z, 0-9 and `-`, not at the ends, not a reserved name";
@@ -228,20 +228,13 @@ fn credential_header(table: &mut Table<'_>, delegation: Delegation) -> Option<St
 
 fn proxy(table: &mut Table<'_>, delegation: Delegation) -> ProxySettings {
     let default = ProxySettings::default();
-    let uses_proxy = matches!(delegation, Delegation::ClientCertificate | Delegation::Pem);
     for key in ["lifetime", "policy", "path_length", "key"] {
-        if table.has(key) && !uses_proxy {
+        if table.has(key) && !delegation.is_proxy() {
             table.flaw(
                 key,
                 "is only for `delegation = \"client-certificate\"` or `\"pem\"`",
             );
         }
-    }
-    let key = table.parsed("key", "p256", |text| {
-        ["p256", "rsa2048"].contains(&text).then(|| text.to_owned())
-    });
-    if key.as_deref() == Some("rsa2048") {
-        table.flaw("key", "is not yet supported: `rsa2048`; accepted: p256");
     }
     ProxySettings {
         lifetime: table.duration("lifetime", MINUTE * 5..=MONTH, default.lifetime),
@@ -264,5 +257,17 @@ fn proxy(table: &mut Table<'_>, delegation: Delegation) -> ProxySettings {
         path_length: table
             .has("path_length")
             .then(|| u8::try_from(table.integer("path_length", 0..=255, Some(0))).unwrap_or(0)),
+        key: table
+            .parsed("key", "p256, rsa2048", |text| {
+                [ProxyKey::P256, ProxyKey::Rsa2048]
+                    .into_iter()
+                    .find(|key| key.as_str() == text)
+            })
+            // Grid tools read it from a file, and half of them take nothing but RSA.
+            .unwrap_or(if delegation == Delegation::Pem {
+                ProxyKey::Rsa2048
+            } else {
+                default.key
+            }),
     }
 }
