@@ -23,6 +23,7 @@ mod keys;
 mod limit;
 pub mod mint;
 pub mod myproxy;
+mod outside;
 mod pair;
 mod peers;
 pub mod pkcs10;
@@ -30,8 +31,10 @@ mod plan;
 mod pool;
 mod proxies;
 mod reseal;
+mod robot;
 mod store;
 mod trace;
+mod upload;
 
 use std::sync::Arc;
 
@@ -51,10 +54,12 @@ pub use config::Config;
 pub use credential::Credential;
 pub use error::DelegateError;
 pub use keys::{Imported, StaticCredential};
+pub use outside::Outside;
 pub use plan::Plan;
 pub use reseal::{Resealed, is_sealed_with};
 pub use store::Mapped;
 pub use trace::{By, TraceError, TraceQuery, Traced};
+pub use upload::{Left, Upload};
 
 use keys::Keys;
 use mint::{Durable, Proxy};
@@ -263,6 +268,7 @@ impl Delegate {
                 ))
             }
             Work::Ready(Ready::Proxy(live)) => Ok((Credential::of(&live), None)),
+            Work::Upload(upload) => Ok((Credential::Upload(upload), None)),
             Work::Wait(waiting) => {
                 let ready = tokio::time::timeout(plan::PATIENCE, waiting.done()).await;
                 let live = ready.ok().flatten().ok_or(DelegateError::Raced)?;

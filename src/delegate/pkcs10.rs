@@ -120,6 +120,11 @@ fn is_rsa(spki: &[u8]) -> Option<bool> {
 
 /// A request reads as its key, or is refused; what is taken reads the same by a second reader.
 #[cfg(any(test, feature = "fuzzing"))]
+#[allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a target ends at the first thing that is not as it claims"
+)]
 pub(crate) fn fuzz(bytes: &[u8]) {
     let Ok(asked) = Asked::read(bytes) else { return };
     let (rest, spki) = x509_parser::x509::SubjectPublicKeyInfo::from_der(asked.spki()).expect("a public key");

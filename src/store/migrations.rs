@@ -45,6 +45,11 @@ macro_rules! steps {
                 "certificate_use",
                 include_str!(concat!("../../migrations/", $engine, "/0700_certificate_use.sql")),
             ),
+            (
+                900,
+                "myproxy_upload",
+                include_str!(concat!("../../migrations/", $engine, "/0900_myproxy_upload.sql")),
+            ),
         ]
     };
 }

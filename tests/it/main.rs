@@ -29,6 +29,7 @@ mod dependencies;
 mod documents;
 mod many;
 mod monitoring;
+mod myproxy;
 mod life;
 mod manifest;
 mod evil_tool;

@@ -1,4 +1,8 @@
 //! What a peer may send, in pieces of every size: the same comes out, within bounds, and is written as it was read.
+#![allow(
+    clippy::expect_used,
+    reason = "a target ends at the first thing that is not as it claims"
+)]
 
 use super::{CHAIN_MAX, Inbox, MESSAGE_MAX, Request, Response, Unfit, chain};
 
