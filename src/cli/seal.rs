@@ -18,8 +18,8 @@ pub(crate) enum Seal {
     Rotate(Rotate),
 }
 
-/// Gives the gateway another sealing key, while it is stopped, and seals everything anew with it, in one step and on record. For
-/// whoever operates the machine: the account that owns the data folder, or root.
+/// Gives a stopped gateway another sealing key. Everything is sealed anew with it, in one step and on record. For whoever
+/// operates the machine: the account that owns the data folder, or root.
 ///
 /// The key until now stays beside the new one as `FILE.old-ID`: backups that were made with it need it. Keep it where the
 /// backups' keys are kept, and delete it here. When the command was cut short, the next start, or the same command, ends

@@ -640,6 +640,61 @@ async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
 #[tokio::test]
 async fn a_proxy_is_traced_by_whatever_was_found_on_sqlite() {
     a_proxy_is_traced_by_whatever_was_found(World::empty().await).await;
+    what_the_store_holds_of_keys(World::empty().await).await;
+}
+
+/// Limits are set, replaced and taken away, ends of certificates are told once, and everything that is sealed is sealed anew.
+async fn what_the_store_holds_of_keys(world: World) {
+    use crate::trust::store as certificates;
+    let (chain, key) = (
+        include_str!("../../certs/vo-chain.pem"),
+        include_str!("../../certs/vo-chain.key"),
+    );
+    // The same certificate twice: the first one has ended.
+    world.import(chain, key).await;
+    let sha256 = world
+        .delegate
+        .certificate(world.vo.id, Use::Tools)
+        .unwrap()
+        .sha256;
+    let told = async |days| {
+        let mut tx = world.delegate.db.begin_write().await.unwrap();
+        let first = certificates::mark_told(&mut tx, world.vo.id, sha256, days)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        first
+    };
+    assert_eq!((told(30).await, told(30).await), (true, false));
+    world.import(chain, key).await;
+    assert_eq!(
+        (told(30).await, told(7).await, told(14).await),
+        (false, true, false)
+    );
+    let limit = async |seconds: Option<u64>| {
+        let mut tx = world.delegate.db.begin_write().await.unwrap();
+        let seconds = seconds.map(Duration::from_secs);
+        let set = world.delegate.set_limit(&mut tx, world.vo.id, None, seconds);
+        set.await.unwrap();
+        tx.commit().await.unwrap();
+        world.delegate.load().await.unwrap();
+        world.delegate.limits(world.vo.id)
+    };
+    assert_eq!(limit(Some(900)).await, [(None, Duration::from_secs(900))]);
+    assert_eq!(limit(Some(600)).await, [(None, Duration::from_secs(600))]);
+    assert_eq!(limit(None).await, []);
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    let secret = StaticCredential::Bearer(Secret::new("abc".to_owned()));
+    let set = world.delegate.set_static(&mut tx, world.vo.id, "jobs", &secret);
+    set.await.unwrap();
+    world.delegate.new_assertion_key(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let next = SealingKey::generate(&**world.ids.random()).unwrap();
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    let done = world.delegate.reseal(&mut tx, &next).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(done.sealed >= 4, "{done:?}");
+    assert!(is_sealed_with(&world.delegate.db, &next).await.unwrap());
 }
 
 #[tokio::test]
@@ -661,6 +716,7 @@ async fn a_proxy_is_traced_by_whatever_was_found_on_postgres() {
     let (base, _) = url.rsplit_once('/').unwrap();
     let db = Db::postgres(&format!("{base}/{name}")).await.unwrap();
     a_proxy_is_traced_by_whatever_was_found(World::on(db.clone(), tempfile::tempdir().unwrap())).await;
+    what_the_store_holds_of_keys(World::on(db.clone(), tempfile::tempdir().unwrap())).await;
     db.close().await;
     sqlx::query(sqlx::AssertSqlSafe(format!("DROP DATABASE {name}")))
         .execute(&pool)

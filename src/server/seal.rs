@@ -132,6 +132,11 @@ async fn changed(built: &Built, path: &Path, reason: &str, by: u32) -> anyhow::R
     })
 }
 
+/// Whether a change of the key at `path` was begun and has not been ended.
+pub(super) fn is_changing(path: &Path) -> bool {
+    Files::of(path).next.exists()
+}
+
 /// The sealing key that lies at `path`, after a change that was cut short has been ended. `None` when there is none.
 ///
 /// # Errors
@@ -301,7 +306,9 @@ mod tests {
     async fn a_change_that_was_cut_short_after_the_store_is_ended_at_the_next_start() {
         let vault = Vault::new().await;
         let next = vault.begin(true).await;
+        assert!(is_changing(&vault.path()));
         assert_eq!(vault.start().await, next);
+        assert!(!is_changing(&vault.path()));
         let kept = beside(&vault.path(), &format!(".old-{}", vault.old));
         assert_eq!(SealingKey::load(&kept).unwrap().id(), vault.old);
         assert_eq!(vault.start().await, next);

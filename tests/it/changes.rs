@@ -362,6 +362,7 @@ const EDITS: &[&str] = &[
     "administrator.remove",
     "grant.add",
     "grant.remove",
+    "proxy_limit.set",
     "request.settle",
     "resource.import",
     "role.assign",

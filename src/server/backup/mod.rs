@@ -19,8 +19,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::recover;
 use super::{FolderLock, LockError};
+use super::{recover, seal};
 use crate::audit;
 use crate::config::{self, Config};
 use crate::id::Ids;
@@ -99,6 +99,10 @@ pub async fn backup(
     anyhow::ensure!(
         audit::key_change::pending(&data.join("log"))?.is_none(),
         "the log's key was changed, and the log has not gone on with the new one yet: start the gateway once, then back up"
+    );
+    anyhow::ensure!(
+        !seal::is_changing(&config.sealing_key),
+        "the sealing key is being changed, or its change was cut short: start the gateway once, then back up"
     );
     let request = match running {
         true => recover::note_backup(data)
