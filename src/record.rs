@@ -739,7 +739,7 @@ pub struct Mint {
     pub session: SessionId,
     /// The tool that will get it.
     pub tool: String,
-    /// `client-certificate` or `pem`.
+    /// `client-certificate`, `pem` or `myproxy`.
     pub way: String,
 }
 

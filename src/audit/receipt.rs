@@ -77,6 +77,23 @@ impl Receipt {
     }
 }
 
+/// Proof that records of a request, written after its intent, are on stable storage. Only the log makes one.
+#[derive(Debug)]
+pub struct Written(RequestId);
+
+impl Written {
+    // SECURITY: called only where the writer has acknowledged the batch.
+    pub(super) const fn new(request: RequestId) -> Self {
+        Self(request)
+    }
+
+    /// The request whose records they are.
+    #[must_use]
+    pub const fn request(&self) -> RequestId {
+        self.0
+    }
+}
+
 impl Drop for Receipt {
     fn drop(&mut self) {
         if let Some(audit) = self.audit.take() {

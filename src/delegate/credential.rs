@@ -10,6 +10,7 @@ use crate::secret::Secret;
 
 use super::mint::{MintError, Proxy};
 use super::proxies::{Form, Live};
+use super::upload::Upload;
 
 /// Header of the signed assertion.
 pub(super) const ASSERTION: HeaderName = HeaderName::from_static("x-countersign-assertion");
@@ -17,7 +18,6 @@ pub(super) const ASSERTION: HeaderName = HeaderName::from_static("x-countersign-
 const PROXY: HeaderName = HeaderName::from_static("x-countersign-proxy");
 
 /// A credential that is ready to be used.
-#[derive(Clone)]
 pub enum Credential {
     /// None but the identity headers.
     None,
@@ -28,6 +28,10 @@ pub enum Credential {
         /// Its value.
         value: Secret<String>,
     },
+    /// Several headers: where a proxy is kept for the tool.
+    Headers(Vec<(HeaderName, Secret<String>)>),
+    /// A MyProxy server that has to be filled first; then it is [`Credential::Headers`].
+    Upload(Box<Upload>),
     /// A proxy as client certificate.
     ClientCertificate {
         /// Gives the chain and the key to TLS. One configuration, without resumption, belongs to one proxy.
@@ -38,6 +42,17 @@ pub enum Credential {
 }
 
 impl Credential {
+    /// The headers that it consists of.
+    pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &Secret<String>)> {
+        let (one, several) = match self {
+            Self::Header { name, value } => (Some((name, value)), &[][..]),
+            Self::Headers(headers) => (None, headers.as_slice()),
+            Self::None | Self::Upload(_) | Self::ClientCertificate { .. } => (None, &[][..]),
+        };
+        one.into_iter()
+            .chain(several.iter().map(|(name, value)| (name, value)))
+    }
+
     pub(super) fn of(live: &Live) -> Self {
         match &live.form {
             Form::Resolver(resolver) => Self::ClientCertificate {
@@ -57,6 +72,8 @@ impl fmt::Debug for Credential {
         match self {
             Self::None => f.write_str("None"),
             Self::Header { name, .. } => write!(f, "Header({name})"),
+            Self::Headers(headers) => write!(f, "Headers({})", headers.len()),
+            Self::Upload(upload) => upload.fmt(f),
             Self::ClientCertificate { id, .. } => write!(f, "ClientCertificate({id})"),
         }
     }

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::id::{CertificateId, VoId};
 use crate::record::Hash;
 use crate::store::{Db, StoreError, Tx, rows, run, tx_rows};
-use crate::trust::certificate::{Facts, VoCertificate};
+use crate::trust::certificate::{Facts, Use, VoCertificate};
 use crate::trust::pem;
 use crate::trust::signer::{Algorithm, Signer};
 
@@ -194,7 +194,10 @@ impl Delegate {
             lists.push_str(&text.map_err(|error| DelegateError::Mint(der::Error::from(error).into()))?);
         }
         if lists.is_empty() {
-            return Err(DelegateError::NoCertificate { vo: name.to_owned() });
+            return Err(DelegateError::NoCertificate {
+                vo: name.to_owned(),
+                purpose: Use::Tools,
+            });
         }
         Ok(lists)
     }
@@ -241,11 +244,11 @@ struct Last {
 async fn certificates(db: &Db, vo: VoId) -> Result<Vec<VoCertificate>, StoreError> {
     let found = rows!(
         db,
-        (Uuid, String, Vec<u8>),
-        "SELECT id, chain, sealed_key FROM vo_certificate WHERE vo_id = $1 ORDER BY created_at DESC, id",
+        (Uuid, String, String, Vec<u8>),
+        "SELECT id, purpose, chain, sealed_key FROM vo_certificate WHERE vo_id = $1 ORDER BY created_at DESC, id",
         vo.uuid()
     )?;
-    let read = |(id, chain, sealed_key): (Uuid, String, Vec<u8>)| {
+    let read = |(id, purpose, chain, sealed_key): (Uuid, String, String, Vec<u8>)| {
         let broken =
             |error: &dyn std::fmt::Display| StoreError::Inconsistent(format!("vo_certificate {id}: {error}"));
         let chain = pem::certificates("vo_certificate", &chain).map_err(|error| broken(&error))?;
@@ -253,6 +256,7 @@ async fn certificates(db: &Db, vo: VoId) -> Result<Vec<VoCertificate>, StoreErro
         Ok(VoCertificate {
             id: CertificateId::from(id),
             vo,
+            purpose: Use::parse(&purpose).ok_or_else(|| broken(&"no use of a certificate"))?,
             facts: Facts::of("vo_certificate", leaf).map_err(|error| broken(&error))?,
             chain,
             sealed_key,

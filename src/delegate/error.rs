@@ -66,6 +66,17 @@ pub enum DelegateError {
     /// The receipt is that of another request.
     #[error("the receipt is that of another request")]
     ForeignReceipt,
+    /// The VO's key is of a kind that MyProxy servers do not work with.
+    #[error(
+        "the VO certificate of `{vo}` has an EC key: a MyProxy server takes what it signed and never gives it out; accepted: a VO certificate with an RSA key"
+    )]
+    NotRsa {
+        /// Name of the VO.
+        vo: String,
+    },
+    /// The log did not take the `mint` record.
+    #[error(transparent)]
+    Audit(#[from] crate::audit::AuditError),
     /// A key is sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -90,6 +101,7 @@ impl AsProblem for DelegateError {
             Self::Flaws(flaws) => flaws.as_problem(),
             Self::Store(error) => error.as_problem(),
             Self::Suspended => Problem::new(Kind::Suspended, self.to_string()),
+            Self::Audit(error) => error.as_problem(),
             Self::Raced => Problem::new(Kind::Busy, self.to_string()).retry_after(1),
             Self::Mint(MintError::NoKeyReady) => Problem::new(Kind::Busy, self.to_string()).retry_after(5),
             Self::NamedAlike { .. } => Problem::new(Kind::Invalid, "the certificate is not accepted")
@@ -101,6 +113,7 @@ impl AsProblem for DelegateError {
             Self::Mint(MintError::IssuerExpired(_) | MintError::IssuerNotYetValid(_))
             | Self::NoCertificate { .. }
             | Self::NoStatic { .. }
+            | Self::NotRsa { .. }
             | Self::NoAssertion
             | Self::NoPerson
             | Self::NoTool => Problem::new(Kind::DelegationFailed, self.to_string()),

@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
-use crate::audit::Receipt;
+use crate::audit::{Receipt, Written};
 use crate::clock::Timestamp;
 use crate::id::{Random, RandomError, RequestId, random_bytes};
 use crate::record::Hash;
@@ -95,6 +95,15 @@ impl<'a> Durable<'a> {
             receipt: std::marker::PhantomData,
         }
     }
+
+    /// What `written` proves: the `mint` record, written in a batch of its own after the intent, is on stable storage.
+    #[must_use]
+    pub const fn after(written: &'a Written) -> Self {
+        Self {
+            request: written.request(),
+            receipt: std::marker::PhantomData,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -128,21 +137,67 @@ impl Issuer {
     pub const fn facts(&self) -> &Facts {
         &self.facts
     }
+
+    /// The certificate and those above it (DER).
+    #[must_use]
+    pub fn chain(&self) -> &[Vec<u8>] {
+        &self.chain
+    }
+
+    /// Its key.
+    pub(super) fn signer(&self) -> &Arc<dyn Signer> {
+        &self.signer
+    }
 }
 
-/// A proxy that is chosen and not signed.
-pub struct Chosen {
+/// A proxy that is chosen but for its key.
+pub struct Reserved {
     request: RequestId,
     issuer: Arc<Issuer>,
     serial: u64,
-    key: KeyPair,
     not_before: Timestamp,
     not_after: Timestamp,
     settings: ProxySettings,
 }
 
-/// Chooses for `request` the serial and validity of a proxy that will have `key`: from 5 minutes before `now` for at most
-/// `settings.lifetime`, never past the issuer. The key is asked for last, when everything else fits.
+/// A proxy that is chosen and not signed.
+pub struct Chosen {
+    reserved: Reserved,
+    key: KeyPair,
+}
+
+/// Chooses for `request` the serial and validity of a proxy: from 5 minutes before `now` for at most `settings.lifetime`,
+/// never past the issuer.
+///
+/// # Errors
+/// [`MintError::IssuerExpired`], [`MintError::IssuerNotYetValid`].
+pub fn reserve(
+    request: RequestId,
+    issuer: &Arc<Issuer>,
+    settings: &ProxySettings,
+    now: Timestamp,
+    random: &dyn Random,
+) -> Result<Reserved, MintError> {
+    let facts = &issuer.facts;
+    if now < facts.not_before {
+        return Err(MintError::IssuerNotYetValid(facts.not_before));
+    }
+    if now.plus(SHORTEST) > facts.not_after {
+        return Err(MintError::IssuerExpired(facts.not_after));
+    }
+    // INVARIANT: a proxy never outlives its issuer; no peer checks that.
+    let not_after = now.plus(settings.lifetime).min(facts.not_after);
+    Ok(Reserved {
+        request,
+        issuer: issuer.clone(),
+        serial: serial(random)?,
+        not_before: Timestamp::from_secs(now.minus(BACKDATED).secs()),
+        not_after: Timestamp::from_secs(not_after.secs()),
+        settings: settings.clone(),
+    })
+}
+
+/// The same, of a proxy that will have `key`, which is asked for last, when everything else fits.
 ///
 /// # Errors
 /// [`MintError::IssuerExpired`], [`MintError::IssuerNotYetValid`], and what `key` fails with.
@@ -154,24 +209,34 @@ pub fn choose(
     now: Timestamp,
     random: &dyn Random,
 ) -> Result<Chosen, MintError> {
-    let facts = &issuer.facts;
-    if now < facts.not_before {
-        return Err(MintError::IssuerNotYetValid(facts.not_before));
+    let reserved = reserve(request, issuer, settings, now, random)?;
+    Ok(reserved.with(key()?))
+}
+
+impl Reserved {
+    /// The proxy, now that its key is known.
+    #[must_use]
+    pub fn with(self, key: KeyPair) -> Chosen {
+        Chosen { reserved: self, key }
     }
-    if now.plus(SHORTEST) > facts.not_after {
-        return Err(MintError::IssuerExpired(facts.not_after));
+
+    /// The request that it is for.
+    #[must_use]
+    pub const fn request(&self) -> RequestId {
+        self.request
     }
-    // INVARIANT: a proxy never outlives its issuer; no peer checks that.
-    let not_after = now.plus(settings.lifetime).min(facts.not_after);
-    Ok(Chosen {
-        request,
-        issuer: issuer.clone(),
-        serial: serial(random)?,
-        key: key()?,
-        not_before: Timestamp::from_secs(now.minus(BACKDATED).secs()),
-        not_after: Timestamp::from_secs(not_after.secs()),
-        settings: settings.clone(),
-    })
+
+    /// The serial.
+    #[must_use]
+    pub const fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Until when it will be valid.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
 }
 
 /// 63 random bits, never zero (RFC 5280 section 4.1.2.2: positive).
@@ -188,7 +253,7 @@ impl Chosen {
     /// The serial.
     #[must_use]
     pub const fn serial(&self) -> u64 {
-        self.serial
+        self.reserved.serial
     }
 
     /// SHA-256 of the public key (`SubjectPublicKeyInfo`, DER).
@@ -200,19 +265,19 @@ impl Chosen {
     /// SHA-256 of the issuer's certificate (DER).
     #[must_use]
     pub fn issuer(&self) -> Hash {
-        self.issuer.facts.sha256
+        self.reserved.issuer.facts.sha256
     }
 
     /// From when it will be valid.
     #[must_use]
     pub const fn not_before(&self) -> Timestamp {
-        self.not_before
+        self.reserved.not_before
     }
 
     /// Until when it will be valid.
     #[must_use]
     pub const fn not_after(&self) -> Timestamp {
-        self.not_after
+        self.reserved.not_after
     }
 
     /// Signs. `durable` proves that the `mint` record is on stable storage.
@@ -222,30 +287,31 @@ impl Chosen {
     pub fn sign(self, durable: &Durable<'_>) -> Result<Proxy, MintError> {
         // SECURITY: this is the one place in which a VO's key signs a proxy, and it looks for itself: what is signed was
         // permitted, and stands in the log, under the very request for which it was chosen.
-        if durable.request != self.request {
+        if durable.request != self.reserved.request {
             return Err(MintError::ForeignReceipt);
         }
-        let issuer = AnyRef::from_der(&self.issuer.facts.subject)?;
-        let name = self.serial.to_string();
+        let Self { reserved, key } = self;
+        let issuer = AnyRef::from_der(&reserved.issuer.facts.subject)?;
+        let name = reserved.serial.to_string();
         let subject = extended(issuer, &name)?.to_der()?;
-        let (info, usage) = (proxy_cert_info(&self.settings)?, key_usage(&self.key)?);
-        let serial = self.serial.to_be_bytes();
-        let algorithm = signature_algorithm(self.issuer.signer.algorithm());
+        let (info, usage) = (proxy_cert_info(&reserved.settings)?, key_usage(&key)?);
+        let serial = reserved.serial.to_be_bytes();
+        let algorithm = signature_algorithm(reserved.issuer.signer.algorithm());
         let body = TbsCertificate {
             version: 2,
             serial: UintRef::new(&serial)?,
             algorithm: algorithm.clone(),
             issuer,
             validity: Validity {
-                not_before: time(self.not_before)?,
-                not_after: time(self.not_after)?,
+                not_before: time(reserved.not_before)?,
+                not_after: time(reserved.not_after)?,
             },
             subject: AnyRef::from_der(&subject)?,
-            spki: AnyRef::from_der(self.key.spki())?,
+            spki: AnyRef::from_der(key.spki())?,
             extensions: vec![critical(PROXY_CERT_INFO, &info)?, critical(KEY_USAGE, &usage)?],
         }
         .to_der()?;
-        let signature = self.issuer.signer.sign(&body)?;
+        let signature = reserved.issuer.signer.sign(&body)?;
         let certificate = Certificate {
             body: AnyRef::from_der(&body)?,
             algorithm,
@@ -253,20 +319,26 @@ impl Chosen {
         }
         .to_der()?;
         Ok(Proxy {
-            serial: self.serial,
-            not_after: self.not_after,
+            serial: reserved.serial,
+            not_after: reserved.not_after,
             subject,
             certificate,
-            key: self.key.private()?,
-            above: self.issuer.chain.clone(),
-            issuer: self.issuer.facts.sha256,
+            key: key.private()?,
+            above: reserved.issuer.chain.clone(),
+            issuer: reserved.issuer.facts.sha256,
         })
+    }
+}
+
+impl fmt::Debug for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reserved({})", self.serial)
     }
 }
 
 impl fmt::Debug for Chosen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chosen({})", self.serial)
+        write!(f, "Chosen({})", self.reserved.serial)
     }
 }
 
@@ -320,6 +392,15 @@ impl Proxy {
         self.issuer
     }
 
+    /// The certificate and those above it (DER).
+    #[must_use]
+    pub fn chain(&self) -> Vec<Vec<u8>> {
+        std::iter::once(&self.certificate)
+            .chain(&self.above)
+            .cloned()
+            .collect()
+    }
+
     /// The file that grid tools take: certificate, key (PKCS#8), VO certificate, intermediates.
     ///
     /// # Errors
@@ -328,6 +409,9 @@ impl Proxy {
         let block = |label: &str, bytes: &[u8]| {
             der::pem::encode_string(label, LineEnding::LF, bytes).map_err(der::Error::from)
         };
+        if self.key.expose().is_empty() {
+            return Err(MintError::Key); // it is elsewhere
+        }
         let key = Secret::new(block("PRIVATE KEY", self.key.expose())?);
         let mut blocks = vec![block("CERTIFICATE", &self.certificate)?];
         let mut length = key.expose().len();

@@ -23,16 +23,21 @@ mod error;
 mod keys;
 mod limit;
 pub mod mint;
+pub mod myproxy;
+mod outside;
 mod pair;
 mod peers;
+pub mod pkcs10;
 mod plan;
 mod pool;
 pub mod provider;
 mod proxies;
 mod reseal;
 mod revoked;
+mod robot;
 mod store;
 mod trace;
+mod upload;
 
 use std::sync::Arc;
 
@@ -52,11 +57,13 @@ pub use config::Config;
 pub use credential::Credential;
 pub use error::DelegateError;
 pub use keys::{Imported, StaticCredential};
+pub use outside::Outside;
 pub use plan::Plan;
 pub use reseal::{Resealed, is_sealed_with};
 pub use revoked::{Listed, Revoked, Which, Why};
 pub use store::Mapped;
 pub use trace::{By, TraceError, TraceQuery, Traced};
+pub use upload::{Left, Upload};
 
 use keys::Keys;
 use mint::{Durable, Proxy};
@@ -274,6 +281,7 @@ impl Delegate {
                 ))
             }
             Work::Ready(Ready::Proxy(live)) => Ok((Credential::of(&live), None)),
+            Work::Upload(upload) => Ok((Credential::Upload(upload), None)),
             Work::Wait(waiting) => {
                 let ready = tokio::time::timeout(plan::PATIENCE, waiting.done()).await;
                 let live = ready.ok().flatten().ok_or(DelegateError::Raced)?;

@@ -10,6 +10,7 @@ use crate::secret::Secret;
 use crate::tool::ProxyKey;
 
 use super::mint::MintError;
+use super::pkcs10::Asked;
 
 /// A key pair that no proxy has had before.
 pub struct KeyPair {
@@ -20,6 +21,8 @@ pub struct KeyPair {
 enum Private {
     P256(EcdsaKeyPair),
     Rsa(RsaKeyPair),
+    /// Whoever asked has it, and the gateway never sees it.
+    Elsewhere(ProxyKey),
 }
 
 impl KeyPair {
@@ -47,12 +50,27 @@ impl KeyPair {
         Ok(Self { private, spki })
     }
 
+    /// The key of somebody else, who has shown to hold it.
+    #[must_use]
+    pub fn elsewhere(asked: &Asked) -> Self {
+        let kind = if asked.is_rsa() {
+            ProxyKey::Rsa2048
+        } else {
+            ProxyKey::P256
+        };
+        Self {
+            private: Private::Elsewhere(kind),
+            spki: asked.spki().to_vec(),
+        }
+    }
+
     /// Its kind.
     #[must_use]
     pub const fn kind(&self) -> ProxyKey {
         match self.private {
             Private::P256(_) => ProxyKey::P256,
             Private::Rsa(_) => ProxyKey::Rsa2048,
+            Private::Elsewhere(kind) => kind,
         }
     }
 
@@ -61,7 +79,7 @@ impl KeyPair {
         &self.spki
     }
 
-    /// The private half as PKCS#8 (Globus refuses SEC1).
+    /// The private half as PKCS#8 (Globus refuses SEC1); nothing where it is elsewhere.
     pub(super) fn private(&self) -> Result<Secret<Vec<u8>>, MintError> {
         match &self.private {
             Private::P256(pair) => pair
@@ -72,6 +90,7 @@ impl KeyPair {
                 let der: Pkcs8V1Der<'static> = pair.as_der().map_err(|_| MintError::Key)?;
                 Ok(Secret::new(der.as_ref().to_vec()))
             }
+            Private::Elsewhere(_) => Ok(Secret::new(Vec::new())),
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::trust::signer::Algorithm;
 pub(super) fn refusals(tool: &Tool, issuer: Option<Algorithm>, most: Duration) -> Vec<String> {
     let proxy = &tool.proxy;
     // What the gateway itself calls over TLS is ARC, Apache or OpenSSL, which take every key; a file can go anywhere.
-    let anywhere = tool.delegation == Delegation::Pem || proxy.key == ProxyKey::Rsa2048;
+    let anywhere =
+        matches!(tool.delegation, Delegation::Pem | Delegation::MyProxy) || proxy.key == ProxyKey::Rsa2048;
     let mut said = Vec::new();
     if tool.delegation == Delegation::Pem && proxy.key == ProxyKey::P256 {
         said.push(

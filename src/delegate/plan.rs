@@ -15,6 +15,7 @@ use crate::trust::certificate::Use;
 use super::assertion::Claims;
 use super::mint::{self, Chosen, Durable, KeyPair, MintError};
 use super::proxies::{Found, Holder, Live, Stamp, Ticket, Waiting};
+use super::upload::{self, Upload};
 use super::{Credential, Delegate, DelegateError, peers};
 
 /// How long a request waits for a proxy that another one mints.
@@ -70,6 +71,8 @@ pub(super) enum Work {
     Ready(Ready),
     Wait(Waiting),
     Mint(Box<Minting>),
+    /// A MyProxy server is filled; its key is certified then.
+    Upload(Box<Upload>),
 }
 
 /// What needs no signature by a VO's key.
@@ -127,7 +130,7 @@ impl Plan {
     /// Whether a new credential is signed for it.
     #[must_use]
     pub const fn mints(&self) -> bool {
-        matches!(self.work, Work::Mint(_))
+        matches!(self.work, Work::Mint(_) | Work::Upload(_))
     }
 }
 
@@ -179,6 +182,7 @@ impl Delegate {
             Delegation::Static => choose_static(self, vo, tool).err(),
             Delegation::Assertion => self.keys.load().assertion().err(),
             Delegation::ClientCertificate | Delegation::Pem => self.keys.load().issuer(vo, Use::Tools).err(),
+            Delegation::MyProxy => upload::lacks(self, vo).err(),
         }
     }
 
@@ -216,9 +220,10 @@ pub(super) fn choose(
             Work::Ready(Ready::Proxy(live)) => Some(live.serial),
             Work::Wait(waiting) => Some(waiting.serial()),
             Work::Mint(minting) => Some(minting.chosen.serial()),
+            Work::Upload(upload) => Some(upload.outside.reserved().serial()),
             _ => None,
         };
-        let minted = matches!(work, Work::Mint(_));
+        let minted = matches!(work, Work::Mint(_) | Work::Upload(_));
         let entry = DelegationEntry {
             way: way.to_owned(),
             serial: serial.map(|serial| serial.to_string()),
@@ -240,6 +245,7 @@ pub(super) fn choose(
         Delegation::Static => choose_static(delegate, vo, tool)?,
         Delegation::Assertion => choose_assertion(delegate, request, wanted, vo, tool)?,
         Delegation::ClientCertificate | Delegation::Pem => choose_proxy(delegate, request, wanted, vo, tool)?,
+        Delegation::MyProxy => Work::Upload(Box::new(Upload::choose(delegate, request, wanted, (vo, tool))?)),
     };
     plan(tool.delegation.as_str(), work)
 }

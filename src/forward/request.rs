@@ -229,7 +229,7 @@ fn write_ours(headers: &mut HeaderMap, context: &Context<'_>) -> Result<(), Unfi
     }
     ours.write(HOST, &[context.host])?;
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
-    if let Credential::Header { name, value } = context.credential {
+    for (name, value) in context.credential.headers() {
         let mut value =
             HeaderValue::from_str(value.expose()).map_err(|_| UnfitHeader("credential".to_owned()))?;
         value.set_sensitive(true);

@@ -469,6 +469,17 @@ fn certificate(ca: &Ca, name: &str) -> (Credential, String) {
     )
 }
 
+/// The same credential for another request.
+fn again(credential: &Credential) -> Credential {
+    match credential {
+        Credential::ClientCertificate { resolver, id } => Credential::ClientCertificate {
+            resolver: resolver.clone(),
+            id: id.clone(),
+        },
+        _ => Credential::None,
+    }
+}
+
 #[tokio::test]
 async fn two_scientists_never_share_a_connection_or_a_session() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
@@ -493,7 +504,7 @@ async fn two_scientists_never_share_a_connection_or_a_session() {
                 (&Credential::None, "nobody"),
             ] {
                 let mut out = outgoing(at.clone(), "/");
-                out.credential = credential.clone();
+                out.credential = again(credential);
                 let seen = text(forward.send(out).await.unwrap()).await;
                 assert_eq!(seen, format!("{expected} false"));
             }

@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::Error as ClientError;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::address::OwnListeners;
 use super::config::Config;
@@ -177,6 +178,39 @@ impl Forward {
             .await
             .map_err(|error| not_there(&error, &ready))?;
         self.shake(stream, handshake, ready).await
+    }
+
+    /// A connection to an upstream for another protocol than HTTP, inside TLS, with `credential` as client certificate. It
+    /// is the caller's alone.
+    ///
+    /// # Errors
+    /// [`ForwardError`]; nothing was sent.
+    pub async fn dial(
+        &self,
+        upstream: &Arc<Upstream>,
+        credential: &Credential,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, ForwardError> {
+        let mut connector = self
+            .pools
+            .connector(upstream, credential, false)
+            .map_err(|reason| trust(upstream, reason))?;
+        if let Some(tls) = &mut connector.tls {
+            Arc::make_mut(&mut tls.config).alpn_protocols.clear();
+        }
+        let meter = connector.meter.clone();
+        meter
+            .counted(connector.connect())
+            .await
+            .map_err(|error| match error {
+                ConnectError::Refused(reason) => ForwardError::RefusedAddress {
+                    upstream: upstream.name.clone(),
+                    reason,
+                },
+                ConnectError::Failed(reason) => ForwardError::NotConnected {
+                    upstream: upstream.name.clone(),
+                    reason,
+                },
+            })
     }
 
     fn ready(&self, out: Outgoing, hop: Hop, own: Arc<str>) -> Result<Ready, ForwardError> {

@@ -18,7 +18,7 @@ mod certificate;
 mod settings;
 mod tool;
 
-use crate::{audit, authenticate, console, forward, gateway, trust};
+use crate::{audit, authenticate, console, delegate, forward, gateway, trust};
 
 /// A byte surface.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +65,9 @@ pub const TARGETS: &[Target] = &[
     target("proxy-cert-info", trust::chain::fuzz_info),
     target("form", console::fuzz_form),
     target("settings", settings::settings),
+    target("pkcs10", delegate::pkcs10::fuzz),
+    target("myproxy-request", delegate::myproxy::fuzz_request),
+    target("myproxy-response", delegate::myproxy::fuzz_response),
 ];
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ mod sources;
 mod strangers;
 mod tunnel;
 mod unheard;
+mod uploads;
 
 pub use acts::Acts;
 pub use answer::Pages;

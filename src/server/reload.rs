@@ -30,6 +30,8 @@ use crate::vo::Directory;
 const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// The listener for people with certificates may take one connection in so many.
 const SHARE: usize = 10;
+/// How often it is looked for what is left on MyProxy servers.
+const UPLOADS: std::time::Duration = std::time::Duration::from_secs(30);
 /// Flaws that a record names.
 const FLAWS_RECORDED: usize = 50;
 
@@ -46,6 +48,8 @@ pub(super) struct Reloading {
     /// What holds until the next start, whatever the file says meanwhile.
     started: Config,
     now: Holding,
+    /// Held while uploads are swept: one sweep at a time.
+    sweeping: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What holds until the next reload.
@@ -134,6 +138,7 @@ impl Reloading {
             tickets,
             started: config,
             now: snapshot.holding,
+            sweeping: Arc::default(),
         };
         Ok((reloading, Listeners::new(snapshot.fronts)))
     }
@@ -145,9 +150,12 @@ impl Reloading {
         mut asked: mpsc::Receiver<ReloadAsked>,
         stop: CancellationToken,
     ) {
+        let started = self.built.ids.clock().now();
+        let mut beat = tokio::time::interval(UPLOADS);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
+                _ = beat.tick() => self.sweep(started, stop.clone()),
                 Some(ask) = asked.recv() => {
                     let answer = self.reload(&listener, ask.request).await;
                     let _ = ask.answer.send(answer);
@@ -157,6 +165,18 @@ impl Reloading {
                 }
             }
         }
+    }
+
+    /// Removes what is left on MyProxy servers, beside everything else.
+    fn sweep(&self, started: Timestamp, stop: CancellationToken) {
+        let (pipeline, sweeping) = (self.now.pipeline.clone(), self.sweeping.clone());
+        tokio::spawn(async move {
+            let Ok(_one) = sweeping.try_lock() else { return };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = pipeline.sweep_uploads(started) => {}
+            }
+        });
     }
 
     fn count(&self, by: &'static str, done: bool) {

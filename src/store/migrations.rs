@@ -60,6 +60,11 @@ macro_rules! steps {
                 include_str!(concat!("../../migrations/", $engine, "/0801_revocation.sql")),
             ),
             (
+                900,
+                "myproxy_upload",
+                include_str!(concat!("../../migrations/", $engine, "/0900_myproxy_upload.sql")),
+            ),
+            (
                 1000,
                 "provider",
                 include_str!(concat!("../../migrations/", $engine, "/1000_provider.sql")),

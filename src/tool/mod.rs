@@ -100,6 +100,8 @@ pub enum Delegation {
     ClientCertificate,
     /// The proxy as PEM in a header.
     Pem,
+    /// User name and pass phrase for a MyProxy server, which is filled for each request.
+    MyProxy,
 }
 
 impl Delegation {
@@ -112,14 +114,26 @@ impl Delegation {
             Self::Assertion => "assertion",
             Self::ClientCertificate => "client-certificate",
             Self::Pem => "pem",
+            Self::MyProxy => "myproxy",
         }
     }
 
     /// Whether the tool gets a proxy.
     #[must_use]
     pub const fn is_proxy(self) -> bool {
-        matches!(self, Self::ClientCertificate | Self::Pem)
+        matches!(self, Self::ClientCertificate | Self::Pem | Self::MyProxy)
     }
+}
+
+/// How a tool with `delegation = "myproxy"` gets its proxies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MyProxy {
+    /// The upstream that the server is.
+    pub upstream: String,
+    /// Header with the user name.
+    pub username_header: String,
+    /// Header with the pass phrase.
+    pub passphrase_header: String,
 }
 
 /// Settings of the proxy that a tool gets.

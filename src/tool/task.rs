@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::matching::{RouteError, Routes};
-use super::{Audience, Delegation, Demands, Kind, ProxySettings, Resolve};
+use super::{Audience, Delegation, Demands, Kind, MyProxy, ProxySettings, Resolve};
 use crate::id::ToolId;
 
 /// A wrapped tool (or the gateway's own reserved tool).
@@ -29,6 +29,8 @@ pub struct Tool {
     pub proxy: ProxySettings,
     /// Whether its assertions name the person (her user name), and not only her opaque id.
     pub named: bool,
+    /// The MyProxy server that is filled for it.
+    pub myproxy: Option<MyProxy>,
     /// Whether the account password by HTTP Basic is accepted.
     pub basic: bool,
     /// Whether the outcome of every task is awaited.
@@ -276,6 +278,7 @@ impl Tool {
             hosts: Vec::new(),
             delegation: Delegation::None,
             credential_header: None,
+            myproxy: None,
             proxy: ProxySettings::default(),
             named: false,
             basic: false,

@@ -6,7 +6,7 @@ use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256,
-    RsaKeyPair,
+    RSA_PSS_SHA256, RsaKeyPair,
 };
 
 /// What a key is, as far as a signature and its peers are concerned.
@@ -46,6 +46,12 @@ pub trait Signer: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`SignError`] when the key cannot be reached or refuses.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError>;
+
+    /// The signature of `message` by an RSA key in the form that TLS 1.3 wants (RSASSA-PSS with SHA-256).
+    ///
+    /// # Errors
+    /// [`SignError`] when the key is no RSA key, cannot be reached or refuses.
+    fn sign_pss(&self, message: &[u8]) -> Result<Vec<u8>, SignError>;
 }
 
 /// A key did not sign.
@@ -120,6 +126,16 @@ impl Signer for FileKey {
             }
         }
     }
+
+    fn sign_pss(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        let Pair::Rsa(pair) = &self.0 else {
+            return Err(SignError);
+        };
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(&RSA_PSS_SHA256, &salts(), message, &mut signature)
+            .map_err(|_| SignError)?;
+        Ok(signature)
+    }
 }
 
 #[expect(
@@ -127,6 +143,14 @@ impl Signer for FileKey {
     reason = "the signature functions take a random source and ignore it"
 )]
 fn unused_random() -> SystemRandom {
+    SystemRandom::new()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the salt of a signature in TLS is made where the library makes it"
+)]
+fn salts() -> SystemRandom {
     SystemRandom::new()
 }
 

@@ -309,12 +309,17 @@ fn holding(text: &str) -> Vec<String> {
 fn a_vo_key_signs_proxies_in_one_module_which_looks_for_a_receipt_itself() {
     // Keys are opened in one place, and handed to no module but that which mints.
     assert_eq!(holding(".signer(sealing)"), ["delegate/keys.rs"]);
-    assert_eq!(holding("issuer.signer"), ["delegate/mint.rs"]);
+    // Beside it, the VO's certificate is shown to MyProxy servers, in TLS.
+    assert_eq!(
+        holding("issuer.signer"),
+        ["delegate/mint.rs", "delegate/robot.rs"]
+    );
     assert_eq!(holding("Durable::by("), ["delegate/plan.rs"]);
+    assert_eq!(holding("Durable::after("), ["delegate/outside.rs"]);
     let mint = fs::read_to_string(root().join("src/delegate/mint.rs")).unwrap();
     let sign = &mint[mint.find("pub fn sign(").unwrap()..];
     let (look, signs) = (
-        sign.find("durable.request != self.request"),
+        sign.find("durable.request != self.reserved.request"),
         sign.find(".signer.sign("),
     );
     assert!(look.unwrap() < signs.unwrap());

@@ -13,11 +13,12 @@ fn image() -> Vec<u8> {
     pgm
 }
 
-/// A manifest that wraps a tool with one task and one way to delegate.
+/// A manifest that wraps a tool with one task and one way to delegate; after its name, more lines of the table may follow.
 fn manifest(world: &World, name: &str, delegation: &str) -> String {
     let file = world.dir.path().join(format!("{name}.toml"));
+    let (way, more) = delegation.split_once('\n').unwrap_or((delegation, ""));
     let text = format!(
-        "[tool]\nname = \"{name}\"\nupstream = \"{name}\"\ndelegation = \"{delegation}\"\n\n\
+        "[tool]\nname = \"{name}\"\nupstream = \"{name}\"\ndelegation = \"{way}\"\n{more}\n\n\
          [[task]]\nname = \"look\"\nmatch = [\"GET /look\"]\nkind = \"read\"\n"
     );
     fs::write(&file, text).unwrap();

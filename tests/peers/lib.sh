@@ -37,6 +37,12 @@ launch() {
   echo "$! $(started $! || echo gone) $signal" >>"$state/processes"
 }
 
+# launch_group SIGNAL COMMAND... : the same for what starts helpers of its own; SIGNAL ends all of them.
+launch_group() {
+  launch "$@"
+  sed -i '$s/$/ group/' "$state/processes"
+}
+
 # alive : what was launched last still runs.
 alive() {
   local pid start rest
@@ -80,11 +86,11 @@ certificate() {
 }
 
 stop_all() {
-  local pid start signal end
+  local pid start signal group end
   [ -f "$state/processes" ] || return 0
-  while read -r pid start signal; do
+  while read -r pid start signal group; do
     [ "$(started "$pid" || true)" = "$start" ] || continue
-    kill "-$signal" "$pid" 2>/dev/null || true
+    kill "-$signal" -- "${group:+-}$pid" 2>/dev/null || true
     end=$((SECONDS + 10))
     while [ "$(started "$pid" || true)" = "$start" ]; do
       # A process that has ended but was not collected by its parent is over.

@@ -66,7 +66,7 @@ pub struct TracedProxy {
     pub session: String,
     /// The tool that got it.
     pub tool: String,
-    /// `client-certificate` or `pem`.
+    /// `client-certificate`, `pem` or `myproxy`.
     pub way: String,
     /// Begin of its validity (RFC 3339).
     pub not_before: String,

@@ -229,6 +229,7 @@ pub(super) fn tool(name: &str, tasks: Vec<Task>) -> Arc<Tool> {
         hosts: Vec::new(),
         delegation: Delegation::None,
         credential_header: None,
+        myproxy: None,
         proxy: ProxySettings {
             lifetime: Duration::from_secs(3_600),
             policy: ProxyPolicy::InheritAll,

@@ -12,6 +12,7 @@ mod end;
 mod list;
 mod made;
 mod switch;
+mod upload;
 
 use std::future::Future;
 use std::pin::pin;
@@ -37,7 +38,7 @@ use super::pipeline::{Pipeline, Stop};
 use crate::audit::Receipt;
 use crate::authorize::Permit;
 use crate::body::{self, Body, BoxError};
-use crate::delegate::Plan;
+use crate::delegate::{Credential, Plan};
 use crate::forward::{self, ForwardError, Identity, LocalRequest, Outgoing};
 use crate::id::{RequestId, UpstreamId};
 use crate::problem::{AsProblem, Kind, Problem};
@@ -127,6 +128,8 @@ struct Act {
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
     signed: Option<SignedEntry>,
+    /// What was put on a MyProxy server, until this ends.
+    tidy: Option<upload::Tidy>,
     /// Digests of what is sent and of what comes back, where the task's manifest asks for them.
     digests: Option<(Digest, Digest)>,
     /// The connection that it needs, for monitoring.
@@ -163,6 +166,7 @@ impl Act {
             sent,
             received,
             signed: None,
+            tidy: None,
             digests: recorded.digest.then(|| (Digest::new(), Digest::new())),
             busy: None,
         }
@@ -234,6 +238,10 @@ impl Act {
                 credential
             }
             Err(error) => return Err(End::failure(Ending::Failed, error.as_problem())),
+        };
+        let credential = match credential {
+            Credential::Upload(upload) => Box::pin(self.upload(*upload, receipt)).await?,
+            ready => ready,
         };
         let (permit, place) = (&self.permit, self.permit.place());
         let Reached { vo, tool, upstream } = self

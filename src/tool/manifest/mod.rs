@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use self::task::Written;
 use super::demand::{self, overlap};
-use super::{Delegation, Routes, Template, Tool};
+use super::{Routes, Template, Tool};
 use crate::settings::{Document, Flaw, Flaws, Table};
 
 /// Longest manifest in bytes.
@@ -85,7 +85,7 @@ impl Manifest {
             );
             document.flaw(one.at, message);
         }
-        let by_person = matches!(tool.delegation, Delegation::ClientCertificate | Delegation::Pem);
+        let by_person = tool.delegation.is_proxy();
         for one in written
             .iter()
             .filter(|one| by_person && one.task.resolve.is_some())

@@ -178,21 +178,71 @@ fn every_flaw_is_reported_at_once_with_line_and_accepted_form() {
 }
 
 #[test]
+fn a_myproxy_server_is_an_upstream_and_its_headers_have_names() {
+    let with = |lines: &str| {
+        let text = format!(
+            "[tool]\nname = \"t\"\nupstream = \"u\"\n{lines}\n\
+             [[task]]\nname = \"a\"\nmatch = [\"GET /\"]\nkind = \"read\"\n"
+        );
+        Manifest::parse("t.toml", &text)
+    };
+    let tool = with("delegation = \"myproxy\"\nmyproxy = \"vault\"")
+        .unwrap()
+        .tool;
+    let settings = tool.myproxy.unwrap();
+    assert_eq!(
+        (
+            settings.upstream.as_str(),
+            settings.username_header.as_str(),
+            settings.passphrase_header.as_str()
+        ),
+        (
+            "vault",
+            "x-countersign-myproxy-username",
+            "x-countersign-myproxy-passphrase"
+        )
+    );
+    assert_eq!(tool.proxy.policy, ProxyPolicy::Limited);
+    let named = "delegation = \"myproxy\"\nmyproxy = \"vault\"\nusername_header = \"X-Grid-User\"";
+    assert_eq!(
+        with(named).unwrap().tool.myproxy.unwrap().username_header,
+        "x-grid-user"
+    );
+    for (lines, key) in [
+        ("delegation = \"myproxy\"", "myproxy"),
+        ("delegation = \"pem\"\nmyproxy = \"vault\"", "myproxy"),
+        (
+            "delegation = \"myproxy\"\nmyproxy = \"vault\"\npath_length = 0",
+            "path_length",
+        ),
+        (
+            "delegation = \"myproxy\"\nmyproxy = \"vault\"\nkey = \"p256\"",
+            "key",
+        ),
+        (
+            "delegation = \"myproxy\"\nmyproxy = \"vault\"\nusername_header = \"Host\"",
+            "username_header",
+        ),
+        (
+            "delegation = \"myproxy\"\nmyproxy = \"vault\"\nusername_header = \"A\"\npassphrase_header = \"a\"",
+            "passphrase_header",
+        ),
+    ] {
+        let flaws = with(lines).unwrap_err().to_string();
+        assert!(flaws.contains(&format!("`tool.{key}`")), "{lines}: {flaws}");
+    }
+}
+
+#[test]
 fn keys_of_later_versions_are_refused_by_name() {
     let head = "[tool]\nname = \"t\"\nupstream = \"u\"\ndelegation = \"pem\"\n";
     let task = "[[task]]\nname = \"a\"\nmatch = [\"GET /\"]\nkind = \"read\"\n";
     for line in [
-        "delegation = \"myproxy\"",
         "renew = \"arc\"",
         "spool = true",
         "require_grant = true",
         "health = \"/\"",
     ] {
-        let head = if line.starts_with("delegation") {
-            head.replace("delegation = \"pem\"\n", "")
-        } else {
-            head.to_owned()
-        };
         let found = flaws(&format!("{head}{line}\n{task}"));
         assert!(
             found.len() == 1 && found[0].contains("is not yet supported: "),

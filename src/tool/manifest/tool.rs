@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::{names, not_yet};
 use crate::id::ToolId;
 use crate::settings::Table;
-use crate::tool::{Delegation, ProxyKey, ProxyPolicy, ProxySettings, Routes, Tool, ToolTarget};
+use crate::tool::{Delegation, MyProxy, ProxyKey, ProxyPolicy, ProxySettings, Routes, Tool, ToolTarget};
 use crate::vo::is_name;
 
 const NAME: &str = "1 to 40 of a-z, 0-9 and `-`, not at the ends, not a reserved name";
@@ -23,6 +23,7 @@ pub(super) fn read(root: &mut Table<'_>, text: &str) -> Tool {
         hosts: Vec::new(),
         delegation: Delegation::None,
         credential_header: None,
+        myproxy: None,
         proxy: ProxySettings::default(),
         named: false,
         basic: false,
@@ -56,6 +57,7 @@ fn fill(table: &mut Table<'_>, tool: &mut Tool) {
     tool.credential_header = credential_header(table, tool.delegation);
     tool.proxy = proxy(table, tool.delegation);
     tool.named = named(table, tool.delegation);
+    tool.myproxy = myproxy(table, tool.delegation);
     tool.basic = table.boolean("basic", false);
     tool.strict = table.boolean("strict", false);
     tool.upstream_host_header = choice(table, "host_header", [("public", false), ("upstream", true)]);
@@ -178,24 +180,18 @@ fn is_host(host: &str) -> bool {
 }
 
 fn delegation(table: &mut Table<'_>) -> Delegation {
-    const ALL: [Delegation; 5] = [
+    const ALL: [Delegation; 6] = [
         Delegation::None,
         Delegation::Static,
         Delegation::Assertion,
         Delegation::ClientCertificate,
         Delegation::Pem,
+        Delegation::MyProxy,
     ];
-    if table.is_text("delegation") && table.text("delegation").as_deref() == Some("myproxy") {
-        table.flaw(
-            "delegation",
-            "is not yet supported: `myproxy`; accepted: none, static, assertion, client-certificate, pem",
-        );
-        return Delegation::None;
-    }
     table
         .parsed(
             "delegation",
-            "none, static, assertion, client-certificate, pem",
+            "none, static, assertion, client-certificate, pem, myproxy",
             |text| ALL.into_iter().find(|way| way.as_str() == text),
         )
         .unwrap_or(Delegation::None)
@@ -206,6 +202,12 @@ fn credential_header(table: &mut Table<'_>, delegation: Delegation) -> Option<St
     if delegation != Delegation::Static {
         table.flaw("header", "is only for `delegation = \"static\"`");
     }
+    fit_header(table, "header", &name);
+    Some(name.to_ascii_lowercase())
+}
+
+/// Notes a flaw where a credential may not stand under this name.
+fn fit_header(table: &mut Table<'_>, key: &'static str, name: &str) {
     // SECURITY: a credential under one of these names would change framing, routing or identity instead.
     let ours = [
         "host",
@@ -233,11 +235,51 @@ fn credential_header(table: &mut Table<'_>, delegation: Delegation) -> Option<St
     });
     if !accepted {
         table.flaw(
-            "header",
+            key,
             format!("has the value `{name}`; accepted: a header name such as `Authorization` or `X-Api-Key`"),
         );
     }
-    Some(name.to_ascii_lowercase())
+}
+
+fn myproxy(table: &mut Table<'_>, delegation: Delegation) -> Option<MyProxy> {
+    let keys = ["myproxy", "username_header", "passphrase_header"];
+    if delegation != Delegation::MyProxy {
+        for key in keys {
+            if table.has(key) {
+                table.flaw(key, "is only for `delegation = \"myproxy\"`");
+            }
+        }
+        return None;
+    }
+    if table.has("path_length") && table.integer("path_length", 0..=255, Some(0)) == 0 {
+        table.flaw(
+            "path_length",
+            "is `0`, and a MyProxy server delegates on; accepted: 1 to 255, or nothing",
+        );
+    }
+    if table.has("key") {
+        table.flaw(
+            "key",
+            "is for the MyProxy server to choose, which makes an RSA key",
+        );
+    }
+    let mut header = |key: &'static str, usual: &str| match table.text(key) {
+        Some(name) => {
+            fit_header(table, key, &name);
+            name.to_ascii_lowercase()
+        }
+        None => usual.to_owned(),
+    };
+    let username_header = header("username_header", "x-countersign-myproxy-username");
+    let passphrase_header = header("passphrase_header", "x-countersign-myproxy-passphrase");
+    if username_header == passphrase_header {
+        table.flaw("passphrase_header", "is the header of the user name too");
+    }
+    Some(MyProxy {
+        upstream: name(table, "myproxy"),
+        username_header,
+        passphrase_header,
+    })
 }
 
 fn proxy(table: &mut Table<'_>, delegation: Delegation) -> ProxySettings {
@@ -246,7 +288,7 @@ fn proxy(table: &mut Table<'_>, delegation: Delegation) -> ProxySettings {
         if table.has(key) && !delegation.is_proxy() {
             table.flaw(
                 key,
-                "is only for `delegation = \"client-certificate\"` or `\"pem\"`",
+                "is only for `delegation = \"client-certificate\"`, `\"pem\"` or `\"myproxy\"`",
             );
         }
     }
@@ -263,7 +305,7 @@ fn proxy(table: &mut Table<'_>, delegation: Delegation) -> ProxySettings {
                 .find(|policy| policy.as_str() == text)
             })
             // A proxy that leaves the gateway's hands is limited unless the manifest says otherwise.
-            .unwrap_or(if delegation == Delegation::Pem {
+            .unwrap_or(if matches!(delegation, Delegation::Pem | Delegation::MyProxy) {
                 ProxyPolicy::Limited
             } else {
                 default.policy

@@ -256,6 +256,16 @@ impl ToolStore {
                 url: upstream.url.clone(),
             });
         }
+        if let Some(settings) = &tool.myproxy {
+            let server = directory.upstream(vo, &settings.upstream);
+            let server = server.ok_or_else(|| ToolError::Upstream(settings.upstream.clone()))?;
+            if !server.address.is_tls() {
+                return Err(ToolError::NoTls {
+                    upstream: server.name.clone(),
+                    url: server.url.clone(),
+                });
+            }
+        }
         if let Some(host) = tool.hosts.iter().find(|host| self.reserved.contains(host)) {
             return Err(ToolError::HostTaken(host.clone()));
         }

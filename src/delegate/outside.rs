@@ -1,0 +1,136 @@
+//! Proxies whose private key is made outside the gateway: by a MyProxy server in the middle of a request, or by whoever
+//! downloads one. The gateway never sees that key; what it signed is what it maps.
+//!
+//! The intent holds the serial. The public key comes later, so the `mint` record is a batch of its own, and durable before
+//! the VO's key signs.
+
+use std::sync::Arc;
+
+use crate::audit::{Audit, Receipt};
+use crate::id::{PersonId, RequestId, SessionId, VoId};
+use crate::record::{Event, Hash, Mint, SignedEntry};
+use crate::tool::ProxySettings;
+
+use super::mint::{self, Chosen, Durable, Issuer, KeyPair, Reserved};
+use super::pkcs10::Asked;
+use super::plan::Wanted;
+use super::{Delegate, DelegateError, store};
+
+/// A proxy that is chosen but for its key.
+#[derive(Debug)]
+pub struct Outside {
+    reserved: Reserved,
+    holder: Holder,
+}
+
+/// For whom and what.
+#[derive(Debug)]
+struct Holder {
+    request: RequestId,
+    vo: VoId,
+    person: PersonId,
+    card: Hash,
+    session: SessionId,
+    tool: String,
+    way: &'static str,
+}
+
+impl Outside {
+    /// Chooses serial and validity. Signs nothing.
+    pub(super) fn choose(
+        delegate: &Delegate,
+        request: RequestId,
+        wanted: &Wanted,
+        issuer: &Arc<Issuer>,
+        (vo, tool, way): (VoId, &str, &'static str),
+        settings: &ProxySettings,
+    ) -> Result<Self, DelegateError> {
+        let (Some((person, card)), Some(session)) = (wanted.person, wanted.session) else {
+            return Err(DelegateError::NoPerson);
+        };
+        let settings = ProxySettings {
+            lifetime: settings.lifetime.min(delegate.longest_for(vo, person)),
+            ..settings.clone()
+        };
+        let now = delegate.ids.clock().now();
+        Ok(Self {
+            reserved: mint::reserve(request, issuer, &settings, now, &**delegate.ids.random())?,
+            holder: Holder {
+                request,
+                vo,
+                person,
+                card,
+                session,
+                tool: tool.to_owned(),
+                way,
+            },
+        })
+    }
+
+    /// What is reserved.
+    #[must_use]
+    pub const fn reserved(&self) -> &Reserved {
+        &self.reserved
+    }
+}
+
+impl Holder {
+    fn record(&self, chosen: &Chosen) -> Mint {
+        Mint {
+            request: self.request,
+            issuer: chosen.issuer(),
+            serial: chosen.serial().to_string(),
+            spki: chosen.spki(),
+            not_before: chosen.not_before(),
+            not_after: chosen.not_after(),
+            vo: self.vo,
+            person: self.person,
+            card: self.card,
+            session: self.session,
+            tool: self.tool.clone(),
+            way: self.way.to_owned(),
+        }
+    }
+}
+
+impl Delegate {
+    /// Certifies a key that somebody else holds, for the request that `receipt` lets through: writes the `mint` record,
+    /// signs, enters the proxy into the map. Gives the certificate and those above it, and what the outcome says of it.
+    ///
+    /// # Errors
+    /// [`DelegateError`] when the log does not take the record, the VO's key does not sign, or the proxy cannot be entered
+    /// into the map: then nobody gets it.
+    pub async fn certify(
+        &self,
+        outside: Outside,
+        asked: &Asked,
+        audit: &Audit,
+        receipt: &Receipt,
+    ) -> Result<(Vec<Vec<u8>>, SignedEntry), DelegateError> {
+        let begun = self.ids.clock().monotonic();
+        let Outside { reserved, holder } = outside;
+        // SECURITY: a receipt lets through the request that it was given for, and no other.
+        if receipt.request() != reserved.request() {
+            return Err(DelegateError::ForeignReceipt);
+        }
+        let chosen = reserved.with(KeyPair::elsewhere(asked));
+        let record = holder.record(&chosen);
+        let written = audit
+            .write_for(receipt, vec![Event::Mint(Box::new(record.clone()))])
+            .await?;
+        let proxy = chosen.sign(&Durable::after(&written))?;
+        let signed = SignedEntry {
+            issuer: proxy.issuer(),
+            serial: proxy.serial().to_string(),
+            certificate: Hash::of(proxy.certificate()),
+        };
+        // INVARIANT: a proxy that cannot be entered into the map is never handed out.
+        let mut tx = self.db.begin_write().await?;
+        store::insert_minted(&mut tx, &record).await?;
+        store::set_signed(&mut tx, &signed, proxy.subject_text().as_deref()).await?;
+        tx.commit().await?;
+        let time = self.ids.clock().monotonic().saturating_sub(begun);
+        self.metrics.mint(holder.way, time);
+        Ok((proxy.chain(), signed))
+    }
+}

@@ -1,0 +1,224 @@
+//! What a MyProxy server is filled with for one request: a proxy under a user name and pass phrase that nobody had before.
+//!
+//! Each name is noted in the store before it is used and forgotten when the server has removed what was kept under it, so
+//! that a gateway that was killed in between finds what is left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use http::HeaderName;
+use rustls::client::ResolvesClientCert;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::id::{RequestId, VoId, random_bytes};
+use crate::secret::Secret;
+use crate::store::{StoreError, rows, run};
+use crate::tool::{Tool, VoRef};
+use crate::trust::certificate::Use;
+use crate::trust::signer::Algorithm;
+
+use super::mint::Issuer;
+use super::outside::Outside;
+use super::plan::Wanted;
+use super::{Credential, Delegate, DelegateError, robot};
+
+/// What every user name begins with. Nothing else is ever removed from a server.
+const PREFIX: &str = "countersign-";
+/// Header that names the server.
+const SERVER: HeaderName = HeaderName::from_static("x-countersign-myproxy-server");
+
+/// A MyProxy server that is to be filled for one request.
+pub struct Upload {
+    /// Where something was, or will be, put.
+    pub left: Left,
+    /// What the server's key is certified as.
+    pub outside: Outside,
+    /// Who the gateway is towards the server.
+    pub identity: Arc<dyn ResolvesClientCert>,
+    /// How long the server may let proxies live that it gives out.
+    pub lifetime: Duration,
+    passphrase: Secret<String>,
+    headers: [HeaderName; 2],
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Upload({})", self.left.username)
+    }
+}
+
+/// Something that is kept on a MyProxy server until it is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The user name.
+    pub username: String,
+    /// The VO whose proxy it is.
+    pub vo: VoId,
+    /// The upstream that the server is.
+    pub upstream: String,
+    /// The request that it was made for.
+    pub request: RequestId,
+    /// When the proxy ends by itself.
+    pub not_after: Timestamp,
+}
+
+impl Upload {
+    pub(super) fn choose(
+        delegate: &Delegate,
+        request: RequestId,
+        wanted: &Wanted,
+        (vo, tool): (&VoRef, &Tool),
+    ) -> Result<Self, DelegateError> {
+        let settings = tool.myproxy.as_ref().ok_or(DelegateError::NoTool)?;
+        let issuer = lacks(delegate, vo)?;
+        let held = (vo.id, tool.name.as_str(), tool.delegation.as_str());
+        let outside = Outside::choose(delegate, request, wanted, &issuer, held, &tool.proxy)?;
+        let random = &**delegate.ids.random();
+        let username = HEXLOWER.encode(&random_bytes::<16>(random)?);
+        let passphrase = Secret::new(HEXLOWER.encode(&random_bytes::<24>(random)?));
+        let header = |name: &String| {
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| DelegateError::Header(name.clone()))
+        };
+        let not_after = outside.reserved().not_after();
+        Ok(Self {
+            left: Left {
+                username: format!("{PREFIX}{username}"),
+                vo: vo.id,
+                upstream: settings.upstream.clone(),
+                request,
+                not_after,
+            },
+            lifetime: not_after.since(delegate.ids.clock().now()),
+            outside,
+            identity: robot::presents(&issuer),
+            passphrase,
+            headers: [
+                header(&settings.username_header)?,
+                header(&settings.passphrase_header)?,
+            ],
+        })
+    }
+
+    /// The pass phrase.
+    pub const fn passphrase(&self) -> &Secret<String> {
+        &self.passphrase
+    }
+
+    /// What the tool is told, once the server (`HOST:PORT`) is filled.
+    #[must_use]
+    pub fn told(
+        passphrase: Secret<String>,
+        headers: [HeaderName; 2],
+        username: &str,
+        server: String,
+    ) -> Credential {
+        let [user, phrase] = headers;
+        Credential::Headers(vec![
+            (SERVER, Secret::new(server)),
+            (user, Secret::new(username.to_owned())),
+            (phrase, passphrase),
+        ])
+    }
+
+    /// Its parts: what is certified, and what makes the credential afterwards.
+    #[must_use]
+    pub fn into_parts(self) -> (Left, Outside, Secret<String>, [HeaderName; 2]) {
+        (self.left, self.outside, self.passphrase, self.headers)
+    }
+}
+
+/// The certificate that uploads are minted from, or what is lacking. A MyProxy server takes what an EC key signed, and then
+/// never gives it out.
+pub(super) fn lacks(delegate: &Delegate, vo: &VoRef) -> Result<Arc<Issuer>, DelegateError> {
+    let issuer = delegate.keys.load().issuer(vo, Use::Tools)?;
+    match issuer.facts().algorithm {
+        Algorithm::Rsa(_) => Ok(issuer),
+        Algorithm::P256 | Algorithm::P384 => Err(DelegateError::NotRsa { vo: vo.name.clone() }),
+    }
+}
+
+impl Delegate {
+    /// Who the gateway is towards MyProxy servers, in the name of a VO.
+    ///
+    /// # Errors
+    /// [`DelegateError`] when the VO has no certificate, or its key is sealed.
+    pub fn robot(&self, vo: &VoRef) -> Result<Arc<dyn ResolvesClientCert>, DelegateError> {
+        Ok(robot::presents(&*self.keys.load().issuer(vo, Use::Tools)?))
+    }
+
+    /// Notes where something will be put. To be called before anything is.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing may be put there.
+    pub async fn note_upload(&self, left: &Left) -> Result<(), StoreError> {
+        let mut tx = self.db.begin_write().await?;
+        run!(
+            &mut tx,
+            "INSERT INTO myproxy_upload (username, vo_id, upstream, request, not_after, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+            &left.username,
+            left.vo.uuid(),
+            &left.upstream,
+            left.request.uuid(),
+            left.not_after.micros(),
+            self.ids.clock().now().micros(),
+        )?;
+        tx.commit().await
+    }
+
+    /// Says that a request has ended, so that what is left of it may be removed by anybody.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn upload_ended(&self, left: &Left) -> Result<(), StoreError> {
+        let mut tx = self.db.begin_write().await?;
+        run!(
+            &mut tx,
+            "UPDATE myproxy_upload SET ended_at = $1 WHERE username = $2 AND ended_at IS NULL",
+            self.ids.clock().now().micros(),
+            &left.username,
+        )?;
+        tx.commit().await
+    }
+
+    /// Forgets what is no longer on its server.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_upload(&self, left: &Left) -> Result<(), StoreError> {
+        let mut tx = self.db.begin_write().await?;
+        run!(
+            &mut tx,
+            "DELETE FROM myproxy_upload WHERE username = $1",
+            &left.username
+        )?;
+        tx.commit().await
+    }
+
+    /// What was put on servers for requests that have ended, or that began before this gateway did.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn uploads_left(&self, started: Timestamp) -> Result<Vec<Left>, StoreError> {
+        let found = rows!(
+            &self.db,
+            (String, Uuid, String, Uuid, i64),
+            "SELECT username, vo_id, upstream, request, not_after FROM myproxy_upload \
+             WHERE ended_at IS NOT NULL OR created_at < $1 ORDER BY created_at LIMIT 1000",
+            started.micros()
+        )?;
+        let left = found
+            .into_iter()
+            .map(|(username, vo, upstream, request, not_after)| Left {
+                username,
+                vo: vo.into(),
+                upstream,
+                request: request.into(),
+                not_after: Timestamp(not_after),
+            });
+        // SECURITY: a row written past the gateway removes nothing that the gateway has not made.
+        Ok(left.filter(|left| left.username.starts_with(PREFIX)).collect())
+    }
+}
