@@ -169,7 +169,7 @@ impl Reloading {
 
     /// Removes what is left on MyProxy servers, beside everything else.
     fn sweep(&self, started: Timestamp, stop: CancellationToken) {
-        let (pipeline, sweeping) = (self.now.pipeline.clone(), self.sweeping.clone());
+        let (pipeline, sweeping) = (self.now.pipelines.main.clone(), self.sweeping.clone());
         tokio::spawn(async move {
             let Ok(_one) = sweeping.try_lock() else { return };
             tokio::select! {
