@@ -176,6 +176,30 @@ impl Delegate {
         Ok(chains.iter().any(|chain| is(chain).unwrap_or(false)))
     }
 
+    /// Whether this public key is in the map already, or that of a VO certificate, those that were replaced included.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn is_known_key(&self, spki: Hash) -> Result<bool, StoreError> {
+        let minted = rows!(
+            &self.db,
+            (i64,),
+            "SELECT serial FROM proxy WHERE spki = $1 LIMIT 1",
+            spki.0.as_slice()
+        )?;
+        if !minted.is_empty() {
+            return Ok(true);
+        }
+        let chains = rows!(&self.db, (String,), "SELECT chain FROM vo_certificate")?;
+        Ok(chains.iter().any(|(chain,)| {
+            let chain = pem::certificates("vo_certificate", chain).unwrap_or_default();
+            chain.iter().any(|der| {
+                let read = x509_parser::parse_x509_certificate(der);
+                read.is_ok_and(|(_, read)| Hash::of(read.public_key().raw) == spki)
+            })
+        }))
+    }
+
     /// The revocation lists of a VO (PEM), one for each of its certificates that has not ended, old ones included: proxies
     /// of theirs may be about.
     ///
@@ -185,11 +209,23 @@ impl Delegate {
     pub async fn revocation_lists(&self, vo: VoId, name: &str) -> Result<String, DelegateError> {
         let now = self.ids.clock().now();
         let mut lists = String::new();
+        // Whoever asks is nobody in particular: one list is made at a time, and nobody who writes waits for those who read.
+        let _turn = self.listing.lock().await;
         for certificate in certificates(&self.db, vo).await? {
             if certificate.facts.not_after < now {
                 continue;
             }
-            let der = self.revocation_list(&certificate, now).await?;
+            let der = match self.revocation_list(&certificate, now).await {
+                // One whose key no longer opens does not take the others' lists away.
+                Err(DelegateError::Seal(error)) if !self.is_in_use(&certificate) => {
+                    tracing::error!(
+                        "no list for the ended certificate {}: {error}",
+                        certificate.facts.sha256
+                    );
+                    continue;
+                }
+                made => made?,
+            };
             let text = der::pem::encode_string("X509 CRL", der::pem::LineEnding::LF, &der);
             lists.push_str(&text.map_err(|error| DelegateError::Mint(der::Error::from(error).into()))?);
         }
@@ -202,22 +238,31 @@ impl Delegate {
         Ok(lists)
     }
 
+    /// Whether proxies are minted below it now.
+    fn is_in_use(&self, certificate: &VoCertificate) -> bool {
+        let present = self.certificate(certificate.vo, certificate.purpose);
+        present.is_some_and(|present| present.sha256 == certificate.facts.sha256)
+    }
+
     async fn revocation_list(
         &self,
         certificate: &VoCertificate,
         now: Timestamp,
     ) -> Result<Vec<u8>, DelegateError> {
         let issuer = certificate.facts.sha256;
-        let mut tx = self.db.begin_write().await?;
-        let revoked = revoked(&mut tx, issuer, now).await?;
-        let digest = digest(&revoked);
-        let last = last(&mut tx, issuer).await?;
-        if let Some(last) = &last
+        let mut tx = self.db.begin_read().await?;
+        let digest = digest(&revoked(&mut tx, issuer, now).await?);
+        if let Some(last) = last(&mut tx, issuer).await?
             && last.digest == digest
             && now < last.due.minus(LIFETIME / 2)
         {
-            return Ok(last.der.clone());
+            return Ok(last.der);
         }
+        drop(tx);
+        let mut tx = self.db.begin_write().await?;
+        let revoked = revoked(&mut tx, issuer, now).await?;
+        let digest = self::digest(&revoked);
+        let last = last(&mut tx, issuer).await?;
         let signer: Arc<dyn Signer> = certificate.signer(self.sealing.as_ref())?;
         let contents = Contents {
             number: last.map_or(1, |last| last.number + 1),

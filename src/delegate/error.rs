@@ -74,6 +74,9 @@ pub enum DelegateError {
         /// Name of the VO.
         vo: String,
     },
+    /// A key that somebody else holds was certified before.
+    #[error("the key is known already: a new one is made for each proxy")]
+    KnownKey,
     /// The log did not take the `mint` record.
     #[error(transparent)]
     Audit(#[from] crate::audit::AuditError),
@@ -114,6 +117,7 @@ impl AsProblem for DelegateError {
             | Self::NoCertificate { .. }
             | Self::NoStatic { .. }
             | Self::NotRsa { .. }
+            | Self::KnownKey
             | Self::NoAssertion
             | Self::NoPerson
             | Self::NoTool => Problem::new(Kind::DelegationFailed, self.to_string()),

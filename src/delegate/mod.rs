@@ -83,6 +83,8 @@ pub struct Delegate {
     /// Who holds which role.
     directory: DirectoryHandle,
     proxies: Proxies,
+    /// Held while revocation lists are looked at.
+    listing: tokio::sync::Mutex<()>,
     pool: Pool,
     metrics: Metrics,
 }
@@ -109,6 +111,7 @@ impl Delegate {
             keys: ArcSwap::from_pointee(Keys::default()),
             directory: DirectoryHandle::default(),
             proxies,
+            listing: tokio::sync::Mutex::default(),
             pool,
             metrics: Metrics::new(),
         }

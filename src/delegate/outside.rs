@@ -98,7 +98,7 @@ impl Delegate {
     /// signs, enters the proxy into the map. Gives the certificate and those above it, and what the outcome says of it.
     ///
     /// # Errors
-    /// [`DelegateError`] when the log does not take the record, the VO's key does not sign, or the proxy cannot be entered
+    /// [`DelegateError`] when the key is known, the log does not take the record, the VO's key does not sign, or the proxy cannot be entered
     /// into the map: then nobody gets it.
     pub async fn certify(
         &self,
@@ -114,6 +114,11 @@ impl Delegate {
             return Err(DelegateError::ForeignReceipt);
         }
         let chosen = reserved.with(KeyPair::elsewhere(asked));
+        // SECURITY: a request for a certificate can be sent again by whoever saw it, and a key that leads to two people proves
+        // nothing.
+        if self.is_known_key(chosen.spki()).await? {
+            return Err(DelegateError::KnownKey);
+        }
         let record = holder.record(&chosen);
         let written = audit
             .write_for(receipt, vec![Event::Mint(Box::new(record.clone()))])
@@ -128,7 +133,13 @@ impl Delegate {
         let mut tx = self.db.begin_write().await?;
         store::insert_minted(&mut tx, &record).await?;
         store::set_signed(&mut tx, &signed, proxy.subject_text().as_deref()).await?;
+        let suspended = self
+            .revoke_if_suspended(&mut tx, record.person, proxy.serial())
+            .await?;
         tx.commit().await?;
+        if suspended {
+            return Err(DelegateError::Suspended);
+        }
         let time = self.ids.clock().monotonic().saturating_sub(begun);
         self.metrics.mint(holder.way, time);
         Ok((proxy.chain(), signed))

@@ -152,7 +152,10 @@ impl Reloading {
     ) {
         let started = self.built.ids.clock().now();
         let mut beat = tokio::time::interval(UPLOADS);
+        let mut looked = tokio::time::Instant::now();
         loop {
+            // From the last look on, not from whatever else was heard.
+            let next = looked + self.now.config.gateway.certificate_check;
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = beat.tick() => self.sweep(started, stop.clone()),
@@ -160,8 +163,9 @@ impl Reloading {
                     let answer = self.reload(&listener, ask.request).await;
                     let _ = ask.answer.send(answer);
                 }
-                () = tokio::time::sleep(self.now.config.gateway.certificate_check) => {
+                () = tokio::time::sleep_until(next) => {
                     self.look(&listener).await;
+                    looked = tokio::time::Instant::now();
                 }
             }
         }

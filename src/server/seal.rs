@@ -163,9 +163,14 @@ pub(super) async fn at_hand(path: &Path, db: &Db) -> anyhow::Result<Option<Seali
         }
         // Nothing was sealed with it, or it is not even whole: the change did not come to pass.
         Ok(_) | Err(SealError::Form { .. }) => {
-            tracing::warn!("a change of the sealing key was begun and did not come to pass");
-            if let Err(error) = fs::remove_file(&files.next) {
-                tracing::warn!("`{}` cannot be deleted: {error}", files.next.display());
+            // SECURITY: never deleted: another gateway that shares the key file may have sealed with it.
+            let aside = files.aside();
+            tracing::warn!(
+                "a change of the sealing key was begun and did not come to pass; its key is kept as `{}`",
+                aside.display()
+            );
+            if let Err(error) = fs::rename(&files.next, &aside) {
+                tracing::warn!("`{}` cannot be put aside: {error}", files.next.display());
             }
             Ok(present)
         }
@@ -187,6 +192,15 @@ impl<'a> Files<'a> {
     fn of(path: &'a Path) -> Self {
         let next = beside(path, ".next");
         Self { path, next }
+    }
+
+    /// A name that nothing has yet, for a key that is not used.
+    fn aside(&self) -> PathBuf {
+        let names = (1..).map(|number: u32| beside(self.path, &format!(".unused-{number}")));
+        names
+            .take(10_000)
+            .find(|name| !name.exists())
+            .unwrap_or_else(|| beside(self.path, ".unused"))
     }
 
     /// Puts the next key in the place of `present`, which stays under another name. Gives that name.

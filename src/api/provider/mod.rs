@@ -73,16 +73,15 @@ pub fn tool_of_role(role: &str) -> Option<&str> {
     role.strip_prefix(ROLE)
 }
 
-/// Whether all that this member may do here is what providers may.
+/// Whether all that this member may do here is what providers may; one without any role may no more.
 pub(super) fn is_provider(api: &Api, call: &Call) -> Result<bool, Problem> {
     let (vo, person, directory) = (call.vo()?.id, call.person()?.id, api.directory());
-    let mut held = directory.assignments(vo, person, api.now()).peekable();
-    let any = held.peek().is_some();
+    let mut held = directory.assignments(vo, person, api.now());
     let names_provider = |role| {
         let role = directory.role(role);
         role.is_some_and(|role| role.name.starts_with(ROLE))
     };
-    Ok(any && held.all(|held| names_provider(held.role)))
+    Ok(held.all(|held| names_provider(held.role)))
 }
 
 /// What providers see.

@@ -264,6 +264,17 @@ impl Anchors {
     /// SECURITY: a trust anchor is a name and a key for webpki; what else its certificate says is looked at here.
     fn check_anchor(&self, path: &VerifiedPath<'_>, now: Timestamp) -> Result<(), webpki::Error> {
         let (anchor, between) = (path.anchor(), path.intermediate_certificates().count());
+        // SECURITY: a link names an issuer, so no authority may have others issue under the name of another that is trusted.
+        let is_trusted = |subject: &[u8]| {
+            let mut known = self.authorities.iter();
+            known.any(|authority| authority.subject == subject)
+        };
+        if path
+            .intermediate_certificates()
+            .any(|certificate| is_trusted(certificate.subject()))
+        {
+            return Err(webpki::Error::UnknownIssuer);
+        }
         let mut in_time = self.authorities.iter().filter(|authority| {
             authority.subject == anchor.subject.as_ref()
                 && authority.spki == anchor.subject_public_key_info.as_ref()
