@@ -15,8 +15,8 @@ use rustix::fs::OFlags;
 /// Alignment of offset, length and memory: at least what every disk asks for that has blocks of up to 4 KiB.
 const BLOCK: usize = 4096;
 
-/// Zeros are written and synced in pieces, so that they do not hold up the writer's own fdatasync.
-const PIECE: usize = 4 * 1024 * 1024;
+/// Zeros are written and synced in pieces, so that they do not hold up the writer's own fdatasync: it waits for one of them.
+const PIECE: usize = 128 * 1024;
 
 /// Makes a file of `bytes` zeros at `path`, or what is there into one; durable, but for its name. Asks `goes_on` after each
 /// piece.

@@ -243,6 +243,36 @@ mod tests {
         edge
     }
 
+    #[test]
+    fn what_a_link_leads_to_goes_only_where_it_is_that_segment_in_an_archive() {
+        let place = tempfile::tempdir().unwrap();
+        let (log, archive) = (place.path().join("log"), place.path().join("archive"));
+        fs::create_dir(&log).unwrap();
+        fs::create_dir(&archive).unwrap();
+        let own = archive.join("0123456789abcdef-000003-0000000000.log.zst");
+        let others = [
+            place.path().join("log.key"),
+            archive.join("0123456789abcdef-000003-0000000001.log.zst"),
+            archive.join("0123456789abcdef-000004-0000000000.log.zst"),
+        ];
+        let link = log.join("0000000000.log.zst");
+        let dropped = Dropped {
+            epoch: 3,
+            segments: 1,
+            edge: edge(5),
+            epochs: 0,
+            record: 9,
+            before: Timestamp(0),
+        };
+        for victim in others.iter().chain([&own]) {
+            fs::write(victim, "kept").unwrap();
+            std::os::unix::fs::symlink(victim, &link).unwrap();
+            assert!(dropped.remove(&log).unwrap());
+            assert!(fs::symlink_metadata(&link).is_err());
+            assert_eq!(victim.exists(), *victim != own, "{}", victim.display());
+        }
+    }
+
     proptest! {
         #[test]
         fn an_edge_file_is_read_as_it_was_written_and_no_other_edge_passes(

@@ -421,6 +421,24 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn with_another_key_the_log_says_what_the_state_must_be_as_before() {
+        let data = tempfile::tempdir().unwrap();
+        let audit = open(data.path()).audit;
+        let list = Event::State(crate::record::StateDigests {
+            scheme: 2,
+            parts: 1,
+            ..crate::record::StateDigests::default()
+        });
+        audit.write(list.clone()).await.unwrap();
+        audit.close("test").await;
+        change(&log(data.path()), data.path(), &SystemSource::new()).unwrap();
+        let opened = open(data.path());
+        assert_eq!((opened.recovery.epoch, opened.recovery.restored), (2, false));
+        assert_eq!(opened.recovery.states, [list]);
+        opened.audit.close("test").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_change_between_other_keys_that_somebody_left_in_the_log_changes_no_key() {
         let data = tempfile::tempdir().unwrap();
         written(data.path()).await;

@@ -173,6 +173,13 @@ mod tests {
         };
         strange.mark(&log, &stranger, ORIGIN).unwrap();
         refused();
+        // The key before does not begin another epoch with the change that led to this one.
+        let own = Restored {
+            key: Some(KeyChanged::sign(&stranger, &key(data.path()), ORIGIN, 2)),
+            ..mark(77)
+        };
+        own.mark(&log, &stranger, ORIGIN).unwrap();
+        refused();
         mark(77).mark(&log, &key(data.path()), ORIGIN).unwrap();
         let text = fs::read_to_string(path(&log)).unwrap();
         fs::write(path(&log), text.replace("77", "78")).unwrap();

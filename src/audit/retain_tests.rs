@@ -519,8 +519,8 @@ async fn a_crash_while_an_epoch_ends_never_leads_to_a_second_tree_under_its_name
     again.audit.close("test").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_file_of_an_epoch_that_ended_does_not_keep_the_log_from_starting() {
+/// A log of compressed segments whose next start begins epoch 9.
+async fn about_to_end() -> tempfile::TempDir {
     let data = filled().await;
     let audit = open(data.path()).audit;
     while audit.tidy_one().await.unwrap() {}
@@ -531,6 +531,12 @@ async fn a_damaged_file_of_an_epoch_that_ended_does_not_keep_the_log_from_starti
         key: None,
     };
     mark.mark(&log(data.path()), &key(data.path()), ORIGIN).unwrap();
+    data
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_of_an_epoch_that_ended_does_not_keep_the_log_from_starting() {
+    let data = about_to_end().await;
     open(data.path()).audit.close("test").await;
     let packed = segment::epoch_folder(&log(data.path()), 1).join("0000000000.log.zst");
     let bytes = fs::read(&packed).unwrap();
@@ -548,16 +554,7 @@ async fn a_damaged_file_of_an_epoch_that_ended_does_not_keep_the_log_from_starti
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_epoch_does_not_end_by_half_while_the_archive_is_away() {
-    let data = filled().await;
-    let audit = open(data.path()).audit;
-    while audit.tidy_one().await.unwrap() {}
-    audit.close("test").await;
-    let mark = Restored {
-        epoch: 9,
-        reason: "restored: a test".into(),
-        key: None,
-    };
-    mark.mark(&log(data.path()), &key(data.path()), ORIGIN).unwrap();
+    let data = about_to_end().await;
     let packed = log(data.path()).join("0000000000.log.zst");
     let archive = tempfile::tempdir().unwrap();
     let (there, away) = (archive.path().join("there"), archive.path().join("away"));

@@ -46,9 +46,13 @@ pub(super) async fn expect(states: &States, found: &Recovered) -> anyhow::Result
         }
         // SECURITY: what the front of the log would say cannot be read, so nothing that the store holds is believed for it.
         None if !found.whole => {
+            let hint = match found.fresh {
+                true => "put the log back",
+                false => "mount the archive",
+            };
             tracing::error!(
-                "the log is missing in front of its end, and what is left of it does not say what the state must be: mount the \
-                 archive and start again, or accept what the store holds (`countersign admin accept-state`)"
+                "the log, or its front, is not there, and nothing says what the state must be: {hint} and start again, or accept \
+                 what the store holds (`countersign admin accept-state`)"
             );
             states.expect(Told::default()).await?;
         }

@@ -33,7 +33,7 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, Event, Hash, StateForeignChange, StateStep};
 use crate::store::{Db, StoreError, Tx, run};
 use crate::tool::{BrokenTool, ToolStore};
-use crate::vo::{Rows, Vo, VoError, Vos};
+use crate::vo::{Vo, VoError, Vos};
 
 pub use judge::Doubt;
 pub use known::{Told, succeeded, told};
@@ -407,6 +407,11 @@ impl Begun {
         let digests = digests(&after);
         let known = self.present.known.clone().unwrap_or_default();
         let all: BTreeSet<VoId> = self.before.keys().chain(digests.keys()).copied().collect();
+        let named = Named {
+            changes,
+            before: self.present.good.as_ref(),
+            after: &after,
+        };
         let mut steps = Vec::new();
         for vo in all {
             let (before, now) = (self.before.get(&vo), digests.get(&vo));
@@ -425,13 +430,7 @@ impl Begun {
                 return Err(StateError::InDoubt(name));
             }
             // SECURITY: what writes in the store by itself, in whatever form, must not ride along.
-            let good = self.present.good.as_ref().map(Whole::levels).unwrap_or_default();
-            let named = Named {
-                changes,
-                before: self.present.good.as_ref().map(|good| &good.rows),
-                after: &after.rows,
-            };
-            if !accepted && !named.covers(vo, good.get(&vo), levels.get(&vo)) {
+            if !accepted && !named.covers(vo, levels.get(&vo)) {
                 return Err(StateError::Flawed(format!(
                     "a change of something else also changes `{vo}`: the store does what the gateway did not ask for"
                 )));
@@ -464,37 +463,41 @@ impl Begun {
 /// What changes are of.
 struct Named<'a> {
     changes: &'a [Change],
-    before: Option<&'a Rows>,
-    after: &'a Rows,
+    before: Option<&'a Whole>,
+    after: &'a Whole,
 }
 
 impl Named<'_> {
     /// Whether they may change a level like this: it is theirs, or only the accounts that they are of differ in it, and its
     /// version.
-    fn covers(&self, vo: VoId, before: Option<&Level>, after: Option<&Level>) -> bool {
+    fn covers(&self, vo: VoId, after: Option<&Level>) -> bool {
         let is_of_vo = |change: &Change| {
             let is_it = |known: &Vo| known.id == vo && known.name == change.target;
             change.vo == vo
                 || (change.kind == "vo"
-                    && (change.target == vo.to_string() || self.after.vos.iter().any(is_it)))
+                    && (change.target == vo.to_string() || self.after.rows.vos.iter().any(is_it)))
         };
+        if self.changes.iter().any(is_of_vo) {
+            return true;
+        }
         let is_of_person = |id: &str| {
             self.changes.iter().any(|change| {
                 let person = change.person.map(|person| person.to_string());
                 person.as_deref() == Some(id) || (change.kind == "person" && change.target == id)
             })
         };
-        let standing = |rows: &Rows| {
-            let known = rows.vos.iter().find(|known| known.id == vo);
+        let standing = |whole: &Whole| {
+            let known = whole.rows.vos.iter().find(|known| known.id == vo);
             known.map(|known| (known.name.clone(), known.state))
         };
         let stands = self.before.and_then(standing) == standing(self.after);
         let none = Level::default();
-        let difference = before.unwrap_or(&none).difference(after.unwrap_or(&none));
-        self.changes.iter().any(is_of_vo)
-            || difference
-                .iter()
-                .all(|(kind, id, _)| (*kind == "vo" && stands) || (*kind == "person" && is_of_person(id)))
+        let before = self.before.map(Whole::levels).unwrap_or_default();
+        let before = before.get(&vo).unwrap_or(&none);
+        before
+            .difference(after.unwrap_or(&none))
+            .iter()
+            .all(|(kind, id, _)| (*kind == "vo" && stands) || (*kind == "person" && is_of_person(id)))
     }
 }
 

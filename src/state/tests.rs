@@ -688,6 +688,28 @@ async fn a_trigger_does_not_ride_along_with_a_change_on_postgresql() {
 }
 
 #[tokio::test]
+async fn what_no_change_names_does_not_ride_along() {
+    let (db, _folder) = sqlite().await;
+    let world = World::new(&db).await;
+    let mut tx = world.states.begin().await.unwrap();
+    let change = world.vos.create_role(&mut tx, world.vo, "reader").await.unwrap();
+    // Whatever it is that writes there.
+    let other = world
+        .vos
+        .create_role(&mut tx, world.other, "ghost")
+        .await
+        .unwrap();
+    let error = tx.ready(slice::from_ref(&change)).await.unwrap_err();
+    assert!(matches!(error, StateError::Flawed(_)), "{error}");
+    assert!(!world.has(world.vo, "reader") && !world.has(world.other, "ghost"));
+    let mut tx = world.states.begin().await.unwrap();
+    for (vo, name) in [(world.vo, "reader"), (world.other, "ghost")] {
+        world.vos.create_role(&mut tx, vo, name).await.unwrap();
+    }
+    tx.ready(&[change, other]).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_id_of_another_type_closes_the_store() {
     let (db, _folder) = sqlite().await;
     let world = World::new(&db).await;

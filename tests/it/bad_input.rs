@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::world::World;
 
-/// Every row of every table, and the names of all files. Left out: sessions and logins, and the counts of denials.
+/// Every row of every table, and the names of all files. Left out: sessions and logins, the counts of denials, and the spares
+/// that the log makes ready by itself.
 fn state(world: &World) -> (String, Vec<String>) {
     const PROGRAM: &str = r#"
 left_out = {"session", "login_count", "alert_denial", "alert_turn"}
@@ -31,7 +32,10 @@ fn walk(folder: &Path, files: &mut Vec<String>) {
         if path.is_dir() {
             walk(&path, files);
         }
-        files.push(path.display().to_string());
+        let name = entry.file_name();
+        if !name.to_string_lossy().starts_with("spare-") {
+            files.push(path.display().to_string());
+        }
     }
 }
 

@@ -150,6 +150,23 @@ fn a_row_put_in_while_the_gateway_stood_still_closes_its_vo_alone() {
 }
 
 #[test]
+fn a_log_that_was_taken_away_makes_nobody_what_the_store_says() {
+    let mut world = world();
+    world.stop();
+    let level = PROMOTE
+        .replace("'vo-administrator'", "'system-administrator'")
+        .replace("v.name = 'imense'", "v.name = 'countersign'");
+    world.write_store(&level);
+    std::fs::remove_dir_all(world.data().join("log")).unwrap();
+    again(&mut world);
+    assert!(in_doubt(&world) >= 2, "the gateway's own level and each VO");
+    for user in ["john", "admin"] {
+        assert_ne!(world.cli(user, &["admin", "list"]).code, 0);
+    }
+    assert_ne!(world.tool("john", "GET", "/jobs", None).status, 200);
+}
+
+#[test]
 fn at_the_gateways_own_level_the_operator_settles_it() {
     let mut world = world();
     world.stop();
