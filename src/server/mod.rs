@@ -5,6 +5,7 @@
 mod backup;
 mod certificates;
 mod check;
+mod doctor;
 mod gauges;
 mod jobs;
 mod lock;
@@ -51,6 +52,7 @@ use crate::vo::{DirectoryHandle, Vos};
 use crate::{api, console};
 pub use backup::{BackedUp, Lost, Manifest, Progress, Restore, Restored, backup, restore};
 pub use check::{Checked, check};
+pub use doctor::{Finding, State, examine};
 use gauges::Gauges;
 pub use lock::{FolderLock, LockError};
 pub use recover::{AcceptState, Recover, Recovered, accept_state, recover};

@@ -213,7 +213,9 @@ fn called_with(hand: &Hand) -> (String, Timestamp) {
 /// While no RSA key is ready, a proxy that is due is used on; hours that pass in no time at all leave none to be made.
 fn a_key_is_ready(hand: &Hand) {
     until("a key for the next proxy", || {
-        hand.world.metric("countersign_rsa_keys ").filter(|keys| *keys > 0)
+        hand.world
+            .metric("countersign_rsa_keys ")
+            .filter(|keys| *keys > 0)
     });
 }
 
