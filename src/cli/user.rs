@@ -12,6 +12,7 @@ use crate::api::person::export::PersonExport;
 use crate::api::user::add::{UserAdd, UserAdded};
 use crate::api::user::find::{UserFind, UserFound};
 use crate::api::user::reset_password::PasswordReset;
+use crate::api::user::show::{SignIns, UserShown};
 use crate::api::user::{CardInput, UserView};
 use crate::clock::Timestamp;
 use crate::id::PersonId;
@@ -225,13 +226,19 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
         }
         User::Show(member) => {
             let person = client.person(&member.vo, &member.user).await?;
-            let user: UserView = client
+            let shown: UserShown = client
                 .task("user.show")
                 .at("vo", member.vo)
                 .at("person", person)
                 .fetch()
                 .await?;
-            out.show(&user, show)?;
+            out.show(&shown, |out, shown| {
+                show(out, &shown.user)?;
+                shown
+                    .sign_ins
+                    .as_ref()
+                    .map_or(Ok(()), |counted| sign_ins(out, counted))
+            })?;
         }
         User::Edit(args) => edit(&client, args, out).await?,
         User::Remove(Edited { member, reason }) => {
@@ -434,5 +441,15 @@ fn show(out: Output, user: &UserView) -> std::io::Result<()> {
         ("Roles", roles(user)),
         ("Home", user.home.clone()),
         ("Id", user.id.clone()),
+    ])
+}
+
+fn sign_ins(out: Output, counted: &SignIns) -> std::io::Result<()> {
+    let times = |count: i64, last: Option<&str>| {
+        last.map_or_else(|| count.to_string(), |last| format!("{count}, last {last}"))
+    };
+    out.pairs(&[
+        ("Signed in", times(counted.count, counted.last.as_deref())),
+        ("In vain", times(counted.failed, counted.last_failed.as_deref())),
     ])
 }
