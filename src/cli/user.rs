@@ -233,11 +233,9 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
                 .fetch()
                 .await?;
             out.show(&shown, |out, shown| {
-                show(out, &shown.user)?;
-                shown
-                    .sign_ins
-                    .as_ref()
-                    .map_or(Ok(()), |counted| sign_ins(out, counted))
+                let mut pairs = pairs(&shown.user);
+                pairs.extend(shown.sign_ins.iter().flat_map(sign_ins));
+                out.pairs(&pairs)
             })?;
         }
         User::Edit(args) => edit(&client, args, out).await?,
@@ -432,7 +430,11 @@ fn roles(user: &UserView) -> String {
 }
 
 fn show(out: Output, user: &UserView) -> std::io::Result<()> {
-    out.pairs(&[
+    out.pairs(&pairs(user))
+}
+
+fn pairs(user: &UserView) -> Vec<(&'static str, String)> {
+    vec![
         ("User", user.username.clone()),
         ("Name", user.name.clone()),
         ("Mail", or_dash(user.mail.as_deref())),
@@ -441,15 +443,15 @@ fn show(out: Output, user: &UserView) -> std::io::Result<()> {
         ("Roles", roles(user)),
         ("Home", user.home.clone()),
         ("Id", user.id.clone()),
-    ])
+    ]
 }
 
-fn sign_ins(out: Output, counted: &SignIns) -> std::io::Result<()> {
+fn sign_ins(counted: &SignIns) -> [(&'static str, String); 2] {
     let times = |count: i64, last: Option<&str>| {
         last.map_or_else(|| count.to_string(), |last| format!("{count}, last {last}"))
     };
-    out.pairs(&[
+    [
         ("Signed in", times(counted.count, counted.last.as_deref())),
         ("In vain", times(counted.failed, counted.last_failed.as_deref())),
-    ])
+    ]
 }
