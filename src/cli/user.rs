@@ -103,16 +103,26 @@ pub(crate) struct Add {
     reason: Reason,
 }
 
-/// Lists the members of a virtual organisation.
+/// Lists the members of a virtual organisation, all of them or those that are looked for.
 ///
 /// Examples:
 ///   countersign user list imaging
-///   countersign user list imaging --json
+///   countersign user list imaging --text smith
+///   countersign user list imaging --role scientist --state suspended --json
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct List {
     /// Name of the virtual organisation.
     vo: String,
+    /// Only those whose user name, name, mail address or organisation has this text, in capital or small letters.
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// Only those who hold this role.
+    #[arg(long)]
+    role: Option<String>,
+    /// Only those whose account is in this state.
+    #[arg(long, value_parser = ["active", "suspended", "ended"])]
+    state: Option<String>,
 }
 
 /// Changes the card of a person: what is not given stays as it is, an empty value takes it away. For administrators of
@@ -207,8 +217,19 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
     let client = Client::saved()?;
     match command {
         User::Add(args) => add(&client, args, out).await?,
-        User::List(List { vo }) => {
-            let users: Vec<UserView> = client.task("user.list").at("vo", vo).list("users").await?;
+        User::List(List {
+            vo,
+            text,
+            role,
+            state,
+        }) => {
+            let asked = client
+                .task("user.list")
+                .at("vo", vo)
+                .maybe("text", text)
+                .maybe("role", role)
+                .maybe("state", state);
+            let users: Vec<UserView> = asked.list("users").await?;
             out.list(
                 "users",
                 &users,
