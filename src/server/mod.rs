@@ -198,7 +198,7 @@ impl Server {
         let meters = fixed.meters.clone();
         let acts = fixed.acts.clone();
         let hash = config.hash;
-        let trust = certificates::trust(&config, &built)?;
+        let trust = certificates::trust(&config, &built);
         let (reloading, listeners) = Reloading::first(
             built.clone(),
             fixed,
@@ -233,7 +233,13 @@ impl Server {
             tasks.spawn(served);
         }
         if let (Some(trust), Some(settings)) = (trust, &config.certificate_listener) {
-            tasks.spawn(certificates::keep_reading(trust, settings.check, stop.clone()));
+            let health = built.health.clone();
+            tasks.spawn(certificates::keep_reading(
+                trust,
+                settings.check,
+                health,
+                stop.clone(),
+            ));
         }
         tasks.spawn(reloading.run(listeners, asked, stop.clone()));
         last.spawn(operations::serve(operations, Arc::new(gauges), gone.clone()));
