@@ -162,10 +162,7 @@ pub(crate) async fn run(client: &Client, command: Certificate, out: Output) -> R
                 .at("certificate", args.id)
                 .act()
                 .await?;
-            out.done(
-                "user.clear_certificate",
-                "the certificate can be linked again".to_owned(),
-            )?;
+            out.done("user.clear_certificate", "the certificate can be linked again")?;
             Ok(())
         }
     }
