@@ -125,6 +125,7 @@ fn entries() -> Vec<Entry> {
         entry::<user::certificate::list::List>(),
         entry::<user::certificate::remove::Remove>(),
         entry::<user::certificate::mark::Mark>(),
+        entry::<user::certificate::clear::Clear>(),
         entry::<role::create::Create>(),
         entry::<role::list::List>(),
         entry::<role::end::End>(),

@@ -2,7 +2,8 @@
 //!
 //! The listener hands over what a client showed ([`Presented`]); every request is judged anew: chain, revocation lists,
 //! link and account. A *link* is issuer and subject of the end entity, the very bytes; a renewed certificate with the same
-//! names stays linked. Only an administrator of the account's home links, since whoever has a link has the account.
+//! names stays linked. Only an administrator of the account's home links, since whoever has a link has the account, and only
+//! what this gateway would let in at that moment. A mark as compromised stays with names and key when the link has ended.
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,10 +21,11 @@ use crate::clock::Timestamp;
 use crate::id::{LinkId, PersonId, SessionId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, Event, Hash, Login};
-use crate::store::{Db, StoreError, Tx, rows, run};
+use crate::store::{Db, StoreError, Tx, rows, run, tx_rows};
 use crate::tool::Place;
-use crate::trust::chain::{EndEntity, Policy, Verified};
+use crate::trust::chain::{self, EndEntity, Policy, Verified};
 use crate::trust::client::Trust;
+use crate::trust::store as certificates;
 use crate::vo::{Person, PersonState};
 
 /// How a person showed who she is (RFC 8176): proof of possession of a key.
@@ -139,7 +141,8 @@ impl Authenticate {
                 "An administrator of your virtual organisation links it: `countersign user certificate add USER FILE`.",
             )));
         };
-        if link.compromised.is_some() {
+        let marked = mark(&self.0.db, &verified.end_entity).await.map_err(failed)?;
+        if link.compromised.is_some() || marked.is_some() {
             let detail = "this certificate was marked as compromised";
             return Err(Refusal::attempted(refused(detail), person, METHOD));
         }
@@ -215,6 +218,14 @@ impl Authenticate {
         journal: &Journal<'_>,
     ) -> Result<Arc<Session>, Problem> {
         let problem = |error: StoreError| error.as_problem();
+        // SECURITY: every proxy that is minted for a VO has its certificate as the end entity. Neither is one linked nor a linked
+        // one imported; a row that came here past both lets nobody in.
+        let mut tx = self.0.db.begin_read().await.map_err(problem)?;
+        let of_vo = certificates::is_of_vo(&mut tx, &verified.end_entity).await;
+        drop(tx);
+        if of_vo.map_err(problem)? {
+            return Err(refused(OF_VO));
+        }
         let now = self.now();
         let id = self.0.ids.next();
         let session = Arc::new(Session {
@@ -266,11 +277,12 @@ impl Authenticate {
         // SECURITY: touched inside the transaction, so that an end of the link comes before the session or ends it.
         let touched = run!(
             &mut tx,
-            "UPDATE person_certificate SET version = version
+            "UPDATE person_certificate SET version = version, spki = $4
              WHERE person = $1 AND issuer = $2 AND subject = $3 AND ended_at IS NULL AND compromised_at IS NULL",
             person.id.uuid(),
             verified.end_entity.issuer.as_slice(),
-            verified.end_entity.subject.as_slice()
+            verified.end_entity.subject.as_slice(),
+            verified.end_entity.spki.0.as_slice()
         )?;
         if touched != 1 {
             return Ok(false);
@@ -291,10 +303,37 @@ impl Authenticate {
         links(&self.0.db, person).await
     }
 
-    /// Links an end entity to a person.
+    /// The end entity that a chain (DER) stands for, if it could sign in at this moment.
     ///
     /// # Errors
-    /// A [`Problem`]: 409 when it is linked already, or she has too many; the store failed.
+    /// A [`Problem`]: 422 when there is none, or it leads to no CA that is trusted here, is out of its time or revoked; 409 when no
+    /// CAs are trusted here.
+    pub fn judge_link(&self, chain: &[Vec<u8>]) -> Result<EndEntity, Problem> {
+        let invalid = |detail: String| Problem::new(Kind::Invalid, detail);
+        let chain = chain::without_proxies(chain).ok_or_else(|| {
+            let detail = "`certificate` holds no end entity's certificate; accepted: the one that the CA issued, in PEM";
+            invalid(detail.to_owned())
+        })?;
+        let trust = self.0.certificates.trust.get().ok_or_else(|| {
+            let detail = "no certificate can be judged here: this gateway trusts no CA to name people; \
+                          `trust` in `[certificate_listener]` says which";
+            Problem::new(Kind::Conflict, detail)
+        })?;
+        // SECURITY: a link is an account's credential; whatever could be pasted here could be made by anybody.
+        let verified = trust.verify(chain).map_err(|flaw| {
+            invalid(format!(
+                "this certificate could not sign in: {flaw}; accepted: a certificate that is valid now and leads to a CA that \
+                 is trusted here, with the certificates between them"
+            ))
+        })?;
+        Ok(verified.end_entity)
+    }
+
+    /// Links an end entity, which [`Authenticate::judge_link`] let pass, to a person.
+    ///
+    /// # Errors
+    /// A [`Problem`]: 409 when it is linked already, or she has too many, or it is a VO's, or marked as compromised; the store
+    /// failed.
     pub async fn link(
         &self,
         tx: &mut Tx,
@@ -302,6 +341,18 @@ impl Authenticate {
         end_entity: &EndEntity,
     ) -> Result<(LinkId, Change), Problem> {
         let problem = |error: StoreError| error.as_problem();
+        // SECURITY: every proxy that is minted for a VO has its certificate as the end entity.
+        if certificates::is_of_vo(tx, end_entity).await.map_err(problem)? {
+            return Err(Problem::new(Kind::Conflict, OF_VO));
+        }
+        if let Some((id, at)) = mark(&self.0.db, end_entity).await.map_err(problem)? {
+            let detail = format!(
+                "this certificate, or its key, was marked as compromised at {at} (`{id}`); a system administrator who knows better \
+                 lifts that"
+            );
+            let refused = Problem::new(Kind::Conflict, detail).with("mark", id.to_string());
+            return Err(refused.instead("A system administrator: `countersign user certificate clear ID`."));
+        }
         if linked(&self.0.db, end_entity).await.map_err(problem)?.is_some() {
             // Whose it is is told to nobody: it may be an account of another virtual organisation.
             let detail = "this certificate is linked to an account already";
@@ -318,13 +369,14 @@ impl Authenticate {
             .map_err(|_| Problem::new(Kind::Internal, "no random bytes can be had"))?;
         let inserted = run!(
             tx,
-            "INSERT INTO person_certificate (id, person, vo_id, issuer, subject, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO person_certificate (id, person, vo_id, issuer, subject, created_at, spki) VALUES ($1, $2, $3, $4, $5, $6, $7)",
             id.uuid(),
             person.id.uuid(),
             person.home.uuid(),
             end_entity.issuer.as_slice(),
             end_entity.subject.as_slice(),
-            self.now().micros()
+            self.now().micros(),
+            end_entity.spki.0.as_slice()
         );
         inserted.map_err(problem)?;
         let names = names(&end_entity.issuer, &end_entity.subject);
@@ -354,7 +406,8 @@ impl Authenticate {
         ))
     }
 
-    /// Marks a link as compromised: it lets nobody in from here on, and its names can be linked to nobody else.
+    /// Marks a link as compromised: it lets nobody in from here on. Names and key cannot be linked to anybody, also when the link
+    /// has ended, until [`Authenticate::clear`].
     ///
     /// # Errors
     /// A [`Problem`]: 404 when she has no such link; the store failed.
@@ -375,6 +428,16 @@ impl Authenticate {
             id.uuid()
         );
         marked.map_err(|error| error.as_problem())?;
+        let kept = run!(
+            tx,
+            "INSERT INTO compromised_certificate (id, vo_id, names, spki, created_at)
+             SELECT id, vo_id, $1, spki, $2 FROM person_certificate WHERE id = $3 AND ended_at IS NULL
+             ON CONFLICT (id) DO UPDATE SET ended_at = NULL, spki = excluded.spki, version = compromised_certificate.version + 1",
+            link.names().0.as_slice(),
+            self.now().micros(),
+            id.uuid()
+        );
+        kept.map_err(|error| error.as_problem())?;
         let after = json!({ "names": link.names(), "state": "compromised", "note": note });
         Ok(change(
             "user.mark_certificate",
@@ -383,6 +446,42 @@ impl Authenticate {
             Some(state(&link)),
             Some(after),
         ))
+    }
+
+    /// Lifts the mark that was set on a link: names and key can be linked again. The link itself, where it is there still, stays as
+    /// it is.
+    ///
+    /// # Errors
+    /// A [`Problem`]: 404 when there is no such mark; the store failed.
+    pub async fn clear(&self, tx: &mut Tx, id: LinkId) -> Result<Change, Problem> {
+        let problem = |error: StoreError| error.as_problem();
+        let found = tx_rows!(
+            &mut *tx,
+            (Uuid, Vec<u8>),
+            "SELECT vo_id, names FROM compromised_certificate WHERE id = $1 AND ended_at IS NULL",
+            id.uuid()
+        );
+        let Some((vo, names)) = found.map_err(problem)?.into_iter().next() else {
+            let detail = format!("there is no mark `{id}` on a certificate");
+            return Err(Problem::new(Kind::NotFound, detail));
+        };
+        let ended = run!(
+            tx,
+            "UPDATE compromised_certificate SET ended_at = $1, version = version + 1 WHERE id = $2",
+            self.now().micros(),
+            id.uuid()
+        );
+        ended.map_err(problem)?;
+        let names = data_encoding::HEXLOWER.encode(&names);
+        Ok(Change {
+            action: "user.clear_certificate".into(),
+            kind: "person_certificate".into(),
+            target: id.to_string(),
+            vo: vo.into(),
+            person: None,
+            before: Some(json!({ "names": names, "state": "compromised" })),
+            after: Some(json!({ "names": names, "state": "cleared" })),
+        })
     }
 
     async fn link_of(&self, person: &Person, id: LinkId) -> Result<Link, Problem> {
@@ -395,6 +494,36 @@ impl Authenticate {
         };
         links.into_iter().find(|link| link.id == id).ok_or_else(unknown)
     }
+}
+
+const OF_VO: &str = "this is the certificate or the key of a virtual organisation, or one that it issued: every proxy of it would be this person";
+
+/// Whether somebody signs in with a certificate of this subject, with one below it, or with one of these keys (SHA-256).
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn is_login(tx: &mut Tx, subject: &[u8], keys: &[Hash]) -> Result<bool, StoreError> {
+    let named = tx_rows!(
+        &mut *tx,
+        (Uuid,),
+        "SELECT id FROM person_certificate WHERE (subject = $1 OR issuer = $1) AND ended_at IS NULL LIMIT 1",
+        subject
+    )?;
+    if !named.is_empty() {
+        return Ok(true);
+    }
+    for key in keys {
+        let held = tx_rows!(
+            &mut *tx,
+            (Uuid,),
+            "SELECT id FROM person_certificate WHERE spki = $1 AND ended_at IS NULL LIMIT 1",
+            key.0.as_slice()
+        )?;
+        if !held.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn refused(detail: &str) -> Problem {
@@ -452,6 +581,22 @@ async fn linked(db: &Db, end_entity: &EndEntity) -> Result<Option<Link>, StoreEr
         end_entity.issuer.as_slice()
     )?;
     Ok(found.into_iter().map(link).next())
+}
+
+/// The mark on names or key of an end entity: the link that it was set on, and when.
+async fn mark(db: &Db, end_entity: &EndEntity) -> Result<Option<(LinkId, Timestamp)>, StoreError> {
+    let found = rows!(
+        db,
+        (Uuid, i64),
+        "SELECT id, created_at FROM compromised_certificate WHERE names = $1 AND ended_at IS NULL
+         UNION SELECT id, created_at FROM compromised_certificate WHERE spki = $2 AND ended_at IS NULL",
+        names(&end_entity.issuer, &end_entity.subject).0.as_slice(),
+        end_entity.spki.0.as_slice()
+    )?;
+    Ok(found
+        .into_iter()
+        .next()
+        .map(|(id, at)| (id.into(), Timestamp(at))))
 }
 
 async fn links(db: &Db, person: PersonId) -> Result<Vec<Link>, StoreError> {

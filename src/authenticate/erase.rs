@@ -5,7 +5,8 @@ use crate::id::PersonId;
 use crate::store::{StoreError, Tx, run};
 
 impl Authenticate {
-    /// Deletes the password, the linked certificates and the counts of an account. Its sessions, which name no one, stay for tracing.
+    /// Deletes the password, the linked certificates and the counts of an account. Its sessions, which name no one, stay for tracing;
+    /// so do marks on its certificates, which are hashes: a stolen key is nobody's login afterwards either.
     ///
     /// # Errors
     /// [`StoreError`].

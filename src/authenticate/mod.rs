@@ -38,7 +38,7 @@ mod tests;
 mod throttle;
 
 pub use basic::Journal;
-pub use certificate::{Link, Presented};
+pub use certificate::{Link, Presented, is_login};
 pub use change::{NewPassword, OneTime, PasswordChange, Reset};
 pub use config::{Config, Cost};
 #[cfg(any(test, feature = "fuzzing"))]

@@ -341,6 +341,25 @@ async fn a_certificate_leads_to_one_person_until_its_link_ends(world: &World) {
     service.unlink(&mut tx, &person, id).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(service.links(person.id).await.unwrap(), []);
+    // The mark stays with the names and with the key, whatever the names.
+    let other = |subject: &[u8], spki| crate::trust::chain::EndEntity {
+        subject: subject.to_vec(),
+        spki,
+        ..end_entity.clone()
+    };
+    let new_key = other(&end_entity.subject, Hash::of(b"another key"));
+    let new_names = other(b"another subject", end_entity.spki);
+    for marked in [&end_entity, &new_key, &new_names] {
+        let mut tx = world.db.begin_write().await.unwrap();
+        let refused = service.link(&mut tx, &person, marked).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::Conflict);
+        assert!(refused.detail.contains(&id.to_string()), "{}", refused.detail);
+    }
+    let mut tx = world.db.begin_write().await.unwrap();
+    let cleared = service.clear(&mut tx, id).await.unwrap();
+    assert!(cleared.before.is_some() && !cleared.after.unwrap().to_string().contains("CN="));
+    assert_eq!(service.clear(&mut tx, id).await.unwrap_err().kind, Kind::NotFound);
+    tx.commit().await.unwrap();
     let mut tx = world.db.begin_write().await.unwrap();
     service.link(&mut tx, &person, &end_entity).await.unwrap();
     service.erase(&mut tx, person.id).await.unwrap();

@@ -30,10 +30,12 @@ pub(crate) enum Certificate {
     #[command(verbatim_doc_comment)]
     Remove(Remove),
     Mark(Mark),
+    Clear(Clear),
 }
 
 /// Lets a member sign in with a grid certificate, or a proxy of it, at the listener for certificates. For administrators of
-/// the account's home: whoever holds the key of the certificate is this person.
+/// the account's home: whoever holds the key of the certificate is this person. The certificate must be one that the gateway
+/// would let in now: valid, and of a CA that it trusts.
 ///
 /// Examples:
 ///   countersign user certificate add imaging john usercert.pem --reason 'shown in person'
@@ -42,7 +44,7 @@ pub(crate) enum Certificate {
 pub(crate) struct Add {
     #[command(flatten)]
     of: Of,
-    /// PEM file with the certificate (or a proxy with it; a private key in it stays here).
+    /// PEM file with the certificate (or a proxy with it; a private key in it stays here), and those between it and its CA.
     file: PathBuf,
     #[command(flatten)]
     reason: Reason,
@@ -68,7 +70,8 @@ pub(crate) struct Remove {
     reason: Reason,
 }
 
-/// Marks a certificate as compromised: it stays on the account with the note, and lets nobody in.
+/// Marks a certificate as compromised: it stays on the account with the note, and lets nobody in. Its names and its key can be
+/// linked to nobody, also when it is removed, until a system administrator clears them.
 ///
 /// Examples:
 ///   countersign user certificate mark imaging john 0190c1d2-0000-7000-8000-000000000001 --note 'key on a stolen laptop' --reason 'her call'
@@ -82,6 +85,20 @@ pub(crate) struct Mark {
     /// What happened.
     #[arg(long, value_name = "TEXT")]
     note: String,
+    #[command(flatten)]
+    reason: Reason,
+}
+
+/// Lets a certificate that was marked as compromised be linked again. For system administrators. A link that still has the mark
+/// is to be removed and added anew.
+///
+/// Examples:
+///   countersign user certificate clear 0190c1d2-0000-7000-8000-000000000001 --reason 'the CA has revoked the old key'
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Clear {
+    /// Id of the certificate when it was marked; the refusal to add it names it.
+    id: String,
     #[command(flatten)]
     reason: Reason,
 }
@@ -136,6 +153,16 @@ pub(crate) async fn run(client: &Client, command: Certificate, out: Output) -> R
                 .await?;
             let told = format!("a certificate of {} is marked as compromised", args.of.user);
             out.done("user.mark_certificate", told)?;
+            Ok(())
+        }
+        Certificate::Clear(args) => {
+            client
+                .task("user.clear_certificate")
+                .because(&args.reason)
+                .at("certificate", args.id)
+                .act()
+                .await?;
+            out.done("user.clear_certificate", "the certificate can be linked again")?;
             Ok(())
         }
     }

@@ -359,16 +359,17 @@ async fn trace(client: &Client, args: Trace, out: Output) -> Result<(), Failure>
         .at("tool", &args.tool);
     let found: ProviderTrace = task.send(&body).await?;
     let Some(first) = found.proxies.first() else {
-        return Err(Failure::not_found(format!(
-            "no proxy of {} at {} fits; the attempt is on record",
-            args.tool, args.vo
-        )));
+        let of = format!("{} at {}", args.tool, args.vo);
+        return Err(super::trace::none(&of, found.more));
     };
     let proof = first.proof.as_ref().map(|proof| proof.proof.as_str());
     let written = keep(args.proof.as_ref(), proof)?;
     out.show(&found, |out, found| {
         for proxy in &found.proxies {
             show_traced(out, proxy)?;
+        }
+        if found.more {
+            out.line(super::trace::MORE)?;
         }
         written.map_or(Ok(()), |said| out.line(said))
     })?;
@@ -399,6 +400,7 @@ fn show_traced(out: Output, proxy: &ProviderTraced) -> std::io::Result<()> {
         ("Proxy", or_dash(proxy.subject.as_deref())),
         ("Serial", proxy.serial.clone()),
         ("Found by", proxy.by.clone()),
+        ("What that proves", proxy.says.clone()),
         ("Valid", format!("{} to {}", proxy.not_before, proxy.not_after)),
         ("Revoked", or_dash(proxy.revoked.as_deref())),
     ]);
@@ -441,23 +443,26 @@ async fn cases(client: &Client, args: Cases, out: Output) -> Result<(), Failure>
         .task("provider.cases")
         .at("vo", args.vo)
         .at("tool", args.tool);
-    let task = task.maybe("case", args.case.map(|case| case.to_string()));
-    let found: ProviderCases = task.fetch().await?;
-    if let (Some(case), true) = (args.case, found.cases.is_empty()) {
-        return Err(Failure::not_found(format!("there is no case {case} here")));
-    }
-    let first = found.cases.first().filter(|_| args.case.is_some());
-    let proof = first.and_then(|case| case.proof.as_ref());
-    let written = keep(args.proof.as_ref(), proof.map(|proof| proof.proof.as_str()))?;
-    if let Some(case) = first {
-        out.show(&found, |out, _| {
-            out.pairs(&case_pairs(case))?;
-            written.map_or(Ok(()), |said| out.line(said))
-        })?;
-        return Ok(());
-    }
+    let Some(id) = args.case else {
+        let found: Vec<ProviderCase> = task.list("cases").await?;
+        return Ok(show_cases(out, &found)?);
+    };
+    let found: ProviderCases = task.query("case", id.to_string()).fetch().await?;
+    let Some(case) = found.cases.first() else {
+        return Err(Failure::not_found(format!("there is no case {id} here")));
+    };
+    let proof = case.proof.as_ref().map(|proof| proof.proof.as_str());
+    let written = keep(args.proof.as_ref(), proof)?;
+    out.show(&found, |out, _| {
+        out.pairs(&case_pairs(case))?;
+        written.map_or(Ok(()), |said| out.line(said))
+    })?;
+    Ok(())
+}
+
+fn show_cases(out: Output, found: &[ProviderCase]) -> std::io::Result<()> {
     let headings = ["OPENED", "STATE", "PERSON", "SERIAL", "CASE"];
-    out.list("cases", &found.cases, &headings, |case| {
+    out.list("cases", found, &headings, |case| {
         let person = case.person.as_ref();
         let name = person.map(|person| person.name.clone().unwrap_or_else(|| person.id.clone()));
         vec![
@@ -491,9 +496,9 @@ pub(crate) async fn case(command: Case, out: Output) -> Result<(), Failure> {
         Case::List(CaseList { vo, open }) => {
             let task = client.task("case.list").at("vo", vo);
             let task = task.maybe("state", open.then_some("open"));
-            let found: crate::api::case::list::CaseList = task.fetch().await?;
+            let found: Vec<CaseView> = task.list("cases").await?;
             let headings = ["OPENED", "STATE", "TOOL", "PROVIDER", "PERSON", "CASE"];
-            out.list("cases", &found.cases, &headings, |case| {
+            out.list("cases", &found, &headings, |case| {
                 vec![
                     case.opened.clone(),
                     case.state.clone(),

@@ -70,10 +70,7 @@ async fn one(args: &Trace, query: &str, out: Output) -> Result<(), Failure> {
     let client = Client::saved()?;
     let found: TraceResult = client.task("proxy.trace").at("vo", &args.vo).send(&body).await?;
     if found.proxies.is_empty() {
-        return Err(Failure::not_found(format!(
-            "no proxy of {} fits; the attempt is on record",
-            args.vo
-        )));
+        return Err(none(&args.vo, found.more));
     }
     let written = match &args.proof {
         Some(file) => proofs(file, &found.proxies)?,
@@ -87,12 +84,25 @@ async fn one(args: &Trace, query: &str, out: Output) -> Result<(), Failure> {
             }
             show(out, proxy)?;
         }
+        if found.more {
+            out.line(MORE)?;
+        }
         for said in &written {
             out.line(said)?;
         }
         kept(args, found.checkpoint.as_deref(), out)
     })?;
     Ok(())
+}
+
+/// No proxy `of` this VO or tool was found.
+pub(super) fn none(of: &str, more: bool) -> Failure {
+    let looked = if more {
+        " among what was looked at, which is not all"
+    } else {
+        ""
+    };
+    Failure::not_found(format!("no proxy of {of} fits{looked}; the attempt is on record"))
 }
 
 async fn many(args: &Trace, file: &Path, out: Output) -> Result<(), Failure> {
@@ -135,6 +145,9 @@ async fn many(args: &Trace, file: &Path, out: Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is said where not everything was looked at.
+pub(super) const MORE: &str = "There may be more: it leads to more proxies or numbers than one answer holds";
+
 /// Bytes of queries that go in one body.
 const BODY: usize = 2 * 1024 * 1024;
 
@@ -165,6 +178,7 @@ fn rows((trace, query): (&TracedQuery, &String)) -> Vec<Vec<String>> {
     if trace.proxies.is_empty() {
         let why = match trace.error {
             Some(_) => "cannot be read",
+            None if trace.more => "not all was looked at",
             None => "none fits",
         };
         let dash = || "-".to_owned();
@@ -181,7 +195,11 @@ fn rows((trace, query): (&TracedQuery, &String)) -> Vec<Vec<String>> {
     let row = |proxy: &TracedProxy| {
         let more = if proxy.more_requests { "+" } else { "" };
         vec![
-            shown.clone(),
+            if trace.more {
+                format!("{shown} (there may be more)")
+            } else {
+                shown.clone()
+            },
             person(&proxy.person),
             if proxy.proved { "yes" } else { "no" }.to_owned(),
             proxy.serial.clone(),
@@ -286,10 +304,6 @@ fn pem(der: &[u8]) -> String {
 }
 
 pub(super) fn show(out: Output, proxy: &TracedProxy) -> std::io::Result<()> {
-    let proof = match proxy.proved {
-        true => "proved: only this proxy fits",
-        false => "not proved: a serial or a name is somebody's word",
-    };
     out.pairs(&[
         ("Person", person(&proxy.person)),
         ("Mail", or_dash(proxy.person.mail.as_deref())),
@@ -297,7 +311,8 @@ pub(super) fn show(out: Output, proxy: &TracedProxy) -> std::io::Result<()> {
         ("Virtual organisation", proxy.vo.clone()),
         ("Proxy", or_dash(proxy.subject.as_deref())),
         ("Serial", proxy.serial.clone()),
-        ("Found by", format!("{} ({proof})", proxy.by)),
+        ("Found by", proxy.by.clone()),
+        ("What that proves", proxy.says.clone()),
         ("Given to tool", format!("{} ({})", proxy.tool, proxy.way)),
         ("Session", proxy.session.clone()),
         ("Valid", format!("{} to {}", proxy.not_before, proxy.not_after)),

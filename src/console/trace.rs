@@ -73,7 +73,11 @@ impl Console {
         match asks.ask(api, &asked, &form).await {
             Ok(answered) => {
                 let said = match answered.is_empty() {
-                    true => Said::Bad(format!("No proxy of {} fits. The attempt is on record.", asks.of)),
+                    true => Said::Bad(format!(
+                        "No proxy of {} fits{}. The attempt is on record.",
+                        asks.of,
+                        answered.looked()
+                    )),
                     false => Said::Nothing,
                 };
                 Ok(answer::page(StatusCode::OK, asks.page(&said, &answered)))
@@ -99,6 +103,22 @@ impl Answered {
             Self::No => true,
             Self::Vo(found) => found.proxies.is_empty(),
             Self::Provider(found) => found.proxies.is_empty(),
+        }
+    }
+}
+
+impl Answered {
+    /// What is said where not everything was looked at.
+    fn looked(&self) -> &'static str {
+        let more = match self {
+            Self::No => false,
+            Self::Vo(found) => found.more,
+            Self::Provider(found) => found.more,
+        };
+        if more {
+            " among what was looked at, which is not all"
+        } else {
+            ""
         }
     }
 }
@@ -220,7 +240,7 @@ struct FormBody<'a> {
     source = r#"{%- for proxy in found.proxies %}
 <section class="card">
 <h1>{% if let Some(name) = proxy.person.name %}{{ name }}{% else %}{{ proxy.person.id }}{% endif %}</h1>
-<p class="said {% if proxy.proved %}good{% else %}bad{% endif %}" role="status">{% if proxy.proved %}Proved: only this proxy fits.{% else %}Not proved: a serial or a name is somebody's word. Compare validity and tool with what was seen.{% endif %}</p>
+<p class="said {% if proxy.proved %}good{% else %}bad{% endif %}" role="status">{{ proxy.says }}</p>
 <dl>
 <dt>Person</dt><dd><code>{{ proxy.person.id }}</code>{% if proxy.person.present %} (her present card; the one of then was destroyed){% endif %}</dd>
 {%- if let Some(value) = proxy.person.username %}
@@ -255,6 +275,9 @@ struct FormBody<'a> {
 {%- endif %}
 </section>
 {%- endfor %}
+{%- if found.more %}
+<p class="said bad" role="status">There may be more: it leads to more proxies or numbers than one answer holds.</p>
+{%- endif %}
 "#
 )]
 struct VoBody<'a> {
@@ -268,7 +291,7 @@ struct VoBody<'a> {
 <section class="card">
 {%- if let Some(person) = proxy.person %}
 <h1>{% if let Some(name) = person.name %}{{ name }}{% else %}{{ person.id }}{% endif %}</h1>
-<p class="said good" role="status">Proved: only this proxy fits.</p>
+<p class="said {% if proxy.proved %}good{% else %}bad{% endif %}" role="status">{{ proxy.says }}</p>
 <dl>
 <dt>Person</dt><dd><code>{{ person.id }}</code></dd>
 {%- if let Some(value) = person.username %}
@@ -309,6 +332,9 @@ struct VoBody<'a> {
 {%- endif %}
 </section>
 {%- endfor %}
+{%- if found.more %}
+<p class="said bad" role="status">There may be more: it leads to more proxies than one answer holds.</p>
+{%- endif %}
 "#
 )]
 struct ProviderBody<'a> {
@@ -349,6 +375,7 @@ mod tests {
         };
         let found = Answered::Provider(ProviderTrace {
             proxies: vec![proxy, case],
+            more: true,
         });
         for page in [
             asks(false).page(&Said::Bad(nasty), &Answered::No),

@@ -21,7 +21,7 @@ pub enum DelegateError {
         /// What for.
         purpose: Use,
     },
-    /// A certificate for another use has the same subject.
+    /// A certificate for another use has the same subject, or somebody signs in with this one.
     #[error("`{file}`: {why}")]
     NamedAlike {
         /// The file.

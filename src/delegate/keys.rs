@@ -6,12 +6,14 @@ use std::sync::Arc;
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
+use crate::authenticate::is_login;
 use crate::id::VoId;
-use crate::record::Change;
+use crate::record::{Change, Hash};
 use crate::secret::Secret;
 use crate::store::{Db, StoreError, Tx};
 use crate::tool::VoRef;
 use crate::trust::certificate::{self, Facts, Source, Use, VoCertificate};
+use crate::trust::chain;
 use crate::trust::seal::{Label, SealError, SealingKey};
 use crate::trust::store as certificates;
 use crate::vo::Directory;
@@ -163,6 +165,15 @@ fn named_alike(other: &VoCertificate) -> String {
     )
 }
 
+/// What is wrong with a certificate by which somebody signs in.
+fn signs_in(facts: &Facts) -> String {
+    format!(
+        "somebody signs in with `{}`, its key, or a certificate below it, and every proxy would be that person; accepted: \
+         another certificate, or this one after that link has ended (`countersign user certificate remove`)",
+        facts.subject_text,
+    )
+}
+
 // SECURITY: an envelope moved to another tool, or an older one put back, does not open.
 pub(super) fn static_label(vo: VoId, tool: &str, version: i64) -> Label {
     Label::new("static credential")
@@ -240,7 +251,7 @@ impl Delegate {
     ///
     /// # Errors
     /// [`DelegateError::Flaws`] with everything that is wrong; [`DelegateError::NamedAlike`] when a certificate for another
-    /// use has, or had, the same subject; [`DelegateError::Seal`] while the gateway is sealed.
+    /// use has, or had, the same subject, or somebody signs in with this one; [`DelegateError::Seal`] while the gateway is sealed.
     pub async fn import_certificate(
         &self,
         tx: &mut Tx,
@@ -258,6 +269,15 @@ impl Delegate {
             });
         }
         let sealed = checked.seal(self.ids.next()?, (vo, purpose), sealing, &**self.ids.random())?;
+        // SECURITY: every proxy that is minted from now on would let whoever holds it in as that person.
+        let keys = sealed.chain.iter().filter_map(|der| chain::public_key(der));
+        let keys: Vec<Hash> = keys.map(|spki| Hash::of(&spki)).collect();
+        if is_login(tx, &sealed.facts.subject, &keys).await? {
+            return Err(DelegateError::NamedAlike {
+                file: certificate.name.to_owned(),
+                why: signs_in(&sealed.facts),
+            });
+        }
         certificates::insert(tx, &sealed, self.ids.clock().now()).await?;
         let described = |facts: &Facts| described(purpose, facts);
         let change = Change {

@@ -63,7 +63,7 @@ pub use plan::Plan;
 pub use reseal::{Resealed, is_sealed_with};
 pub use revoked::{Listed, Revoked, Which, Why};
 pub use store::Mapped;
-pub use trace::{By, TraceError, TraceQuery, Traced};
+pub use trace::{By, Found, Shown, TraceError, TraceQuery, Traced};
 pub use upload::{Left, Upload};
 
 use keys::Keys;
@@ -194,8 +194,21 @@ impl Delegate {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn trace(&self, query: &TraceQuery) -> Result<Vec<Traced>, StoreError> {
-        query.run(&self.db).await
+    pub async fn trace(&self, query: &TraceQuery) -> Result<Found, StoreError> {
+        query.run(&self.db, &|_| true).await
+    }
+
+    /// The same for somebody who may see some proxies only: others are like what nobody knows, also in what is proved of
+    /// those beside them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn trace_within(
+        &self,
+        query: &TraceQuery,
+        may: &(dyn Fn(&Mapped) -> bool + Sync),
+    ) -> Result<Found, StoreError> {
+        query.run(&self.db, may).await
     }
 
     /// The proxy of this issuer with this serial.
@@ -203,8 +216,7 @@ impl Delegate {
     /// # Errors
     /// [`StoreError`].
     pub async fn proxy(&self, issuer: Hash, serial: u64) -> Result<Option<Mapped>, StoreError> {
-        let found = store::by_serial(&self.db, serial).await?;
-        Ok(found.into_iter().find(|proxy| proxy.issuer == issuer))
+        store::by_issuer(&self.db, issuer, serial).await
     }
 
     /// How long a person can be traced after her last proxy has expired.

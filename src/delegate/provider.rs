@@ -14,9 +14,10 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::id::{CaseId, Ids, PersonId, RandomError, RequestId, VoId};
 use crate::record::{Change, Hash};
-use crate::store::{Db, StoreError, Tx, rows, run};
+use crate::store::{Db, StoreError, Tx, rows, run, tx_rows};
 
-use super::store::{Mapped, hash};
+use super::store::hash;
+use super::trace::{Shown, Traced};
 
 /// Traces of one account in one [`WINDOW`].
 pub const TRACES: u32 = 60;
@@ -24,8 +25,8 @@ pub const TRACES: u32 = 60;
 pub const WINDOW: Duration = Duration::from_secs(3_600);
 /// Accounts whose traces are counted at once; those whose time is over go first.
 const COUNTED: usize = 10_000;
-/// Most cases in one list.
-const MOST: i64 = 1_000;
+/// Cases of one account that nobody has answered.
+pub const OPEN_CASES: usize = 50;
 
 /// A field of a person's card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,11 +123,12 @@ impl CaseState {
         }
     }
 
-    fn parse(name: &str) -> Result<Self, StoreError> {
+    /// Reads a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
         [Self::Open, Self::Answered, Self::Declined]
             .into_iter()
             .find(|state| state.as_str() == name)
-            .ok_or_else(|| StoreError::Inconsistent("a case has a state that there is not".to_owned()))
     }
 }
 
@@ -149,6 +151,8 @@ pub struct Case {
     pub issuer: Hash,
     /// Serial of the proxy.
     pub serial: u64,
+    /// What the provider showed of it.
+    pub shown: Shown,
     /// What the provider says of it.
     pub note: Option<String>,
     /// What became of it.
@@ -178,6 +182,19 @@ pub struct CaseAnswer {
     pub text: Option<String>,
 }
 
+/// Which cases of a VO.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Those about proxies of this tool.
+    pub tool: Option<&'a str>,
+    /// Those of which this became.
+    pub state: Option<CaseState>,
+    /// Those that were opened before this one.
+    pub after: Option<CaseId>,
+    /// No more than so many.
+    pub limit: usize,
+}
+
 /// Choices, cases, and how often providers ask.
 #[derive(Debug)]
 pub struct Providers {
@@ -203,6 +220,7 @@ type CaseRow = (
     Option<Uuid>,
     Option<i64>,
     i64,
+    String,
 );
 
 impl Providers {
@@ -313,17 +331,18 @@ impl Providers {
         })
     }
 
-    /// A new case about `proxy`; it is there once [`Providers::open`] was committed.
+    /// A new case about a proxy; it is there once [`Providers::open`] was committed.
     ///
     /// # Errors
     /// [`RandomError`].
     pub fn case_of(
         &self,
-        proxy: &Mapped,
+        traced: &Traced,
         provider: PersonId,
         request: RequestId,
         note: Option<String>,
     ) -> Result<Case, RandomError> {
+        let Traced { shown, proxy } = traced;
         Ok(Case {
             id: self.ids.next()?,
             vo: proxy.vo,
@@ -333,6 +352,7 @@ impl Providers {
             request,
             issuer: proxy.issuer,
             serial: proxy.serial,
+            shown: *shown,
             note,
             state: CaseState::Open,
             shows: Vec::new(),
@@ -350,8 +370,8 @@ impl Providers {
     pub async fn open(&self, tx: &mut Tx, case: &Case) -> Result<Change, StoreError> {
         run!(
             tx,
-            "INSERT INTO trace_case (id, vo_id, version, tool, provider, person, request, issuer, serial, note, state, shows, created_at) \
-             VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, 'open', '', $10)",
+            "INSERT INTO trace_case (id, vo_id, version, tool, provider, person, request, issuer, serial, note, state, shows, created_at, shown) \
+             VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, 'open', '', $10, $11)",
             case.id.uuid(),
             case.vo.uuid(),
             case.tool.as_str(),
@@ -362,6 +382,7 @@ impl Providers {
             i64::try_from(case.serial).unwrap_or(i64::MAX),
             case.note.as_deref(),
             case.opened.micros(),
+            case.shown.kept(),
         )?;
         Ok(change("case.open", case, None, state(case)))
     }
@@ -403,19 +424,48 @@ impl Providers {
         Ok(Some((after, change)))
     }
 
-    /// The cases of a VO, newest first; those about one tool, where one is given.
+    /// The open cases of this account about these proxies, each where it has one; and how many it has open in all.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn cases(&self, vo: VoId, tool: Option<&str>) -> Result<Vec<Case>, StoreError> {
+    pub async fn open_of(
+        &self,
+        tx: &mut Tx,
+        provider: PersonId,
+        found: &[Traced],
+    ) -> Result<(Vec<Option<Case>>, usize), StoreError> {
+        let rows = tx_rows!(
+            tx,
+            CaseRow,
+            "SELECT id, vo_id, tool, provider, person, request, issuer, serial, note, state, shows, text, answered_by, answered_at, created_at, shown \
+             FROM trace_case WHERE provider = $1 AND state = 'open' ORDER BY id",
+            provider.uuid(),
+        )?;
+        let open = rows.into_iter().map(case).collect::<Result<Vec<_>, _>>()?;
+        let about = |traced: &Traced| {
+            let proxy = &traced.proxy;
+            let same = |case: &&Case| (case.issuer, case.serial) == (proxy.issuer, proxy.serial);
+            open.iter().find(same).cloned()
+        };
+        Ok((found.iter().map(about).collect(), open.len()))
+    }
+
+    /// Cases of a VO, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cases(&self, vo: VoId, wanted: Wanted<'_>) -> Result<Vec<Case>, StoreError> {
+        // Ids grow with time.
         let found = rows!(
             &self.db,
             CaseRow,
-            "SELECT id, vo_id, tool, provider, person, request, issuer, serial, note, state, shows, text, answered_by, answered_at, created_at \
-             FROM trace_case WHERE vo_id = $1 AND ($2 = '' OR tool = $2) ORDER BY created_at DESC, id DESC LIMIT $3",
+            "SELECT id, vo_id, tool, provider, person, request, issuer, serial, note, state, shows, text, answered_by, answered_at, created_at, shown \
+             FROM trace_case WHERE vo_id = $1 AND ($2 = '' OR tool = $2) AND ($3 = '' OR state = $3) AND id < $4 ORDER BY id DESC LIMIT $5",
             vo.uuid(),
-            tool.unwrap_or_default(),
-            MOST,
+            wanted.tool.unwrap_or_default(),
+            wanted.state.map_or("", CaseState::as_str),
+            wanted.after.map_or(Uuid::max(), CaseId::uuid),
+            i64::try_from(wanted.limit).unwrap_or(i64::MAX),
         )?;
         found.into_iter().map(case).collect()
     }
@@ -428,7 +478,7 @@ impl Providers {
         let found = rows!(
             &self.db,
             CaseRow,
-            "SELECT id, vo_id, tool, provider, person, request, issuer, serial, note, state, shows, text, answered_by, answered_at, created_at \
+            "SELECT id, vo_id, tool, provider, person, request, issuer, serial, note, state, shows, text, answered_by, answered_at, created_at, shown \
              FROM trace_case WHERE vo_id = $1 AND id = $2",
             vo.uuid(),
             id.uuid(),
@@ -444,7 +494,7 @@ impl Providers {
         let found = rows!(
             &self.db,
             CaseRow,
-            "SELECT id, vo_id, tool, provider, person, request, issuer, serial, note, state, shows, text, answered_by, answered_at, created_at \
+            "SELECT id, vo_id, tool, provider, person, request, issuer, serial, note, state, shows, text, answered_by, answered_at, created_at, shown \
              FROM trace_case WHERE person = $1 ORDER BY created_at, id",
             person.uuid(),
         )?;
@@ -482,6 +532,7 @@ fn case(row: CaseRow) -> Result<Case, StoreError> {
         answered_by,
         answered,
         opened,
+        shown,
     ) = row;
     Ok(Case {
         id: id.into(),
@@ -493,8 +544,10 @@ fn case(row: CaseRow) -> Result<Case, StoreError> {
         issuer: hash(&issuer)?,
         serial: u64::try_from(serial)
             .map_err(|_| StoreError::Inconsistent("the serial in a case is negative".to_owned()))?,
+        shown: Shown::parse(&shown),
         note,
-        state: CaseState::parse(&state)?,
+        state: CaseState::parse(&state)
+            .ok_or_else(|| StoreError::Inconsistent("a case has a state that there is not".to_owned()))?,
         shows: fields(&shows),
         text,
         answered_by: answered_by.map(PersonId::from),
@@ -544,14 +597,40 @@ mod tests {
     use std::slice;
     use std::sync::Arc;
 
+    use super::super::store::Mapped;
+    use super::super::trace::By;
     use super::*;
     use crate::clock::HandClock;
-    use crate::id::SystemSource;
+    use crate::id::{SessionId, SystemSource};
     use crate::store::tests_support::{Postgres, sqlite};
 
     struct World {
         providers: Providers,
         clock: Arc<HandClock>,
+    }
+
+    fn mapped(vo: VoId, person: PersonId, request: RequestId, tool: &str) -> Mapped {
+        Mapped {
+            issuer: Hash::of(b"issuer"),
+            serial: 4711,
+            spki: Hash::of(b"spki"),
+            certificate: None,
+            subject: None,
+            vo,
+            person,
+            card: Hash::of(b"card"),
+            session: SessionId::from(Uuid::nil()),
+            request,
+            tool: tool.to_owned(),
+            way: "pem".to_owned(),
+            not_before: Timestamp::from_secs(0),
+            not_after: Timestamp::from_secs(1),
+            revoked: None,
+        }
+    }
+
+    fn mapped_of(case: &Case) -> Mapped {
+        mapped(case.vo, case.person, case.request, &case.tool)
     }
 
     impl World {
@@ -570,27 +649,18 @@ mod tests {
 
         /// A case about a proxy of nobody in particular, which is open.
         async fn asked(&self, vo: VoId, tool: &str) -> Case {
-            let proxy = Mapped {
-                issuer: Hash::of(b"issuer"),
-                serial: 4711,
-                spki: Hash::of(b"spki"),
-                certificate: None,
-                subject: None,
-                vo,
-                person: self.id(),
-                card: Hash::of(b"card"),
-                session: self.id(),
-                request: self.id(),
-                tool: tool.to_owned(),
-                way: "pem".to_owned(),
-                not_before: Timestamp::from_secs(0),
-                not_after: Timestamp::from_secs(1),
-                revoked: None,
-            };
+            let proxy = mapped(vo, self.id(), self.id(), tool);
             let note = Some("a full disk".to_owned());
+            let traced = Traced {
+                shown: Shown {
+                    delegated: 2,
+                    ..Shown::by(By::PublicKey)
+                },
+                proxy,
+            };
             let case = self
                 .providers
-                .case_of(&proxy, self.id(), self.id(), note)
+                .case_of(&traced, self.id(), self.id(), note)
                 .unwrap();
             let mut tx = self.providers.db.begin_write().await.unwrap();
             let change = self.providers.open(&mut tx, &case).await.unwrap();
@@ -633,15 +703,46 @@ mod tests {
         let first = world.asked(vo, "ce").await;
         world.clock.advance(Duration::from_secs(1));
         let second = world.asked(vo, "se").await;
+        let all = Wanted {
+            limit: 10,
+            ..Wanted::default()
+        };
+        let ids = async |vo, wanted| {
+            let cases = providers.cases(vo, wanted).await.unwrap();
+            cases.iter().map(|case| case.id).collect::<Vec<_>>()
+        };
         assert_eq!(
-            providers.cases(vo, None).await.unwrap(),
+            providers.cases(vo, all).await.unwrap(),
             [second.clone(), first.clone()]
         );
-        assert_eq!(
-            providers.cases(vo, Some("ce")).await.unwrap(),
-            slice::from_ref(&first)
-        );
-        assert_eq!(providers.cases(other, None).await.unwrap(), []);
+        let of_tool = Wanted {
+            tool: Some("ce"),
+            ..all
+        };
+        assert_eq!(ids(vo, of_tool).await, [first.id]);
+        let newest = Wanted { limit: 1, ..all };
+        assert_eq!(ids(vo, newest).await, [second.id]);
+        let rest = Wanted {
+            after: Some(second.id),
+            ..newest
+        };
+        assert_eq!(ids(vo, rest).await, [first.id]);
+        assert_eq!(ids(other, all).await, []);
+        // What is open is found again by proxy and account, and counted.
+        let mut tx = providers.db.begin_write().await.unwrap();
+        let traced = |case: &Case, serial| Traced {
+            shown: case.shown,
+            proxy: Mapped {
+                serial,
+                ..mapped_of(case)
+            },
+        };
+        let asked = [traced(&first, first.serial), traced(&first, 4712)];
+        let open = providers.open_of(&mut tx, first.provider, &asked).await.unwrap();
+        assert_eq!(open, (vec![Some(first.clone()), None], 1));
+        let open = providers.open_of(&mut tx, world.id(), &asked).await.unwrap();
+        assert_eq!(open, (vec![None, None], 0));
+        drop(tx);
         assert_eq!(providers.case(other, first.id).await.unwrap(), None);
         let answer = CaseAnswer {
             by: world.id(),
@@ -655,6 +756,16 @@ mod tests {
             Some(answered.clone())
         );
         assert_eq!(world.answer(&first, &answer).await, None, "answered once");
+        let open = Wanted {
+            state: Some(CaseState::Open),
+            ..all
+        };
+        assert_eq!(ids(vo, open).await, [second.id]);
+        let mut tx = providers.db.begin_write().await.unwrap();
+        let asked = [traced(&first, first.serial)];
+        let open = providers.open_of(&mut tx, first.provider, &asked).await.unwrap();
+        assert_eq!(open, (vec![None], 0));
+        drop(tx);
         assert_eq!(
             providers.held(first.person).await.unwrap(),
             slice::from_ref(&answered)

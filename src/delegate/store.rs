@@ -1,12 +1,18 @@
 //! The delegation tables: the proxy map, static credentials, assertion keys.
 
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId, SessionId, VoId};
 use crate::record::{Hash, Mint, SignedEntry};
 use crate::store::{Db, StoreError, Tx, rows, run, tx_rows};
+use crate::trust::{chain, pem};
 use crate::vo::Directory;
+
+/// Most rows that one hash or serial is answered with.
+const MOST: usize = 100;
 
 /// One row of the proxy map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,17 +164,38 @@ pub(super) async fn set_signed(
     .map(|_| ())
 }
 
-/// The proxy with this certificate, or else those with this public key.
-pub(super) async fn by_hash(db: &Db, hash: Hash) -> Result<Vec<Mapped>, StoreError> {
+/// SHA-256 of the certificates that issue proxies or issued them, of those above them, and of the public keys of all.
+pub(super) async fn issuers(db: &Db) -> Result<HashSet<Hash>, StoreError> {
+    let chains = rows!(db, (String,), "SELECT chain FROM vo_certificate")?;
+    let mut hashes = HashSet::new();
+    for (text,) in &chains {
+        let chain = pem::certificates("vo_certificate", text);
+        for der in chain.map_err(|error| StoreError::Inconsistent(error.to_string()))? {
+            hashes.insert(Hash::of(&der));
+            hashes.extend(chain::public_key(&der).map(|spki| Hash::of(&spki)));
+        }
+    }
+    Ok(hashes)
+}
+
+/// Reads at most [`MOST`] rows, and says whether there are more.
+fn mapped_most(mut rows: Vec<Row>) -> Result<(Vec<Mapped>, bool), StoreError> {
+    let cut = rows.len() > MOST;
+    rows.truncate(MOST);
+    Ok((rows.into_iter().map(mapped).collect::<Result<_, _>>()?, cut))
+}
+
+/// The proxy with this certificate, or else those with this public key; and whether there are more.
+pub(super) async fn by_hash(db: &Db, hash: Hash) -> Result<(Vec<Mapped>, bool), StoreError> {
     let rows = rows!(
         db,
         Row,
         "SELECT issuer, serial, spki, certificate, subject, vo_id, person, card, session, request, tool, way, not_before, not_after, ended_at \
-         FROM proxy WHERE certificate = $1 OR spki = $2 ORDER BY not_before LIMIT 100",
+         FROM proxy WHERE certificate = $1 OR spki = $2 ORDER BY not_before LIMIT 101",
         hash.0.as_slice(),
         hash.0.as_slice(),
     )?;
-    rows.into_iter().map(mapped).collect()
+    mapped_most(rows)
 }
 
 /// Every proxy of a person, oldest first.
@@ -183,19 +210,35 @@ pub(super) async fn by_person(db: &Db, person: PersonId) -> Result<Vec<Mapped>, 
     rows.into_iter().map(mapped).collect()
 }
 
-/// The proxies with this serial (one for each issuer, at most).
-pub(super) async fn by_serial(db: &Db, serial: u64) -> Result<Vec<Mapped>, StoreError> {
+/// The proxies with this serial (one for each issuer, at most); and whether there are more.
+pub(super) async fn by_serial(db: &Db, serial: u64) -> Result<(Vec<Mapped>, bool), StoreError> {
     let Ok(serial) = i64::try_from(serial) else {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     };
     let rows = rows!(
         db,
         Row,
         "SELECT issuer, serial, spki, certificate, subject, vo_id, person, card, session, request, tool, way, not_before, not_after, ended_at \
-         FROM proxy WHERE serial = $1 ORDER BY not_before LIMIT 100",
+         FROM proxy WHERE serial = $1 ORDER BY not_before LIMIT 101",
         serial,
     )?;
-    rows.into_iter().map(mapped).collect()
+    mapped_most(rows)
+}
+
+/// The proxy of this issuer with this serial.
+pub(super) async fn by_issuer(db: &Db, issuer: Hash, serial: u64) -> Result<Option<Mapped>, StoreError> {
+    let Ok(serial) = i64::try_from(serial) else {
+        return Ok(None);
+    };
+    let rows = rows!(
+        db,
+        Row,
+        "SELECT issuer, serial, spki, certificate, subject, vo_id, person, card, session, request, tool, way, not_before, not_after, ended_at \
+         FROM proxy WHERE issuer = $1 AND serial = $2",
+        issuer.0.as_slice(),
+        serial,
+    )?;
+    rows.into_iter().next().map(mapped).transpose()
 }
 
 /// A sealed static credential.

@@ -611,10 +611,11 @@ async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
             .delegate
             .trace(&TraceQuery::parse(&query).unwrap())
             .await
-            .unwrap();
+            .unwrap()
+            .proxies;
         let shown = String::from_utf8_lossy(&query);
         assert_eq!(found.len(), 1, "{shown}");
-        assert_eq!(found[0].by, by, "{shown}");
+        assert_eq!(found[0].shown.by, by, "{shown}");
         let proxy = &found[0].proxy;
         assert_eq!(
             (proxy.person, proxy.session, proxy.vo),
@@ -636,7 +637,7 @@ async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
             .trace(&TraceQuery::parse(unknown.as_bytes()).unwrap())
             .await
             .unwrap();
-        assert!(found.is_empty(), "{unknown}");
+        assert!(found.proxies.is_empty(), "{unknown}");
     }
     a_revoked_proxy_stands_on_the_list_of_its_issuer(&world, wanted.person.unwrap().0, number).await;
 }
@@ -778,7 +779,10 @@ async fn what_was_delegated_below_our_proxy_leads_to_it_by_its_name() {
         "openssl req -new -newkey rsa:2048 -nodes -keyout k.pem -subj '/C=GB/O=Countersign throw-away/CN=VO vo-ec/CN={serial}/CN=5' -out r.pem && \
          printf 'proxyCertInfo=critical,language:id-ppl-inheritAll\\n' > e && \
          openssl x509 -req -in r.pem -CA proxy.pem -CAkey proxy.pem -set_serial 5 -days 1 -extfile e -out below.pem && \
-         cat below.pem proxy.pem > chain.pem"
+         cat below.pem proxy.pem > chain.pem && \
+         openssl req -x509 -new -key k.pem -subj '/C=GB/O=Countersign throw-away/CN=VO vo-ec/CN={serial}' -days 1 -out false.pem && \
+         openssl x509 -req -in r.pem -CA false.pem -CAkey k.pem -set_serial 6 -days 1 -extfile e -out forged.pem && \
+         cat forged.pem proxy.pem > forged-chain.pem && cat forged.pem below.pem proxy.pem > both.pem"
     );
     let made = Command::new("sh")
         .args(["-c", &script])
@@ -788,12 +792,192 @@ async fn what_was_delegated_below_our_proxy_leads_to_it_by_its_name() {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let trace = async |name: &str| {
         let query = TraceQuery::parse(&std::fs::read(folder.path().join(name)).unwrap()).unwrap();
-        let found = world.delegate.trace(&query).await.unwrap();
-        (found.len(), found[0].by, found[0].proxy.serial.to_string())
+        let found = world.delegate.trace(&query).await.unwrap().proxies;
+        (found.len(), found[0].shown, found[0].proxy.serial.to_string())
     };
-    assert_eq!(trace("chain.pem").await, (1, By::Certificate, serial.clone()));
-    assert_eq!(trace("below.pem").await, (1, By::Subject, serial));
-    assert!(!By::Subject.proves());
+    let itself = Shown::by(By::Certificate);
+    let shown = |delegated, beside| Shown {
+        delegated,
+        beside,
+        ..itself
+    };
+    assert_eq!(trace("proxy.pem").await, (1, itself, serial.clone()));
+    assert_eq!(trace("chain.pem").await, (1, shown(1, 0), serial.clone()));
+    // Named below it, and signed by somebody else: shown beside it, which proves nothing.
+    assert_eq!(trace("forged-chain.pem").await, (1, shown(0, 1), serial.clone()));
+    assert_eq!(trace("both.pem").await, (1, shown(1, 1), serial.clone()));
+    assert_eq!(trace("below.pem").await, (1, Shown::by(By::Subject), serial));
+    let proved = [
+        itself,
+        shown(1, 0),
+        shown(0, 1),
+        shown(1, 1),
+        Shown::by(By::Subject),
+    ];
+    assert_eq!(
+        proved.map(|shown| shown.proves()),
+        [true, true, false, false, false]
+    );
+}
+
+/// The record of a mint that the plan of `wanted` would leave.
+fn mint_of(world: &World, wanted: &Wanted) -> Mint {
+    let fresh = Wanted {
+        session: Some(world.id()),
+        ..wanted.clone()
+    };
+    match world.plan(&fresh).unwrap().events().remove(0) {
+        Event::Mint(mint) => *mint,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn enter(world: &World, mints: &[Mint]) {
+    let events: Vec<Event> = mints
+        .iter()
+        .map(|mint| Event::Mint(Box::new(mint.clone())))
+        .collect();
+    world.delegate.index(&events).await.unwrap();
+}
+
+async fn traced(world: &World, query: &[u8]) -> Found {
+    let query = TraceQuery::parse(query).unwrap();
+    world.delegate.trace(&query).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_key_that_leads_to_several_persons_proves_nothing_and_of_many_rows_the_answer_says_that_it_is_cut()
+ {
+    let world = World::new().await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let (_, _, credential) = world.get(&wanted).await;
+    let der = certificate_of(&credential);
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let spki = Hash::of(parsed.public_key().raw);
+    let template = mint_of(&world, &wanted);
+    let row = |serial: u64, person| Mint {
+        serial: serial.to_string(),
+        person,
+        spki,
+        ..template.clone()
+    };
+    let key = spki.to_string();
+    let hers = wanted.person.unwrap().0;
+    // The same key twice for one person: it is still she.
+    enter(&world, &[row(7, hers)]).await;
+    let found = traced(&world, key.as_bytes()).await;
+    assert_eq!(found.proxies.len(), 2);
+    assert!(found.proxies.iter().all(|traced| traced.shown.proves()));
+    enter(&world, &[row(8, world.id())]).await;
+    let found = traced(&world, key.as_bytes()).await;
+    assert_eq!((found.proxies.len(), found.cut), (3, false));
+    for traced in &found.proxies {
+        assert!(traced.shown.several && !traced.shown.proves(), "{traced:?}");
+    }
+    // The very certificate is still hers alone.
+    let found = traced(&world, &der).await;
+    assert_eq!(found.proxies.len(), 1);
+    assert!(found.proxies[0].shown.proves() && found.proxies[0].proxy.person == hers);
+    let many: Vec<Mint> = (100..198).map(|serial| row(serial, hers)).collect();
+    enter(&world, &many).await;
+    let found = traced(&world, key.as_bytes()).await;
+    assert_eq!((found.proxies.len(), found.cut), (100, true));
+    assert!(found.proxies.iter().all(|traced| !traced.shown.proves()));
+}
+
+#[tokio::test]
+async fn certificate_and_key_of_a_vo_lead_to_nobody_also_where_the_map_has_its_key() {
+    let world = World::new().await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let (serial, _, credential) = world.get(&wanted).await;
+    let vo = pem::certificates("vo", include_str!("../../certs/vo-ec.pem"))
+        .unwrap()
+        .remove(0);
+    let (_, parsed) = x509_parser::parse_x509_certificate(&vo).unwrap();
+    let spki = Hash::of(parsed.public_key().raw);
+    let poisoned = Mint {
+        serial: "7".to_owned(),
+        person: world.id(),
+        spki,
+        ..mint_of(&world, &wanted)
+    };
+    enter(&world, &[poisoned]).await;
+    for query in [
+        vo.as_slice(),
+        spki.to_string().as_bytes(),
+        include_bytes!("../../certs/vo-ec.pem"),
+    ] {
+        assert_eq!(traced(&world, query).await, Found::default());
+    }
+    // Pasted with the chain it takes nothing away from what is proved.
+    let chain = [certificate_of(&credential), vo].concat();
+    let found = traced(&world, &chain).await;
+    assert_eq!(found.proxies.len(), 1);
+    assert_eq!(found.proxies[0].proxy.serial.to_string(), serial);
+    assert!(found.proxies[0].shown.proves());
+}
+
+#[tokio::test]
+async fn a_key_of_the_map_or_of_a_vo_certificate_is_known_and_so_never_certified_again() {
+    let world = World::new().await;
+    let (_, _, credential) = world.get(&world.wanted(world.id(), Delegation::Pem)).await;
+    let key = |der: &[u8]| {
+        let (_, parsed) = x509_parser::parse_x509_certificate(der).unwrap();
+        Hash::of(parsed.public_key().raw)
+    };
+    let vo = pem::certificates("vo", include_str!("../../certs/vo-ec.pem")).unwrap();
+    let mut known = vec![key(&certificate_of(&credential))];
+    known.extend(vo.iter().map(|der| key(der)));
+    // Also that of a VO certificate that was replaced.
+    world
+        .import(
+            include_str!("../../certs/vo-rsa.pem"),
+            include_str!("../../certs/vo-rsa.key"),
+        )
+        .await;
+    for key in known {
+        assert!(world.delegate.is_known_key(key).await.unwrap());
+    }
+    assert!(!world.delegate.is_known_key(Hash::of(b"another")).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_certificate_by_which_somebody_signs_in_becomes_no_vo_certificate() {
+    let world = World::new().await;
+    let (text, key) = (
+        include_str!("../../certs/vo-rsa.pem"),
+        include_str!("../../certs/vo-rsa.key"),
+    );
+    let chain = pem::certificates("vo", text).unwrap();
+    let login = crate::trust::chain::end_entity(&chain).unwrap();
+    let source = |name, text| Source { name, text };
+    let named = (world.vo.id, Use::Tools);
+    // By its subject, as the issuer of another certificate, and by its key alone.
+    for (subject, issuer, spki) in [
+        (login.subject.clone(), b"x".to_vec(), Hash::of(b"x")),
+        (b"x".to_vec(), login.subject.clone(), Hash::of(b"x")),
+        (b"x".to_vec(), b"x".to_vec(), login.spki),
+    ] {
+        let mut tx = world.delegate.db.begin_write().await.unwrap();
+        crate::store::run!(
+            &mut tx,
+            "INSERT INTO person_certificate (id, person, vo_id, issuer, subject, created_at, spki) VALUES ($1, $2, $3, $4, $5, 0, $6)",
+            uuid::Uuid::nil(),
+            uuid::Uuid::nil(),
+            world.vo.id.uuid(),
+            issuer.as_slice(),
+            subject.as_slice(),
+            spki.0.as_slice()
+        )
+        .unwrap();
+        let refused = world
+            .delegate
+            .import_certificate(&mut tx, named, source("vo.pem", text), source("vo.key", key))
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, DelegateError::NamedAlike { .. }), "{refused}");
+        assert!(refused.to_string().contains("signs in with"), "{refused}");
+    }
 }
 
 #[tokio::test]
@@ -805,7 +989,7 @@ async fn the_map_is_rebuilt_from_the_log_and_replay_changes_nothing() {
         panic!("no mint record")
     };
     let query = TraceQuery::parse(record.serial.as_bytes()).unwrap();
-    assert!(world.delegate.trace(&query).await.unwrap().is_empty());
+    assert!(world.delegate.trace(&query).await.unwrap().proxies.is_empty());
     let signed = SignedEntry {
         issuer: record.issuer,
         serial: record.serial.clone(),
@@ -819,7 +1003,7 @@ async fn the_map_is_rebuilt_from_the_log_and_replay_changes_nothing() {
             .await
             .unwrap();
     }
-    let found = world.delegate.trace(&query).await.unwrap();
+    let found = world.delegate.trace(&query).await.unwrap().proxies;
     assert_eq!(found.len(), 1);
     assert_eq!(
         (found[0].proxy.certificate, found[0].proxy.spki),
@@ -1342,6 +1526,7 @@ async fn every_proxy_is_traced_after_keys_were_replaced_and_people_erased() {
             let spki = Hash::of(parsed.public_key().raw).to_string();
             for query in [der.as_slice(), spki.as_bytes()] {
                 let found = delegate.trace(&TraceQuery::parse(query).unwrap()).await.unwrap();
+                let found = found.proxies;
                 let found: Vec<PersonId> = found.iter().map(|traced| traced.proxy.person).collect();
                 assert_eq!(found, [*person]);
             }

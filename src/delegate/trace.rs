@@ -3,20 +3,27 @@
 //! Peers delegate further below our proxy, and most of their logs keep names only. So every certificate of a chain is
 //! looked at, whichever way round it stands: the one that is in the map is the first proxy above the VO certificate, and
 //! those below it are not in there. Of a name, every CN is looked at that could be a serial of ours.
+//!
+//! Whoever asks may have put together what it shows. So an answer says of each proxy what is proved ([`Shown`]): that its own
+//! certificate or key was shown, and which of the others come from it by their signatures.
+
+use std::collections::HashSet;
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::id::{PersonId, RequestId};
 use crate::record::{Hash, TraceEvent};
 use crate::store::{Db, StoreError};
-use crate::trust::pem;
+use crate::trust::{chain, pem};
 
 use super::store::{self, Mapped};
 
 /// Nobody pastes more.
 const LONGEST: usize = 1 << 20;
-/// Certificates of one chain, and CNs of one name, that are looked up.
+/// Certificates of one chain, and CNs of one name.
 const MOST: usize = 32;
+/// Signatures that are checked for one query; what is left is not proved.
+const CHECKS: usize = 4 * MOST;
 /// What stands before a serial or a hash where it was copied from a tool's output.
 const BEGINNINGS: &[&str] = &[
     "serial=",
@@ -44,12 +51,16 @@ enum Query {
 /// A certificate that was presented.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Presented {
+    der: Vec<u8>,
     certificate: Hash,
     spki: Hash,
+    subject: Vec<u8>,
+    issuer: Vec<u8>,
+    is_authority: bool,
     names: Vec<u64>,
 }
 
-/// By what a proxy was found; the first two prove that it is the one, the others rest on somebody's word.
+/// By what a proxy was found; the last two rest on somebody's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The very certificate.
@@ -74,28 +85,144 @@ impl By {
         }
     }
 
-    /// Whether what was presented can only have come from this proxy.
+    /// Whether it is more than somebody's word.
     #[must_use]
     pub const fn proves(self) -> bool {
         matches!(self, Self::Certificate | Self::PublicKey)
     }
+
+    fn parse(name: &str) -> Option<Self> {
+        [Self::Certificate, Self::PublicKey, Self::Serial, Self::Subject]
+            .into_iter()
+            .find(|by| by.as_str() == name)
+    }
 }
+
+/// What was shown of a proxy, and so what is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// By what it was found.
+    pub by: By,
+    /// Whether its public key leads to proxies of several persons, also where some of them may not be seen.
+    pub several: bool,
+    /// How many of the other certificates come from it: each is signed with the key of the one above, up to this proxy.
+    pub delegated: u32,
+    /// How many of the other certificates come from no proxy that was found, as far as can be seen.
+    pub beside: u32,
+}
+
+impl Shown {
+    /// Found by this, and nothing beside it.
+    #[must_use]
+    pub const fn by(by: By) -> Self {
+        Self {
+            by,
+            several: false,
+            delegated: 0,
+            beside: 0,
+        }
+    }
+
+    /// Whether all that was shown can only have come from this proxy, or from others of the same answer.
+    #[must_use]
+    pub const fn proves(&self) -> bool {
+        self.by.proves() && !self.several && self.beside == 0
+    }
+
+    /// What is proved, in words for people.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self { by, .. } if !by.proves() => {
+                "Not proved: a serial or a name is somebody's word. Compare validity and tool with what was seen.".to_owned()
+            }
+            Self { several: true, .. } => {
+                "Not proved: this public key leads to proxies of several persons.".to_owned()
+            }
+            Self { beside: 1.., .. } => format!(
+                "Not proved: the proxy's own {} was shown, but nothing says that {} of the other certificates come from it.",
+                self.by.noun(),
+                self.beside
+            ),
+            Self { delegated: 1.., .. } => format!(
+                "Proved: the other certificates ({}) come from this proxy, each signed with the key above it.",
+                self.delegated
+            ),
+            Self {
+                by: By::Certificate, ..
+            } => "Proved: this is the certificate of this proxy.".to_owned(),
+            Self { .. } => "Proved: this is the public key of this proxy, and leads to one person.".to_owned(),
+        }
+    }
+
+    /// As it is kept with a case.
+    pub(super) fn kept(&self) -> String {
+        let (by, several) = (self.by.as_str(), u8::from(self.several));
+        format!("{by} {several} {} {}", self.delegated, self.beside)
+    }
+
+    pub(super) fn parse(kept: &str) -> Self {
+        let mut parts = kept.split(' ');
+        let by = parts.next().and_then(By::parse);
+        let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
+        let read = (by, number(), number(), number());
+        let (Some(by), Some(several), Some(delegated), Some(beside)) = read else {
+            // SECURITY: what cannot be read proves nothing.
+            return Self::by(By::Subject);
+        };
+        Self {
+            by,
+            several: several != 0,
+            delegated,
+            beside,
+        }
+    }
+}
+
+impl By {
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::PublicKey => "public key",
+            Self::Serial => "serial",
+            Self::Subject => "name",
+        }
+    }
+}
+
+/// Which proxies whoever asks may see.
+pub(super) type May<'a> = &'a (dyn Fn(&Mapped) -> bool + Sync);
 
 /// A proxy that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traced {
-    /// By what.
-    pub by: By,
+    /// By what, and what that proves.
+    pub shown: Shown,
     /// The proxy and for whom it was minted.
     pub proxy: Mapped,
 }
 
+/// What a query leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The proxies; none when it leads to none of ours.
+    pub proxies: Vec<Traced>,
+    /// Whether there may be more: not all of what it leads to was looked at.
+    pub cut: bool,
+}
+
 /// The query was not understood.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this is nothing that a proxy can be traced by; accepted: a certificate or chain (PEM or DER), its public key (PEM), a serial (decimal, or hexadecimal with 0x or colons), a SHA-256 of the certificate or of its public key (64 hexadecimal digits), or a distinguished name with its CNs"
-)]
-pub struct TraceError;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TraceError {
+    /// It is nothing of what is accepted.
+    #[error(
+        "this is nothing that a proxy can be traced by; accepted: a certificate or chain (PEM or DER), its public key (PEM), a serial (decimal, or hexadecimal with 0x or colons), a SHA-256 of the certificate or of its public key (64 hexadecimal digits), or a distinguished name with its CNs"
+    )]
+    Nothing,
+    /// There is more of it than is looked at.
+    #[error("this holds {0} {1}; accepted: at most 32 at once, so trace it in parts")]
+    TooMany(usize, &'static str),
+}
 
 impl TraceQuery {
     /// Reads a query: a file's bytes, or what somebody typed.
@@ -104,16 +231,24 @@ impl TraceQuery {
     /// [`TraceError`], which says what is accepted.
     pub fn parse(input: &[u8]) -> Result<Self, TraceError> {
         if input.len() > LONGEST {
-            return Err(TraceError);
+            return Err(TraceError::Nothing);
         }
-        der_chain(input)
+        let query = der_chain(input)
             .or_else(|| text(std::str::from_utf8(input).ok()?.trim()))
-            .map(Self)
-            .ok_or(TraceError)
+            .ok_or(TraceError::Nothing)?;
+        let (count, what) = match &query {
+            Query::Chain(chain) => (chain.len(), "certificates"),
+            Query::Name(serials) => (serials.len(), "CNs that are numbers"),
+            Query::Hash(_) | Query::Serials(_) => (1, ""),
+        };
+        // Nothing is left out in silence: the one that is looked for may be among it.
+        match count {
+            0..=MOST => Ok(Self(query)),
+            _ => Err(TraceError::TooMany(count, what)),
+        }
     }
 
-    /// Whether what it names can only be one proxy: a certificate, a public key, or the hash of one. A serial or a name is
-    /// somebody's word.
+    /// Whether it is more than somebody's word, as a serial or a name is: a certificate, a public key, or the hash of one.
     #[must_use]
     pub const fn proves(&self) -> bool {
         matches!(self.0, Query::Chain(_) | Query::Hash(_))
@@ -169,74 +304,145 @@ impl TraceQuery {
         split(text)
     }
 
-    /// The proxies that it leads to; empty when none is ours.
-    pub(super) async fn run(&self, db: &Db) -> Result<Vec<Traced>, StoreError> {
+    /// The proxies that it leads to, of those that whoever asks may see: others are to it like what nobody knows.
+    pub(super) async fn run(&self, db: &Db, may: May<'_>) -> Result<Found, StoreError> {
         match &self.0 {
-            Query::Chain(chain) => by_chain(db, chain).await,
-            Query::Hash(hash) => by_hash(db, *hash).await,
-            Query::Serials(serials) => by_serials(db, serials, By::Serial).await,
-            Query::Name(serials) => by_serials(db, serials, By::Subject).await,
+            Query::Chain(chain) => by_chain(db, may, chain).await,
+            Query::Hash(hash) => {
+                // SECURITY: a VO's own key is everybody's: it leads to nobody, whatever the map says.
+                if store::issuers(db).await?.contains(hash) {
+                    return Ok(Found::default());
+                }
+                by_hash(db, may, *hash).await
+            }
+            Query::Serials(serials) => by_serials(db, may, serials, By::Serial).await,
+            Query::Name(serials) => by_serials(db, may, serials, By::Subject).await,
         }
     }
 }
 
-async fn by_chain(db: &Db, chain: &[Presented]) -> Result<Vec<Traced>, StoreError> {
-    let mut all: Vec<Traced> = Vec::new();
+async fn by_chain(db: &Db, may: May<'_>, chain: &[Presented]) -> Result<Found, StoreError> {
+    let issuers = store::issuers(db).await?;
+    // SECURITY: of what issued the proxies, key and certificate lead to nobody.
+    let is_below = |one: &&Presented| !issuers.contains(&one.certificate) && !issuers.contains(&one.spki);
+    let shown: Vec<&Presented> = chain.iter().filter(is_below).collect();
+    let mut found = Found::default();
+    // Of each certificate, the proxy that it is or comes from.
+    let mut from: Vec<Option<usize>> = Vec::with_capacity(shown.len());
     // A file may hold the chains of several proxies: each of them is answered.
-    for presented in chain {
-        let mut found = by_hash(db, presented.certificate).await?;
-        if found.is_empty() {
-            found = by_hash(db, presented.spki).await?;
+    for one in &shown {
+        let mut these = by_hash(db, may, one.certificate).await?;
+        if these.proxies.is_empty() {
+            these = by_hash(db, may, one.spki).await?;
         }
-        for traced in found {
-            let is_there = |known: &Traced| known.proxy.is(&traced.proxy);
-            if !all.iter().any(is_there) {
-                all.push(traced);
+        found.cut |= these.cut;
+        let mut is = None;
+        for traced in these.proxies {
+            let known = found
+                .proxies
+                .iter()
+                .position(|known| known.proxy.is(&traced.proxy));
+            is = Some(known.unwrap_or(found.proxies.len()));
+            if known.is_none() {
+                found.proxies.push(traced);
             }
         }
+        from.push(is);
     }
-    if !all.is_empty() {
-        return Ok(all);
+    if !found.proxies.is_empty() {
+        follow(&shown, &mut from, &mut found.proxies);
+        return Ok(found);
     }
     // What was delegated below our proxy still names it. SECURITY: a name can be forged, and the answer says so.
-    let names: Vec<u64> = chain
-        .iter()
-        .flat_map(|presented| presented.names.iter().copied())
-        .collect();
-    by_serials(db, &names, By::Subject).await
+    let names: Vec<u64> = shown.iter().flat_map(|one| one.names.iter().copied()).collect();
+    by_serials(db, may, &names, By::Subject).await
 }
 
-async fn by_hash(db: &Db, hash: Hash) -> Result<Vec<Traced>, StoreError> {
-    let found = store::by_hash(db, hash).await?;
-    let by = |proxy: &Mapped| {
-        if proxy.certificate == Some(hash) {
-            By::Certificate
-        } else {
-            By::PublicKey
+/// Follows the signatures down from the proxies that were found, and says of each how many certificates come from it, and how
+/// many come from none.
+fn follow(shown: &[&Presented], from: &mut [Option<usize>], proxies: &mut [Traced]) {
+    let mut checks = 0;
+    loop {
+        let known: Vec<(&Presented, usize)> = shown
+            .iter()
+            .zip(&*from)
+            .filter_map(|(one, from)| Some((*one, (*from)?)))
+            .collect();
+        let mut more = false;
+        for (below, from) in shown.iter().zip(&mut *from).filter(|(_, from)| from.is_none()) {
+            let mut signs = |above: &Presented| {
+                let may = below.issuer == above.subject && checks < CHECKS;
+                checks += usize::from(may);
+                may && chain::is_signed_by(&below.der, &above.der)
+            };
+            if let Some((_, proxy)) = known.iter().find(|(above, _)| signs(above)) {
+                *from = Some(*proxy);
+                more = true;
+                if let Some(traced) = proxies.get_mut(*proxy) {
+                    traced.shown.delegated += 1;
+                }
+            }
         }
-    };
-    Ok(found
-        .into_iter()
-        .map(|proxy| Traced {
-            by: by(&proxy),
-            proxy,
-        })
-        .collect())
-}
-
-async fn by_serials(db: &Db, serials: &[u64], by: By) -> Result<Vec<Traced>, StoreError> {
-    let mut seen = Vec::new();
-    for serial in serials.iter().take(MOST) {
-        if seen.contains(serial) {
-            continue;
-        }
-        seen.push(*serial);
-        let found = store::by_serial(db, *serial).await?;
-        if !found.is_empty() {
-            return Ok(found.into_iter().map(|proxy| Traced { by, proxy }).collect());
+        if !more {
+            break;
         }
     }
-    Ok(Vec::new())
+    let lost = shown
+        .iter()
+        .zip(&*from)
+        .filter(|(one, from)| from.is_none() && !one.is_authority);
+    let lost = u32::try_from(lost.count()).unwrap_or(u32::MAX);
+    for traced in proxies {
+        traced.shown.beside = lost;
+    }
+}
+
+async fn by_hash(db: &Db, may: May<'_>, hash: Hash) -> Result<Found, StoreError> {
+    let (found, cut) = store::by_hash(db, hash).await?;
+    let persons: HashSet<PersonId> = found.iter().map(|proxy| proxy.person).collect();
+    let shown = |proxy: &Mapped| match proxy.certificate == Some(hash) {
+        true => Shown::by(By::Certificate),
+        // SECURITY: one key that leads to several people proves nothing of any of them.
+        false => Shown {
+            several: cut || persons.len() > 1,
+            ..Shown::by(By::PublicKey)
+        },
+    };
+    let traced = |proxy: Mapped| Traced {
+        shown: shown(&proxy),
+        proxy,
+    };
+    let proxies = found.into_iter().map(traced);
+    Ok(Found {
+        proxies: proxies.filter(|traced| may(&traced.proxy)).collect(),
+        cut,
+    })
+}
+
+async fn by_serials(db: &Db, may: May<'_>, serials: &[u64], by: By) -> Result<Found, StoreError> {
+    let mut seen = HashSet::new();
+    for serial in serials {
+        if !seen.insert(*serial) {
+            continue;
+        }
+        if seen.len() > MOST {
+            return Ok(Found {
+                cut: true,
+                ..Found::default()
+            });
+        }
+        let (mut found, cut) = store::by_serial(db, *serial).await?;
+        found.retain(|proxy| may(proxy));
+        if !found.is_empty() || cut {
+            let shown = Shown::by(by);
+            let proxies = found.into_iter().map(|proxy| Traced { shown, proxy });
+            return Ok(Found {
+                proxies: proxies.collect(),
+                cut,
+            });
+        }
+    }
+    Ok(Found::default())
 }
 
 /// One or several certificates in DER, one after the other.
@@ -247,7 +453,7 @@ fn der_chain(input: &[u8]) -> Option<Query> {
 
 fn certificates(mut input: &[u8]) -> Option<Vec<Presented>> {
     let mut chain = Vec::new();
-    while !input.is_empty() && chain.len() < MOST {
+    while !input.is_empty() {
         let (rest, certificate) = X509Certificate::from_der(input).ok()?;
         chain.push(presented(&certificate));
         input = rest;
@@ -261,9 +467,13 @@ fn presented(certificate: &X509Certificate<'_>) -> Presented {
         .iter_common_name()
         .filter_map(|name| name.as_str().ok()?.parse().ok());
     Presented {
+        der: certificate.as_raw().to_vec(),
         certificate: Hash::of(certificate.as_raw()),
         spki: Hash::of(certificate.public_key().raw),
-        names: names.take(MOST).collect(),
+        subject: certificate.subject().as_raw().to_vec(),
+        issuer: certificate.issuer().as_raw().to_vec(),
+        is_authority: certificate.is_ca(),
+        names: names.collect(),
     }
 }
 
@@ -296,7 +506,6 @@ fn pem_chain(text: &str) -> Option<Query> {
         for der in &blocks {
             chain.extend(certificates(der)?);
         }
-        chain.truncate(MOST);
         return (!chain.is_empty()).then_some(Query::Chain(chain));
     }
     let key = pem::public_key("query", text).ok()?;
@@ -399,7 +608,6 @@ fn name(text: &str) -> Option<Query> {
     let serials: Vec<u64> = parts
         .filter(|(kind, _)| kind.trim().eq_ignore_ascii_case("cn"))
         .filter_map(|(_, value)| value.trim().parse().ok())
-        .take(MOST)
         .collect();
     (!serials.is_empty()).then_some(Query::Name(serials))
 }
@@ -527,7 +735,51 @@ mod tests {
         ] {
             assert!(parse(text).is_none(), "{text}");
         }
-        assert!(TraceError.to_string().contains("accepted:"));
+        assert!(TraceError::Nothing.to_string().contains("accepted:"));
+    }
+
+    #[test]
+    fn what_is_more_than_is_looked_at_is_refused_and_not_cut() {
+        let der = pem::certificates("x", include_str!("../../certs/ca.pem"))
+            .unwrap()
+            .remove(0);
+        let chain = |count: usize| TraceQuery::parse(&der.repeat(count));
+        assert!(chain(MOST).is_ok());
+        let refused = chain(MOST + 1).unwrap_err();
+        assert_eq!(refused, TraceError::TooMany(MOST + 1, "certificates"));
+        assert!(refused.to_string().contains("at most 32"), "{refused}");
+        let pem = include_str!("../../certs/ca.pem").repeat(MOST + 1);
+        assert_eq!(TraceQuery::parse(pem.as_bytes()), Err(refused));
+        let name = "/CN=7".repeat(MOST + 1);
+        assert!(matches!(
+            TraceQuery::parse(name.as_bytes()),
+            Err(TraceError::TooMany(33, _))
+        ));
+    }
+
+    #[test]
+    fn what_is_proved_reads_back_and_what_cannot_be_read_proves_nothing() {
+        for by in [By::Certificate, By::PublicKey, By::Serial, By::Subject] {
+            for (several, delegated, beside) in [(false, 0, 0), (true, 0, 0), (false, 2, 0), (false, 2, 1)] {
+                let shown = Shown {
+                    by,
+                    several,
+                    delegated,
+                    beside,
+                };
+                assert_eq!(Shown::parse(&shown.kept()), shown);
+                assert_eq!(shown.words().starts_with("Proved"), shown.proves(), "{shown:?}");
+            }
+        }
+        for kept in [
+            "",
+            "certificate",
+            "certificate 0 0",
+            "certificate x 0 0",
+            "x 0 0 0",
+        ] {
+            assert!(!Shown::parse(kept).proves(), "{kept}");
+        }
     }
 
     proptest! {

@@ -69,6 +69,11 @@ macro_rules! steps {
                 "provider",
                 include_str!(concat!("../../migrations/", $engine, "/1000_provider.sql")),
             ),
+            (
+                1200,
+                "trace",
+                include_str!(concat!("../../migrations/", $engine, "/1200_trace.sql")),
+            ),
         ]
     };
 }

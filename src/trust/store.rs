@@ -8,6 +8,7 @@ use crate::record::Hash;
 use crate::store::{Db, StoreError, Tx, rows, run, tx_rows};
 
 use super::certificate::{Facts, Use, VoCertificate};
+use super::chain::{self, EndEntity};
 use super::pem;
 
 /// Makes `certificate` the VO's for its use, from `at` on; the one before it ends.
@@ -64,6 +65,19 @@ pub async fn all(tx: &mut Tx) -> Result<Vec<VoCertificate>, StoreError> {
         "SELECT id, vo_id, purpose, chain, sealed_key FROM vo_certificate ORDER BY created_at, id",
     )?;
     rows.into_iter().map(certificate).collect()
+}
+
+/// Whether this is the certificate of a VO, now or once, by name or key, or was issued by one.
+///
+/// # Errors
+/// [`StoreError::Inconsistent`] when a row does not hold what was written.
+pub async fn is_of_vo(tx: &mut Tx, end_entity: &EndEntity) -> Result<bool, StoreError> {
+    let key = |der: &Vec<u8>| chain::public_key(der).is_some_and(|spki| Hash::of(&spki) == end_entity.spki);
+    let is = |known: &VoCertificate| {
+        let subject = &known.facts.subject;
+        *subject == end_entity.subject || *subject == end_entity.issuer || known.chain.iter().any(key)
+    };
+    Ok(all(tx).await?.iter().any(is))
 }
 
 /// Puts another envelope in the place of the one that holds a certificate's key.

@@ -339,7 +339,8 @@ fn h1_a_proxy_is_traced_in_a_browser_with_the_keyboard_alone_and_by_its_file() {
     browser.press(&[TAB, TAB, " ", TAB, ENTER]);
     let shown = until("the answer", || {
         let text = browser.text();
-        text.contains("Proved: only this proxy fits").then_some(text)
+        text.contains("Proved: this is the certificate of this proxy")
+            .then_some(text)
     });
     assert!(
         shown.contains("john@example.org") && shown.contains(&request),

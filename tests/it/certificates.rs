@@ -377,6 +377,26 @@ fn a14_an_account_that_is_suspended_or_a_certificate_that_is_unlinked_or_marked_
     world
         .cli("admin", &["user", "certificate", "remove", "imense", "john", &id])
         .ok();
+    // The mark is not washed off with the link: not for him, not for another account, not with a proxy around it.
+    world.person("mary", &["scientist"]);
+    for (user, file) in [
+        ("john", "jsmith.pem"),
+        ("mary", "jsmith.pem"),
+        ("john", "proxy.all"),
+    ] {
+        let file = grid.file(file);
+        let again = world.cli("admin", &["user", "certificate", "add", "imense", user, &file]);
+        assert_ne!(again.code, 0);
+        let marked = again.stderr.contains("marked as compromised") && again.stderr.contains(&id);
+        assert!(marked, "{}", again.stderr);
+    }
+    // An administrator of the virtual organisation alone does not lift it, a system administrator does.
+    world
+        .cli("admin", &["role", "assign", "imense", "vo-administrator", "mary"])
+        .ok();
+    let clear = ["user", "certificate", "clear", &id];
+    assert_eq!(world.cli("mary", &clear).code, 3);
+    world.cli("admin", &clear).ok();
     link(&world, &grid, "jsmith");
     assert_eq!(kept.ask().0, 200);
     let listed = world.cli_json("admin", &["user", "certificate", "list", "imense", "john"]);
@@ -470,13 +490,18 @@ fn noted(world: &World, what: &str, is_there: bool) {
 fn a_damaged_list_closes_the_listener_for_certificates_and_nothing_else() {
     let mut world = World::initialised();
     let grid = Grid::new(&world.dir.path().join("grid"));
+    listen(&world, &grid.trust());
+    world.serve();
+    world.admin().person("john", &["scientist"]);
+    grid.person("jsmith");
+    link(&world, &grid, "jsmith");
+    world.stop();
     let damaged = grid.0.join("trust/damaged.crl");
     fs::write(
         &damaged,
         "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
     )
     .unwrap();
-    listen(&world, &grid.trust());
     let data = world.data();
     let args = ["serve", "--check-config", "--data", data.to_str().unwrap()];
     let checked = world.cli("admin", &args).ok();
@@ -486,9 +511,6 @@ fn a_damaged_list_closes_the_listener_for_certificates_and_nothing_else() {
         "{said}"
     );
     world.serve();
-    world.admin().person("john", &["scientist"]);
-    grid.person("jsmith");
-    link(&world, &grid, "jsmith");
     noted(&world, "note: certificates: nobody can sign in", true);
     assert!(world.log().contains("damaged.crl"), "{}", world.log());
     assert_eq!(me(&world, &grid, "jsmith", &["--no-fail"]).status, 0);
@@ -506,11 +528,11 @@ fn a_list_that_is_gone_or_older_lets_nobody_in_who_was_kept_out() {
         grid.person(name);
     }
     link(&world, &grid, "mary");
+    link(&world, &grid, "jsmith");
     let list = grid.0.join("trust/ca.crl");
     let older = fs::read(&list).unwrap();
     grid.revoke("jsmith");
     let newest = fs::read(&list).unwrap();
-    link(&world, &grid, "jsmith");
     until("the revocation list to be read", || {
         (me(&world, &grid, "jsmith", &[]).status == 0).then_some(())
     });
@@ -575,4 +597,84 @@ fn a_marked_certificate_that_keeps_knocking_is_counted_and_has_one_record_a_minu
     assert_eq!(own + counted, KNOCKS, "none is lost");
     // A new minute may have begun in between.
     assert!((1..=2).contains(&own), "{own}");
+}
+
+#[test]
+fn a_certificate_that_could_not_sign_in_is_linked_to_nobody() {
+    let (world, grid) = world();
+    let add = |file: &str| {
+        let added = world.cli("admin", &["user", "certificate", "add", "imense", "john", file]);
+        assert_ne!(added.code, 0, "{}", added.stdout);
+        added.stderr
+    };
+    // From another CA of the same name, which anybody can make.
+    let other = Grid::new(&world.dir.path().join("other"));
+    other.person("jsmith");
+    let said = add(&other.file("jsmith.pem"));
+    assert!(said.contains("could not sign in"), "{said}");
+    // Revoked by its own.
+    grid.person("gone");
+    grid.revoke("gone");
+    until("the revocation list to be read", || {
+        add(&grid.file("gone.pem")).contains("revoked").then_some(())
+    });
+    // The proxy is not what is linked: it may have ended.
+    grid.person("jsmith");
+    grid.proxy("proxy", "jsmith", "proxy");
+    let all = grid.file("proxy.all");
+    world
+        .cli("admin", &["user", "certificate", "add", "imense", "john", &all])
+        .ok();
+}
+
+#[test]
+fn without_trusted_authorities_no_certificate_is_linked() {
+    let world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let grid = Grid::new(&world.dir.path().join("grid"));
+    grid.person("jsmith");
+    let file = grid.file("jsmith.pem");
+    let added = world.cli("admin", &["user", "certificate", "add", "imense", "john", &file]);
+    assert_ne!(added.code, 0);
+    assert!(
+        added.stderr.contains("[certificate_listener]"),
+        "{}",
+        added.stderr
+    );
+}
+
+#[test]
+fn what_is_a_vo_certificate_is_nobodys_login_at_import_at_link_and_at_login() {
+    let (world, grid) = world();
+    grid.person("vo");
+    let id = link(&world, &grid, "vo");
+    me(&world, &grid, "vo", &[]).expect(200);
+    // It is a login already: no VO certificate, nor is another one with the same key.
+    let (pem, key) = (grid.file("vo.pem"), grid.file("vo.key"));
+    let refused = crate::delegate::import(&world, &pem, &key);
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("signs in with"), "{}", refused.stderr);
+    grid.openssl("req -x509 -new -key vo.key -subj /O=Grid/CN=other -days 20 -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature -out same-key.pem");
+    let refused = crate::delegate::import(&world, &grid.file("same-key.pem"), &key);
+    assert!(refused.stderr.contains("signs in with"), "{}", refused.stderr);
+    world
+        .cli("admin", &["user", "certificate", "remove", "imense", "john", &id])
+        .ok();
+    crate::delegate::import(&world, &pem, &key).ok();
+    // From then on it is linked to nobody.
+    let linked = world.cli("admin", &["user", "certificate", "add", "imense", "john", &pem]);
+    assert_ne!(linked.code, 0);
+    assert!(
+        linked.stderr.contains("virtual organisation"),
+        "{}",
+        linked.stderr
+    );
+    // And where the store says otherwise, it lets nobody in.
+    world.write_store("UPDATE person_certificate SET ended_at = NULL");
+    let refused = me(&world, &grid, "vo", &[]).expect(401);
+    assert!(
+        refused.text().contains("virtual organisation"),
+        "{}",
+        refused.text()
+    );
 }

@@ -125,6 +125,7 @@ fn people_and_roles(walk: &mut Walk) {
     let note = json!({ "note": "a test" });
     walk.call("admin", "user.mark_certificate", &certificate, Some(note));
     walk.call("admin", "user.remove_certificate", &certificate, None);
+    walk.call("admin", "user.clear_certificate", &[certificate[2]], None);
     walk.call("admin", "user.revoke_proxies", &jane, Some(json!({})));
     walk.call("john", "proxy.revoke", &[], Some(json!({})));
     walk.call("admin", "role.create", &[vo], Some(json!({ "name": "reader" })));
@@ -313,7 +314,10 @@ fn unknown(walk: &mut Walk, tool: &PythonTool) -> String {
 
 #[test]
 fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
-    let world = World::start();
+    let mut world = World::initialised();
+    let trust = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/ca.pem");
+    crate::certificates::listen(&world, trust);
+    world.serve();
     world
         .admin()
         .person("john", &["scientist"])
@@ -420,6 +424,7 @@ const EDITS: &[&str] = &[
     "upstream.end",
     "user.add",
     "user.add_certificate",
+    "user.clear_certificate",
     "user.mark_certificate",
     "user.remove",
     "user.remove_certificate",

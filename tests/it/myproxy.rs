@@ -203,6 +203,49 @@ fn a_vo_certificate_with_an_ec_key_is_refused_before_anything_is_uploaded() {
     assert!(!kept.join("user").exists());
 }
 
+/// A MyProxy server that asks everyone to certify the same key, the one in `sys.argv[3]` (a request in DER).
+const REPLAYING: &str = r#"
+import pathlib, socket, ssl, sys, threading
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+FINE, asked = b"VERSION=MYPROXYv2\nRESPONSE=0\n\0", pathlib.Path(sys.argv[3]).read_bytes()
+def serve(raw):
+    try:
+        with context.wrap_socket(raw, server_side=True) as s:
+            s.recv(1); s.recv(4096); s.sendall(FINE + asked); s.recv(16384); s.sendall(FINE); s.recv(1)
+    except OSError: pass
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+while True: threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"#;
+
+#[test]
+fn a_server_that_asks_for_the_same_key_again_gets_no_second_certificate_for_it() {
+    let grid = grid();
+    let world = world_of(&grid, "RSA");
+    let request = world.dir.path().join("asked.der");
+    let made = Command::new("openssl")
+        .args([
+            "req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-outform", "DER",
+        ])
+        .args(["-keyout", "/dev/null", "-out", request.to_str().unwrap()])
+        .stderr(Stdio::null())
+        .status()
+        .expect("openssl runs (apt-get install openssl)");
+    assert!(made.success());
+    let host = Path::new(grid.env("FOLDER")).join("host");
+    let (certificate, key) = (host.join("host.pem"), host.join("host.key"));
+    let files = [&certificate, &key, &request].map(|file| file.to_str().unwrap());
+    let server = Program::start(REPLAYING, &files);
+    let (_tool, _) = middleware(&world, &grid, "jobs", &server.port.to_string());
+    let first = world.call("john", "GET", "/imense/jobs/look", None);
+    assert_eq!(events(&world, &first.request_id(), "mint").len(), 1);
+    let again = world.call("john", "GET", "/imense/jobs/look", None);
+    assert_eq!(again.problem(), "delegation_failed");
+    assert!(again.text().contains("known already"), "{}", again.text());
+    assert_eq!(events(&world, &again.request_id(), "mint").len(), 0);
+}
+
 /// A MyProxy server that does `sys.argv[3]` to everyone.
 const HOSTILE: &str = r#"
 import socket, ssl, sys, threading, time

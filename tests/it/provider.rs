@@ -169,6 +169,17 @@ fn h2_a_provider_traces_what_was_minted_for_its_own_tool_and_sees_what_the_vo_ch
     let both = certificate(&hers) + &certificate(&his);
     let answer = ask(&world, "ops-a", "alpha", &both).expect(200);
     assert_eq!(answer.json()["proxies"].as_array().unwrap().len(), 1);
+    // Nor does what is said of its own tell whether the other is a proxy at all.
+    let strange = fs::read_to_string(&stranger).unwrap() + &certificate(&his);
+    let strange = ask(&world, "ops-a", "alpha", &strange).expect(200);
+    let said = |answer: &Answer| {
+        let mut proxy = answer.json()["proxies"][0].clone();
+        let proxy = proxy.as_object_mut().unwrap();
+        proxy.remove("proof");
+        proxy.clone()
+    };
+    assert_eq!(said(&strange), said(&answer));
+    assert_eq!(said(&answer)["proved"], false);
     let none = world.cli("ops-a", &["provider", "trace", "imense", "alpha", text(&hers)]);
     assert_eq!((none.code, none.stdout.as_str()), (4, ""), "{}", none.stderr);
     // A serial or a name alone is nobody's proof.
@@ -222,8 +233,8 @@ fn h2_a_provider_traces_what_was_minted_for_its_own_tool_and_sees_what_the_vo_ch
     // Each of them is on record, what was refused as a refusal.
     let traces = traces(&world);
     let found = |trace: &&Value| !trace["found"].as_array().unwrap().is_empty();
-    assert_eq!(traces.len(), 7, "{traces:?}");
-    assert_eq!(traces.iter().filter(found).count(), 2);
+    assert_eq!(traces.len(), 8, "{traces:?}");
+    assert_eq!(traces.iter().filter(found).count(), 3);
     assert!(
         traces
             .iter()
@@ -238,6 +249,14 @@ fn h2_a_provider_traces_what_was_minted_for_its_own_tool_and_sees_what_the_vo_ch
         .cli("admin", &["provider", "remove", "imense", "beta", "ops-b"])
         .ok();
     ask(&world, "ops-b", "beta", &certificate(&hers)).expect(403);
+    // An account without any role learns of nobody's id either.
+    let find = json!({ "username": "john" }).to_string();
+    let url = format!("{}/api/v1/vos/imense/users/find", world.base());
+    let bearer = format!("Authorization: Bearer {}", world.token("ops-b"));
+    let json = "Content-Type: application/json";
+    let head = ["-X", "POST", "-H", &bearer, "-H", json];
+    let found = world.curl(&[&head[..], &["--data-binary", &find, &url]].concat());
+    assert!(!found.expect(404).text().contains("\"id\""));
     let listed = world.cli_json("admin", &["provider", "list", "imense"]);
     let listed = listed["providers"].as_array().unwrap();
     assert_eq!(listed.len(), 1);
@@ -372,6 +391,166 @@ fn h2_until_the_vo_chooses_otherwise_a_trace_is_a_case_that_its_administrator_an
     let held = world.cli_json("admin", &["user", "export", "john", "--vo", "imense"]);
     assert_eq!(held["held"]["cases"][0]["note"], note, "{}", held["held"]);
     assert_eq!(held["held"]["cases"][0]["shows"], json!(["name"]));
+}
+
+#[test]
+fn asking_again_finds_the_open_case_and_an_account_has_only_so_many() {
+    let world = World::start();
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
+    let alpha = Kept::at(&world, "alpha");
+    let (his, _) = alpha.proxy_of(&world, "alpha", "john");
+    let (hers, _) = alpha.proxy_of(&world, "alpha", "mary");
+    account(&world, "ops-a");
+    add(&world, "alpha", "ops-a", &[]);
+    let case = |answer: &Answer, at: usize| answer.json()["proxies"][at]["case"].clone();
+    let first = case(&ask(&world, "ops-a", "alpha", &certificate(&his)).expect(200), 0);
+    let again = ask(&world, "ops-a", "alpha", &certificate(&his)).expect(200);
+    assert_eq!(case(&again, 0), first);
+    // With one that is new, only that one is opened.
+    let both = certificate(&his) + &certificate(&hers);
+    let both = ask(&world, "ops-a", "alpha", &both).expect(200);
+    assert_eq!(case(&both, 0), first);
+    assert_ne!(case(&both, 1), first);
+    let listed = world.cli_json("admin", &["case", "list", "imense"]);
+    assert_eq!(listed["cases"].as_array().unwrap().len(), 2);
+    // Once it is answered, it is a new question.
+    world
+        .cli("admin", &["case", "answer", "imense", first.as_str().unwrap()])
+        .ok();
+    let new = case(&ask(&world, "ops-a", "alpha", &certificate(&his)).expect(200), 0);
+    assert_ne!(new, first);
+    world
+        .cli("admin", &["case", "answer", "imense", new.as_str().unwrap()])
+        .ok();
+    // Hers is open; 49 more, about other proxies, fill what an account may have.
+    world.write_store(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 49)
+         INSERT INTO trace_case (id, vo_id, version, tool, provider, person, request, issuer, serial, state, shows, created_at, shown)
+         SELECT randomblob(16), vo_id, 1, tool, provider, person, request, issuer, i, 'open', '', created_at, shown
+         FROM trace_case, n WHERE state = 'open'",
+    );
+    let refused = ask(&world, "ops-a", "alpha", &certificate(&his)).expect(409);
+    assert!(refused.text().contains("50 open cases"), "{}", refused.text());
+    // What is asked already is found all the same, and every page of a list comes.
+    ask(&world, "ops-a", "alpha", &certificate(&hers)).expect(200);
+    let url = format!("{}/api/v1/vos/imense/cases?state=open&limit=20", world.base());
+    let bearer = format!("Authorization: Bearer {}", world.token("admin"));
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    for expected in [20, 20, 10] {
+        let page = world
+            .curl(&["-H", &bearer, &format!("{url}{after}")])
+            .expect(200)
+            .json();
+        let cases = page["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), expected, "{page}");
+        seen.extend(cases.iter().map(|case| case["id"].as_str().unwrap().to_owned()));
+        after = page["next"]
+            .as_str()
+            .map_or(String::new(), |next| format!("&after={next}"));
+    }
+    assert_eq!(after, "");
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 50);
+    let wrong = world.curl(&["-H", &bearer, &format!("{url}x")]).expect(422);
+    assert!(wrong.text().contains("`limit`"), "{}", wrong.text());
+}
+
+#[test]
+fn one_key_of_two_persons_is_a_case_also_where_the_gateway_answers_at_once() {
+    let world = World::start();
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
+    let alpha = Kept::at(&world, "alpha");
+    let (his, _) = alpha.proxy_of(&world, "alpha", "john");
+    let (hers, _) = alpha.proxy_of(&world, "alpha", "mary");
+    account(&world, "ops-a");
+    add(
+        &world,
+        "alpha",
+        "ops-a",
+        &["--answer", "at-once", "--show", "mail"],
+    );
+    let key = |file: &Path| {
+        let shown = ["x509", "-in", text(file), "-noout", "-pubkey"];
+        crate::trace::line(crate::trace::openssl(&alpha.folder, &shown))
+    };
+    let of_his = key(&his);
+    let answer = ask(&world, "ops-a", "alpha", &of_his).expect(200).json();
+    assert_eq!(answer["proxies"][0]["proved"], true, "{answer}");
+    assert_eq!(answer["proxies"][0]["person"]["mail"], "john@example.org");
+    // As it would be, had she got a certificate for his key.
+    world.write_store("UPDATE proxy SET spki = (SELECT spki FROM proxy ORDER BY not_before, serial LIMIT 1)");
+    let _ = hers;
+    let query = [key(&his), key(&hers)]
+        .into_iter()
+        .find(|key| {
+            let found = ask(&world, "ops-a", "alpha", key).expect(200).json();
+            found["proxies"].as_array().unwrap().len() == 2
+        })
+        .unwrap();
+    let answer = ask(&world, "ops-a", "alpha", &query).expect(200).json();
+    for proxy in answer["proxies"].as_array().unwrap() {
+        assert_eq!(proxy["proved"], false, "{answer}");
+        assert!(
+            proxy["case"].is_string() && proxy.get("person").is_none(),
+            "{answer}"
+        );
+        let case = proxy["case"].as_str().unwrap();
+        let shown = world.cli_json("admin", &["case", "show", "imense", case]);
+        assert_eq!(shown["proxy"]["several"], true, "{shown}");
+        assert_eq!(shown["proxy"]["proved"], false, "{shown}");
+    }
+    // Nor is an administrator told that it is proved.
+    let pem = world.dir.path().join("key.pem");
+    fs::write(&pem, query + "\n").unwrap();
+    let said = world
+        .cli("admin", &["trace", text(&pem), "--vo", "imense"])
+        .ok()
+        .stdout;
+    assert!(
+        said.contains("several persons") && !said.contains("Proved"),
+        "{said}"
+    );
+}
+
+#[test]
+fn roles_of_providers_are_made_by_provider_add_alone_and_a_tools_name_leaves_room_for_one() {
+    let world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let _alpha = Kept::at(&world, "alpha");
+    account(&world, "ops-a");
+    add(&world, "alpha", "ops-a", &[]);
+    for by_hand in [
+        &["role", "create", "imense", "provider-beta"][..],
+        &["role", "assign", "imense", "provider-alpha", "john"],
+        &["grant", "add", "imense", "provider-alpha", "alpha", "look"],
+        &[
+            "user",
+            "add",
+            "imense",
+            "jane",
+            "--name",
+            "Jane",
+            "--role",
+            "provider-alpha",
+            "--show-password",
+        ],
+    ] {
+        let refused = world.cli("admin", by_hand);
+        assert_ne!(refused.code, 0, "{by_hand:?}");
+        assert!(refused.stderr.contains("provider add"), "{}", refused.stderr);
+    }
+    let long = "a".repeat(32);
+    let _long = Kept::at(&world, &long);
+    let refused = world.cli("admin", &["provider", "add", "imense", &long, "ops-a"]);
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("at most 31"), "{}", refused.stderr);
 }
 
 /// What a tool was told by its last request: the headers that name somebody, and the claims of the assertion.

@@ -191,6 +191,29 @@ fn h1_what_peers_delegated_further_leads_to_the_first_proxy_above_the_vo_certifi
         let expected = ((*by).to_owned(), true, "john".to_owned(), serial.clone());
         assert_eq!(only(&trace(&world, query)), expected, "{query}");
     }
+    // What is shown beside it comes from it by its signatures, or is not said to.
+    let whole = trace(&world, &file("chain.pem", chain.concat().as_bytes()))["proxies"][0].clone();
+    assert_eq!(
+        (&whole["delegated"], &whole["beside"]),
+        (&2.into(), &0.into()),
+        "{whole}"
+    );
+    let gap = [&chain[0], &chain[2]].map(String::as_str).concat();
+    let gap = trace(&world, &file("gap.pem", gap.as_bytes()))["proxies"][0].clone();
+    assert_eq!(
+        (&gap["proved"], &gap["beside"]),
+        (&false.into(), &1.into()),
+        "{gap}"
+    );
+    assert!(gap["says"].as_str().unwrap().starts_with("Not proved"), "{gap}");
+    // More than is looked at is refused, not cut.
+    let many = file("many.pem", chain[2].repeat(33).as_bytes());
+    let refused = world.cli("admin", &["trace", &many, "--vo", "imense"]);
+    assert!(
+        refused.code != 0 && refused.stderr.contains("at most 32"),
+        "{}",
+        refused.stderr
+    );
     // The last one alone names ours, which proves nothing.
     let alone = file("alone.pem", chain[0].as_bytes());
     let subject = line(openssl(

@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::operation::{Call, Nothing, Operation, VO, task};
+use crate::api::operation::{Call, Nothing, Operation, VO, list};
 use crate::api::{Api, problem};
-use crate::delegate::provider::{Case, names};
-use crate::problem::Problem;
-use crate::tool::{self, Task};
+use crate::delegate::provider::{Case, CaseState, Wanted, names};
+use crate::id::CaseId;
+use crate::problem::{Kind, Problem};
+use crate::tool::Task;
 
 /// A case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -44,11 +45,14 @@ pub struct CaseView {
     pub text: Option<String>,
 }
 
-/// Cases, newest first, at most 1,000.
+/// Cases, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CaseList {
     /// The cases.
     pub cases: Vec<CaseView>,
+    /// What to give as `after` for more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 pub(in crate::api) struct List;
@@ -59,26 +63,52 @@ impl Operation for List {
     const SUMMARY: &'static str = "The cases that resource providers opened, newest first";
 
     fn task() -> Task {
-        Task {
-            query: Some(vec!["state".into()]),
-            ..task(
-                "case.list",
-                "GET /api/v1/vos/{vo:slug}/cases",
-                tool::Kind::Read,
-                VO,
-            )
-        }
+        let mut task = list("case.list", "GET /api/v1/vos/{vo:slug}/cases", VO);
+        task.query.get_or_insert_default().push("state".into());
+        task
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<CaseList, Problem> {
-        let state = call.query("state")?;
-        let cases = api.providers.cases(call.vo()?.id, None).await.map_err(problem)?;
-        let wanted = |case: &Case| state.is_none_or(|state| state == case.state.as_str());
-        let cases = cases.into_iter().filter(wanted);
+        let (cases, next) = page(api, call, None).await?;
+        let cases = cases.into_iter().map(|case| view(api, case));
         Ok(CaseList {
-            cases: cases.map(|case| view(api, case)).collect(),
+            cases: cases.collect(),
+            next,
         })
     }
+}
+
+/// The part of the cases of a VO, or of one of its tools, that the query asks for; and what to give as `after` for more.
+pub(in crate::api) async fn page(
+    api: &Api,
+    call: &Call,
+    tool: Option<&str>,
+) -> Result<(Vec<Case>, Option<String>), Problem> {
+    let limit = call.limit()?;
+    let state = call.query("state")?.map(state).transpose()?;
+    let wanted = Wanted {
+        tool,
+        state,
+        after: call.query_as::<CaseId>("after", "the id of a case")?,
+        // One more shows whether there are more.
+        limit: limit + 1,
+    };
+    let mut cases = api
+        .providers
+        .cases(call.vo()?.id, wanted)
+        .await
+        .map_err(problem)?;
+    let more = cases.len() > limit;
+    cases.truncate(limit);
+    let next = cases.last().filter(|_| more).map(|case| case.id.to_string());
+    Ok((cases, next))
+}
+
+fn state(name: &str) -> Result<CaseState, Problem> {
+    CaseState::parse(name).ok_or_else(|| {
+        let detail = "`state` must be `open`, `answered` or `declined`";
+        Problem::new(Kind::Invalid, detail)
+    })
 }
 
 pub(in crate::api) fn view(api: &Api, case: Case) -> CaseView {

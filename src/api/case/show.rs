@@ -8,7 +8,7 @@ use super::list::{CaseView, view};
 use crate::api::operation::{Call, Nothing, Operation, VO, task};
 use crate::api::proxy::trace::{TracedProxy, view as proxy_view};
 use crate::api::{Api, problem};
-use crate::delegate::{By, Traced};
+use crate::delegate::Traced;
 use crate::problem::Problem;
 use crate::tool::{self, Task};
 
@@ -46,9 +46,8 @@ impl Operation for Show {
         let proxy = api.delegate.proxy(case.issuer, case.serial).await;
         let proxy = match proxy.map_err(problem)? {
             Some(proxy) => {
-                // A case is opened with what proves which proxy it was.
-                let by = By::Certificate;
-                Some(proxy_view(api, Traced { by, proxy }, REQUESTS).await?)
+                let shown = case.shown;
+                Some(proxy_view(api, Traced { shown, proxy }, REQUESTS).await?)
             }
             None => None,
         };

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::list::{GrantList, GrantView};
 use crate::api::operation::{Call, Operation, VO, reasoned, task};
+use crate::api::provider::no_provider;
 use crate::api::{Api, problem};
 use crate::id::VoId;
 use crate::problem::{Kind, Problem};
@@ -53,6 +54,7 @@ impl Operation for Add {
 
     async fn run(api: &Api, call: &Call, body: GrantAdd) -> Result<GrantList, Problem> {
         let vo = call.vo()?.id;
+        no_provider(&body.role)?;
         let condition = Condition::parse(body.when.as_deref().unwrap_or("always"));
         check(api, vo, &body, &condition)?;
         let mut tx = api.begin().await?;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::list::ProviderView;
-use super::{ProviderChoice, TASKS, choice, condition, known_tool, role};
+use super::{ProviderChoice, TASKS, choice, condition, known_tool, role, role_for};
 use crate::api::operation::{Call, Operation, VO, moment, reasoned, task};
 use crate::api::user::named;
 use crate::api::{Api, problem};
@@ -54,11 +54,11 @@ impl Operation for Add {
     async fn run(api: &Api, call: &Call, body: ProviderAdd) -> Result<ProviderView, Problem> {
         let vo = call.vo()?.id;
         known_tool(api, call, &body.tool)?;
+        let name = role_for(&body.tool)?;
         let asked = body.choice.as_ref().map(choice).transpose()?;
         let until = body.until.as_deref();
         let until = until.map(|text| moment("until", text)).transpose()?;
         let person = member(api, vo, &body.username)?;
-        let name = role(&body.tool);
         let new = is_new(api, vo, &body.tool)?;
         let mut tx = api.begin().await?;
         let mut changes = Vec::new();

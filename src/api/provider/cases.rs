@@ -5,13 +5,14 @@ use utoipa::ToSchema;
 
 use super::{ShownPerson, on_tool, shown};
 use crate::api::audit::prove::RecordProof;
-use crate::api::operation::{Call, Nothing, Operation, VO, task};
+use crate::api::case::list::page;
+use crate::api::operation::{Call, Nothing, Operation, VO, list};
 use crate::api::proxy::trace::mint_proof;
 use crate::api::{Api, problem};
 use crate::delegate::provider::{Case, CaseState};
 use crate::id::CaseId;
 use crate::problem::Problem;
-use crate::tool::{self, Task};
+use crate::tool::Task;
 
 /// A case, as its provider sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -41,11 +42,14 @@ pub struct ProviderCase {
     pub proof: Option<RecordProof>,
 }
 
-/// Cases, newest first, at most 1,000.
+/// Cases, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProviderCases {
     /// The cases.
     pub cases: Vec<ProviderCase>,
+    /// What to give as `after` for more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 pub(in crate::api) struct Cases;
@@ -56,28 +60,33 @@ impl Operation for Cases {
     const SUMMARY: &'static str = "For resource providers: the cases about proxies of their own tool, newest first; with `case`, one with its proof";
 
     fn task() -> Task {
+        let address = "GET /api/v1/vos/{vo:slug}/tools/{tool:slug}/cases";
+        let mut task = list("provider.cases", address, VO);
+        task.query
+            .get_or_insert_default()
+            .extend(["case".into(), "state".into()]);
         Task {
             resource: on_tool(),
-            query: Some(vec!["case".into()]),
-            ..task(
-                "provider.cases",
-                "GET /api/v1/vos/{vo:slug}/tools/{tool:slug}/cases",
-                tool::Kind::Read,
-                VO,
-            )
+            ..task
         }
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<ProviderCases, Problem> {
         let (vo, tool) = (call.vo()?.id, call.parameter("tool")?);
         let wanted: Option<CaseId> = call.query_as("case", "an id")?;
-        let mut cases = api.providers.cases(vo, Some(tool)).await.map_err(problem)?;
-        cases.retain(|case| wanted.is_none_or(|wanted| wanted == case.id));
+        let (cases, next) = match wanted {
+            Some(wanted) => {
+                let case = api.providers.case(vo, wanted).await.map_err(problem)?;
+                // SECURITY: a provider sees the cases of its own tool only.
+                (case.into_iter().filter(|case| case.tool == tool).collect(), None)
+            }
+            None => page(api, call, Some(tool)).await?,
+        };
         let mut views = Vec::with_capacity(cases.len());
         for case in cases {
             views.push(view(api, case, wanted.is_some()).await?);
         }
-        Ok(ProviderCases { cases: views })
+        Ok(ProviderCases { cases: views, next })
     }
 }
 

@@ -1,6 +1,6 @@
 //! `provider.choose`: what the providers of a tool see of a trace.
 
-use super::{ProviderChoice, choice, tool_of};
+use super::{ProviderChoice, choice, on_tool, tool_of};
 use crate::api::operation::{Call, Nothing, Operation, VO, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
@@ -15,12 +15,16 @@ impl Operation for Choose {
         "Chooses what the providers of a tool see of a trace: the card's fields, or a case";
 
     fn task() -> Task {
-        reasoned(task(
+        let task = task(
             "provider.choose",
             "PUT /api/v1/vos/{vo:slug}/providers/{tool:slug}",
             tool::Kind::Update,
             VO,
-        ))
+        );
+        reasoned(Task {
+            resource: on_tool(),
+            ..task
+        })
     }
 
     async fn run(api: &Api, call: &Call, body: ProviderChoice) -> Result<Nothing, Problem> {

@@ -23,6 +23,8 @@ use crate::problem::{Kind, Problem};
 use crate::tool::ResourceRule;
 use crate::vo::Condition;
 
+/// Longest name of a role.
+const NAME_MAX: usize = 40;
 /// What the role of a tool's providers begins with.
 const ROLE: &str = "provider-";
 /// The tasks that it is granted: of the API, and the pages that do the same.
@@ -36,6 +38,21 @@ const TASKS: [&str; 4] = [
 /// The role of a tool's providers.
 fn role(tool: &str) -> String {
     format!("{ROLE}{tool}")
+}
+
+/// Refuses a role that only `provider add` makes and gives.
+///
+/// SECURITY: whoever holds such a role is taken for a provider, who is told nothing of other members.
+pub(super) fn no_provider(role: &str) -> Result<(), Problem> {
+    if tool_of_role(role).is_none() {
+        return Ok(());
+    }
+    let detail = format!(
+        "roles named `{ROLE}…` are those of resource providers, which `countersign provider add` makes and gives; accepted: another \
+         name than `{}`",
+        cut(role)
+    );
+    Err(Problem::new(Kind::Invalid, detail))
 }
 
 /// Where its grants hold.
@@ -59,6 +76,21 @@ fn tool_of<'a>(api: &Api, call: &'a Call) -> Result<&'a str, Problem> {
     let name = call.parameter("tool")?;
     known_tool(api, call, name)?;
     Ok(name)
+}
+
+/// The role of this tool's providers, if its name leaves room for one.
+fn role_for(tool: &str) -> Result<String, Problem> {
+    let name = role(tool);
+    let longest = NAME_MAX - ROLE.len();
+    let refused = || {
+        let detail = format!(
+            "the name of the tool `{tool}` has {} characters, and `{ROLE}TOOL` is the role of its providers; accepted: a tool \
+             whose name has at most {longest}",
+            tool.len()
+        );
+        Problem::new(Kind::Invalid, detail)
+    };
+    (tool.len() <= longest).then_some(name).ok_or_else(refused)
 }
 
 fn known_tool(api: &Api, call: &Call, name: &str) -> Result<(), Problem> {
@@ -191,4 +223,38 @@ async fn shown(api: &Api, proxy: &Mapped, shows: &[Field]) -> Result<ShownPerson
             .filter(|_| may(Field::Organisation))
             .and_then(|card| card.fields.organisation.clone()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_task_does_to_one_tools_providers_a_policy_can_bind_to_that_tool() {
+        let mut bound = Vec::new();
+        for task in crate::api::tasks() {
+            if task.name.starts_with("provider.") && task.matches.iter().any(|at| at.contains("{tool:slug}"))
+            {
+                assert_eq!(task.resource, on_tool(), "{}", task.name);
+                bound.push(task.name);
+            }
+        }
+        assert_eq!(
+            bound,
+            [
+                "provider.choose",
+                "provider.remove",
+                "provider.trace",
+                "provider.cases"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_role_of_the_longest_tool_that_has_one_is_a_name_and_one_more_is_refused() {
+        let longest = "t".repeat(31);
+        assert!(crate::vo::is_name(&role_for(&longest).unwrap()));
+        let refused = role_for(&format!("{longest}t")).unwrap_err();
+        assert!(refused.detail.contains("at most 31"), "{}", refused.detail);
+    }
 }

@@ -1,6 +1,6 @@
 //! `provider.remove`: a member traces the proxies of a tool no more.
 
-use super::role;
+use super::{on_tool, role};
 use crate::api::operation::{Call, Nothing, Operation, VO, member, reasoned, task};
 use crate::api::{Api, problem};
 use crate::problem::Problem;
@@ -14,12 +14,16 @@ impl Operation for Remove {
     const SUMMARY: &'static str = "Takes the right to trace the proxies of a tool away";
 
     fn task() -> Task {
-        reasoned(task(
+        let task = task(
             "provider.remove",
             "DELETE /api/v1/vos/{vo:slug}/providers/{tool:slug}/{person:uuid}",
             tool::Kind::Delete,
             VO,
-        ))
+        );
+        reasoned(Task {
+            resource: on_tool(),
+            ..task
+        })
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<Nothing, Problem> {

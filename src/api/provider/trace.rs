@@ -9,9 +9,8 @@ use crate::api::audit::prove::RecordProof;
 use crate::api::operation::{Asked, Call, Operation, VO, task};
 use crate::api::proxy::trace::{mint_proof, parse, persons, requests, tell, vo_name};
 use crate::api::{Api, problem, unposted};
-use crate::delegate::provider::{Answered, Case};
+use crate::delegate::provider::{Answered, Case, OPEN_CASES};
 use crate::delegate::{Mapped, Traced};
-use crate::id::RequestId;
 use crate::problem::{Kind, Problem};
 use crate::record::Event;
 use crate::tool::{self, Task};
@@ -43,6 +42,9 @@ pub struct ProviderQuery {
 pub struct ProviderTrace {
     /// The proxies of its own tool; none when what it showed is not one of them, whatever else it is.
     pub proxies: Vec<ProviderTraced>,
+    /// Whether there may be more: a key leads to more than 100 proxies.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// A proxy, as its provider sees it.
@@ -50,6 +52,12 @@ pub struct ProviderTrace {
 pub struct ProviderTraced {
     /// By what it was found: `certificate` or `public_key`.
     pub by: String,
+    /// Whether all that was shown can only have come from this proxy, or from others of this answer.
+    #[serde(default)]
+    pub proved: bool,
+    /// What is proved, in words.
+    #[serde(default)]
+    pub says: String,
     /// Serial in decimal.
     pub serial: String,
     /// Subject.
@@ -122,14 +130,18 @@ impl Operation for Trace {
                           alone is somebody's word";
             return Err(Problem::new(Kind::Invalid, detail));
         }
-        let mut found = api.delegate.trace(&query).await.map_err(problem)?;
         // SECURITY: of the proxies of others it is told what it is told of none, also where a name leads to one of its own.
-        found.retain(|traced| traced.by.proves() && traced.proxy.vo == vo && traced.proxy.tool == name);
+        let may = |proxy: &Mapped| proxy.vo == vo && proxy.tool == name;
+        let traced = api.delegate.trace_within(&query, &may).await.map_err(problem)?;
+        let (mut found, more) = (traced.proxies, traced.cut);
+        found.retain(|traced| traced.shown.by.proves());
         let choice = api.providers.choice(vo, name).await.map_err(problem)?;
         // INVARIANT: whoever is named, it is on record before the answer says so.
         let event = Event::Trace(Box::new(query.event(call.id, &found)));
-        let cases = match choice.answered {
-            Answered::Case if !found.is_empty() => open(api, call, &found, note, event).await?,
+        // SECURITY: where one key leads to several people, somebody of the VO says who it was.
+        let is_case = choice.answered == Answered::Case || found.iter().any(|traced| traced.shown.several);
+        let cases = match is_case {
+            true if !found.is_empty() => open(api, call, &found, note, event).await?,
             _ => {
                 api.audit.write(event).await.map_err(problem)?;
                 tell(api, call, &persons(&found)).await?;
@@ -150,7 +162,7 @@ impl Operation for Trace {
             }
             proxies.push(proxy);
         }
-        Ok(ProviderTrace { proxies })
+        Ok(ProviderTrace { proxies, more })
     }
 }
 
@@ -170,7 +182,7 @@ fn slow_down(api: &Api, call: &Call) -> Result<(), Problem> {
     })
 }
 
-/// Opens a case about each of the proxies, and tells the administrators of the VO.
+/// Opens a case about each of the proxies that has none of this account's, and tells the administrators of the VO.
 async fn open(
     api: &Api,
     call: &Call,
@@ -180,9 +192,25 @@ async fn open(
 ) -> Result<Vec<Case>, Problem> {
     let (vo, by) = (call.vo()?, call.person()?);
     let mut tx = api.begin().await?;
+    let known = api.providers.open_of(&mut tx, by.id, found).await;
+    let (known, count) = known.map_err(problem)?;
+    let new = known.iter().filter(|case| case.is_none()).count();
+    if new == 0 || count + new > OPEN_CASES {
+        drop(tx);
+        api.audit.write(event).await.map_err(problem)?;
+        return match new {
+            0 => Ok(known.into_iter().flatten().collect()),
+            _ => Err(too_many(count)),
+        };
+    }
     let (mut cases, mut changes) = (Vec::new(), Vec::new());
-    for traced in found {
-        let case = case_of(api, &traced.proxy, by.id, call.id, note.clone())?;
+    for (traced, known) in found.iter().zip(known) {
+        if let Some(known) = known {
+            cases.push(known);
+            continue;
+        }
+        let case = api.providers.case_of(traced, by.id, call.id, note.clone());
+        let case = case.map_err(|_| Problem::new(Kind::Internal, "there are no random bytes"))?;
         changes.push(api.providers.open(&mut tx, &case).await.map_err(problem)?);
         let notice = CaseNotice {
             case: case.id,
@@ -199,15 +227,13 @@ async fn open(
     Ok(cases)
 }
 
-fn case_of(
-    api: &Api,
-    proxy: &Mapped,
-    provider: crate::id::PersonId,
-    request: RequestId,
-    note: Option<String>,
-) -> Result<Case, Problem> {
-    let case = api.providers.case_of(proxy, provider, request, note);
-    case.map_err(|_| Problem::new(Kind::Internal, "there are no random bytes"))
+/// Somebody reads every case: no account piles them up.
+fn too_many(open: usize) -> Problem {
+    let detail = format!(
+        "this account has {open} open cases, and may have {OPEN_CASES}; an administrator of the virtual organisation answers \
+         or declines some first"
+    );
+    Problem::new(Kind::Conflict, detail)
 }
 
 /// A proxy without the person behind it.
@@ -220,7 +246,9 @@ pub(super) async fn view(api: &Api, traced: &Traced) -> Result<ProviderTraced, P
         task: request.task,
     });
     Ok(ProviderTraced {
-        by: traced.by.as_str().to_owned(),
+        by: traced.shown.by.as_str().to_owned(),
+        proved: traced.shown.proves(),
+        says: traced.shown.words(),
         serial: proxy.serial.to_string(),
         subject: proxy.subject.clone(),
         vo: vo_name(api, proxy.vo),

@@ -9,7 +9,7 @@ use crate::api::audit::prove::{self, RecordProof};
 use crate::api::operation::{Asked, Call, Operation, task};
 use crate::api::{Api, problem, unposted};
 use crate::audit::index::Query;
-use crate::delegate::{Mapped, TraceQuery, Traced};
+use crate::delegate::{Found, Mapped, TraceQuery, Traced};
 use crate::id::{PersonId, VoId};
 use crate::problem::{Kind, Problem};
 use crate::record::{Event, Record};
@@ -36,6 +36,9 @@ pub struct TraceInput {
 pub struct TraceResult {
     /// The proxies of this VO; none when it is not one of them.
     pub proxies: Vec<TracedProxy>,
+    /// Whether there may be more: a key or serial leads to more than 100 proxies, or names hold more than 32 numbers.
+    #[serde(default)]
+    pub more: bool,
     /// The audit log's newest checkpoint: kept with the case, it pins every record before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
@@ -46,8 +49,21 @@ pub struct TraceResult {
 pub struct TracedProxy {
     /// By what it was found: `certificate`, `public_key`, `serial`, `subject`.
     pub by: String,
-    /// Whether what was shown can only have come from this proxy; a serial or a name is somebody's word.
+    /// Whether all that was shown can only have come from this proxy, or from others of this answer; a serial or a name is
+    /// somebody's word.
     pub proved: bool,
+    /// What is proved, in words.
+    #[serde(default)]
+    pub says: String,
+    /// Whether its public key leads to proxies of several persons, not all of them of this VO perhaps.
+    #[serde(default)]
+    pub several: bool,
+    /// How many of the other certificates that were shown come from it, each signed with the key of the one above.
+    #[serde(default)]
+    pub delegated: u32,
+    /// How many of the other certificates come from no proxy of ours, as far as their signatures say.
+    #[serde(default)]
+    pub beside: u32,
     /// Serial in decimal.
     pub serial: String,
     /// SHA-256 of the certificate (DER); absent when it was never signed.
@@ -142,7 +158,7 @@ impl Operation for Trace {
     async fn run(api: &Api, call: &Call, body: TraceInput) -> Result<TraceResult, Problem> {
         let vo = call.vo()?.id;
         let query = parse(&body.query)?;
-        let found = found(api, vo, &query).await?;
+        let Found { proxies: found, cut } = found(api, vo, &query).await?;
         // INVARIANT: whoever is named, it is on record before the answer says so.
         let event = Event::Trace(Box::new(query.event(call.id, &found)));
         api.audit.write(event).await.map_err(problem)?;
@@ -158,7 +174,11 @@ impl Operation for Trace {
         }
         // The newest one was signed before the trace itself was written down; the next one covers that too.
         let checkpoint = api.audit.checkpoint().map(|newest| newest.note);
-        Ok(TraceResult { proxies, checkpoint })
+        Ok(TraceResult {
+            proxies,
+            more: cut,
+            checkpoint,
+        })
     }
 }
 
@@ -202,11 +222,10 @@ pub(in crate::api) async fn tell(api: &Api, call: &Call, persons: &[PersonId]) -
 }
 
 /// The proxies of this VO that a query leads to.
-pub(in crate::api) async fn found(api: &Api, vo: VoId, query: &TraceQuery) -> Result<Vec<Traced>, Problem> {
-    let mut found = api.delegate.trace(query).await.map_err(problem)?;
+pub(in crate::api) async fn found(api: &Api, vo: VoId, query: &TraceQuery) -> Result<Found, Problem> {
     // SECURITY: an administrator traces the proxies of her own VO only.
-    found.retain(|traced| traced.proxy.vo == vo);
-    Ok(found)
+    let may = |proxy: &Mapped| proxy.vo == vo;
+    api.delegate.trace_within(query, &may).await.map_err(problem)
 }
 
 /// Whom these proxies were minted for, each once.
@@ -238,12 +257,16 @@ pub(in crate::api) async fn card(api: &Api, proxy: &Mapped) -> Result<Option<Car
 
 /// A proxy with its person and at most `most` requests.
 pub(in crate::api) async fn view(api: &Api, traced: Traced, most: u32) -> Result<TracedProxy, Problem> {
-    let proxy = traced.proxy;
+    let Traced { shown, proxy } = traced;
     let card = card(api, &proxy).await?;
     let (requests, more_requests) = requests(api, &proxy, most).await?;
     Ok(TracedProxy {
-        by: traced.by.as_str().to_owned(),
-        proved: traced.by.proves(),
+        by: shown.by.as_str().to_owned(),
+        proved: shown.proves(),
+        says: shown.words(),
+        several: shown.several,
+        delegated: shown.delegated,
+        beside: shown.beside,
         serial: proxy.serial.to_string(),
         certificate: proxy.certificate.map(|hash| hash.to_string()),
         issuer: proxy.issuer.to_string(),

@@ -7,7 +7,7 @@ use super::TRACERS;
 use super::trace::{TracedProxy, found, parse, persons, tell, view};
 use crate::api::operation::{Call, Operation, task};
 use crate::api::{Api, problem};
-use crate::delegate::Traced;
+use crate::delegate::Found;
 use crate::problem::{Kind, Problem};
 use crate::record::Event;
 use crate::tool::{self, Task};
@@ -49,6 +49,9 @@ pub struct TracedQuery {
     pub error: Option<String>,
     /// The proxies of this VO, each with its newest 20 requests; none when it is not one of them.
     pub proxies: Vec<TracedProxy>,
+    /// Whether there may be more, as in a single trace.
+    #[serde(default)]
+    pub more: bool,
 }
 
 pub(in crate::api) struct TraceMany;
@@ -79,7 +82,7 @@ impl Operation for TraceMany {
             let detail = format!("`queries` must have 1 to {MOST} of them");
             return Err(Problem::new(Kind::Invalid, detail));
         }
-        let mut answers: Vec<Result<(String, Vec<Traced>), Problem>> = Vec::new();
+        let mut answers: Vec<Result<(String, Found), Problem>> = Vec::new();
         let mut events = Vec::new();
         for text in &body.queries {
             let query = match parse(text) {
@@ -90,7 +93,7 @@ impl Operation for TraceMany {
                 }
             };
             let found = found(api, vo, &query).await?;
-            events.push(Event::Trace(Box::new(query.event(call.id, &found))));
+            events.push(Event::Trace(Box::new(query.event(call.id, &found.proxies))));
             answers.push(Ok((query.shown(), found)));
         }
         // INVARIANT: whoever is named, it is on record before the answer says so.
@@ -100,7 +103,7 @@ impl Operation for TraceMany {
         tell(
             api,
             call,
-            &persons(answers.iter().flatten().flat_map(|(_, found)| found)),
+            &persons(answers.iter().flatten().flat_map(|(_, found)| &found.proxies)),
         )
         .await?;
         let mut traces = Vec::with_capacity(answers.len());
@@ -118,14 +121,15 @@ impl Operation for TraceMany {
     }
 }
 
-async fn traced(api: &Api, query: String, found: Vec<Traced>) -> Result<TracedQuery, Problem> {
-    let mut proxies = Vec::with_capacity(found.len());
-    for traced in found {
+async fn traced(api: &Api, query: String, found: Found) -> Result<TracedQuery, Problem> {
+    let mut proxies = Vec::with_capacity(found.proxies.len());
+    for traced in found.proxies {
         proxies.push(view(api, traced, REQUESTS).await?);
     }
     Ok(TracedQuery {
         query: Some(query),
         error: None,
         proxies,
+        more: found.cut,
     })
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::operation::{Call, Nothing, Operation, VO, member, moment, reasoned, task};
+use crate::api::provider::no_provider;
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -36,6 +37,7 @@ impl Operation for Assign {
 
     async fn run(api: &Api, call: &Call, body: RoleAssign) -> Result<Nothing, Problem> {
         let until = body.until.map(|text| moment("until", &text)).transpose()?;
+        no_provider(call.parameter("role")?)?;
         let person = member(api, call)?;
         let mut tx = api.begin().await?;
         let change = api

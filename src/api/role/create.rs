@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::list::RoleView;
 use crate::api::operation::{Call, Operation, VO, reasoned, task};
+use crate::api::provider::no_provider;
 use crate::api::{Api, problem};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
@@ -37,6 +38,7 @@ impl Operation for Create {
     }
 
     async fn run(api: &Api, call: &Call, body: RoleCreate) -> Result<RoleView, Problem> {
+        no_provider(&body.name)?;
         let mut tx = api.begin().await?;
         let change = api
             .vos

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::hand_over::HandOver;
 use super::{UserView, administers_gateway, named, view};
 use crate::api::operation::{Call, Operation, VO, exposed_if, moment, reasoned, task};
+use crate::api::provider::no_provider;
 use crate::api::{Api, problem};
 use crate::authenticate::OneTime;
 use crate::id::{PersonId, VoId};
@@ -90,6 +91,9 @@ impl Operation for Add {
             .as_deref()
             .map(|text| moment("until", text))
             .transpose()?;
+        for role in body.roles.iter().flatten() {
+            no_provider(role)?;
+        }
         // Before the store's lock is taken: a password hash takes its time.
         let one_time = match body.name {
             Some(_) => Some(api.authenticate.one_time_password().await.map_err(problem)?),

@@ -153,9 +153,7 @@ impl Anchors {
             authorities: Vec::new(),
             trusted: Vec::new(),
             lists: Lists::default(),
-            taken: rustls::crypto::aws_lc_rs::default_provider()
-                .signature_verification_algorithms
-                .all,
+            taken: taken(),
         }
     }
 
@@ -427,6 +425,13 @@ impl Anchors {
     pub fn in_words(&self) -> Vec<String> {
         self.names().into_iter().map(in_words).collect()
     }
+}
+
+/// The kinds of signature that are taken.
+pub(super) fn taken() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .signature_verification_algorithms
+        .all
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, AnchorError> {

@@ -95,6 +95,8 @@ pub struct EndEntity {
     pub issuer: Vec<u8>,
     /// Its issuer in words.
     pub issuer_text: String,
+    /// SHA-256 of its public key (`SubjectPublicKeyInfo`, DER).
+    pub spki: Hash,
     /// End of its validity.
     pub not_after: Timestamp,
 }
@@ -107,6 +109,7 @@ impl EndEntity {
             subject_text: in_words(&certificate.subject_der()),
             issuer: certificate.issuer_der(),
             issuer_text: in_words(&certificate.issuer_der()),
+            spki: Hash::of(&certificate.spki_der()),
             not_after: certificate.not_after(),
         }
     }
@@ -204,6 +207,18 @@ pub fn public_key(certificate: &[u8]) -> Option<Vec<u8>> {
     Certificate::read(certificate).map(|certificate| certificate.spki_der())
 }
 
+/// Whether `certificate` (DER) names `above` as its issuer and is signed with its key. For what was valid once: neither time
+/// nor what else the two say is looked at.
+#[must_use]
+pub fn is_signed_by(certificate: &[u8], above: &[u8]) -> bool {
+    let (Some(certificate), Some(above)) = (Certificate::read(certificate), Certificate::read(above)) else {
+        return false;
+    };
+    certificate.issuer() == above.subject()
+        && certificate.names_one_algorithm()
+        && certificate.is_signed_by(&above, anchors::taken())
+}
+
 /// The end entity's names in a chain or a single certificate (DER), as [`EndEntity`] has them; nothing is verified.
 /// `None` when there is none, or it is a CA's.
 #[must_use]
@@ -211,6 +226,15 @@ pub fn end_entity<C: AsRef<[u8]>>(chain: &[C]) -> Option<EndEntity> {
     let (parsed, end) = split(chain, &Limits::default()).ok()?;
     let (certificate, der) = (parsed.get(end)?, chain.get(end)?);
     (!certificate.is_authority()).then(|| EndEntity::of(certificate, der.as_ref()))
+}
+
+/// A chain (DER) without its proxies: the end entity and what was put above it. `None` as for [`end_entity`].
+#[must_use]
+pub fn without_proxies<C: AsRef<[u8]>>(chain: &[C]) -> Option<&[C]> {
+    let (parsed, end) = split(chain, &Limits::default()).ok()?;
+    chain
+        .get(end..)
+        .filter(|_| !parsed.get(end).is_none_or(Certificate::is_authority))
 }
 
 /// Reads the chain up to its end entity, and says where that is: the first certificate that is no proxy.

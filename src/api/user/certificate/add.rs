@@ -5,17 +5,18 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::UserCertificate;
+use crate::api::Api;
 use crate::api::operation::{Call, Operation, VO, member, on_person, reasoned, task};
-use crate::api::{Api, problem};
 use crate::problem::{Kind, Problem};
 use crate::tool::{self, Task};
-use crate::trust::{chain, pem};
+use crate::trust::pem;
 
 /// A certificate to be linked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserCertificateAdd {
-    /// PEM: the certificate that the CA issued, or a proxy with it. The private key must not come along.
+    /// PEM: the certificate that the CA issued, or a proxy with it, and those between it and a CA that is trusted here. It must be
+    /// valid now. The private key must not come along.
     #[schema(max_length = 100_000)]
     pub certificate: String,
 }
@@ -52,20 +53,7 @@ impl Operation for Add {
         }
         let chain = pem::certificates("certificate", &body.certificate)
             .map_err(|error| invalid(error.to_string()))?;
-        let end_entity = chain::end_entity(&chain).ok_or_else(|| {
-            invalid("`certificate` holds no end entity's certificate; accepted: the one that the CA issued, in PEM".to_owned())
-        })?;
-        // SECURITY: every proxy that is minted for a VO's tools has the VO certificate as its end entity.
-        if api
-            .delegate
-            .is_issuer(&end_entity.subject)
-            .await
-            .map_err(problem)?
-        {
-            let detail =
-                "this is the certificate of a virtual organisation: every proxy of it would be this person";
-            return Err(Problem::new(Kind::Conflict, detail));
-        }
+        let end_entity = api.authenticate.judge_link(&chain)?;
         let mut tx = api.begin().await?;
         let (id, change) = api.authenticate.link(&mut tx, &person, &end_entity).await?;
         api.commit(call, tx, vec![change]).await?;

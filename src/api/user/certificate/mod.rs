@@ -1,6 +1,7 @@
 //! Grid certificates by which a member signs in.
 
 pub mod add;
+pub mod clear;
 pub mod list;
 pub mod mark;
 pub mod remove;
