@@ -69,6 +69,11 @@ macro_rules! steps {
                 "provider",
                 include_str!(concat!("../../migrations/", $engine, "/1000_provider.sql")),
             ),
+            (
+                1300,
+                "upload_person",
+                include_str!(concat!("../../migrations/", $engine, "/1300_upload_person.sql")),
+            ),
         ]
     };
 }
