@@ -1,6 +1,7 @@
 //! Mails about VO certificates that are about to end: 30, 14, 7 and 1 days before.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use super::mail::{self, Ending};
 use super::{Alert, AlertError, Inner, Letter};
@@ -14,9 +15,22 @@ const EXPIRY: &str = "certificate";
 /// Days before the end on which a mail leaves, the last one first.
 const STEPS: [u32; 4] = [1, 7, 14, 30];
 
+/// How often it is looked for somebody to tell, and the log told, where there was nobody.
+const AGAIN: Duration = Duration::from_secs(3_600);
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// A mail was made of it, now or before.
+    Mailed,
+    /// At this time nobody had a mail address: it stays due.
+    Nobody(Timestamp),
+}
+
 impl Alert {
     /// Tells the VO's administrators which of its certificates end soon: one mail for each step and certificate, however often
-    /// this is called and the gateway started. Of steps that passed while it was stopped only the last one is told.
+    /// this is called and the gateway started. Of steps that passed while it was stopped only the last one is told. Where nobody
+    /// can be told the log of the server says so, and the step stays due until somebody can.
     ///
     /// # Errors
     /// [`AlertError`] when the store fails; the next call tells them.
@@ -28,9 +42,17 @@ impl Alert {
             };
             let key = (facts.sha256, step);
             let known = || self.0.ending.lock().unwrap_or_else(PoisonError::into_inner);
-            if !known().contains(&key) {
-                self.0.mail_ending(*vo, *purpose, facts, step).await?;
-                known().insert(key);
+            let due = match known().get(&key) {
+                None => true,
+                Some(Told::Mailed) => false,
+                Some(Told::Nobody(when)) => now >= when.plus(AGAIN) || now < *when,
+            };
+            if due {
+                let told = match self.0.mail_ending(*vo, *purpose, facts, step).await? {
+                    true => Told::Mailed,
+                    false => Told::Nobody(now),
+                };
+                known().insert(key, told);
             }
         }
         Ok(())
@@ -46,12 +68,25 @@ fn step(now: Timestamp, end: Timestamp) -> Option<u32> {
 }
 
 impl Inner {
-    async fn mail_ending(&self, vo: VoId, purpose: Use, facts: &Facts, step: u32) -> Result<(), AlertError> {
+    /// Whether anybody is told, now or before.
+    async fn mail_ending(
+        &self,
+        vo: VoId,
+        purpose: Use,
+        facts: &Facts,
+        step: u32,
+    ) -> Result<bool, AlertError> {
         let to = self.administrators(vo, self.ids.clock().now()).await?;
         let directory = self.vos.handle().load();
         let vo_name = directory
             .vo(vo)
             .map_or_else(|| vo.to_string(), |vo| vo.name.clone());
+        if to.is_empty() {
+            tracing::error!(vo.id = %vo,
+                "the certificate {} of the virtual organisation `{vo_name}` ends at {}, and nobody can be told: no administrator \
+                 has a mail address", facts.sha256, facts.not_after);
+            return Ok(false);
+        }
         let (subject, body) = mail::ending(&Ending {
             vo: &vo_name,
             purpose: purpose.as_str(),
@@ -67,14 +102,12 @@ impl Inner {
                 .await?;
             tx.commit().await?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -32,7 +32,7 @@ mod room;
 mod tests;
 mod transport;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicI64;
@@ -115,7 +115,7 @@ struct Inner {
     /// Receivers of the log of which the administrators know that they are behind.
     late: Mutex<HashSet<String>>,
     /// Of which ends of certificates the administrators were told, by certificate and days before.
-    ending: Mutex<HashSet<(Hash, u32)>>,
+    ending: Mutex<HashMap<(Hash, u32), expiry::Told>>,
 }
 
 impl fmt::Debug for Alert {

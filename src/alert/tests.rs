@@ -172,6 +172,7 @@ async fn contract(db: &Db) {
     old_denials_are_forgotten(&story).await;
     a_secret_is_wiped_once_it_is_sent(&story).await;
     mails_that_name_an_erased_person_are_wiped(&story).await;
+    the_end_of_a_certificate_stays_due_until_somebody_can_be_told(&story).await;
 }
 
 #[tokio::test]
@@ -426,4 +427,64 @@ async fn mails_that_name_an_erased_person_are_wiped(story: &Story) {
     let outbox = alert.outbox(1_000).await.unwrap();
     assert!(outbox.iter().all(|delivery| delivery.to != "zoe@example.org"));
     assert!(outbox.iter().any(|delivery| delivery.to == "ada@example.org"));
+}
+
+async fn the_end_of_a_certificate_stays_due_until_somebody_can_be_told(story: &Story) {
+    use crate::trust::certificate::{Facts, Use, VoCertificate};
+    let chain = crate::trust::pem::certificates("vo.pem", include_str!("../../certs/vo-ec.pem")).unwrap();
+    let now = story.clock.now();
+    let facts = Facts {
+        not_after: now.plus(5 * 24 * 60 * MINUTE),
+        ..Facts::of("vo.pem", &chain[0]).unwrap()
+    };
+    let certificate = VoCertificate {
+        id: story.ids.next().unwrap(),
+        vo: story.vo,
+        purpose: Use::Tools,
+        facts: facts.clone(),
+        chain,
+        sealed_key: vec![1; 64],
+    };
+    let mut tx = story.db.begin_write().await.unwrap();
+    crate::trust::store::insert(&mut tx, &certificate, now)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let directory = story.vos.handle().load().clone();
+    let mut administrators = directory.holders(story.vo, crate::vo::VO_ADMINISTRATOR, now);
+    administrators.extend(directory.holders(Directory::gateway(), crate::vo::SYSTEM_ADMINISTRATOR, now));
+    let reachable = async |yes: bool| {
+        let mut tx = story.db.begin_write().await.unwrap();
+        for person in &administrators {
+            let mut fields = card("Vera Rubin");
+            fields.mail = fields.mail.filter(|_| yes);
+            story.vos.edit_card(&mut tx, *person, &fields).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        story.vos.load().await.unwrap();
+    };
+    let queued = async || {
+        let found = crate::store::rows!(
+            &story.db,
+            (i64,),
+            "SELECT count(*) FROM mail m JOIN delivery d ON d.mail = m.id WHERE m.kind = 'certificate'"
+        );
+        found.unwrap()[0].0
+    };
+    let in_use = [(story.vo, Use::Tools, facts)];
+    reachable(false).await;
+    let alert = story.start();
+    for _ in 0..2 {
+        alert.certificates(&in_use).await.unwrap();
+        assert_eq!(queued().await, 0);
+        story.clock.advance(30 * MINUTE);
+    }
+    reachable(true).await;
+    // Found by the gateway that runs on, and by one that starts.
+    for _ in 0..3 {
+        alert.certificates(&in_use).await.unwrap();
+        story.start().certificates(&in_use).await.unwrap();
+        assert_eq!(queued().await, 1, "told, and once");
+        story.clock.advance(60 * MINUTE);
+    }
 }

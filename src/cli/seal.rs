@@ -21,9 +21,9 @@ pub(crate) enum Seal {
 /// Gives a stopped gateway another sealing key. Everything is sealed anew with it, in one step and on record. For whoever
 /// operates the machine: the account that owns the data folder, or root.
 ///
-/// The key until now stays beside the new one as `FILE.old-ID`: backups that were made with it need it. Keep it where the
-/// backups' keys are kept, and delete it here. When the command was cut short, the next start, or the same command, ends
-/// what was begun.
+/// The key until now stays beside the new one as `FILE.old-ID`: backups that were made with it need it, and so does any other
+/// gateway that shares the key file, which finds it there by itself. When the command was cut short, the next start, or the
+/// same command, ends what was begun. No key is ever deleted; of gateways that share a file, one changes it at a time.
 ///
 /// Examples:
 ///   countersign seal rotate --data /srv/countersign --reason 'yearly'
@@ -55,7 +55,7 @@ pub(crate) async fn run(command: Seal, out: Output) -> Result<(), Failure> {
             changed.key_file.display()
         ))?;
         out.line(format!(
-            "Backups made until now need `{}`: keep it where their keys are kept, and delete it here.",
+            "Backups made until now need `{}`, and so does any other gateway that shares the key file: keep it.",
             changed.old_key_file.display()
         ))
     })?;

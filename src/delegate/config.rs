@@ -14,6 +14,10 @@ pub struct Config {
     pub max_sessions: usize,
     /// RSA keys for proxies that are made in advance.
     pub rsa_pool: usize,
+    /// What may be on one MyProxy server at once.
+    pub uploads_per_server: usize,
+    /// What one person may have on MyProxy servers at once, in all her sessions.
+    pub uploads_per_person: usize,
     /// How long a person can be traced after her last proxy has expired: her cards are kept so long.
     pub trace_period: Duration,
 }
@@ -24,6 +28,8 @@ impl Default for Config {
             max_lifetime: Duration::from_secs(3_600),
             max_sessions: 10_000,
             rsa_pool: 64,
+            uploads_per_server: 256,
+            uploads_per_person: 32,
             trace_period: Duration::from_secs(180 * 86_400),
         }
     }
@@ -39,6 +45,18 @@ impl Config {
             max_lifetime: table.duration("max_lifetime", lifetimes, default.max_lifetime),
             max_sessions: count(table, "max_sessions", 100..=1_000_000, default.max_sessions),
             rsa_pool: count(table, "rsa_pool", 1..=10_000, default.rsa_pool),
+            uploads_per_server: count(
+                table,
+                "uploads_per_server",
+                1..=100_000,
+                default.uploads_per_server,
+            ),
+            uploads_per_person: count(
+                table,
+                "uploads_per_person",
+                1..=100_000,
+                default.uploads_per_person,
+            ),
             trace_period: table.duration(
                 "trace_period",
                 Duration::ZERO..=Duration::from_secs(3_650 * 86_400),
@@ -62,13 +80,13 @@ mod tests {
     fn a_value_outside_its_limits_is_a_flaw() {
         let document = Document::parse(
             "t.toml",
-            "max_lifetime = \"30d\"\nmax_sessions = 1\nrsa_pool = 0\n",
+            "max_lifetime = \"30d\"\nmax_sessions = 1\nrsa_pool = 0\nuploads_per_server = 0\nuploads_per_person = 0\n",
         )
         .unwrap();
         let mut root = document.root();
         let _ = Config::read(&mut root);
         root.end();
-        assert_eq!(document.problems().len(), 3);
+        assert_eq!(document.problems().len(), 5);
     }
 
     #[test]

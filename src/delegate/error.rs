@@ -77,6 +77,21 @@ pub enum DelegateError {
     /// A key that somebody else holds was certified before.
     #[error("the key is known already: a new one is made for each proxy")]
     KnownKey,
+    /// A person has as much on MyProxy servers as she may.
+    #[error(
+        "{0} of this person's requests have something on a MyProxy server already, and no person may have more at once"
+    )]
+    PersonsUploads(usize),
+    /// As much is on a MyProxy server as may be.
+    #[error(
+        "{most} requests have something on the MyProxy server `{server}` already, and it takes no more at once"
+    )]
+    ServersUploads {
+        /// The upstream that it is.
+        server: String,
+        /// How many may.
+        most: usize,
+    },
     /// The log did not take the `mint` record.
     #[error(transparent)]
     Audit(#[from] crate::audit::AuditError),
@@ -97,6 +112,14 @@ pub enum DelegateError {
     Store(#[from] StoreError),
 }
 
+impl DelegateError {
+    /// Whether no RSA key is ready, and nothing else is wrong.
+    #[must_use]
+    pub const fn is_no_key(&self) -> bool {
+        matches!(self, Self::Mint(MintError::NoKeyReady))
+    }
+}
+
 impl AsProblem for DelegateError {
     fn as_problem(&self) -> Problem {
         match self {
@@ -105,6 +128,9 @@ impl AsProblem for DelegateError {
             Self::Store(error) => error.as_problem(),
             Self::Suspended => Problem::new(Kind::Suspended, self.to_string()),
             Self::Audit(error) => error.as_problem(),
+            Self::PersonsUploads(_) | Self::ServersUploads { .. } => {
+                Problem::new(Kind::Busy, self.to_string()).retry_after(5)
+            }
             Self::Raced => Problem::new(Kind::Busy, self.to_string()).retry_after(1),
             Self::Mint(MintError::NoKeyReady) => Problem::new(Kind::Busy, self.to_string()).retry_after(5),
             Self::NamedAlike { .. } => Problem::new(Kind::Invalid, "the certificate is not accepted")

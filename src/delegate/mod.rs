@@ -35,6 +35,7 @@ mod proxies;
 mod reseal;
 mod revoked;
 mod robot;
+mod room;
 mod store;
 mod trace;
 mod upload;
@@ -59,18 +60,20 @@ pub use crl::{Signing, TASK as LIST_TASK};
 pub use error::DelegateError;
 pub use keys::{Imported, StaticCredential};
 pub use outside::Outside;
-pub use plan::Plan;
+pub use plan::{KEY_PATIENCE, Plan};
 pub use reseal::{Resealed, is_sealed_with};
 pub use revoked::{Listed, Revoked, Which, Why};
+pub use room::Slot;
 pub use store::Mapped;
 pub use trace::{By, Found, Shown, TraceError, TraceQuery, Traced};
-pub use upload::{Left, Upload};
+pub use upload::{Left, Upload, UploadParts};
 
 use keys::Keys;
 use mint::{Durable, Proxy};
 use plan::{Ready, Work};
 use pool::Pool;
 use proxies::{Form, Live, Proxies, Stamp, Ticket};
+use room::Room;
 
 /// The service that makes and traces credentials.
 pub struct Delegate {
@@ -87,6 +90,8 @@ pub struct Delegate {
     /// Held while revocation lists are looked at.
     listing: tokio::sync::Mutex<()>,
     pool: Pool,
+    /// How much is on MyProxy servers.
+    room: Room,
     metrics: Metrics,
 }
 
@@ -103,6 +108,7 @@ impl Delegate {
     pub fn new(config: Config, db: Db, sealing: Option<SealingKey>, ids: Ids, origin: String) -> Self {
         let proxies = Proxies::new(config.max_sessions);
         let pool = Pool::new(config.rsa_pool);
+        let room = Room::new(config.uploads_per_server, config.uploads_per_person);
         Self {
             config,
             db,
@@ -114,6 +120,7 @@ impl Delegate {
             proxies,
             listing: tokio::sync::Mutex::default(),
             pool,
+            room,
             metrics: Metrics::new(),
         }
     }

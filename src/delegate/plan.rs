@@ -13,11 +13,13 @@ use crate::tool::{Delegation, ProxyKey, ProxySettings, Tool, ToolTarget, VoRef};
 use crate::trust::certificate::Use;
 
 use super::assertion::Claims;
-use super::mint::{self, Chosen, Durable, KeyPair, MintError};
+use super::mint::{self, Chosen, Durable, KeyPair};
 use super::proxies::{Found, Holder, Live, Stamp, Ticket, Waiting};
 use super::upload::{self, Upload};
 use super::{Credential, Delegate, DelegateError, peers};
 
+/// How long a request waits for an RSA key.
+pub const KEY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a request waits for a proxy that another one mints.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -135,43 +137,25 @@ impl Plan {
 }
 
 impl Delegate {
-    /// Chooses how `request`, which `permit` permits, is given authority. Signs nothing, and waits for nothing but a key
-    /// where none is ready.
+    /// Chooses how `request`, which `permit` permits, is given authority. Signs nothing, and waits for nothing.
     ///
     /// A session has one proxy for each tool: the one in use, or the one that is being minted, or a new one.
     ///
     /// # Errors
-    /// [`DelegateError`] when the VO or the tool lacks what its way of delegation needs, or the gateway is sealed.
-    pub async fn plan(&self, request: RequestId, permit: &Permit) -> Result<Plan, DelegateError> {
-        let wanted = Wanted::of(permit);
-        // Of the first try nothing is kept across the wait: most requests never come to it.
-        match choose(self, request, &wanted) {
-            Err(DelegateError::Mint(MintError::NoKeyReady)) => {
-                Box::pin(self.plan_with_key(request, &wanted)).await
-            }
-            planned => planned,
-        }
+    /// [`DelegateError`] when the VO or the tool lacks what its way of delegation needs, or the gateway is sealed. Where it
+    /// [is no key](DelegateError::is_no_key), one comes soon ([`Delegate::key_made`]).
+    pub fn plan(&self, request: RequestId, permit: &Permit) -> Result<Plan, DelegateError> {
+        choose(self, request, &Wanted::of(permit))
     }
 
-    /// The same, for as long as it takes that an RSA key is made, at most [`PATIENCE`].
-    pub(super) async fn plan_with_key(
-        &self,
-        request: RequestId,
-        wanted: &Wanted,
-    ) -> Result<Plan, DelegateError> {
-        let planned = tokio::time::timeout(PATIENCE, async {
-            loop {
-                // Before the try: a key that is made in between is not missed.
-                let made = self.pool.made();
-                match choose(self, request, wanted) {
-                    Err(DelegateError::Mint(MintError::NoKeyReady)) => made.await,
-                    planned => return planned,
-                }
-            }
-        });
-        let planned = planned.await;
-        self.metrics.key_waited(planned.is_ok());
-        planned.unwrap_or(Err(MintError::NoKeyReady.into()))
+    /// Comes when an RSA key is made after this call. Whoever waits for it is decided again before the plan.
+    pub fn key_made(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.pool.made()
+    }
+
+    /// Counts a request that waited for a key.
+    pub fn key_waited(&self, served: bool) {
+        self.metrics.key_waited(served);
     }
 
     /// What the tool's way of delegation lacks at the moment; `None` when its credentials can be made.

@@ -305,12 +305,10 @@ async fn a_plan_is_carried_out_only_for_its_own_request() {
     ));
 }
 
-#[tokio::test]
-async fn the_key_signs_with_the_receipt_of_its_own_request_and_the_mint_record_is_in_the_log() {
-    let world = World::new().await;
-    let folder = tempfile::tempdir().unwrap();
+/// A log of its own below `folder`.
+fn log(world: &World, folder: &std::path::Path) -> crate::audit::Audit {
     let config = crate::audit::Config {
-        folder: folder.path().join("log"),
+        folder: folder.join("log"),
         segment_bytes: 256 * 1024,
         min_free_bytes: 0,
         stop_free_bytes: 0,
@@ -318,24 +316,33 @@ async fn the_key_signs_with_the_receipt_of_its_own_request_and_the_mint_record_i
         ..crate::audit::Config::default()
     };
     let key = crate::audit::LogKey::generate(&**world.ids.random()).unwrap();
-    let audit = crate::audit::Audit::open(config, key, "gw.localhost/log", world.ids.clone())
-        .unwrap()
-        .audit;
-    let receipt = async |plan: &Plan| {
-        let entry = Entry {
-            request: plan.request(),
-            trace: None,
-            subject: SubjectEntry::default(),
-            place: PlaceEntry::default(),
-            parameters: std::collections::BTreeMap::new(),
-            resource: None,
-            decision: None,
-            delegation: Some(plan.entry()),
-            source: "local".to_owned(),
-            no_outcome: false,
-        };
-        audit.intent(entry, plan.events()).await.unwrap()
+    let opened = crate::audit::Audit::open(config, key, "gw.localhost/log", world.ids.clone());
+    opened.unwrap().audit
+}
+
+/// The receipt for the intent of a plan.
+async fn intent(audit: &crate::audit::Audit, plan: &Plan) -> crate::audit::Receipt {
+    let entry = Entry {
+        request: plan.request(),
+        trace: None,
+        subject: SubjectEntry::default(),
+        place: PlaceEntry::default(),
+        parameters: std::collections::BTreeMap::new(),
+        resource: None,
+        decision: None,
+        delegation: Some(plan.entry()),
+        source: "local".to_owned(),
+        no_outcome: false,
     };
+    audit.intent(entry, plan.events()).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_key_signs_with_the_receipt_of_its_own_request_and_the_mint_record_is_in_the_log() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let audit = log(&world, folder.path());
+    let receipt = async |plan: &Plan| intent(&audit, plan).await;
     let plan = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
     let other = world.plan(&world.wanted(world.id(), Delegation::Pem)).unwrap();
     let before = audit.size();
@@ -1306,9 +1313,9 @@ async fn whoever_finds_no_rsa_key_waits_for_one_and_everybody_gets_another() {
     for _ in 0..3 {
         let wanted = wanted();
         let plan = loop {
-            // A slow machine may need several times the patience of one request.
-            match world.delegate.plan_with_key(world.id(), &wanted).await {
-                Err(DelegateError::Mint(MintError::NoKeyReady)) => {}
+            let made = world.delegate.key_made();
+            match world.plan(&wanted) {
+                Err(error) if error.is_no_key() => made.await,
                 plan => break plan.unwrap(),
             }
         };
@@ -1532,4 +1539,145 @@ async fn every_proxy_is_traced_after_keys_were_replaced_and_people_erased() {
             }
         }
     }
+}
+
+/// A VO whose tool fetches its proxies from a MyProxy server, with a person in the store.
+async fn world_of_uploads(state: &str) -> (World, Wanted) {
+    let world = World::empty().await;
+    let (certificate, key) = (
+        include_str!("../../certs/vo-rsa.pem"),
+        include_str!("../../certs/vo-rsa.key"),
+    );
+    world.import(certificate, key).await;
+    let wanted = Wanted {
+        tool: Some(Arc::new(Tool {
+            myproxy: Some(crate::tool::MyProxy {
+                upstream: "vault".to_owned(),
+                username_header: "x-grid-user".to_owned(),
+                passphrase_header: "x-grid-passphrase".to_owned(),
+            }),
+            ..tool(Delegation::MyProxy)
+        })),
+        ..world.wanted(world.id(), Delegation::MyProxy)
+    };
+    let (person, card) = wanted.person.unwrap();
+    let mut tx = world.delegate.db.begin_write().await.unwrap();
+    crate::store::run!(
+        &mut tx,
+        "INSERT INTO vo (id, name, state, version, created_at) VALUES ($1, 'imense', 'active', 1, 1)",
+        world.vo.id.uuid()
+    )
+    .unwrap();
+    crate::store::run!(
+        &mut tx,
+        "INSERT INTO person (id, vo_id, username, state, card, version, created_at) VALUES ($1, $2, 'john', $3, $4, 1, 1)",
+        person.uuid(),
+        world.vo.id.uuid(),
+        state,
+        card.0.as_slice()
+    )
+    .unwrap();
+    tx.commit().await.unwrap();
+    (world, wanted)
+}
+
+/// What a server asks for a key of its own.
+fn asked() -> pkcs10::Asked {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let request = rcgen::CertificateParams::new(Vec::new())
+        .unwrap()
+        .serialize_request(&key)
+        .unwrap();
+    pkcs10::Asked::read(request.der()).unwrap()
+}
+
+#[tokio::test]
+async fn who_is_suspended_while_her_proxy_is_certified_gets_none_and_it_is_revoked() {
+    for (state, gets) in [("active", true), ("suspended", false), ("ended", false)] {
+        let (world, wanted) = world_of_uploads(state).await;
+        let folder = tempfile::tempdir().unwrap();
+        let audit = log(&world, folder.path());
+        let plan = world.plan(&wanted).unwrap();
+        let serial: u64 = plan.entry().serial.unwrap().parse().unwrap();
+        let receipt = intent(&audit, &plan).await;
+        let (credential, _) = world.delegate.credential(plan, &receipt).await.unwrap();
+        let Credential::Upload(upload) = credential else {
+            panic!("no upload: {credential:?}")
+        };
+        let (parts, _slot) = upload.into_parts();
+        let certified = world
+            .delegate
+            .certify(parts.outside, &asked(), &audit, &receipt)
+            .await;
+        match certified {
+            Ok((chain, signed)) => {
+                assert!(gets, "{state}");
+                assert_eq!((chain.len(), signed.serial), (2, serial.to_string()));
+            }
+            Err(error) => assert!(
+                !gets && matches!(error, DelegateError::Suspended),
+                "{state}: {error}"
+            ),
+        }
+        // What was signed is in the map either way, and on the VO's list unless she may have it.
+        let found = store::by_serial(&world.delegate.db, serial).await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].revoked.is_none(), gets, "{state}");
+        drop(receipt);
+        audit.close("test").await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_certified_before_is_not_certified_again() {
+    let (world, wanted) = world_of_uploads("active").await;
+    let folder = tempfile::tempdir().unwrap();
+    let audit = log(&world, folder.path());
+    let asked = asked();
+    let mut certified = Vec::new();
+    for _ in 0..2 {
+        let plan = world.plan(&wanted).unwrap();
+        let receipt = intent(&audit, &plan).await;
+        let (credential, _) = world.delegate.credential(plan, &receipt).await.unwrap();
+        let Credential::Upload(upload) = credential else {
+            panic!("no upload: {credential:?}")
+        };
+        let (parts, _slot) = upload.into_parts();
+        let done = world
+            .delegate
+            .certify(parts.outside, &asked, &audit, &receipt)
+            .await;
+        certified.push(done.map(drop));
+        drop(receipt);
+    }
+    assert!(matches!(&certified[..], [Ok(()), Err(DelegateError::KnownKey)]));
+    audit.close("test").await;
+}
+
+#[tokio::test]
+async fn uploads_are_noted_with_their_person_and_known_as_under_way_without_a_clock() {
+    let (world, wanted) = world_of_uploads("active").await;
+    let plan = world.plan(&wanted).unwrap();
+    let request = plan.request();
+    let Work::Upload(upload) = plan.work(request).unwrap() else {
+        panic!("no upload")
+    };
+    let (parts, slot) = upload.into_parts();
+    let delegate = &world.delegate;
+    delegate.note_upload(&parts.left).await.unwrap();
+    // A clock that is put back or on changes nothing of it.
+    world.clock.advance(Duration::from_secs(30 * 86_400));
+    let found = delegate.uploads().await.unwrap();
+    assert_eq!(found, [parts.left.clone()]);
+    assert_eq!(found[0].person, wanted.person.map(|(person, _)| person));
+    assert!(delegate.claim_upload(&found[0]).await.unwrap().is_none());
+    slot.leave();
+    let claimed = delegate.claim_upload(&found[0]).await.unwrap().unwrap();
+    let ended = delegate.upload_ended(&parts.left).await.unwrap();
+    assert_eq!(delegate.uploads().await.unwrap()[0].since, ended);
+    delegate.forget_upload(&parts.left).await.unwrap();
+    drop(claimed);
+    // What was removed since it was read is nobody's to remove again.
+    assert!(delegate.claim_upload(&found[0]).await.unwrap().is_none());
+    assert_eq!(delegate.uploads().await.unwrap(), []);
 }

@@ -1,7 +1,7 @@
 //! What a MyProxy server is filled with for one request: a proxy under a user name and pass phrase that nobody had before.
 //!
 //! Each name is noted in the store before it is used and forgotten when the server has removed what was kept under it, so
-//! that a gateway that was killed in between finds what is left.
+//! that a gateway that was killed in between finds what is left. How many there may be at once is bounded ([`super::room`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use rustls::client::ResolvesClientCert;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::id::{RequestId, VoId, random_bytes};
+use crate::id::{PersonId, RequestId, VoId, random_bytes};
 use crate::secret::Secret;
 use crate::store::{StoreError, rows, run};
 use crate::tool::{Tool, VoRef};
@@ -22,6 +22,7 @@ use crate::trust::signer::Algorithm;
 use super::mint::Issuer;
 use super::outside::Outside;
 use super::plan::Wanted;
+use super::room::{Put, Slot};
 use super::{Credential, Delegate, DelegateError, robot};
 
 /// What every user name begins with. Nothing else is ever removed from a server.
@@ -41,6 +42,7 @@ pub struct Upload {
     pub lifetime: Duration,
     passphrase: Secret<String>,
     headers: [HeaderName; 2],
+    slot: Slot,
 }
 
 impl std::fmt::Debug for Upload {
@@ -60,8 +62,34 @@ pub struct Left {
     pub upstream: String,
     /// The request that it was made for.
     pub request: RequestId,
+    /// Whose proxy it is; not known of what an older gateway left.
+    pub person: Option<PersonId>,
     /// When the proxy ends by itself.
     pub not_after: Timestamp,
+    /// When its request ended, as far as that is known; else when it began.
+    pub since: Timestamp,
+}
+
+impl Left {
+    fn put(&self) -> Put {
+        Put {
+            vo: self.vo,
+            upstream: self.upstream.clone(),
+            person: self.person,
+        }
+    }
+}
+
+/// The parts of an [`Upload`].
+pub struct UploadParts {
+    /// Where it is put.
+    pub left: Left,
+    /// What is certified.
+    pub outside: Outside,
+    /// With [`Self::headers`] and the user name, what the tool is told.
+    pub passphrase: Secret<String>,
+    /// Headers of user name and pass phrase.
+    pub headers: [HeaderName; 2],
 }
 
 impl Upload {
@@ -77,27 +105,33 @@ impl Upload {
         let outside = Outside::choose(delegate, request, wanted, &issuer, held, &tool.proxy)?;
         let random = &**delegate.ids.random();
         let username = HEXLOWER.encode(&random_bytes::<16>(random)?);
+        let username = format!("{PREFIX}{username}");
         let passphrase = Secret::new(HEXLOWER.encode(&random_bytes::<24>(random)?));
         let header = |name: &String| {
             HeaderName::from_bytes(name.as_bytes()).map_err(|_| DelegateError::Header(name.clone()))
         };
-        let not_after = outside.reserved().not_after();
+        let headers = [
+            header(&settings.username_header)?,
+            header(&settings.passphrase_header)?,
+        ];
+        let (now, not_after) = (delegate.ids.clock().now(), outside.reserved().not_after());
+        let left = Left {
+            username,
+            vo: vo.id,
+            upstream: settings.upstream.clone(),
+            request,
+            person: wanted.person.map(|(person, _)| person),
+            not_after,
+            since: now,
+        };
         Ok(Self {
-            left: Left {
-                username: format!("{PREFIX}{username}"),
-                vo: vo.id,
-                upstream: settings.upstream.clone(),
-                request,
-                not_after,
-            },
-            lifetime: not_after.since(delegate.ids.clock().now()),
+            slot: delegate.room.take(&left.username, left.put())?,
+            left,
+            lifetime: not_after.since(now),
             outside,
             identity: robot::presents(&issuer),
             passphrase,
-            headers: [
-                header(&settings.username_header)?,
-                header(&settings.passphrase_header)?,
-            ],
+            headers,
         })
     }
 
@@ -122,10 +156,16 @@ impl Upload {
         ])
     }
 
-    /// Its parts: what is certified, and what makes the credential afterwards.
+    /// Its parts, and the room that it takes on the server.
     #[must_use]
-    pub fn into_parts(self) -> (Left, Outside, Secret<String>, [HeaderName; 2]) {
-        (self.left, self.outside, self.passphrase, self.headers)
+    pub fn into_parts(self) -> (UploadParts, Slot) {
+        let parts = UploadParts {
+            left: self.left,
+            outside: self.outside,
+            passphrase: self.passphrase,
+            headers: self.headers,
+        };
+        (parts, self.slot)
     }
 }
 
@@ -156,31 +196,34 @@ impl Delegate {
         let mut tx = self.db.begin_write().await?;
         run!(
             &mut tx,
-            "INSERT INTO myproxy_upload (username, vo_id, upstream, request, not_after, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO myproxy_upload (username, vo_id, upstream, request, person, not_after, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
             &left.username,
             left.vo.uuid(),
             &left.upstream,
             left.request.uuid(),
+            left.person.map(|person| person.uuid()),
             left.not_after.micros(),
             self.ids.clock().now().micros(),
         )?;
         tx.commit().await
     }
 
-    /// Says that a request has ended, so that what is left of it may be removed by anybody.
+    /// Notes that a request has ended, and gives when that was.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn upload_ended(&self, left: &Left) -> Result<(), StoreError> {
+    pub async fn upload_ended(&self, left: &Left) -> Result<Timestamp, StoreError> {
+        let now = self.ids.clock().now();
         let mut tx = self.db.begin_write().await?;
         run!(
             &mut tx,
             "UPDATE myproxy_upload SET ended_at = $1 WHERE username = $2 AND ended_at IS NULL",
-            self.ids.clock().now().micros(),
+            now.micros(),
             &left.username,
         )?;
-        tx.commit().await
+        tx.commit().await?;
+        Ok(now)
     }
 
     /// Forgets what is no longer on its server.
@@ -197,28 +240,49 @@ impl Delegate {
         tx.commit().await
     }
 
-    /// What was put on servers for requests that have ended, or that began before this gateway did.
+    /// What may be on servers, that of requests under way included, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn uploads_left(&self, started: Timestamp) -> Result<Vec<Left>, StoreError> {
+    pub async fn uploads(&self) -> Result<Vec<Left>, StoreError> {
         let found = rows!(
             &self.db,
-            (String, Uuid, String, Uuid, i64),
-            "SELECT username, vo_id, upstream, request, not_after FROM myproxy_upload \
-             WHERE ended_at IS NOT NULL OR created_at < $1 ORDER BY created_at LIMIT 1000",
-            started.micros()
+            (String, Uuid, String, Uuid, Option<Uuid>, i64, i64),
+            "SELECT username, vo_id, upstream, request, person, not_after, COALESCE(ended_at, created_at) \
+             FROM myproxy_upload ORDER BY created_at, username"
         )?;
-        let left = found
-            .into_iter()
-            .map(|(username, vo, upstream, request, not_after)| Left {
-                username,
-                vo: vo.into(),
-                upstream,
-                request: request.into(),
-                not_after: Timestamp(not_after),
-            });
+        let left =
+            found.into_iter().map(
+                |(username, vo, upstream, request, person, not_after, since)| Left {
+                    username,
+                    vo: vo.into(),
+                    upstream,
+                    request: request.into(),
+                    person: person.map(PersonId::from),
+                    not_after: Timestamp(not_after),
+                    since: Timestamp(since),
+                },
+            );
         // SECURITY: a row written past the gateway removes nothing that the gateway has not made.
         Ok(left.filter(|left| left.username.starts_with(PREFIX)).collect())
+    }
+
+    /// Its slot, for whoever will have it removed; `None` while its request, or another removal, is under way, and when
+    /// there is nothing left. Which requests are under way this process knows of itself: no clock is asked.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn claim_upload(&self, left: &Left) -> Result<Option<Slot>, StoreError> {
+        let Some(slot) = self.room.claim(&left.username, left.put()) else {
+            return Ok(None);
+        };
+        // It may have been removed since it was read.
+        let found = rows!(
+            &self.db,
+            (i64,),
+            "SELECT not_after FROM myproxy_upload WHERE username = $1",
+            left.username.as_str()
+        )?;
+        Ok((!found.is_empty()).then_some(slot))
     }
 }

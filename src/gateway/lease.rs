@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::pipeline::Pipeline;
 use crate::authenticate::SessionWatch;
@@ -90,22 +91,30 @@ pub(super) struct Held {
 }
 
 /// A lease. Costs a timer until the request has lasted for a moment.
-pub(super) struct Lease(State);
+pub(super) struct Lease {
+    /// The gateway's own operations hold none.
+    held: Option<Arc<Held>>,
+    state: State,
+}
 
 enum State {
-    /// The gateway's own operations hold none.
-    None,
-    Short(Option<Pin<Box<Sleep>>>, Option<Held>),
+    Short(Option<Pin<Box<Sleep>>>),
     Long(BoxFuture<'static, Why>),
 }
 
 impl Lease {
     pub(super) const fn none() -> Self {
-        Self(State::None)
+        Self {
+            held: None,
+            state: State::Short(None),
+        }
     }
 
-    pub(super) const fn new(held: Held) -> Self {
-        Self(State::Short(None, Some(held)))
+    pub(super) fn new(held: Held) -> Self {
+        Self {
+            held: Some(Arc::new(held)),
+            state: State::Short(None),
+        }
     }
 
     /// Does `work` for as long as the lease holds.
@@ -121,18 +130,37 @@ impl Lease {
         .await
     }
 
+    /// Judges once more before the tool is called, where what came before took more than a moment.
+    ///
+    /// SECURITY: work and the end of the lease may come at once, and then the work wins; what has not begun must not begin.
+    ///
+    /// # Errors
+    /// [`Why`] the lease ended.
+    pub(super) async fn still(&mut self) -> Result<(), Why> {
+        let is_long = match &self.state {
+            State::Short(timer) => timer
+                .as_ref()
+                .is_some_and(|timer| timer.deadline() <= Instant::now()),
+            State::Long(_) => true,
+        };
+        match self.held.as_ref().filter(|_| is_long) {
+            Some(held) => Box::pin(held.judged()).await,
+            None => Ok(()),
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Why> {
-        if let State::Short(timer, held) = &mut self.0 {
+        let Some(held) = &self.held else {
+            return Poll::Pending;
+        };
+        if let State::Short(timer) = &mut self.state {
             let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(SHORT)));
             ready!(timer.as_mut().poll(cx));
-            let Some(held) = held.take() else {
-                return Poll::Pending;
-            };
-            self.0 = State::Long(Box::pin(held.broken()));
+            self.state = State::Long(Box::pin(held.clone().broken()));
         }
-        match &mut self.0 {
+        match &mut self.state {
             State::Long(broken) => broken.as_mut().poll(cx),
-            State::None | State::Short(..) => Poll::Pending,
+            State::Short(_) => Poll::Pending,
         }
     }
 }
@@ -152,13 +180,21 @@ impl PartialEq for Standing {
 
 impl Held {
     /// Comes back when the lease is broken.
-    async fn broken(self) -> Why {
+    async fn broken(self: Arc<Self>) -> Why {
         tokio::select! {
             biased;
             () = self.session.revoked() => Why::Revoked,
             () = self.pipeline.acts.ending() => Why::Stopped,
             why = self.renewed() => why,
         }
+    }
+
+    /// Whether it holds at this moment.
+    async fn judged(&self) -> Result<(), Why> {
+        if self.session.revoked().now_or_never().is_some() {
+            return Err(Why::Revoked);
+        }
+        self.renew(false).await
     }
 
     /// Decides again whenever something changed, and records it whenever the lease is due.

@@ -27,7 +27,7 @@ use crate::audit::{Audit, Reasons, Receipt, Space};
 use crate::authenticate::{Authenticate, Journal, Source, Subject};
 use crate::authorize::{Authorize, Denial, Permit};
 use crate::body::Body;
-use crate::delegate::{Delegate, Plan};
+use crate::delegate::{Delegate, DelegateError, KEY_PATIENCE, Plan};
 use crate::forward::{Forward, LocalService};
 use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
@@ -211,14 +211,14 @@ impl Pipeline {
         let permit = self.authorize.decide(subject, place).await;
         lap.mark(Stage::Decide);
         let permit = permit.map_err(Stop::denied)?; // "no task" is a denial too
-        let entry = |delegation| {
+        let entry = |permit: &Permit, delegation| {
             let reasons = (permit.decision().clone(), permit.resource_entry());
             self.words
                 .decided((id, trace), permit.subject(), permit.place(), reasons, delegation)
         };
-        let unplanned = |problem| {
+        let unplanned = |permit: &Permit, problem| {
             let place = Box::new(permit.place().clone());
-            Stop::Unplanned(Box::new(entry(None)), place, problem)
+            Stop::Unplanned(Box::new(entry(permit, None)), place, problem)
         };
         if upgrade && permit.found().task.upgrade.is_empty() {
             let detail = "this task does not switch protocols; its manifest would say `upgrade`";
@@ -226,20 +226,26 @@ impl Pipeline {
             // Strangers are counted, also on the pages for everyone.
             return Err(match permit.subject().is_anonymous() {
                 true => Stop::Rejected(problem),
-                false => unplanned(problem),
+                false => unplanned(&permit, problem),
             });
         }
         if let Some(problem) = reason::flaw(&permit, self.reasons) {
-            return Err(unplanned(problem));
+            return Err(unplanned(&permit, problem));
         }
-        let plan = self.delegate.plan(id, &permit).await;
+        let (permit, plan) = match self.delegate.plan(id, &permit) {
+            Err(error) if error.is_no_key() => Box::pin(self.planned_late(id, permit)).await?, // waited, and decided again
+            planned => (permit, planned),
+        };
         lap.mark(Stage::Plan);
-        let plan = plan.map_err(|error| unplanned(error.as_problem()))?; // nothing signed yet
+        let plan = plan.map_err(|error| unplanned(&permit, error.as_problem()))?; // nothing signed yet
         if self.audit.space() == Space::Low && (plan.mints() || brings_data(&permit)) {
             let detail = "the audit log has little room left: nothing new is taken in until there is more";
-            return Err(unplanned(Problem::new(Kind::LowSpace, detail).retry_after(60)));
+            return Err(unplanned(
+                &permit,
+                Problem::new(Kind::LowSpace, detail).retry_after(60),
+            ));
         }
-        let entry = entry(Some(plan.entry()));
+        let entry = entry(&permit, Some(plan.entry()));
         let receipt = self
             .audit
             .intent(entry, plan.events()) // written down before anything happens
@@ -250,6 +256,50 @@ impl Pipeline {
         self.metrics.decided(at, Decision::Permit);
         trace.decided(at, Decision::Permit);
         Ok((permit, plan, receipt))
+    }
+
+    /// The plan of a request that found no key for its proxy, once there is one; without one in time, what was lacking.
+    ///
+    /// SECURITY: whoever waited is decided again, so that no intent stands on an old decision.
+    async fn planned_late(
+        &self,
+        id: RequestId,
+        mut permit: Permit,
+    ) -> Result<(Permit, Result<Plan, DelegateError>), Stop> {
+        let until = tokio::time::Instant::now() + KEY_PATIENCE;
+        loop {
+            // Before the try: a key that is made in between is not missed.
+            let made = self.delegate.key_made();
+            let planned = self.delegate.plan(id, &permit);
+            if !planned.as_ref().is_err_and(DelegateError::is_no_key) {
+                self.delegate.key_waited(true);
+                return Ok((permit, planned));
+            }
+            if tokio::time::timeout_at(until, made).await.is_err() {
+                self.delegate.key_waited(false);
+                return Ok((permit, planned));
+            }
+            permit = self.decided_again(&permit).await?;
+        }
+    }
+
+    /// The same decision for what is there now.
+    async fn decided_again(&self, permit: &Permit) -> Result<Permit, Stop> {
+        let subject = permit.subject();
+        if self
+            .authenticate
+            .watch(subject)
+            .revoked()
+            .now_or_never()
+            .is_some()
+        {
+            let place = Some(Box::new(permit.place().clone()));
+            let problem = Problem::new(Kind::WrongCredential, "the session has ended meanwhile");
+            return Err(Stop::Challenge(Box::new(subject.entry()), place, problem));
+        }
+        let place = self.hosts.again(permit.place());
+        let decided = self.authorize.decide(subject.clone(), place).await;
+        decided.map_err(Stop::denied)
     }
 
     async fn subject(&self, x: &Exchange, place: &Place) -> Result<Subject, Stop> {

@@ -1,21 +1,40 @@
 //! What is put on MyProxy servers for requests, and removed again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::ResolvesClientCert;
+use serde_json::json;
 
 use super::pipeline::Pipeline;
-use crate::clock::Timestamp;
 use crate::delegate::myproxy::{Client, ClientError, Command, Request};
-use crate::delegate::{Credential, Left};
+use crate::delegate::{Credential, Left, Slot};
 use crate::forward::ForwardError;
+use crate::id::VoId;
+use crate::record::{Change, ChangeEvent, Event};
 use crate::secret::Secret;
 use crate::tool::VoRef;
 use crate::vo::Upstream;
 
 /// No conversation with a MyProxy server takes longer: making an RSA key there may take seconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// So long after a request a server that was not heard may come to keep what it was sent.
+const SETTLED: Duration = Duration::from_secs(60);
+/// So long after the end of a proxy nobody takes it, also where a clock is behind.
+const OVER: Duration = Duration::from_secs(300);
+
+/// What a server has got of a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Got {
+    /// Nothing that it could keep.
+    Nothing,
+    /// Perhaps all.
+    Perhaps,
+    /// All, and it said so.
+    All,
+}
 
 /// Why something is not, or may still be, on a server.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +49,12 @@ pub(super) enum UploadError {
     Delegate(#[from] crate::delegate::DelegateError),
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    #[error("its removal could not be recorded: {0}")]
+    Audit(#[from] crate::audit::AuditError),
+    #[error("the server keeps nothing of it yet, and may be about to")]
+    Unsettled,
+    #[error("the server did not answer just now")]
+    Silent,
 }
 
 impl Pipeline {
@@ -54,8 +79,11 @@ impl Pipeline {
         Ok(Client::begin(stream, PATIENCE).await?)
     }
 
-    /// Has a server remove what it keeps, and forgets it then.
-    async fn destroy(&self, left: &Left) -> Result<(), UploadError> {
+    /// Has a server remove what was put there. Says how it is gone.
+    ///
+    /// SECURITY: only an answer that says that it is removed, or was not there, counts: whatever else a server says, somebody
+    /// may still fetch the proxy.
+    async fn destroy(&self, left: &Left, got: Got) -> Result<&'static str, UploadError> {
         let vo = {
             let directory = self.directory.load();
             let vo = directory.vo(left.vo).ok_or(UploadError::NoUpstream)?;
@@ -73,39 +101,120 @@ impl Pipeline {
             Duration::ZERO,
         );
         match client.ask(&request).await {
-            // What is not there needs no removal: most often the server never got so far.
-            Ok(_) | Err(ClientError::Refused(_)) => Ok(self.delegate.forget_upload(left).await?),
-            Err(error) => Err(error.into()),
+            Ok(_) => Ok("removed"),
+            Err(error) if !error.says_that_nothing_is_there() => Err(error.into()),
+            // A server that took all of it, and was not heard any more, may be about to keep it.
+            Err(_) if got == Got::Perhaps && self.ids.clock().now() < left.since.plus(SETTLED) => {
+                Err(UploadError::Unsettled)
+            }
+            Err(_) => Ok("not there"),
         }
     }
 
-    /// Removes what one request left, as soon as it has ended. What cannot be removed now is tried again.
-    pub(super) async fn tidy(&self, left: &Left) {
-        if let Err(error) = self.delegate.upload_ended(left).await {
-            tracing::error!(request.id = %left.request, "an upload cannot be marked as ended: {error}");
+    /// Removes what one request put on a server, as soon as the request has ended. What cannot be removed now is tried again.
+    pub(super) async fn tidy(&self, mut left: Left, slot: Slot, got: Got) {
+        if got == Got::Nothing {
+            // The server never got what it would keep.
+            match self.delegate.forget_upload(&left).await {
+                Ok(()) => drop(slot),
+                Err(error) => {
+                    tracing::error!(request.id = %left.request, "an upload cannot be forgotten: {error}");
+                    slot.leave();
+                }
+            }
+            return;
         }
-        if let Err(error) = self.destroy(left).await {
-            tracing::warn!(request.id = %left.request,
-                "what was put on the MyProxy server `{}` for request {} could not be removed yet: {error}", left.upstream, left.request);
+        match self.delegate.upload_ended(&left).await {
+            Ok(ended) => left.since = ended,
+            Err(error) => {
+                tracing::error!(request.id = %left.request, "an upload cannot be marked as ended: {error}");
+            }
+        }
+        match self.removed(&left, got).await {
+            Ok(()) => drop(slot),
+            Err(error) => {
+                slot.leave();
+                tracing::warn!(request.id = %left.request,
+                    "what was put on the MyProxy server `{}` for request {} could not be removed yet: {error}", left.upstream, left.request);
+            }
         }
     }
 
-    /// Removes what ended requests left on servers, and what a gateway left that was killed before this one `started`.
-    pub async fn sweep_uploads(&self, started: Timestamp) {
-        let left = match self.delegate.uploads_left(started).await {
+    /// Has it removed; on record, then forgotten.
+    async fn removed(&self, left: &Left, got: Got) -> Result<(), UploadError> {
+        let how = self.destroy(left, got).await?;
+        self.gone(left, "myproxy.destroy", how).await
+    }
+
+    /// Writes down how something is no longer on its server, and forgets it.
+    async fn gone(&self, left: &Left, action: &str, how: &str) -> Result<(), UploadError> {
+        let change = Change {
+            action: action.to_owned(),
+            kind: "myproxy_upload".to_owned(),
+            target: left.username.clone(),
+            vo: left.vo,
+            person: left.person,
+            before: Some(json!({ "upstream": left.upstream, "not_after": left.not_after })),
+            after: Some(json!({ "server": how })),
+        };
+        let event = ChangeEvent::of(left.request, change);
+        self.audit.write(Event::Change(Box::new(event))).await?;
+        Ok(self.delegate.forget_upload(left).await?)
+    }
+
+    /// Removes what ended requests left on servers, in this run of the gateway or in one before.
+    pub async fn sweep_uploads(&self) {
+        let left = match self.delegate.uploads().await {
             Ok(left) => left,
             Err(error) => return tracing::error!("uploads cannot be read: {error}"),
         };
-        let now = self.ids.clock().now();
+        // One that does not answer keeps nobody from the others.
+        let mut silent = HashSet::new();
         for left in left {
-            if left.not_after < now {
-                // The proxy has ended, whoever keeps it.
-                if let Err(error) = self.delegate.forget_upload(&left).await {
-                    tracing::error!("an upload cannot be forgotten: {error}");
-                }
-                continue;
+            match self.delegate.claim_upload(&left).await {
+                Ok(Some(slot)) => self.swept(&left, slot, &mut silent).await,
+                Ok(None) => {}
+                Err(error) => tracing::error!("uploads cannot be read: {error}"),
             }
-            self.tidy(&left).await;
         }
+    }
+
+    async fn swept(&self, left: &Left, slot: Slot, silent: &mut HashSet<(VoId, String)>) {
+        let server = (left.vo, left.upstream.clone());
+        let removed = match silent.contains(&server) {
+            true => Err(UploadError::Silent),
+            // How far it got nobody knows any more.
+            false => self.removed(left, Got::Perhaps).await,
+        };
+        let Err(error) = removed else { return };
+        if error.is_silence() {
+            silent.insert(server);
+        }
+        if left.not_after.plus(OVER) < self.ids.clock().now() {
+            // The proxy has ended, whoever keeps it.
+            match self
+                .gone(left, "myproxy.give_up", "not heard, and it has ended")
+                .await
+            {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::error!(request.id = %left.request, "an upload cannot be forgotten: {error}")
+                }
+            }
+        }
+        tracing::warn!(request.id = %left.request,
+            "what was put on the MyProxy server `{}` for request {} is still to be removed: {error}", left.upstream, left.request);
+        slot.leave();
+    }
+}
+
+impl UploadError {
+    /// Whether the server says nothing to anybody.
+    const fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_)
+                | Self::Client(ClientError::Late(_) | ClientError::Broken(_) | ClientError::Unfit(_))
+        )
     }
 }

@@ -8,8 +8,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Built, Fixed, Listening, notify};
@@ -31,7 +33,7 @@ const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// The listener for people with certificates may take one connection in so many.
 const SHARE: usize = 10;
 /// How often it is looked for what is left on MyProxy servers.
-const UPLOADS: std::time::Duration = std::time::Duration::from_secs(30);
+const UPLOADS: Duration = Duration::from_secs(30);
 /// Flaws that a record names.
 const FLAWS_RECORDED: usize = 50;
 
@@ -150,35 +152,34 @@ impl Reloading {
         mut asked: mpsc::Receiver<ReloadAsked>,
         stop: CancellationToken,
     ) {
-        let started = self.built.ids.clock().now();
-        let mut beat = tokio::time::interval(UPLOADS);
-        let mut looked = tokio::time::Instant::now();
+        let mut due = Due::now();
         loop {
-            // From the last look on, not from whatever else was heard.
-            let next = looked + self.now.config.gateway.certificate_check;
+            let check = self.now.config.gateway.certificate_check;
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = beat.tick() => self.sweep(started, stop.clone()),
                 Some(ask) = asked.recv() => {
                     let answer = self.reload(&listener, ask.request).await;
                     let _ = ask.answer.send(answer);
                 }
-                () = tokio::time::sleep_until(next) => {
-                    self.look(&listener).await;
-                    looked = tokio::time::Instant::now();
+                what = due.next(check) => match what {
+                    What::Uploads => self.sweep(stop.clone()),
+                    What::Certificate => {
+                        self.look(&listener).await;
+                        due.looked();
+                    }
                 }
             }
         }
     }
 
     /// Removes what is left on MyProxy servers, beside everything else.
-    fn sweep(&self, started: Timestamp, stop: CancellationToken) {
+    fn sweep(&self, stop: CancellationToken) {
         let (pipeline, sweeping) = (self.now.pipelines.main.clone(), self.sweeping.clone());
         tokio::spawn(async move {
             let Ok(_one) = sweeping.try_lock() else { return };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = pipeline.sweep_uploads(started) => {}
+                () = pipeline.sweep_uploads() => {}
             }
         });
     }
@@ -409,6 +410,42 @@ impl Reloading {
     }
 }
 
+/// What comes again and again, each from its own last time on and not from whatever else was heard.
+struct Due {
+    uploads: Interval,
+    looked: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// To sweep what is left on MyProxy servers.
+    Uploads,
+    /// To look at the certificate.
+    Certificate,
+}
+
+impl Due {
+    fn now() -> Self {
+        Self {
+            uploads: tokio::time::interval(UPLOADS),
+            looked: Instant::now(),
+        }
+    }
+
+    /// What is due next, where the certificate is looked at every `check`. May be dropped and asked again.
+    async fn next(&mut self, check: Duration) -> What {
+        tokio::select! {
+            _ = self.uploads.tick() => What::Uploads,
+            () = tokio::time::sleep_until(self.looked + check) => What::Certificate,
+        }
+    }
+
+    /// The certificate was looked at.
+    fn looked(&mut self) {
+        self.looked = Instant::now();
+    }
+}
+
 fn state(holding: &Holding) -> serde_json::Value {
     serde_json::json!({ "settings": holding.config.hash, "certificate": holding.certificate })
 }
@@ -497,5 +534,30 @@ impl Marks {
             Some((about.mtime(), about.mtime_nsec(), about.size(), about.ino()))
         };
         Self([mark(&config.gateway.certificate), mark(&config.gateway.key)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_certificate_is_looked_at_whatever_else_is_heard_meanwhile() {
+        let (mut due, check) = (Due::now(), Duration::from_millis(80));
+        let begun = Instant::now();
+        for look in 1..=3 {
+            // Something else is heard all the time: what waits is dropped and asked again, sooner than a look is due.
+            while tokio::time::timeout(check / 8, due.next(check)).await != Ok(What::Certificate) {
+                assert!(
+                    begun.elapsed() < Duration::from_secs(60),
+                    "look {look} never comes"
+                );
+            }
+            assert!(
+                begun.elapsed() >= look * check,
+                "look {look} comes before its time"
+            );
+            due.looked();
+        }
     }
 }

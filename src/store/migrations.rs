@@ -74,6 +74,11 @@ macro_rules! steps {
                 "trace",
                 include_str!(concat!("../../migrations/", $engine, "/1200_trace.sql")),
             ),
+            (
+                1300,
+                "upload_person",
+                include_str!(concat!("../../migrations/", $engine, "/1300_upload_person.sql")),
+            ),
         ]
     };
 }

@@ -64,6 +64,7 @@ mod time;
 mod trace;
 mod two_sites;
 mod upgrade;
+mod uploads;
 mod wire;
 mod witness;
 mod world;

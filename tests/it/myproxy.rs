@@ -11,13 +11,13 @@ use crate::peers::Peer;
 use crate::world::{World, until};
 
 /// A Python program that says its port first, and ends with the test.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Program {
-    fn start(text: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(text: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new("python3")
             .args(["-c", text])
             .args(arguments)
@@ -41,7 +41,7 @@ impl Drop for Program {
 }
 
 /// Middleware as it stands behind such gateways: it fetches the proxy with Debian's own client, before it answers. `/wait`
-/// never answers.
+/// never answers, and `/plain` does without the proxy.
 const MIDDLEWARE: &str = r#"
 import http.server, pathlib, subprocess, sys, time
 kept, trust = pathlib.Path(sys.argv[1]), sys.argv[2]
@@ -55,6 +55,8 @@ class Tool(http.server.BaseHTTPRequestHandler):
             (kept / (name + ".part")).write_text(value)
             (kept / (name + ".part")).rename(kept / name)
         while self.path == "/wait": time.sleep(1)
+        if self.path == "/plain":
+            self.send_response(204); self.end_headers(); return
         logon = ["myproxy-logon", "-s", host, "-p", port, "-l", user, "-t", "1", "-S", "-o", str(kept / "logon.pem")]
         ran = subprocess.run(logon, input=phrase + "\n", text=True, capture_output=True, timeout=60,
             env={"PATH": "/usr/bin:/bin", "X509_CERT_DIR": trust, "HOME": str(kept)})
@@ -67,7 +69,7 @@ server.serve_forever()
 "#;
 
 /// Wraps the middleware under a name; its MyProxy server is at `port`.
-fn middleware(world: &World, grid: &Peer, name: &str, port: &str) -> (Program, PathBuf) {
+pub(crate) fn middleware(world: &World, grid: &Peer, name: &str, port: &str) -> (Program, PathBuf) {
     let kept = world.dir.path().join(format!("kept-{name}"));
     fs::create_dir(&kept).unwrap();
     let tool = Program::start(MIDDLEWARE, &[kept.to_str().unwrap(), grid.env("TRUST")]);
@@ -80,7 +82,7 @@ fn middleware(world: &World, grid: &Peer, name: &str, port: &str) -> (Program, P
     let manifest = format!(
         "[tool]\nname = \"{name}\"\nupstream = \"{name}\"\ndelegation = \"myproxy\"\nmyproxy = \"{server}\"\n\
          username_header = \"X-Grid-User\"\n\n\
-         [[task]]\nname = \"look\"\nmatch = [\"GET /look\", \"GET /wait\"]\nkind = \"read\"\n"
+         [[task]]\nname = \"look\"\nmatch = [\"GET /look\", \"GET /plain\", \"GET /wait\"]\nkind = \"read\"\n"
     );
     fs::write(&file, manifest).unwrap();
     for args in [
@@ -109,7 +111,7 @@ fn kept_by_server(grid: &Peer, user: &str) -> Vec<String> {
     names.filter(|name| name.contains(user)).collect()
 }
 
-fn events(world: &World, request: &str, name: &str) -> Vec<serde_json::Value> {
+pub(crate) fn events(world: &World, request: &str, name: &str) -> Vec<serde_json::Value> {
     let events = world.events_of(request).into_iter();
     events
         .filter(|(kind, _)| kind == name)
@@ -135,12 +137,14 @@ fn g5_middleware_fetches_a_proxy_with_a_random_name_and_pass_phrase_which_are_wo
     assert_eq!(intent["delegation"]["way"], "myproxy");
     assert_eq!(intent["delegation"]["serial"], mint["serial"]);
     assert_eq!(outcome["signed"]["serial"], mint["serial"]);
-    let order: Vec<String> = world
-        .events_of(&request)
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    assert_eq!(order, ["intent", "mint", "outcome"]);
+    let order = || -> Vec<String> {
+        world
+            .events_of(&request)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect()
+    };
+    assert_eq!(order()[..3], ["intent", "mint", "outcome"]);
     // A provider who finds the file learns whose it is, though the gateway never saw its keys.
     let traced = world.cli_json("admin", &["trace", proxy.to_str().unwrap(), "--vo", "imense"]);
     let traced = traced.to_string();
@@ -156,6 +160,18 @@ fn g5_middleware_fetches_a_proxy_with_a_random_name_and_pass_phrase_which_are_wo
     until("the upload to be forgotten", || {
         (world.stored("SELECT count(*) FROM myproxy_upload") == 0).then_some(())
     });
+    // That it was removed is on record, after the outcome.
+    assert_eq!(order(), ["intent", "mint", "outcome", "change"]);
+    let change = &events(&world, &request, "change")[0]["change"];
+    assert_eq!(
+        (&change["action"], &change["target"], &change["after"]["server"]),
+        (
+            &"myproxy.destroy".into(),
+            &user.as_str().into(),
+            &"removed".into()
+        )
+    );
+    assert_eq!(change["person"], intent["subject"]["person"]);
     // Each request has its own.
     world.call("john", "GET", "/imense/jobs/look", None).expect(200);
     assert_ne!(fs::read_to_string(kept.join("user")).unwrap(), user);

@@ -137,6 +137,8 @@ fn changes() -> Vec<Change> {
         ("user.add", "person", true, false, true),
         ("user.remove", "person", true, true, false),
         ("user.edit", "person", true, true, true),
+        ("myproxy.destroy", "myproxy_upload", true, true, true),
+        ("myproxy.give_up", "myproxy_upload", false, true, true),
         ("user.suspend", "person", true, true, true),
         ("user.resume", "person", true, true, true),
         ("user.end", "person", true, true, true),

@@ -31,6 +31,22 @@ pub enum ClientError {
     Broken(std::io::Error),
 }
 
+impl ClientError {
+    /// Whether a server that was to remove something says, in the words of MyProxy 6, that it keeps nothing of that name. The
+    /// protocol has no code for it (GFD-E.54), and a refusal for any other reason must not be taken for it.
+    #[must_use]
+    pub fn says_that_nothing_is_there(&self) -> bool {
+        let Self::Refused(reason) = self else { return false };
+        let reason = reason.trim().to_ascii_lowercase();
+        matches!(
+            reason.as_str(),
+            "credentials do not exist." | "credentials do not exist"
+        ) || reason.starts_with("no credentials exist for username")
+            || reason.starts_with("no credentials exist with username")
+            || reason.starts_with("no credentials found for user ")
+    }
+}
+
 /// A conversation with a server, which ends within a time, however slowly the server speaks.
 #[derive(Debug)]
 pub struct Client<S> {

@@ -259,3 +259,32 @@ async fn a_server_that_sends_a_byte_now_and_then_is_left_in_time() {
     assert!(matches!(error, ClientError::Late(_)), "{error}");
     drip.await.unwrap();
 }
+
+#[test]
+fn only_words_that_say_that_nothing_is_there_are_taken_for_it() {
+    let refused = |reason: &str| ClientError::Refused(reason.to_owned()).says_that_nothing_is_there();
+    // What MyProxy 6.2 answers, as it comes out of its response.
+    let response =
+        Response::read(b"VERSION=MYPROXYv2\nRESPONSE=1\nERROR=Credentials do not exist. \n").unwrap();
+    let Reply::Refused(reason) = response.reply else {
+        panic!()
+    };
+    assert!(refused(&reason), "{reason}");
+    assert!(refused("No credentials exist for username \"countersign-1\"."));
+    assert!(refused(
+        "no credentials found for user countersign-1, owner \"/O=Grid/CN=VO\""
+    ));
+    for other in [
+        "",
+        "try again later",
+        "permission denied",
+        "authorization failed",
+        "Error checking credential existence",
+        "it cannot be said whether credentials do not exist.",
+        "credentials do not exist. No: the store is not mounted",
+    ] {
+        assert!(!refused(other), "{other}");
+    }
+    let late = ClientError::Late(std::time::Duration::from_secs(1));
+    assert!(!late.says_that_nothing_is_there() && !ClientError::MoreWanted.says_that_nothing_is_there());
+}

@@ -232,22 +232,13 @@ impl Act {
         plan: Plan,
         receipt: &Receipt,
     ) -> Result<Outgoing, Failure> {
-        let credential = match self.pipeline.delegate.credential(plan, receipt).await {
-            Ok((credential, signed)) => {
-                self.signed = signed;
-                credential
-            }
-            Err(error) => return Err(End::failure(Ending::Failed, error.as_problem())),
-        };
-        let credential = match credential {
-            Credential::Upload(upload) => Box::pin(self.upload(*upload, receipt)).await?,
-            ready => ready,
-        };
-        let (permit, place) = (&self.permit, self.permit.place());
-        let Reached { vo, tool, upstream } = self
-            .pipeline
-            .reached(place)
-            .map_err(|problem| End::failure(Ending::ToolFailed, problem))?;
+        let unreached = |problem| End::failure(Ending::ToolFailed, problem);
+        let permit = self.permit.clone();
+        let place = permit.place();
+        // Nothing is signed, and no server filled, for a tool that is not reached any more.
+        self.pipeline.reached(place).map(drop).map_err(unreached)?;
+        let credential = self.credential(plan, receipt).await?;
+        let Reached { vo, tool, upstream } = self.pipeline.reached(place).map_err(unreached)?;
         let task = &permit.found().task;
         let (head, body) = request.into_parts();
         let mut headers = head.headers;
@@ -276,6 +267,24 @@ impl Act {
             timeout: task.timeout,
             trace: self.trace.clone(),
         })
+    }
+
+    /// The credential, made for as long as the lease holds: it may wait for a proxy that another request mints, or fill a
+    /// server.
+    async fn credential(&mut self, plan: Plan, receipt: &Receipt) -> Result<Credential, Failure> {
+        let pipeline = self.pipeline.clone();
+        let made = self.lease.during(pipeline.delegate.credential(plan, receipt));
+        let credential = match made.await {
+            Ok(Ok((Credential::Upload(upload), _))) => Box::pin(self.upload(*upload, receipt)).await?,
+            Ok(Ok((credential, signed))) => {
+                self.signed = signed;
+                credential
+            }
+            Ok(Err(error)) => return Err(End::failure(Ending::Failed, error.as_problem())),
+            Err(why) => return Err(why.into()),
+        };
+        self.lease.still().await?;
+        Ok(credential)
     }
 
     /// One of the gateway's own operations.

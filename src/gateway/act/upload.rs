@@ -6,9 +6,9 @@ use super::Act;
 use super::end::{End, Failure};
 use crate::audit::Receipt;
 use crate::delegate::myproxy::{Command, Request};
-use crate::delegate::{Credential, Left, Upload};
+use crate::delegate::{Credential, Left, Slot, Upload};
 use crate::gateway::pipeline::Pipeline;
-use crate::gateway::uploads::UploadError;
+use crate::gateway::uploads::{Got, UploadError};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Ending, SignedEntry};
 use crate::vo::{Upstream, UpstreamAddress};
@@ -16,25 +16,37 @@ use crate::vo::{Upstream, UpstreamAddress};
 /// Has removed from its server what was put there, when it is dropped: at the end of the request, however that came.
 pub(super) struct Tidy {
     pipeline: Arc<Pipeline>,
-    left: Option<Left>,
+    /// How far it got.
+    got: Got,
+    left: Option<(Left, Slot)>,
 }
 
 impl Drop for Tidy {
     fn drop(&mut self) {
-        if let Some(left) = self.left.take() {
-            let pipeline = self.pipeline.clone();
+        if let Some((left, slot)) = self.left.take() {
+            let (pipeline, got) = (self.pipeline.clone(), self.got);
             let going = pipeline.acts.begin();
-            going.go_on(async move { pipeline.tidy(&left).await });
+            going.go_on(async move { pipeline.tidy(left, slot, got).await });
         }
     }
 }
 
+/// What comes of filling a server, also when that is broken off.
+#[derive(Default)]
+struct Filling {
+    signed: Option<SignedEntry>,
+    tidy: Option<Tidy>,
+}
+
 impl Act {
-    /// Fills the server, and gives what the tool is told of it.
+    /// Fills the server, for as long as the lease holds, and gives what the tool is told of it.
     pub(super) async fn upload(&mut self, upload: Upload, receipt: &Receipt) -> Result<Credential, Failure> {
-        let at = upload.left.upstream.clone();
-        let filled = Box::pin(self.filled(upload, receipt)).await;
-        let (credential, signed) = filled.map_err(|error| {
+        let (pipeline, at) = (self.pipeline.clone(), upload.left.upstream.clone());
+        let mut filling = Filling::default();
+        let filled = self.lease.during(filling.run(&pipeline, upload, receipt)).await;
+        // Signed is signed, and put is put, whatever came of it.
+        (self.signed, self.tidy) = (filling.signed, filling.tidy);
+        filled?.map_err(|error| {
             let problem = match &error {
                 UploadError::Delegate(error) => error.as_problem(),
                 UploadError::Store(error) => error.as_problem(),
@@ -44,42 +56,49 @@ impl Act {
                 ),
             };
             End::failure(Ending::Failed, problem)
-        })?;
-        self.signed = Some(signed);
-        Ok(credential)
+        })
     }
+}
 
-    async fn filled(
+impl Filling {
+    async fn run(
         &mut self,
+        pipeline: &Arc<Pipeline>,
         upload: Upload,
         receipt: &Receipt,
-    ) -> Result<(Credential, SignedEntry), UploadError> {
-        let pipeline = self.pipeline.clone();
+    ) -> Result<Credential, UploadError> {
         let upstream = pipeline.myproxy_server(&upload.left)?;
-        // INVARIANT: a name is noted before it is used, so that what a killed gateway leaves is found.
-        pipeline.delegate.note_upload(&upload.left).await?;
-        self.tidy = Some(Tidy {
-            pipeline: pipeline.clone(),
-            left: Some(upload.left.clone()),
-        });
-        let client = pipeline.myproxy(&upstream, upload.identity.clone()).await?;
         let request = Request::new(
             Command::Put,
             &upload.left.username,
             upload.passphrase().clone(),
             upload.lifetime,
         );
+        let identity = upload.identity.clone();
+        let (upload, slot) = upload.into_parts();
+        // INVARIANT: a name is noted before it is used, so that what a killed gateway leaves is found.
+        let tidy = self.tidy.insert(Tidy {
+            pipeline: pipeline.clone(),
+            got: Got::Nothing,
+            left: Some((upload.left.clone(), slot)),
+        });
+        pipeline.delegate.note_upload(&upload.left).await?;
+        let client = pipeline.myproxy(&upstream, identity).await?;
         let put = client.put(&request).await?;
-        let (left, outside, passphrase, headers) = upload.into_parts();
         let certified = pipeline
             .delegate
-            .certify(outside, put.asked(), &pipeline.audit, receipt);
+            .certify(upload.outside, put.asked(), &pipeline.audit, receipt);
         let (chain, signed) = certified.await?;
-        // Signed is signed, whether or not the server keeps it.
-        self.signed = Some(signed.clone());
+        self.signed = Some(signed);
+        tidy.got = Got::Perhaps;
         put.finish(&chain).await?;
-        let credential = Upload::told(passphrase, headers, &left.username, server(&upstream));
-        Ok((credential, signed))
+        tidy.got = Got::All;
+        Ok(Upload::told(
+            upload.passphrase,
+            upload.headers,
+            &upload.left.username,
+            server(&upstream),
+        ))
     }
 }
 

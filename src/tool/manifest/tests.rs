@@ -208,7 +208,15 @@ fn a_myproxy_server_is_an_upstream_and_its_headers_have_names() {
         with(named).unwrap().tool.myproxy.unwrap().username_header,
         "x-grid-user"
     );
+    // The usual names may be written out, each for its own.
+    let usual = "delegation = \"myproxy\"\nmyproxy = \"vault\"\nusername_header = \"X-Countersign-Myproxy-Username\"\n\
+                 passphrase_header = \"x-countersign-myproxy-passphrase\"";
+    assert_eq!(with(usual).unwrap().tool.myproxy.unwrap(), settings);
     for (lines, key) in [
+        (
+            "delegation = \"myproxy\"\nmyproxy = \"vault\"\nusername_header = \"X-Countersign-User\"",
+            "username_header",
+        ),
         ("delegation = \"myproxy\"", "myproxy"),
         ("delegation = \"pem\"\nmyproxy = \"vault\"", "myproxy"),
         (

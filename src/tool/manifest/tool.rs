@@ -264,6 +264,8 @@ fn myproxy(table: &mut Table<'_>, delegation: Delegation) -> Option<MyProxy> {
         );
     }
     let mut header = |key: &'static str, usual: &str| match table.text(key) {
+        // What stands for it where nothing is said may be said.
+        Some(name) if name.eq_ignore_ascii_case(usual) => usual.to_owned(),
         Some(name) => {
             fit_header(table, key, &name);
             name.to_ascii_lowercase()
