@@ -20,6 +20,7 @@ use super::assertion::{self, AssertionKey};
 use super::limit::Limits;
 use super::mint::Issuer;
 use super::store::{self, AssertionRow, StaticRow};
+use super::told::Identities;
 use super::{Delegate, DelegateError};
 
 /// A snapshot of all keys; swapped whole.
@@ -31,6 +32,7 @@ pub(super) struct Keys {
     assertion: Option<AssertionKey>,
     public: Vec<Value>,
     pub(super) limits: Limits,
+    pub(super) identities: Identities,
     sealed: bool,
 }
 
@@ -39,6 +41,7 @@ impl Keys {
         let mut keys = Self {
             sealed: sealing.is_none(),
             limits: Limits::load(db).await?,
+            identities: Identities::load(db).await?,
             ..Self::default()
         };
         let alive = certificates::alive(db).await?;

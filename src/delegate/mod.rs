@@ -36,6 +36,7 @@ mod reseal;
 mod revoked;
 mod robot;
 mod store;
+mod told;
 mod trace;
 mod upload;
 
@@ -62,6 +63,7 @@ pub use plan::Plan;
 pub use reseal::{Resealed, is_sealed_with};
 pub use revoked::{Listed, Revoked, Which, Why};
 pub use store::Mapped;
+pub use told::{ProxyIdentity, Told};
 pub use trace::{By, TraceError, TraceQuery, Traced};
 pub use upload::{Left, Upload};
 

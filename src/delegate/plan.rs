@@ -308,6 +308,7 @@ fn choose_proxy(
         way: tool.delegation,
         issuer: issuer.facts().sha256,
         lifetime,
+        told: delegate.told(vo.id, person),
     };
     let settings = ProxySettings {
         lifetime,
@@ -317,7 +318,10 @@ fn choose_proxy(
         ProxyKey::P256 => KeyPair::p256(),
         ProxyKey::Rsa2048 => delegate.pool.take(),
     };
-    let choose = || mint::choose(request, &issuer, &settings, key, now, &**delegate.ids.random());
+    let choose = || {
+        let chosen = mint::choose(request, &issuer, &settings, key, now, &**delegate.ids.random())?;
+        Ok::<_, MintError>(chosen.telling(stamp.told.clone()))
+    };
     Ok(match delegate.proxies.find(&holder, &stamp, now, choose)? {
         Found::Live(live) => Work::Ready(Ready::Proxy(live)),
         Found::Wait(waiting) => Work::Wait(waiting),

@@ -20,6 +20,7 @@ use crate::secret::Secret;
 use crate::tool::Delegation;
 
 use super::mint::Chosen;
+use super::told::Told;
 
 /// A proxy this close to its end is not used for a new request.
 const LAST: Duration = Duration::from_secs(30);
@@ -43,6 +44,8 @@ pub(super) struct Stamp {
     pub(super) issuer: Hash,
     /// How long it may live as things are.
     pub(super) lifetime: Duration,
+    /// What it tells of its person as things are.
+    pub(super) told: Option<Told>,
 }
 
 /// In which form a proxy is handed over.

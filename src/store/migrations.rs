@@ -69,6 +69,11 @@ macro_rules! steps {
                 "provider",
                 include_str!(concat!("../../migrations/", $engine, "/1000_provider.sql")),
             ),
+            (
+                1600,
+                "proxy_identity",
+                include_str!(concat!("../../migrations/", $engine, "/1600_proxy_identity.sql")),
+            ),
         ]
     };
 }
