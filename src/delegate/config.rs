@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::settings::Table;
 
+use super::spool::{self, SpoolConfig};
+
 /// Limits of what is delegated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -16,6 +18,8 @@ pub struct Config {
     pub rsa_pool: usize,
     /// How long a person can be traced after her last proxy has expired: her cards are kept so long.
     pub trace_period: Duration,
+    /// Folders that proxies may be put into, for tools on this machine.
+    pub spool: Vec<SpoolConfig>,
 }
 
 impl Default for Config {
@@ -25,6 +29,7 @@ impl Default for Config {
             max_sessions: 10_000,
             rsa_pool: 64,
             trace_period: Duration::from_secs(180 * 86_400),
+            spool: Vec::new(),
         }
     }
 }
@@ -44,6 +49,7 @@ impl Config {
                 Duration::ZERO..=Duration::from_secs(3_650 * 86_400),
                 default.trace_period,
             ),
+            spool: spool::read(table),
         }
     }
 }

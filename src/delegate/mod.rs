@@ -35,6 +35,7 @@ mod proxies;
 mod reseal;
 mod revoked;
 mod robot;
+pub mod spool;
 mod store;
 mod told;
 mod trace;
@@ -72,6 +73,7 @@ use mint::{Durable, Proxy};
 use plan::{Ready, Work};
 use pool::Pool;
 use proxies::{Form, Live, Proxies, Stamp, Ticket};
+use spool::Spools;
 
 /// The service that makes and traces credentials.
 pub struct Delegate {
@@ -88,6 +90,7 @@ pub struct Delegate {
     /// Held while revocation lists are looked at.
     listing: tokio::sync::Mutex<()>,
     pool: Pool,
+    spools: Spools,
     metrics: Metrics,
 }
 
@@ -115,6 +118,7 @@ impl Delegate {
             proxies,
             listing: tokio::sync::Mutex::default(),
             pool,
+            spools: Spools::new(),
             metrics: Metrics::new(),
         }
     }
@@ -169,7 +173,9 @@ impl Delegate {
 
     /// Forgets the proxies that ended by themselves; for a job that runs every minute.
     pub fn sweep(&self) {
-        self.proxies.sweep(self.ids.clock().now());
+        let now = self.ids.clock().now();
+        self.proxies.sweep(now);
+        self.sweep_spools(now);
     }
 
     /// How many proxies are in use.
@@ -342,8 +348,11 @@ impl Delegate {
 }
 
 fn live(proxy: &Proxy, stamp: Stamp, now: Timestamp) -> Result<Live, DelegateError> {
-    let form = match stamp.way {
-        crate::tool::Delegation::Pem => Form::Pem(credential::pem_header(proxy)?),
+    let form = match (stamp.way, &stamp.spool) {
+        (crate::tool::Delegation::Pem, Some(spool)) => {
+            Form::File(spool.clone(), credential::pem_header(proxy)?)
+        }
+        (crate::tool::Delegation::Pem, None) => Form::Pem(credential::pem_header(proxy)?),
         _ => Form::Resolver(Arc::new(proxies::OneProxy(proxy.certified_key()?))),
     };
     Ok(Live {

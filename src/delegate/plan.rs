@@ -15,6 +15,7 @@ use crate::trust::certificate::Use;
 use super::assertion::Claims;
 use super::mint::{self, Chosen, Durable, KeyPair, MintError};
 use super::proxies::{Found, Holder, Live, Stamp, Ticket, Waiting};
+use super::spool;
 use super::upload::{self, Upload};
 use super::{Credential, Delegate, DelegateError, peers};
 
@@ -181,7 +182,10 @@ impl Delegate {
             Delegation::None => None,
             Delegation::Static => choose_static(self, vo, tool).err(),
             Delegation::Assertion => self.keys.load().assertion().err(),
-            Delegation::ClientCertificate | Delegation::Pem => self.keys.load().issuer(vo, Use::Tools).err(),
+            Delegation::ClientCertificate | Delegation::Pem => {
+                let issuer = self.keys.load().issuer(vo, Use::Tools).err();
+                issuer.or_else(|| self.spool_for(vo, tool).err())
+            }
             Delegation::MyProxy => upload::lacks(self, vo).err(),
         }
     }
@@ -247,7 +251,7 @@ pub(super) fn choose(
         Delegation::ClientCertificate | Delegation::Pem => choose_proxy(delegate, request, wanted, vo, tool)?,
         Delegation::MyProxy => Work::Upload(Box::new(Upload::choose(delegate, request, wanted, (vo, tool))?)),
     };
-    plan(tool.delegation.as_str(), work)
+    plan(spool::way(tool), work)
 }
 
 fn choose_static(delegate: &Delegate, vo: &VoRef, tool: &Tool) -> Result<Work, DelegateError> {
@@ -309,6 +313,7 @@ fn choose_proxy(
         issuer: issuer.facts().sha256,
         lifetime,
         told: delegate.told(vo.id, person),
+        spool: delegate.spool_for(vo, tool)?,
     };
     let settings = ProxySettings {
         lifetime,
@@ -339,7 +344,7 @@ fn choose_proxy(
                 card,
                 session,
                 tool: tool.name.clone(),
-                way: tool.delegation.as_str().to_owned(),
+                way: spool::way(tool).to_owned(),
             };
             Work::Mint(Box::new(Minting {
                 chosen,

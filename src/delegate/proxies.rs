@@ -20,6 +20,7 @@ use crate::secret::Secret;
 use crate::tool::Delegation;
 
 use super::mint::Chosen;
+use super::spool::Spool;
 use super::told::Told;
 
 /// A proxy this close to its end is not used for a new request.
@@ -46,6 +47,8 @@ pub(super) struct Stamp {
     pub(super) lifetime: Duration,
     /// What it tells of its person as things are.
     pub(super) told: Option<Told>,
+    /// The folder that it is put into.
+    pub(super) spool: Option<Spool>,
 }
 
 /// In which form a proxy is handed over.
@@ -55,6 +58,8 @@ pub(super) enum Form {
     Resolver(Arc<dyn ResolvesClientCert>),
     /// The PEM file in base64.
     Pem(Secret<String>),
+    /// The same, which is put into a folder for each request.
+    File(Spool, Secret<String>),
 }
 
 /// A signed proxy in use.
