@@ -419,7 +419,13 @@ mod tests {
         assert_eq!(plain.operations, default_operations());
         assert_eq!(shown.authenticate, authenticate::Config::default());
         assert_eq!(shown.forward, forward::Config::default());
-        assert_eq!(shown.delegate, delegate::Config::default());
+        let folders: Vec<&str> = shown.delegate.spool.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(folders, ["grid"]);
+        let delegate = delegate::Config {
+            spool: Vec::new(),
+            ..shown.delegate.clone()
+        };
+        assert_eq!(delegate, delegate::Config::default());
         assert_eq!(plain.telemetry, telemetry::Config::default());
         let telemetry::Config {
             filter,

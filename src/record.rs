@@ -741,7 +741,7 @@ pub struct Mint {
     pub session: SessionId,
     /// The tool that will get it.
     pub tool: String,
-    /// `client-certificate`, `pem` or `myproxy`.
+    /// `client-certificate`, `pem`, `spool` or `myproxy`.
     pub way: String,
 }
 

@@ -21,6 +21,7 @@ mod operation;
 pub mod person;
 pub mod provider;
 pub mod proxy;
+pub mod proxy_identity;
 pub mod proxy_limit;
 pub mod request;
 pub mod role;
@@ -121,6 +122,8 @@ fn entries() -> Vec<Entry> {
         entry::<user::export::Export>(),
         entry::<proxy_limit::list::List>(),
         entry::<proxy_limit::set::Set>(),
+        entry::<proxy_identity::show::Show>(),
+        entry::<proxy_identity::set::Set>(),
         entry::<user::certificate::add::Add>(),
         entry::<user::certificate::list::List>(),
         entry::<user::certificate::remove::Remove>(),

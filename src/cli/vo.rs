@@ -11,6 +11,7 @@ use super::output::{Output, words};
 use crate::api::certificate::CertificateUse;
 use crate::api::certificate::import::{CertificateImport, CertificateImported};
 use crate::api::certificate::list::{CertificateList, CertificateView};
+use crate::api::proxy_identity::{ProxyIdentityView, Tells};
 use crate::api::proxy_limit::list::ProxyLimitList;
 use crate::api::proxy_limit::set::ProxyLimitSet;
 use crate::api::state::DoubtView;
@@ -44,6 +45,9 @@ pub(crate) enum Vo {
     /// How long proxies may live.
     #[command(subcommand)]
     ProxyLimit(ProxyLimit),
+    /// What proxies say of their person.
+    #[command(subcommand)]
+    ProxyIdentity(ProxyIdentity),
     /// What was changed in the database past the gateway.
     #[command(subcommand)]
     State(State),
@@ -92,6 +96,55 @@ pub(crate) struct SetLimit {
     none: bool,
     #[command(flatten)]
     reason: Reason,
+}
+
+/// What proxies say of their person.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProxyIdentity {
+    Show(ShowIdentity),
+    Set(SetIdentity),
+}
+
+/// Shows what the proxies of a virtual organisation say of their person.
+///
+/// Examples:
+///   countersign vo proxy-identity show imaging
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ShowIdentity {
+    /// Name of the virtual organisation.
+    vo: String,
+}
+
+/// Chooses what the proxies of a virtual organisation say of their person, to whoever reads them.
+///
+/// Nothing unless it is chosen: then only a trace leads from a proxy to its person. A proxy that is in use is replaced with the next
+/// request; what was handed out before keeps what it says, and so does every log that a resource writes of it.
+///
+/// Examples:
+///   countersign vo proxy-identity set imaging username --reason 'the site keeps quotas by name'
+///   countersign vo proxy-identity set imaging opaque --reason 'the site does not need it any more'
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct SetIdentity {
+    /// Name of the virtual organisation.
+    vo: String,
+    /// What they say.
+    #[arg(value_enum)]
+    tells: Telling,
+    #[command(flatten)]
+    reason: Reason,
+}
+
+/// What proxies say of their person.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Telling {
+    /// Nothing.
+    Opaque,
+    /// Her id.
+    Id,
+    /// Her id and her user name.
+    Username,
 }
 
 /// What was changed in the database past the gateway.
@@ -299,6 +352,7 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
                 .await?;
             limits(&set, out)?;
         }
+        Vo::ProxyIdentity(command) => identity(&client, command, out).await?,
         Vo::State(State::Show) => {
             let doubts: Vec<DoubtView> = client.task("state.list").list("doubts").await?;
             if doubts.is_empty() {
@@ -327,6 +381,33 @@ fn limits(found: &ProxyLimitList, out: Output) -> Result<(), Failure> {
         "by the settings no proxy lives longer than {} s",
         found.most
     ));
+    Ok(())
+}
+
+async fn identity(client: &Client, command: ProxyIdentity, out: Output) -> Result<(), Failure> {
+    let found: ProxyIdentityView = match command {
+        ProxyIdentity::Show(ShowIdentity { vo }) => {
+            client.task("proxy_identity.show").at("vo", vo).fetch().await?
+        }
+        ProxyIdentity::Set(args) => {
+            let tells = match args.tells {
+                Telling::Opaque => Tells::Opaque,
+                Telling::Id => Tells::Id,
+                Telling::Username => Tells::Username,
+            };
+            let task = client.task("proxy_identity.set").at("vo", args.vo);
+            task.because(&args.reason)
+                .send(&ProxyIdentityView { tells })
+                .await?
+        }
+    };
+    out.show(&found, |out, found| {
+        out.line(match found.tells {
+            Tells::Opaque => "proxies say nothing of their person",
+            Tells::Id => "proxies tell the id of their person",
+            Tells::Username => "proxies tell the id and the user name of their person",
+        })
+    })?;
     Ok(())
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::settings::Table;
 
+use super::spool::{self, SpoolConfig};
+
 /// Limits of what is delegated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -20,6 +22,8 @@ pub struct Config {
     pub uploads_per_person: usize,
     /// How long a person can be traced after her last proxy has expired: her cards are kept so long.
     pub trace_period: Duration,
+    /// Folders that proxies may be put into, for tools on this machine.
+    pub spool: Vec<SpoolConfig>,
 }
 
 impl Default for Config {
@@ -31,6 +35,7 @@ impl Default for Config {
             uploads_per_server: 256,
             uploads_per_person: 32,
             trace_period: Duration::from_secs(180 * 86_400),
+            spool: Vec::new(),
         }
     }
 }
@@ -62,6 +67,7 @@ impl Config {
                 Duration::ZERO..=Duration::from_secs(3_650 * 86_400),
                 default.trace_period,
             ),
+            spool: spool::read(table),
         }
     }
 }

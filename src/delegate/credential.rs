@@ -10,6 +10,7 @@ use crate::secret::Secret;
 
 use super::mint::{MintError, Proxy};
 use super::proxies::{Form, Live};
+use super::spool::ToSpool;
 use super::upload::Upload;
 
 /// Header of the signed assertion.
@@ -32,6 +33,8 @@ pub enum Credential {
     Headers(Vec<(HeaderName, Secret<String>)>),
     /// A MyProxy server that has to be filled first; then it is [`Credential::Headers`].
     Upload(Box<Upload>),
+    /// A proxy that has to be put into a folder first; then it is [`Credential::Header`].
+    Spool(Box<ToSpool>),
     /// A proxy as client certificate.
     ClientCertificate {
         /// Gives the chain and the key to TLS. One configuration, without resumption, belongs to one proxy.
@@ -47,7 +50,7 @@ impl Credential {
         let (one, several) = match self {
             Self::Header { name, value } => (Some((name, value)), &[][..]),
             Self::Headers(headers) => (None, headers.as_slice()),
-            Self::None | Self::Upload(_) | Self::ClientCertificate { .. } => (None, &[][..]),
+            Self::None | Self::Upload(_) | Self::Spool(_) | Self::ClientCertificate { .. } => (None, &[][..]),
         };
         one.into_iter()
             .chain(several.iter().map(|(name, value)| (name, value)))
@@ -59,6 +62,7 @@ impl Credential {
                 resolver: resolver.clone(),
                 id: live.certificate.to_string(),
             },
+            Form::File(spool, value) => Self::Spool(Box::new(ToSpool::new(spool, value, live.not_after))),
             Form::Pem(value) => Self::Header {
                 name: PROXY,
                 value: value.clone(),
@@ -74,6 +78,7 @@ impl fmt::Debug for Credential {
             Self::Header { name, .. } => write!(f, "Header({name})"),
             Self::Headers(headers) => write!(f, "Headers({})", headers.len()),
             Self::Upload(upload) => upload.fmt(f),
+            Self::Spool(file) => file.fmt(f),
             Self::ClientCertificate { id, .. } => write!(f, "ClientCertificate({id})"),
         }
     }

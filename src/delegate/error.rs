@@ -92,6 +92,26 @@ pub enum DelegateError {
         /// How many may.
         most: usize,
     },
+    /// The settings have no such folder for the VO.
+    #[error(
+        "there is no spool folder `{name}` for the virtual organisation `{vo}`; accepted: the `name` of a `[[delegation.spool]]` of \
+         the settings, which the gateway's own administrator writes"
+    )]
+    NoSpool {
+        /// Name of the folder.
+        name: String,
+        /// Name of the VO.
+        vo: String,
+    },
+    /// A file is of no use to it.
+    #[error(
+        "the tool is on another machine, where a file of this one is of no use; accepted for `spool`: an upstream on a Unix \
+         socket, `localhost` or a loopback address"
+    )]
+    FarTool,
+    /// The proxy was not put into its folder.
+    #[error(transparent)]
+    Spool(#[from] super::spool::SpoolError),
     /// The log did not take the `mint` record.
     #[error(transparent)]
     Audit(#[from] crate::audit::AuditError),
@@ -146,6 +166,9 @@ impl AsProblem for DelegateError {
             | Self::KnownKey
             | Self::NoAssertion
             | Self::NoPerson
+            | Self::NoSpool { .. }
+            | Self::FarTool
+            | Self::Spool(_)
             | Self::NoTool => Problem::new(Kind::DelegationFailed, self.to_string()),
             Self::Mint(_) => Problem::new(Kind::DelegationFailed, "the proxy could not be made"),
         }

@@ -22,6 +22,7 @@ use super::assertion::{self, AssertionKey};
 use super::limit::Limits;
 use super::mint::Issuer;
 use super::store::{self, AssertionRow, StaticRow};
+use super::told::Identities;
 use super::{Delegate, DelegateError};
 
 /// A snapshot of all keys; swapped whole.
@@ -33,6 +34,7 @@ pub(super) struct Keys {
     assertion: Option<AssertionKey>,
     public: Vec<Value>,
     pub(super) limits: Limits,
+    pub(super) identities: Identities,
     sealed: bool,
 }
 
@@ -41,6 +43,7 @@ impl Keys {
         let mut keys = Self {
             sealed: sealing.is_none(),
             limits: Limits::load(db).await?,
+            identities: Identities::load(db).await?,
             ..Self::default()
         };
         let alive = certificates::alive(db).await?;

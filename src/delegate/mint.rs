@@ -29,6 +29,7 @@ use crate::trust::certificate::Facts;
 use crate::trust::signer::{Algorithm, SignError, Signer};
 
 pub use super::pair::KeyPair;
+use super::told::{SUBJECT_DIRECTORY_ATTRIBUTES, Told};
 
 /// How far a proxy is dated back, for peers whose clock is behind.
 pub const BACKDATED: Duration = Duration::from_secs(300);
@@ -158,6 +159,7 @@ pub struct Reserved {
     not_before: Timestamp,
     not_after: Timestamp,
     settings: ProxySettings,
+    told: Option<Told>,
 }
 
 /// A proxy that is chosen and not signed.
@@ -194,6 +196,7 @@ pub fn reserve(
         not_before: Timestamp::from_secs(now.minus(BACKDATED).secs()),
         not_after: Timestamp::from_secs(not_after.secs()),
         settings: settings.clone(),
+        told: None,
     })
 }
 
@@ -218,6 +221,13 @@ impl Reserved {
     #[must_use]
     pub fn with(self, key: KeyPair) -> Chosen {
         Chosen { reserved: self, key }
+    }
+
+    /// The same, saying so much of its person.
+    #[must_use]
+    pub fn telling(mut self, told: Option<Told>) -> Self {
+        self.told = told;
+        self
     }
 
     /// The request that it is for.
@@ -250,6 +260,13 @@ fn serial(random: &dyn Random) -> Result<u64, RandomError> {
 }
 
 impl Chosen {
+    /// The same, saying so much of its person.
+    #[must_use]
+    pub fn telling(mut self, told: Option<Told>) -> Self {
+        self.reserved.told = told;
+        self
+    }
+
     /// The serial.
     #[must_use]
     pub const fn serial(&self) -> u64 {
@@ -295,6 +312,11 @@ impl Chosen {
         let name = reserved.serial.to_string();
         let subject = extended(issuer, &name)?.to_der()?;
         let (info, usage) = (proxy_cert_info(&reserved.settings)?, key_usage(&key)?);
+        let told = reserved.told.as_ref().map(Told::to_der).transpose()?;
+        let mut extensions = vec![critical(PROXY_CERT_INFO, &info)?, critical(KEY_USAGE, &usage)?];
+        if let Some(told) = &told {
+            extensions.push(extension(SUBJECT_DIRECTORY_ATTRIBUTES, None, told)?);
+        }
         let serial = reserved.serial.to_be_bytes();
         let algorithm = signature_algorithm(reserved.issuer.signer.algorithm());
         let body = TbsCertificate {
@@ -308,7 +330,7 @@ impl Chosen {
             },
             subject: AnyRef::from_der(&subject)?,
             spki: AnyRef::from_der(key.spki())?,
-            extensions: vec![critical(PROXY_CERT_INFO, &info)?, critical(KEY_USAGE, &usage)?],
+            extensions,
         }
         .to_der()?;
         let signature = reserved.issuer.signer.sign(&body)?;
@@ -493,11 +515,11 @@ enum Time {
     General(GeneralizedTime),
 }
 
-/// An extension; ours are all critical, so DER's default of FALSE never applies.
+/// An extension; DER leaves out what is FALSE by default.
 #[derive(Sequence)]
 struct Extension<'a> {
     id: ObjectIdentifier,
-    critical: bool,
+    critical: Option<bool>,
     value: &'a OctetStringRef,
 }
 
@@ -552,9 +574,13 @@ fn key_usage(key: &KeyPair) -> der::Result<Vec<u8>> {
 }
 
 fn critical(id: ObjectIdentifier, value: &[u8]) -> der::Result<Extension<'_>> {
+    extension(id, Some(true), value)
+}
+
+fn extension(id: ObjectIdentifier, critical: Option<bool>, value: &[u8]) -> der::Result<Extension<'_>> {
     Ok(Extension {
         id,
-        critical: true,
+        critical,
         value: OctetStringRef::new(value)?,
     })
 }

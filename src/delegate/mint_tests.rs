@@ -181,6 +181,56 @@ fn openssl_reads_every_field_of_the_profile() {
 }
 
 #[test]
+fn what_a_vo_lets_its_proxies_say_of_their_person_is_read_by_openssl_and_binds_nobody() {
+    let person = uuid::Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+    for (username, issuer) in [(Some("john"), issuer!("vo-rsa")), (None, issuer!("vo-chain"))] {
+        let (request, settings) = (request(), settings());
+        let told = Told::of(person.into(), username);
+        let chosen = choose(
+            request,
+            &issuer,
+            &settings,
+            KeyPair::p256,
+            now(),
+            &SystemSource::new(),
+        );
+        let chosen = chosen.unwrap().telling(Some(told));
+        let proxy = chosen.sign(&Durable::witnessed(request)).unwrap();
+        let folder = file(&proxy);
+        let verify = "verify -allow_proxy_certs -CAfile ca.pem -untrusted proxy.pem proxy.pem";
+        let (ok, said) = openssl(folder.path(), &verify.split(' ').collect::<Vec<_>>());
+        assert!(ok, "{said}");
+        let (_, said) = openssl(folder.path(), &["x509", "-in", "proxy.pem", "-noout", "-text"]);
+        // No word behind the colon: it is not critical.
+        assert!(said.contains("X509v3 Subject Directory Attributes: \n"), "{said}");
+        assert_eq!(said.contains("john"), username.is_some(), "{said}");
+        let (_, said) = openssl(folder.path(), &["asn1parse", "-in", "proxy.pem"]);
+        let dump = said
+            .lines()
+            .find(|line| line.contains("[HEX DUMP]:30") && line.contains("0A0992"));
+        let (_, dump) = dump.unwrap().split_once("[HEX DUMP]:").unwrap();
+        std::fs::write(
+            folder.path().join("value"),
+            data_encoding::HEXUPPER.decode(dump.trim().as_bytes()).unwrap(),
+        )
+        .unwrap();
+        let (_, said) = openssl(folder.path(), &["asn1parse", "-in", "value", "-inform", "DER"]);
+        let found: Vec<&str> = said
+            .lines()
+            .filter(|line| line.contains("OBJECT") || line.contains("UTF8STRING"))
+            .map(|line| line.rsplit(':').next().unwrap())
+            .collect();
+        let id = person.to_string();
+        let expected = match username {
+            None => vec!["uniqueIdentifier", id.as_str()],
+            Some(name) => vec!["uniqueIdentifier", id.as_str(), "userId", name],
+        };
+        let known = |name: &str| name.replace("0.9.2342.19200300.100.1.44", "uniqueIdentifier");
+        assert_eq!(found.into_iter().map(known).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
 fn an_rsa_proxy_is_verified_by_openssl_and_may_encipher_keys() {
     for issuer in [issuer!("vo-ec"), issuer!("vo-rsa")] {
         let settings = ProxySettings {

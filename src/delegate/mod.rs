@@ -36,7 +36,9 @@ mod reseal;
 mod revoked;
 mod robot;
 mod room;
+pub mod spool;
 mod store;
+mod told;
 mod trace;
 mod upload;
 
@@ -65,6 +67,7 @@ pub use reseal::{Resealed, is_sealed_with};
 pub use revoked::{Listed, Revoked, Which, Why};
 pub use room::Slot;
 pub use store::Mapped;
+pub use told::{ProxyIdentity, Told};
 pub use trace::{By, Found, Shown, TraceError, TraceQuery, Traced};
 pub use upload::{Left, Upload, UploadParts};
 
@@ -74,6 +77,7 @@ use plan::{Ready, Work};
 use pool::Pool;
 use proxies::{Form, Live, Proxies, Stamp, Ticket};
 use room::Room;
+use spool::Spools;
 
 /// The service that makes and traces credentials.
 pub struct Delegate {
@@ -92,6 +96,7 @@ pub struct Delegate {
     pool: Pool,
     /// How much is on MyProxy servers.
     room: Room,
+    spools: Spools,
     metrics: Metrics,
 }
 
@@ -121,6 +126,7 @@ impl Delegate {
             listing: tokio::sync::Mutex::default(),
             pool,
             room,
+            spools: Spools::new(),
             metrics: Metrics::new(),
         }
     }
@@ -175,7 +181,9 @@ impl Delegate {
 
     /// Forgets the proxies that ended by themselves; for a job that runs every minute.
     pub fn sweep(&self) {
-        self.proxies.sweep(self.ids.clock().now());
+        let now = self.ids.clock().now();
+        self.proxies.sweep(now);
+        self.sweep_spools(now);
     }
 
     /// How many proxies are in use.
@@ -360,8 +368,11 @@ impl Delegate {
 }
 
 fn live(proxy: &Proxy, stamp: Stamp, now: Timestamp) -> Result<Live, DelegateError> {
-    let form = match stamp.way {
-        crate::tool::Delegation::Pem => Form::Pem(credential::pem_header(proxy)?),
+    let form = match (stamp.way, &stamp.spool) {
+        (crate::tool::Delegation::Pem, Some(spool)) => {
+            Form::File(spool.clone(), credential::pem_header(proxy)?)
+        }
+        (crate::tool::Delegation::Pem, None) => Form::Pem(credential::pem_header(proxy)?),
         _ => Form::Resolver(Arc::new(proxies::OneProxy(proxy.certified_key()?))),
     };
     Ok(Live {

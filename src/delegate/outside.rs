@@ -54,7 +54,8 @@ impl Outside {
         };
         let now = delegate.ids.clock().now();
         Ok(Self {
-            reserved: mint::reserve(request, issuer, &settings, now, &**delegate.ids.random())?,
+            reserved: mint::reserve(request, issuer, &settings, now, &**delegate.ids.random())?
+                .telling(delegate.told(vo, person)),
             holder: Holder {
                 request,
                 vo,

@@ -13,8 +13,9 @@ use crate::tool::{Delegation, ProxyKey, ProxySettings, Tool, ToolTarget, VoRef};
 use crate::trust::certificate::Use;
 
 use super::assertion::Claims;
-use super::mint::{self, Chosen, Durable, KeyPair};
+use super::mint::{self, Chosen, Durable, KeyPair, MintError};
 use super::proxies::{Found, Holder, Live, Stamp, Ticket, Waiting};
+use super::spool;
 use super::upload::{self, Upload};
 use super::{Credential, Delegate, DelegateError, peers};
 
@@ -165,7 +166,10 @@ impl Delegate {
             Delegation::None => None,
             Delegation::Static => choose_static(self, vo, tool).err(),
             Delegation::Assertion => self.keys.load().assertion().err(),
-            Delegation::ClientCertificate | Delegation::Pem => self.keys.load().issuer(vo, Use::Tools).err(),
+            Delegation::ClientCertificate | Delegation::Pem => {
+                let issuer = self.keys.load().issuer(vo, Use::Tools).err();
+                issuer.or_else(|| self.spool_for(vo, tool).err())
+            }
             Delegation::MyProxy => upload::lacks(self, vo).err(),
         }
     }
@@ -231,7 +235,7 @@ pub(super) fn choose(
         Delegation::ClientCertificate | Delegation::Pem => choose_proxy(delegate, request, wanted, vo, tool)?,
         Delegation::MyProxy => Work::Upload(Box::new(Upload::choose(delegate, request, wanted, (vo, tool))?)),
     };
-    plan(tool.delegation.as_str(), work)
+    plan(spool::way(tool), work)
 }
 
 fn choose_static(delegate: &Delegate, vo: &VoRef, tool: &Tool) -> Result<Work, DelegateError> {
@@ -292,6 +296,8 @@ fn choose_proxy(
         way: tool.delegation,
         issuer: issuer.facts().sha256,
         lifetime,
+        told: delegate.told(vo.id, person),
+        spool: delegate.spool_for(vo, tool)?,
     };
     let settings = ProxySettings {
         lifetime,
@@ -301,7 +307,10 @@ fn choose_proxy(
         ProxyKey::P256 => KeyPair::p256(),
         ProxyKey::Rsa2048 => delegate.pool.take(),
     };
-    let choose = || mint::choose(request, &issuer, &settings, key, now, &**delegate.ids.random());
+    let choose = || {
+        let chosen = mint::choose(request, &issuer, &settings, key, now, &**delegate.ids.random())?;
+        Ok::<_, MintError>(chosen.telling(stamp.told.clone()))
+    };
     Ok(match delegate.proxies.find(&holder, &stamp, now, choose)? {
         Found::Live(live) => Work::Ready(Ready::Proxy(live)),
         Found::Wait(waiting) => Work::Wait(waiting),
@@ -319,7 +328,7 @@ fn choose_proxy(
                 card,
                 session,
                 tool: tool.name.clone(),
-                way: tool.delegation.as_str().to_owned(),
+                way: spool::way(tool).to_owned(),
             };
             Work::Mint(Box::new(Minting {
                 chosen,

@@ -20,6 +20,8 @@ use crate::secret::Secret;
 use crate::tool::Delegation;
 
 use super::mint::Chosen;
+use super::spool::Spool;
+use super::told::Told;
 
 /// A proxy this close to its end is not used for a new request.
 const LAST: Duration = Duration::from_secs(30);
@@ -43,6 +45,10 @@ pub(super) struct Stamp {
     pub(super) issuer: Hash,
     /// How long it may live as things are.
     pub(super) lifetime: Duration,
+    /// What it tells of its person as things are.
+    pub(super) told: Option<Told>,
+    /// The folder that it is put into.
+    pub(super) spool: Option<Spool>,
 }
 
 /// In which form a proxy is handed over.
@@ -52,6 +58,8 @@ pub(super) enum Form {
     Resolver(Arc<dyn ResolvesClientCert>),
     /// The PEM file in base64.
     Pem(Secret<String>),
+    /// The same, which is put into a folder for each request.
+    File(Spool, Secret<String>),
 }
 
 /// A signed proxy in use.

@@ -1285,6 +1285,43 @@ async fn a_limit_of_the_vo_or_of_a_role_that_she_holds_shortens_her_next_proxy()
     assert_eq!(lives(&wanted).await, (false, 3_600), "nothing has changed");
 }
 
+#[tokio::test]
+async fn a_proxy_says_of_its_person_what_the_vo_chose_last_and_nothing_before_that() {
+    let world = World::new().await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let id = wanted.person.unwrap().0.to_string();
+    let choose = async |tells| {
+        let mut tx = world.delegate.db.begin_write().await.unwrap();
+        let set = world.delegate.set_proxy_identity(&mut tx, world.vo.id, tells);
+        let change = set.await.unwrap();
+        tx.commit().await.unwrap();
+        world.delegate.load().await.unwrap();
+        change
+    };
+    let says = async || {
+        let (_, minted, credential) = world.get(&wanted).await;
+        let certificate = certificate_of(&credential);
+        let told = certificate.windows(id.len()).any(|part| part == id.as_bytes());
+        (minted, told)
+    };
+    assert_eq!(says().await, (true, false));
+    let change = choose(ProxyIdentity::Id).await;
+    assert_eq!(
+        (change.before.unwrap(), change.after.unwrap()),
+        (
+            serde_json::json!({ "tells": "opaque" }),
+            serde_json::json!({ "tells": "id" })
+        )
+    );
+    assert_eq!(says().await, (true, true), "a proxy in use is replaced");
+    assert_eq!(says().await, (false, true));
+    // Whoever is not known by name is not named by another.
+    choose(ProxyIdentity::Username).await;
+    assert_eq!(says().await, (false, true));
+    choose(ProxyIdentity::Opaque).await;
+    assert_eq!(says().await, (true, false));
+}
+
 /// What a `pem` tool gets that wants an RSA key.
 fn rsa_tool() -> Tool {
     let proxy = ProxySettings {
@@ -1620,7 +1657,7 @@ async fn who_is_suspended_while_her_proxy_is_certified_gets_none_and_it_is_revok
             ),
         }
         // What was signed is in the map either way, and on the VO's list unless she may have it.
-        let found = store::by_serial(&world.delegate.db, serial).await.unwrap();
+        let (found, _) = store::by_serial(&world.delegate.db, serial).await.unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].revoked.is_none(), gets, "{state}");
         drop(receipt);

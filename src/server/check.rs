@@ -7,6 +7,7 @@ use crate::alert;
 use crate::audit::{self, LogKey, syslog, witness};
 use crate::clock::Timestamp;
 use crate::config::Config;
+use crate::delegate::spool;
 use crate::gateway::{self, Words};
 use crate::secret;
 use crate::telemetry::Exporter;
@@ -38,6 +39,10 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
     found.take(alert::check(&config.alert, &config.data));
     found.take(Exporter::check(&config.telemetry.traces));
     found.take(config.gateway.bounds.clone().within(gateway::raise_file_limit()));
+    for folder in &config.delegate.spool {
+        let warning = found.take(spool::check(folder)).flatten();
+        found.warnings.extend(warning);
+    }
     found.sealing(config);
     found.exposure(config);
     found

@@ -399,7 +399,8 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         base.to_owned(),
     )
     .counting(metrics.clone())
-    .knowing(vos.handle());
+    .knowing(vos.handle())
+    .spooling()?;
     delegate.load().await?;
     metrics.register(|registry| opened.audit.register(registry));
     let alert = Alert::new(

@@ -79,6 +79,11 @@ macro_rules! steps {
                 "upload_person",
                 include_str!(concat!("../../migrations/", $engine, "/1300_upload_person.sql")),
             ),
+            (
+                1600,
+                "proxy_identity",
+                include_str!(concat!("../../migrations/", $engine, "/1600_proxy_identity.sql")),
+            ),
         ]
     };
 }

@@ -31,6 +31,8 @@ pub struct Tool {
     pub named: bool,
     /// The MyProxy server that is filled for it.
     pub myproxy: Option<MyProxy>,
+    /// The folder of the settings in which it finds its proxy as a file.
+    pub spool: Option<String>,
     /// Whether the account password by HTTP Basic is accepted.
     pub basic: bool,
     /// Whether the outcome of every task is awaited.
@@ -279,6 +281,7 @@ impl Tool {
             delegation: Delegation::None,
             credential_header: None,
             myproxy: None,
+            spool: None,
             proxy: ProxySettings::default(),
             named: false,
             basic: false,

@@ -238,6 +238,8 @@ fn tools(walk: &mut Walk, url: &str) {
     walk.call("admin", "vo_certificate.import", &[vo], Some(pair));
     let limit = json!({ "lifetime": 600 });
     walk.call("admin", "proxy_limit.set", &[vo], Some(limit));
+    let tells = json!({ "tells": "username" });
+    walk.call("admin", "proxy_identity.set", &[vo], Some(tells));
     let late = json!({ "name": "late", "url": "http://127.0.0.1:9" });
     walk.call("admin", "upstream.allow", &[vo], Some(late));
     walk.world
@@ -411,6 +413,7 @@ const EDITS: &[&str] = &[
     "provider.add",
     "provider.choose",
     "provider.remove",
+    "proxy_identity.set",
     "proxy_limit.set",
     "request.settle",
     "resource.import",

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::peers::Peer;
+use crate::python::{PythonTool, wrap as wrap_python};
 use crate::world::{World, until};
 
 fn image() -> Vec<u8> {
@@ -492,6 +493,103 @@ impl Drop for HeaderTool {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Reads the proxy where it is told to, and notes it with its mode. `/look` answers, `/act` never does.
+const READER: &str = r#"
+import http.server, json, os, sys, threading
+class Tool(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *a): pass
+    def note(self):
+        path = self.headers["X-Countersign-Proxy-File"]
+        with open(path) as file, open(sys.argv[1], "a") as kept:
+            print(json.dumps({"file": path, "pem": file.read(), "mode": os.fstat(file.fileno()).st_mode & 0o7777,
+                              "proxy": self.headers["X-Countersign-Proxy"]}), file=kept, flush=True)
+    def do_GET(self):
+        self.note()
+        self.send_response(200); self.send_header("Content-Length", "2"); self.end_headers(); self.wfile.write(b"{}")
+    def do_POST(self):
+        self.note()
+        threading.Event().wait()
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tool)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+
+#[test]
+fn a_proxy_as_a_file_is_there_for_its_request_and_gone_after_it_also_when_the_gateway_is_killed() {
+    let spool = tempfile::tempdir().unwrap();
+    let folder = fs::canonicalize(spool.path()).unwrap();
+    let files = || fs::read_dir(&folder).unwrap().count();
+    fs::create_dir(folder.join("others")).unwrap();
+    let folders = format!(
+        "[[delegation.spool]]\nname = \"grid\"\nfolder = \"{0}\"\n\
+         [[delegation.spool]]\nname = \"others\"\nfolder = \"{0}/others\"\nvos = [\"lab\"]\n",
+        folder.display()
+    );
+    let mut world = World::with_settings(&folders);
+    world.admin().person("john", &["scientist"]);
+    let tool = PythonTool::running(READER, &world.dir.path().join("kept.jsonl"));
+    wrap_python(
+        &world,
+        "reader",
+        &tool.url(),
+        "pem\"\nkey = \"p256\"\nspool = \"grid",
+    );
+
+    let answer = world.call("john", "GET", "/imense/reader/look", None).expect(200);
+    let seen = &tool.seen()[0];
+    let path = PathBuf::from(seen["file"].as_str().unwrap());
+    assert_eq!(path.parent(), Some(folder.as_path()));
+    assert_eq!(seen["mode"], 0o600);
+    assert!(seen["proxy"].is_null(), "the key is in no header: {seen}");
+    until("the file to go", || (files() == 1).then_some(()));
+    let pem = seen["pem"].as_str().unwrap();
+    assert_eq!(finds(&world, &private_key(pem)), [""; 0]);
+    let intent = world.events_of(&answer.request_id()).remove(0).1;
+    assert_eq!(intent["delegation"]["way"], "spool");
+    let traced = world.cli_json("admin", &["trace", &found(&intent, "serial"), "--vo", "imense"]);
+    assert!(traced.to_string().contains("\"john\""), "{traced}");
+
+    // What the settings do not allow is refused, and said when the tool is registered.
+    for (name, spool, url, said) in [
+        ("stranger", "others", tool.url(), "no spool folder `others` for"),
+        ("unknown", "tmp", tool.url(), "no spool folder `tmp` for"),
+        ("far", "grid", "http://192.0.2.1:80".to_owned(), "another machine"),
+    ] {
+        let file = manifest(&world, name, &format!("pem\nkey = \"p256\"\nspool = \"{spool}\""));
+        world
+            .cli("admin", &["upstream", "allow", "imense", name, &url])
+            .ok();
+        let added = world.cli("admin", &["tool", "add", "imense", &file]).ok();
+        assert!(added.stderr.contains(said), "{}{}", added.stdout, added.stderr);
+        world
+            .cli("admin", &["grant", "add", "imense", "scientist", name, "look"])
+            .ok();
+        let refused = world.call("john", "GET", &format!("/imense/{name}/look"), None);
+        assert_eq!(refused.problem(), "delegation_failed", "{}", refused.text());
+        assert!(refused.text().contains(said), "{}", refused.text());
+    }
+    assert_eq!(tool.seen().len(), 1);
+
+    // A request that the gateway does not outlive.
+    let port = world.port();
+    let bearer = format!("Authorization: Bearer {}", world.token("john"));
+    let mut client = Command::new("curl")
+        .args(["-s", "--cacert", &world.ca(), "-X", "POST", "-H", &bearer])
+        .arg(format!("https://gw.localhost:{port}/imense/reader/act"))
+        .spawn()
+        .expect("curl runs (apt-get install curl)");
+    until("the tool to have its file", || {
+        (tool.seen().len() == 2).then_some(())
+    });
+    assert_eq!(files(), 2);
+    world.kill();
+    assert_eq!(files(), 2);
+    world.serve();
+    assert_eq!(files(), 1, "what was left is removed before anybody is served");
+    client.wait().unwrap();
 }
 
 #[test]

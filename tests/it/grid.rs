@@ -92,6 +92,69 @@ fn g3_every_peer_takes_a_proxy_of_the_gateway_with_an_rsa_key_and_runs_a_job_for
 }
 
 #[test]
+fn by_the_vos_choice_a_proxy_names_its_person_readably_and_every_peer_takes_it() {
+    let grid = grid();
+    let world = world_of(&grid, "RSA");
+    let (_tool, kept) = keeper(&world, "keeper", "pem\npolicy = \"inheritAll\"");
+    let proxy = kept.join("proxy.pem");
+    let says = || {
+        world.call("john", "GET", "/imense/keeper/look", None).expect(200);
+        let shown = Command::new("openssl")
+            .args(["x509", "-noout", "-text", "-in"])
+            .arg(&proxy)
+            .output()
+            .expect("openssl runs (apt-get install openssl)");
+        String::from_utf8_lossy(&shown.stdout).into_owned()
+    };
+    let id = world.cli_json("admin", &["user", "show", "imense", "john"])["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let text = says();
+    assert!(
+        !text.contains("Directory Attributes") && !text.contains("john"),
+        "{text}"
+    );
+    let choose = |tells: &str| {
+        let command = ["vo", "proxy-identity", "set", "imense", tells];
+        world.cli("admin", &command).ok();
+        world.cli_json("admin", &["vo", "proxy-identity", "show", "imense"])["tells"].clone()
+    };
+    assert_eq!(choose("username"), "username");
+    let text = says();
+    // No word behind the colon: it is not critical.
+    let (_, attributes) = text
+        .split_once("X509v3 Subject Directory Attributes: \n")
+        .expect(&text);
+    let attributes: String = attributes.lines().take(4).collect();
+    assert!(attributes.contains("john"), "{text}");
+    taken(&grid, &proxy, &[]);
+    taken(&grid, &proxy, &["job"]);
+    assert_eq!(choose("id"), "id");
+    let text = says();
+    assert!(
+        text.contains("Directory Attributes") && !text.contains("john"),
+        "{text}"
+    );
+    assert_eq!(choose("opaque"), "opaque");
+    assert!(!says().contains("Directory Attributes"));
+    let der = Command::new("openssl")
+        .args(["x509", "-outform", "DER", "-in"])
+        .arg(&proxy)
+        .output()
+        .unwrap()
+        .stdout;
+    assert!(!der.windows(id.len()).any(|part| part == id.as_bytes()));
+    // Each choice is on record, and a scientist makes none.
+    let changes = world.records().into_iter();
+    let changes =
+        changes.filter(|record| record["event"]["change"]["change"]["action"] == "proxy_identity.set");
+    assert_eq!(changes.count(), 3);
+    let refused = world.cli("john", &["vo", "proxy-identity", "set", "imense", "username"]);
+    assert_ne!(refused.code, 0);
+}
+
+#[test]
 fn g3_apache_and_arc_answer_the_gateway_that_calls_them_with_a_proxy() {
     let grid = grid();
     let world = world_of(&grid, "EC");

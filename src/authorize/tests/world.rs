@@ -230,6 +230,7 @@ pub(super) fn tool(name: &str, tasks: Vec<Task>) -> Arc<Tool> {
         delegation: Delegation::None,
         credential_header: None,
         myproxy: None,
+        spool: None,
         proxy: ProxySettings {
             lifetime: Duration::from_secs(3_600),
             policy: ProxyPolicy::InheritAll,

@@ -38,7 +38,8 @@ use super::pipeline::{Pipeline, Stop};
 use crate::audit::Receipt;
 use crate::authorize::Permit;
 use crate::body::{self, Body, BoxError};
-use crate::delegate::{Credential, Plan};
+use crate::delegate::spool::{Spooled, ToSpool};
+use crate::delegate::{Credential, DelegateError, Plan};
 use crate::forward::{self, ForwardError, Identity, LocalRequest, Outgoing};
 use crate::id::{RequestId, UpstreamId};
 use crate::problem::{AsProblem, Kind, Problem};
@@ -130,6 +131,8 @@ struct Act {
     signed: Option<SignedEntry>,
     /// What was put on a MyProxy server, until this ends.
     tidy: Option<upload::Tidy>,
+    /// What was put into a spool folder, until this ends.
+    spooled: Option<Spooled>,
     /// Digests of what is sent and of what comes back, where the task's manifest asks for them.
     digests: Option<(Digest, Digest)>,
     /// The connection that it needs, for monitoring.
@@ -167,6 +170,7 @@ impl Act {
             received,
             signed: None,
             tidy: None,
+            spooled: None,
             digests: recorded.digest.then(|| (Digest::new(), Digest::new())),
             busy: None,
         }
@@ -278,13 +282,24 @@ impl Act {
             Ok(Ok((Credential::Upload(upload), _))) => Box::pin(self.upload(*upload, receipt)).await?,
             Ok(Ok((credential, signed))) => {
                 self.signed = signed;
-                credential
+                match credential {
+                    Credential::Spool(file) => Box::pin(self.spool(*file)).await?,
+                    ready => ready,
+                }
             }
             Ok(Err(error)) => return Err(End::failure(Ending::Failed, error.as_problem())),
             Err(why) => return Err(why.into()),
         };
         self.lease.still().await?;
         Ok(credential)
+    }
+
+    /// Puts the proxy where the tool will find it, for as long as this lasts.
+    async fn spool(&mut self, file: ToSpool) -> Result<Credential, Failure> {
+        let put = file.put().await;
+        let spooled =
+            put.map_err(|error| End::failure(Ending::Failed, DelegateError::from(error).as_problem()))?;
+        Ok(self.spooled.insert(spooled).told())
     }
 
     /// One of the gateway's own operations.

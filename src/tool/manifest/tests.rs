@@ -242,15 +242,32 @@ fn a_myproxy_server_is_an_upstream_and_its_headers_have_names() {
 }
 
 #[test]
+fn a_spool_folder_is_picked_by_name_and_only_for_a_proxy_that_is_handed_over() {
+    let read = |lines: &str| {
+        let text = format!(
+            "[tool]\nname = \"t\"\nupstream = \"u\"\n{lines}\n[[task]]\nname = \"a\"\nmatch = [\"GET /\"]\nkind = \"read\"\n"
+        );
+        Manifest::parse("t.toml", &text)
+    };
+    let manifest = read("delegation = \"pem\"\nspool = \"grid\"").unwrap();
+    assert_eq!(manifest.tool.spool.as_deref(), Some("grid"));
+    for lines in [
+        "delegation = \"client-certificate\"\nspool = \"grid\"",
+        "spool = \"grid\"",
+        "delegation = \"pem\"\nspool = \"/tmp\"",
+        "delegation = \"pem\"\nspool = \"../x\"",
+        "delegation = \"pem\"\nspool = true",
+    ] {
+        let flaws = read(lines).unwrap_err().to_string();
+        assert!(flaws.contains("`tool.spool`"), "{lines}: {flaws}");
+    }
+}
+
+#[test]
 fn keys_of_later_versions_are_refused_by_name() {
     let head = "[tool]\nname = \"t\"\nupstream = \"u\"\ndelegation = \"pem\"\n";
     let task = "[[task]]\nname = \"a\"\nmatch = [\"GET /\"]\nkind = \"read\"\n";
-    for line in [
-        "renew = \"arc\"",
-        "spool = true",
-        "require_grant = true",
-        "health = \"/\"",
-    ] {
+    for line in ["renew = \"arc\"", "require_grant = true", "health = \"/\""] {
         let found = flaws(&format!("{head}{line}\n{task}"));
         assert!(
             found.len() == 1 && found[0].contains("is not yet supported: "),

@@ -24,6 +24,7 @@ pub(super) fn read(root: &mut Table<'_>, text: &str) -> Tool {
         delegation: Delegation::None,
         credential_header: None,
         myproxy: None,
+        spool: None,
         proxy: ProxySettings::default(),
         named: false,
         basic: false,
@@ -58,6 +59,7 @@ fn fill(table: &mut Table<'_>, tool: &mut Tool) {
     tool.proxy = proxy(table, tool.delegation);
     tool.named = named(table, tool.delegation);
     tool.myproxy = myproxy(table, tool.delegation);
+    tool.spool = spool(table, tool.delegation);
     tool.basic = table.boolean("basic", false);
     tool.strict = table.boolean("strict", false);
     tool.upstream_host_header = choice(table, "host_header", [("public", false), ("upstream", true)]);
@@ -70,7 +72,6 @@ fn fill(table: &mut Table<'_>, tool: &mut Tool) {
         table,
         &[
             ("renew", "renewal of a proxy while a job lives"),
-            ("spool", "the proxy as a file"),
             ("require_grant", "a grant of the resource's own"),
             ("health", "asking the tool how it is"),
         ],
@@ -105,6 +106,16 @@ fn named(table: &mut Table<'_>, delegation: Delegation) -> bool {
         );
     }
     named
+}
+
+fn spool(table: &mut Table<'_>, delegation: Delegation) -> Option<String> {
+    let accepted =
+        "the `name` of a `[[delegation.spool]]` of the settings: 1 to 40 of a-z, 0-9 and inner `-`";
+    let spool = table.parsed("spool", accepted, |text| is_name(text).then(|| text.to_owned()))?;
+    if delegation != Delegation::Pem {
+        table.flaw("spool", "is only for `delegation = \"pem\"`");
+    }
+    Some(spool)
 }
 
 fn hosts(table: &mut Table<'_>) -> Vec<String> {
