@@ -612,12 +612,19 @@ fn a_certificate_that_could_not_sign_in_is_linked_to_nobody() {
     other.person("jsmith");
     let said = add(&other.file("jsmith.pem"));
     assert!(said.contains("could not sign in"), "{said}");
-    // Revoked by its own.
+    // Revoked by its own: once the gateway knows that, which who was linked before shows.
     grid.person("gone");
+    let id = link(&world, &grid, "gone");
+    me(&world, &grid, "gone", &[]).expect(200);
     grid.revoke("gone");
     until("the revocation list to be read", || {
-        add(&grid.file("gone.pem")).contains("revoked").then_some(())
+        (me(&world, &grid, "gone", &[]).status == 0).then_some(())
     });
+    world
+        .cli("admin", &["user", "certificate", "remove", "imense", "john", &id])
+        .ok();
+    let said = add(&grid.file("gone.pem"));
+    assert!(said.contains("revoked"), "{said}");
     // The proxy is not what is linked: it may have ended.
     grid.person("jsmith");
     grid.proxy("proxy", "jsmith", "proxy");
