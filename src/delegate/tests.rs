@@ -1705,7 +1705,7 @@ async fn uploads_are_noted_with_their_person_and_known_as_under_way_without_a_cl
     // A clock that is put back or on changes nothing of it.
     world.clock.advance(Duration::from_secs(30 * 86_400));
     let found = delegate.uploads().await.unwrap();
-    assert_eq!(found, [parts.left.clone()]);
+    assert_eq!(found, std::slice::from_ref(&parts.left));
     assert_eq!(found[0].person, wanted.person.map(|(person, _)| person));
     assert!(delegate.claim_upload(&found[0]).await.unwrap().is_none());
     slot.leave();

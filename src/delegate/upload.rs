@@ -157,7 +157,6 @@ impl Upload {
     }
 
     /// Its parts, and the room that it takes on the server.
-    #[must_use]
     pub fn into_parts(self) -> (UploadParts, Slot) {
         let parts = UploadParts {
             left: self.left,
