@@ -101,7 +101,7 @@ fn a_file_goes_with_its_proxy_although_its_request_goes_on() {
     taken.remove_ended(at(999));
     assert_eq!(names(&folder).len(), 2);
     taken.remove_ended(at(1_000));
-    assert_eq!(names(&folder), [later.name.clone()]);
+    assert_eq!(names(&folder), std::slice::from_ref(&later.name));
     drop(file);
     assert_eq!(names(&folder).len(), 1);
 }

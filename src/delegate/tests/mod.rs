@@ -31,8 +31,8 @@ impl World {
         let world = Self::empty().await;
         world
             .import(
-                include_str!("../../certs/vo-ec.pem"),
-                include_str!("../../certs/vo-ec.key"),
+                include_str!("../../../certs/vo-ec.pem"),
+                include_str!("../../../certs/vo-ec.key"),
             )
             .await;
         world
@@ -267,8 +267,8 @@ async fn a_changed_tool_or_a_new_vo_certificate_means_a_new_proxy() {
     assert!(minted && second != first);
     let imported = world
         .import(
-            include_str!("../../certs/vo-rsa.pem"),
-            include_str!("../../certs/vo-rsa.key"),
+            include_str!("../../../certs/vo-rsa.pem"),
+            include_str!("../../../certs/vo-rsa.key"),
         )
         .await;
     assert!(imported.change.before.is_some() && imported.warnings.is_empty());
@@ -542,7 +542,7 @@ async fn the_store_holds_no_private_key_in_the_clear() {
     let world = World::new().await;
     let (_, _, credential) = world.get(&world.wanted(world.id(), Delegation::Pem)).await;
     let proxy_key = pem::key("proxy", &file_of(&credential)).unwrap();
-    let vo_key = pem::key("vo", include_str!("../../certs/vo-ec.key")).unwrap();
+    let vo_key = pem::key("vo", include_str!("../../../certs/vo-ec.key")).unwrap();
     world.delegate.db.close().await;
     let mut stored = Vec::new();
     for file in std::fs::read_dir(world._folder.path()).unwrap() {
@@ -568,14 +568,14 @@ fn certificate_serial(credential: &Credential) -> [u8; 32] {
 async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
     world
         .import(
-            include_str!("../../certs/vo-rsa.pem"),
-            include_str!("../../certs/vo-rsa.key"),
+            include_str!("../../../certs/vo-rsa.pem"),
+            include_str!("../../../certs/vo-rsa.key"),
         )
         .await;
     world
         .import(
-            include_str!("../../certs/vo-ec.pem"),
-            include_str!("../../certs/vo-ec.key"),
+            include_str!("../../../certs/vo-ec.pem"),
+            include_str!("../../../certs/vo-ec.key"),
         )
         .await;
     let mut tx = world.delegate.db.begin_write().await.unwrap();
@@ -637,7 +637,7 @@ async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
     for unknown in [
         "4711",
         &Hash::of(b"x").to_string(),
-        include_str!("../../certs/vo-rsa.pem"),
+        include_str!("../../../certs/vo-rsa.pem"),
     ] {
         let found = world
             .delegate
@@ -699,8 +699,8 @@ async fn a_proxy_is_traced_by_whatever_was_found_on_sqlite() {
 async fn what_the_store_holds_of_keys(world: World) {
     use crate::trust::store as certificates;
     let (chain, key) = (
-        include_str!("../../certs/vo-chain.pem"),
-        include_str!("../../certs/vo-chain.key"),
+        include_str!("../../../certs/vo-chain.pem"),
+        include_str!("../../../certs/vo-chain.key"),
     );
     // The same certificate twice: the first one has ended.
     world.import(chain, key).await;
@@ -897,7 +897,7 @@ async fn certificate_and_key_of_a_vo_lead_to_nobody_also_where_the_map_has_its_k
     let world = World::new().await;
     let wanted = world.wanted(world.id(), Delegation::Pem);
     let (serial, _, credential) = world.get(&wanted).await;
-    let vo = pem::certificates("vo", include_str!("../../certs/vo-ec.pem"))
+    let vo = pem::certificates("vo", include_str!("../../../certs/vo-ec.pem"))
         .unwrap()
         .remove(0);
     let (_, parsed) = x509_parser::parse_x509_certificate(&vo).unwrap();
@@ -932,14 +932,14 @@ async fn a_key_of_the_map_or_of_a_vo_certificate_is_known_and_so_never_certified
         let (_, parsed) = x509_parser::parse_x509_certificate(der).unwrap();
         Hash::of(parsed.public_key().raw)
     };
-    let vo = pem::certificates("vo", include_str!("../../certs/vo-ec.pem")).unwrap();
+    let vo = pem::certificates("vo", include_str!("../../../certs/vo-ec.pem")).unwrap();
     let mut known = vec![key(&certificate_of(&credential))];
     known.extend(vo.iter().map(|der| key(der)));
     // Also that of a VO certificate that was replaced.
     world
         .import(
-            include_str!("../../certs/vo-rsa.pem"),
-            include_str!("../../certs/vo-rsa.key"),
+            include_str!("../../../certs/vo-rsa.pem"),
+            include_str!("../../../certs/vo-rsa.key"),
         )
         .await;
     for key in known {
@@ -952,8 +952,8 @@ async fn a_key_of_the_map_or_of_a_vo_certificate_is_known_and_so_never_certified
 async fn a_certificate_by_which_somebody_signs_in_becomes_no_vo_certificate() {
     let world = World::new().await;
     let (text, key) = (
-        include_str!("../../certs/vo-rsa.pem"),
-        include_str!("../../certs/vo-rsa.key"),
+        include_str!("../../../certs/vo-rsa.pem"),
+        include_str!("../../../certs/vo-rsa.key"),
     );
     let chain = pem::certificates("vo", text).unwrap();
     let login = crate::trust::chain::end_entity(&chain).unwrap();
@@ -1051,9 +1051,9 @@ impl Openssl {
         use std::io::BufRead;
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [
-            ("ca.pem", include_str!("../../certs/ca.pem")),
-            ("server.pem", include_str!("../../certs/vo-ec.pem")),
-            ("server.key", include_str!("../../certs/vo-ec.key")),
+            ("ca.pem", include_str!("../../../certs/ca.pem")),
+            ("server.pem", include_str!("../../../certs/vo-ec.pem")),
+            ("server.key", include_str!("../../../certs/vo-ec.key")),
         ] {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
@@ -1103,7 +1103,7 @@ impl Openssl {
         resolver: Option<Arc<dyn rustls::client::ResolvesClientCert>>,
     ) -> std::io::Result<String> {
         let mut roots = rustls::RootCertStore::empty();
-        let ca = pem::certificates("ca", include_str!("../../certs/ca.pem"))
+        let ca = pem::certificates("ca", include_str!("../../../certs/ca.pem"))
             .unwrap()
             .remove(0);
         roots.add(ca.into()).unwrap();
@@ -1427,11 +1427,11 @@ async fn a_vo_has_a_certificate_for_each_use_and_each_names_its_own_command() {
     let (certificate, key) = (
         Source {
             name: "people.pem",
-            text: include_str!("../../certs/vo-rsa.pem"),
+            text: include_str!("../../../certs/vo-rsa.pem"),
         },
         Source {
             name: "people.key",
-            text: include_str!("../../certs/vo-rsa.key"),
+            text: include_str!("../../../certs/vo-rsa.key"),
         },
     );
     let mut tx = world.delegate.db.begin_write().await.unwrap();
@@ -1509,16 +1509,16 @@ async fn every_proxy_is_traced_after_keys_were_replaced_and_people_erased() {
     tx.commit().await.unwrap();
     let keys = [
         (
-            include_str!("../../certs/vo-rsa.pem"),
-            include_str!("../../certs/vo-rsa.key"),
+            include_str!("../../../certs/vo-rsa.pem"),
+            include_str!("../../../certs/vo-rsa.key"),
         ),
         (
-            include_str!("../../certs/vo-p384.pem"),
-            include_str!("../../certs/vo-p384.key"),
+            include_str!("../../../certs/vo-p384.pem"),
+            include_str!("../../../certs/vo-p384.key"),
         ),
         (
-            include_str!("../../certs/vo-ec.pem"),
-            include_str!("../../certs/vo-ec.key"),
+            include_str!("../../../certs/vo-ec.pem"),
+            include_str!("../../../certs/vo-ec.key"),
         ),
     ];
     let (mut minted, mut events, mut issuers) = (Vec::new(), Vec::new(), std::collections::BTreeSet::new());
@@ -1582,8 +1582,8 @@ async fn every_proxy_is_traced_after_keys_were_replaced_and_people_erased() {
 async fn world_of_uploads(state: &str) -> (World, Wanted) {
     let world = World::empty().await;
     let (certificate, key) = (
-        include_str!("../../certs/vo-rsa.pem"),
-        include_str!("../../certs/vo-rsa.key"),
+        include_str!("../../../certs/vo-rsa.pem"),
+        include_str!("../../../certs/vo-rsa.key"),
     );
     world.import(certificate, key).await;
     let wanted = Wanted {
