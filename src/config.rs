@@ -232,6 +232,17 @@ impl StoreConfig {
         }
     }
 
+    /// Opens the store to be looked at only: nothing is made in it or changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`].
+    pub async fn look(&self, data: &Path) -> Result<Db, StoreError> {
+        match self.url()? {
+            None => Db::look_sqlite(&data.join("store.db")).await,
+            Some(url) => Db::look_postgres(url.expose()).await,
+        }
+    }
+
     /// Whether the file with the URL can be read.
     ///
     /// # Errors

@@ -169,6 +169,8 @@ pub enum Event {
     Change(Box<ChangeEvent>),
     /// A credential that is about to be signed.
     Mint(Box<Mint>),
+    /// A list of what a VO has revoked that is about to be signed.
+    RevocationList(Box<RevocationList>),
     /// A proxy was traced (or a trace found nothing).
     Trace(Box<TraceEvent>),
     /// Repeated denials became an alert.
@@ -743,6 +745,27 @@ pub struct Mint {
     pub way: String,
 }
 
+/// Written before a revocation list is signed; a list that is given again leaves none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationList {
+    /// The request that needs it.
+    pub request: RequestId,
+    /// SHA-256 of the VO certificate (DER) whose key signs it.
+    pub issuer: Hash,
+    /// The VO.
+    pub vo: VoId,
+    /// Its CRL number.
+    pub number: u64,
+    /// How many proxies stand on it.
+    pub count: u64,
+    /// Its `thisUpdate`.
+    pub made: Timestamp,
+    /// Its `nextUpdate`.
+    pub due: Timestamp,
+    /// SHA-256 of what is signed (`tbsCertList`, DER).
+    pub body: Hash,
+}
+
 /// A trace was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceEvent {
@@ -952,6 +975,7 @@ impl Event {
             Self::ReloadFailed(failed) => failed.request,
             Self::Change(change) => Some(change.request),
             Self::Mint(mint) => Some(mint.request),
+            Self::RevocationList(list) => Some(list.request),
             Self::Trace(trace) => Some(trace.request),
             Self::OwnershipConflict(conflict) => Some(conflict.request),
             Self::Alert(_)
@@ -998,6 +1022,7 @@ impl Event {
         "session_ended",
         "change",
         "mint",
+        "revocation_list",
         "trace",
         "alert",
         "ownership_conflict",
@@ -1029,6 +1054,7 @@ impl Event {
             Self::SessionEnded(_) => "session_ended",
             Self::Change(_) => "change",
             Self::Mint(_) => "mint",
+            Self::RevocationList(_) => "revocation_list",
             Self::Trace(_) => "trace",
             Self::Alert(_) => "alert",
             Self::OwnershipConflict(_) => "ownership_conflict",

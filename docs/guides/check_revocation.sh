@@ -14,15 +14,18 @@ serial=$(openssl x509 -in "$proxy" -noout -serial | cut -d= -f2)
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 # A VO with several certificates publishes several lists in one file.
 awk -v to="$work" '/BEGIN X509 CRL/ { n++ } n { print > (to "/" n ".crl") }' "$list"
+# Every list that this certificate's key signed is looked at: what stands on any of them is revoked for good.
+signed='' good=''
 for crl in "$work"/*.crl; do
   openssl crl -in "$crl" -CAfile "$vo" -verify -noout 2>&1 | grep -q 'verify OK' || continue
-  due=$(date -u -d "$(openssl crl -in "$crl" -noout -nextupdate | cut -d= -f2)" +%s)
-  [ "$due" -gt "$(date +%s)" ] || unknown "the list is out of date; fetch it again"
+  signed=yes
   if openssl crl -in "$crl" -noout -text | grep -qix " *Serial Number: 0*$serial"; then
     echo revoked
     exit 1
   fi
-  echo good
-  exit 0
+  due=$(date -u -d "$(openssl crl -in "$crl" -noout -nextupdate | cut -d= -f2)" +%s)
+  [ "$due" -gt "$(date +%s)" ] && good=yes
 done
-unknown "there is no list that this VO certificate signed"
+[ -n "$signed" ] || unknown "there is no list that this VO certificate signed"
+[ -n "$good" ] || unknown "the list is out of date; fetch it again"
+echo good

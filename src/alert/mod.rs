@@ -132,6 +132,16 @@ pub fn check(config: &Config, data: &Path) -> Result<(), AlertError> {
     transport::Mailer::new(config, data).map(drop)
 }
 
+/// Whether mails leave: connects to the mail server and signs in, sends nothing. Gives the server's name, or `None` where mails
+/// go to a folder.
+///
+/// # Errors
+/// A sentence that says what the server, or the way to it, lacks.
+pub async fn probe(config: &Config, data: &Path) -> Result<Option<String>, String> {
+    let mailer = transport::Mailer::new(config, data).map_err(|error| error.to_string())?;
+    mailer.probe().await
+}
+
 impl Alert {
     /// Reads the files that the settings name; relative ones are below `data`.
     ///

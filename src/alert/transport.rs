@@ -45,7 +45,11 @@ pub(super) struct Mailer {
 
 enum Way {
     Folder(PathBuf),
-    Server(Box<AsyncSmtpTransport<Tokio1Executor>>),
+    Server {
+        /// Host and port.
+        name: String,
+        server: Box<AsyncSmtpTransport<Tokio1Executor>>,
+    },
 }
 
 impl Mailer {
@@ -57,7 +61,10 @@ impl Mailer {
             .map_err(|_| AlertError::Sender(config.from.clone()))?;
         let way = match &config.transport {
             Transport::File { folder } => Way::Folder(data.join(folder)),
-            Transport::Smtp(smtp) => Way::Server(Box::new(server(smtp, data)?)),
+            Transport::Smtp(smtp) => Way::Server {
+                name: format!("{}:{}", smtp.host, smtp.port),
+                server: Box::new(server(smtp, data)?),
+            },
         };
         Ok(Self { from, way })
     }
@@ -66,7 +73,7 @@ impl Mailer {
     pub(super) fn folder(&self) -> Option<&Path> {
         match &self.way {
             Way::Folder(folder) => Some(folder),
-            Way::Server(_) => None,
+            Way::Server { .. } => None,
         }
     }
 
@@ -85,9 +92,23 @@ impl Mailer {
                     Err(_) => Err(Unsent::Later("the outbox folder cannot be written".into())),
                 }
             }
-            Way::Server(server) => match server.send(message).await {
+            Way::Server { server, .. } => match server.send(message).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(verdict(&error)),
+            },
+        }
+    }
+
+    /// Connects to the mail server and signs in; `None` where mails go to a folder.
+    pub(super) async fn probe(&self) -> Result<Option<String>, String> {
+        let Way::Server { name, server } = &self.way else {
+            return Ok(None);
+        };
+        match server.test_connection().await {
+            Ok(true) => Ok(Some(name.clone())),
+            Ok(false) => Err(format!("{name} takes no mails")),
+            Err(error) => match verdict(&error) {
+                Unsent::Later(why) | Unsent::Never(why) => Err(format!("{name}: {why}")),
             },
         }
     }

@@ -173,6 +173,11 @@ fn cells(record: &Record, intent: Option<&Entry>, user: Option<&str>) -> String 
             set("tool", Some(mint.tool.clone()));
             set("serial", Some(mint.serial.clone()));
         }
+        Event::RevocationList(list) => {
+            set("vo", Some(list.vo.to_string()));
+            set("task", Some("crl".to_owned()));
+            set("resource", Some(format!("revocation_list/{}", list.number)));
+        }
         Event::Lease(lease) => {
             let permit = lease.decision.permit;
             set("decision", Some(if permit { "permit" } else { "denial" }.into()));

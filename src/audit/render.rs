@@ -100,6 +100,12 @@ fn details(event: &Event) -> Vec<String> {
                 mint.person, mint.tool, mint.serial, mint.not_after
             )]
         }
+        Event::RevocationList(list) => {
+            vec![format!(
+                "number {} with {} revoked until {} issuer={}",
+                list.number, list.count, list.due, list.issuer
+            )]
+        }
         Event::Trace(trace) => vec![format!(
             "by {} {}: {} found",
             trace.by,

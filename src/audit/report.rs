@@ -271,6 +271,7 @@ impl Completeness {
             }
             Event::Outcome(outcome) => self.outcome(at, outcome.request, outcome.ending),
             Event::Mint(mint) => self.of_open(at, mint.request),
+            Event::RevocationList(list) => self.of_open(at, list.request),
             Event::Lease(lease) => self.of_open(at, lease.request),
             Event::Refused(_) => day.refused += 1,
             Event::Strangers(strangers) => day.refused += strangers.count,

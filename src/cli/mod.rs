@@ -12,6 +12,7 @@ mod backup;
 mod certificate;
 mod client;
 mod completions;
+mod doctor;
 mod failure;
 mod grant;
 mod init;
@@ -74,6 +75,7 @@ enum Command {
     Init(init::Init),
     Serve(serve::Serve),
     Reload(reload::Reload),
+    Doctor(doctor::Doctor),
     Login(session::Login),
     Logout(session::Logout),
     Whoami(session::Whoami),
@@ -229,6 +231,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Init(args) => init::run(args, out).await,
         Command::Serve(args) => serve::run(args, out).await,
         Command::Reload(args) => reload::run(args, out).await,
+        Command::Doctor(args) => doctor::run(args, out).await,
         Command::Login(args) => session::login(args, out).await,
         Command::Logout(session::Logout {}) => session::logout(out).await,
         Command::Whoami(session::Whoami {}) => session::whoami(out).await,

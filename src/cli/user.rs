@@ -12,6 +12,7 @@ use crate::api::person::export::PersonExport;
 use crate::api::user::add::{UserAdd, UserAdded};
 use crate::api::user::find::{UserFind, UserFound};
 use crate::api::user::reset_password::PasswordReset;
+use crate::api::user::show::{SignIns, UserShown};
 use crate::api::user::{CardInput, UserView};
 use crate::clock::Timestamp;
 use crate::id::PersonId;
@@ -102,16 +103,26 @@ pub(crate) struct Add {
     reason: Reason,
 }
 
-/// Lists the members of a virtual organisation.
+/// Lists the members of a virtual organisation, all of them or those that are looked for.
 ///
 /// Examples:
 ///   countersign user list imaging
-///   countersign user list imaging --json
+///   countersign user list imaging --text smith
+///   countersign user list imaging --role scientist --state suspended --json
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct List {
     /// Name of the virtual organisation.
     vo: String,
+    /// Only those whose user name, name, mail address or organisation has this text, in capital or small letters.
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// Only those who hold this role.
+    #[arg(long)]
+    role: Option<String>,
+    /// Only those whose account is in this state.
+    #[arg(long, value_parser = ["active", "suspended", "ended"])]
+    state: Option<String>,
 }
 
 /// Changes the card of a person: what is not given stays as it is, an empty value takes it away. For administrators of
@@ -206,8 +217,19 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
     let client = Client::saved()?;
     match command {
         User::Add(args) => add(&client, args, out).await?,
-        User::List(List { vo }) => {
-            let users: Vec<UserView> = client.task("user.list").at("vo", vo).list("users").await?;
+        User::List(List {
+            vo,
+            text,
+            role,
+            state,
+        }) => {
+            let asked = client
+                .task("user.list")
+                .at("vo", vo)
+                .maybe("text", text)
+                .maybe("role", role)
+                .maybe("state", state);
+            let users: Vec<UserView> = asked.list("users").await?;
             out.list(
                 "users",
                 &users,
@@ -225,13 +247,17 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
         }
         User::Show(member) => {
             let person = client.person(&member.vo, &member.user).await?;
-            let user: UserView = client
+            let shown: UserShown = client
                 .task("user.show")
                 .at("vo", member.vo)
                 .at("person", person)
                 .fetch()
                 .await?;
-            out.show(&user, show)?;
+            out.show(&shown, |out, shown| {
+                let mut pairs = pairs(&shown.user);
+                pairs.extend(shown.sign_ins.iter().flat_map(sign_ins));
+                out.pairs(&pairs)
+            })?;
         }
         User::Edit(args) => edit(&client, args, out).await?,
         User::Remove(Edited { member, reason }) => {
@@ -425,7 +451,11 @@ fn roles(user: &UserView) -> String {
 }
 
 fn show(out: Output, user: &UserView) -> std::io::Result<()> {
-    out.pairs(&[
+    out.pairs(&pairs(user))
+}
+
+fn pairs(user: &UserView) -> Vec<(&'static str, String)> {
+    vec![
         ("User", user.username.clone()),
         ("Name", user.name.clone()),
         ("Mail", or_dash(user.mail.as_deref())),
@@ -434,5 +464,15 @@ fn show(out: Output, user: &UserView) -> std::io::Result<()> {
         ("Roles", roles(user)),
         ("Home", user.home.clone()),
         ("Id", user.id.clone()),
-    ])
+    ]
+}
+
+fn sign_ins(counted: &SignIns) -> [(&'static str, String); 2] {
+    let times = |count: i64, last: Option<&str>| {
+        last.map_or_else(|| count.to_string(), |last| format!("{count}, last {last}"))
+    };
+    [
+        ("Signed in", times(counted.count, counted.last.as_deref())),
+        ("In vain", times(counted.failed, counted.last_failed.as_deref())),
+    ]
 }

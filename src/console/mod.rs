@@ -32,9 +32,9 @@ use crate::api::provider::on_tool;
 use crate::api::proxy::TRACERS;
 use crate::audit::Audit;
 use crate::authenticate::{Authenticate, is_local_path, is_navigation, percent};
-use crate::authorize::Authorize;
+use crate::authorize::{Authorize, Permit};
 use crate::body::Body;
-use crate::delegate::{Delegate, DelegateError};
+use crate::delegate::{Delegate, DelegateError, LIST_TASK, Signing};
 use crate::forward::{LocalRequest, LocalService};
 use crate::gateway::Pages;
 use crate::id::{Ids, RequestId};
@@ -166,7 +166,7 @@ pub fn tasks() -> Vec<Task> {
         task("jwks", "GET /.countersign/jwks.json", Read, Audience::Everyone),
         // Not `vo`: a list of what is revoked is there for everybody, also while the VO is suspended.
         task(
-            "crl",
+            LIST_TASK,
             "GET /.countersign/crl/{issuer:slug}",
             Read,
             Audience::Everyone,
@@ -251,20 +251,27 @@ impl Console {
             "console.problems" => Ok(answer::page(StatusCode::OK, pages::kinds())),
             "console.problem" => problem_type(parameter(&request, "problem")),
             "console.asset" => asset(parameter(&request, "file")),
-            "crl" => self.revocation_lists(parameter(&request, "issuer")).await,
+            LIST_TASK => {
+                let vo = parameter(&request, "issuer").to_owned();
+                self.revocation_lists(&vo, &request.permit, request.id).await
+            }
             "jwks" => Ok(answer::json(&self.0.delegate.jwks())),
             _ => Err(Problem::new(Kind::Internal, "this task has no page")),
         }
     }
 
-    async fn revocation_lists(&self, vo: &str) -> Result<Response<Body>, Problem> {
+    async fn revocation_lists(
+        &self,
+        vo: &str,
+        permit: &Permit,
+        request: RequestId,
+    ) -> Result<Response<Body>, Problem> {
         let unknown = || Problem::new(Kind::NotFound, "there is no revocation list of this name");
         let id = self.0.vos.handle().load().vo_named(vo).map(|vo| vo.id);
-        let lists = self
-            .0
-            .delegate
-            .revocation_lists(id.ok_or_else(unknown)?, vo)
-            .await;
+        let id = id.ok_or_else(unknown)?;
+        let by = Signing::permitted(permit, request, &self.0.audit);
+        let by = by.map_err(|error| error.as_problem())?;
+        let lists = self.0.delegate.revocation_lists(id, vo, &by).await;
         match lists {
             // SECURITY: whether a VO without a certificate exists is not for strangers to learn.
             Err(DelegateError::NoCertificate { .. }) => Err(unknown()),

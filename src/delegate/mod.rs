@@ -55,6 +55,7 @@ use crate::vo::DirectoryHandle;
 
 pub use config::Config;
 pub use credential::Credential;
+pub use crl::{Signing, TASK as LIST_TASK};
 pub use error::DelegateError;
 pub use keys::{Imported, StaticCredential};
 pub use outside::Outside;

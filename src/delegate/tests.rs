@@ -15,6 +15,8 @@ use crate::tool::{Delegation, ProxyKey, ProxyPolicy, ProxySettings, Tool, ToolTa
 use crate::trust::certificate::{Source, Use};
 use crate::trust::pem;
 
+mod lists;
+
 /// A delegation service with one VO on a store.
 struct World {
     clock: Arc<HandClock>,
@@ -643,21 +645,12 @@ async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
 /// The VO had another certificate before: each has a list, and what is revoked stands on that of its own issuer.
 async fn a_revoked_proxy_stands_on_the_list_of_its_issuer(world: &World, person: PersonId, serial: u64) {
     let (delegate, vo) = (&world.delegate, world.vo.id);
-    let entries = |lists: &str| -> Vec<Vec<u64>> {
-        let blocks = x509_parser::pem::Pem::iter_from_buffer(lists.as_bytes());
-        let entries = |block: x509_parser::pem::Pem| {
-            let (rest, list) = x509_parser::parse_x509_crl(&block.contents).unwrap();
-            assert!(rest.is_empty() && list.crl_number().is_some());
-            let revoked = list.iter_revoked_certificates();
-            revoked
-                .map(|one| one.serial().to_string().parse().unwrap())
-                .collect()
-        };
-        blocks.map(|block| entries(block.unwrap())).collect()
-    };
-    let empty = delegate.revocation_lists(vo, "imense").await.unwrap();
+    let entries =
+        |lists: &str| -> Vec<Vec<u64>> { lists::read(lists).into_iter().map(|list| list.serials).collect() };
+    let audit = world.audit();
+    let empty = world.lists(&audit).await.unwrap();
     assert_eq!(entries(&empty), [[0_u64; 0], []]);
-    assert_eq!(delegate.revocation_lists(vo, "imense").await.unwrap(), empty);
+    assert_eq!(world.lists(&audit).await.unwrap(), empty);
     let serials = [serial];
     let which = Which {
         person,
@@ -673,7 +666,7 @@ async fn a_revoked_proxy_stands_on_the_list_of_its_issuer(world: &World, person:
         tx.commit().await.unwrap();
         assert_eq!((revoked.serials.len(), revoked.changes.len()), (touched, touched));
     }
-    let lists = delegate.revocation_lists(vo, "imense").await.unwrap();
+    let lists = world.lists(&audit).await.unwrap();
     let mut found = entries(&lists);
     found.sort();
     assert_eq!(found, [vec![], vec![serial]]);

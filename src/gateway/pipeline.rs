@@ -362,7 +362,14 @@ impl Pipeline {
     ) -> (Problem, Option<Place>) {
         let attempt = subject.result == "failed" && !subject.methods.is_empty();
         let known = attempt || subject.person.is_some();
-        if !known || problem.kind == Kind::TooManyAttempts {
+        // INVARIANT: a certificate that is not let in leaves one record a minute, however often it is shown.
+        let knocks_again = attempt
+            && x.presented.is_some()
+            && subject.person.is_some_and(|person| {
+                let now = self.ids.clock().now();
+                !self.strangers.is_first_knock(person, problem.kind, now)
+            });
+        if !known || knocks_again || problem.kind == Kind::TooManyAttempts {
             self.audit
                 .stranger(problem.kind.name(), &x.source.network(), x.id);
             return (problem, place);

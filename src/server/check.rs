@@ -30,7 +30,7 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
     found.identity(config, now);
     found.log(config);
     if let Some(listener) = &config.certificate_listener {
-        found.take(Anchors::load(&listener.trust));
+        found.trusted(&listener.trust);
     }
     let records = config.data.join("keys/records.key");
     found.take(read_words(&records));
@@ -72,6 +72,15 @@ impl Checked {
             ));
         }
         self.take(tls::server_config(identity, &[]));
+    }
+
+    /// CAs and lists of the listener for certificates. They are no reason to serve nobody: it waits for better ones.
+    fn trusted(&mut self, path: &Path) {
+        if let Err(error) = Anchors::load(path) {
+            self.warnings.push(format!(
+                "nobody can sign in with a certificate, until this is mended (no restart is needed): {error}"
+            ));
+        }
     }
 
     /// The log's key and the place where it lies.

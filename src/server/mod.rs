@@ -5,6 +5,7 @@
 mod backup;
 mod certificates;
 mod check;
+mod doctor;
 mod gauges;
 mod jobs;
 mod lock;
@@ -51,6 +52,7 @@ use crate::vo::{DirectoryHandle, Vos};
 use crate::{api, console};
 pub use backup::{BackedUp, Lost, Manifest, Progress, Restore, Restored, backup, restore};
 pub use check::{Checked, check};
+pub use doctor::{Finding, State, examine};
 use gauges::Gauges;
 pub use lock::{FolderLock, LockError};
 pub use recover::{AcceptState, Recover, Recovered, accept_state, recover};
@@ -196,7 +198,7 @@ impl Server {
         let meters = fixed.meters.clone();
         let acts = fixed.acts.clone();
         let hash = config.hash;
-        let trust = certificates::trust(&config, &built)?;
+        let trust = certificates::trust(&config, &built);
         let (reloading, listeners) = Reloading::first(
             built.clone(),
             fixed,
@@ -231,7 +233,13 @@ impl Server {
             tasks.spawn(served);
         }
         if let (Some(trust), Some(settings)) = (trust, &config.certificate_listener) {
-            tasks.spawn(certificates::keep_reading(trust, settings.check, stop.clone()));
+            let health = built.health.clone();
+            tasks.spawn(certificates::keep_reading(
+                trust,
+                settings.check,
+                health,
+                stop.clone(),
+            ));
         }
         tasks.spawn(reloading.run(listeners, asked, stop.clone()));
         last.spawn(operations::serve(operations, Arc::new(gauges), gone.clone()));

@@ -140,19 +140,11 @@ impl Db {
     /// # Errors
     /// [`StoreError::Open`] when the file cannot be opened or its tables are newer than this program.
     pub async fn sqlite(file: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(file)
+        let options = sqlite_options(file)
             .create_if_missing(true)
-            .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_with(options)
-            .await
-            .map_err(|error| StoreError::Open(error.to_string()))?;
+            .synchronous(SqliteSynchronous::Full);
+        let pool = sqlite_pool(options).await?;
         migrations::sqlite()
             .run(&pool)
             .await
@@ -160,24 +152,36 @@ impl Db {
         Ok(Self::Sqlite(pool))
     }
 
+    /// Opens an SQLite file to be read only, as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`].
+    pub async fn look_sqlite(file: &Path) -> Result<Self, StoreError> {
+        Ok(Self::Sqlite(
+            sqlite_pool(sqlite_options(file).read_only(true)).await?,
+        ))
+    }
+
     /// Connects to PostgreSQL by URL (`postgres://...`) and brings its tables up to date.
     ///
     /// # Errors
     /// [`StoreError::Open`] when the URL is wrong, the server does not answer, or its tables are newer.
     pub async fn postgres(url: &str) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|_| StoreError::Open("the address must be a postgres:// URL".into()))?;
-        let pool = PgPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_with(options)
-            .await
-            .map_err(|error| StoreError::Open(error.to_string()))?;
+        let pool = postgres_pool(postgres_options(url)?).await?;
         migrations::postgres()
             .run(&pool)
             .await
             .map_err(|error| StoreError::Open(error.to_string()))?;
         Ok(Self::Postgres(pool))
+    }
+
+    /// Connects to PostgreSQL to read only, as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] when the URL is wrong or the server does not answer.
+    pub async fn look_postgres(url: &str) -> Result<Self, StoreError> {
+        let options = postgres_options(url)?.options([("default_transaction_read_only", "on")]);
+        Ok(Self::Postgres(postgres_pool(options).await?))
     }
 
     /// Starts a transaction that will write (on SQLite it takes the write lock at once).
@@ -255,6 +259,36 @@ impl Db {
             Self::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+fn sqlite_options(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+}
+
+async fn sqlite_pool(options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+    SqlitePoolOptions::new()
+        .max_connections(4)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_with(options)
+        .await
+        .map_err(|error| StoreError::Open(error.to_string()))
+}
+
+fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    PgConnectOptions::from_str(url)
+        .map_err(|_| StoreError::Open("the address must be a postgres:// URL".into()))
+}
+
+async fn postgres_pool(options: PgConnectOptions) -> Result<PgPool, StoreError> {
+    PgPoolOptions::new()
+        .max_connections(8)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_with(options)
+        .await
+        .map_err(|error| StoreError::Open(error.to_string()))
 }
 
 impl Tx {

@@ -81,7 +81,8 @@ impl<'a> Json<'a> {
     /// is asked for.
     ///
     /// # Errors
-    /// [`Twin`]: `Job` beside, or instead of, `job`. Several JSON libraries match names without regard to case.
+    /// [`Twin`]: `Job` beside, or instead of, `job` (several JSON libraries match names without regard to case), or a list on
+    /// the way that holds more than the element that is named.
     pub(super) fn only(self, pointer: &str) -> Result<Option<Self>, Twin> {
         let mut value = self;
         for token in pointer.split('/').skip(1) {
@@ -93,6 +94,10 @@ impl<'a> Json<'a> {
                         return Err(Twin);
                     }
                 }
+            }
+            // SECURITY: `/job/0/id` names one job; the tool would act on the others of the list as well.
+            if value.elements().is_some_and(|elements| elements.len() > 1) {
+                return Err(Twin);
             }
             let step = format!("/{}", token.replace('~', "~0").replace('/', "~1"));
             match value.at(&step) {
@@ -370,6 +375,20 @@ mod tests {
         ] {
             assert_eq!(only(twin), Err(Twin), "{twin}");
         }
+    }
+
+    #[test]
+    fn an_index_names_the_only_element_of_its_list() {
+        let only = |text: &str| {
+            Json::parse(text.as_bytes())
+                .unwrap()
+                .only("/job/0/id")
+                .map(|v| v.map(Json::raw).map(str::to_owned))
+        };
+        assert_eq!(only(r#"{"job":[{"id":7}]}"#), Ok(Some("7".into())));
+        assert_eq!(only(r#"{"job":[]}"#), Ok(None));
+        assert_eq!(only(r#"{"job":[{"id":7},{"id":8}]}"#), Err(Twin));
+        assert_eq!(only(r#"{"job":[{"id":7},null]}"#), Err(Twin));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //!
 //! A handshake is judged once, a request each time anew ([`Trust::verify`]): connections outlive certificates and lists.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key};
 use rustls::server::NoServerSessionStorage;
@@ -20,11 +20,11 @@ use crate::clock::{Clock, Timestamp};
 use super::chain::{self, AnchorError, Anchors, Limits, PathFlaw, Refused, Rule, Verified};
 use super::tls::{Identity, TlsError};
 
-/// CAs and revocation lists in a file or folder, as they were last read.
+/// CAs and revocation lists in a file or folder, as they were last read and taken. Until that succeeded once nobody is let in.
 pub struct Trust {
     path: PathBuf,
     limits: Limits,
-    anchors: ArcSwap<Anchors>,
+    anchors: ArcSwapOption<Anchors>,
     clock: Arc<dyn Clock>,
 }
 
@@ -35,26 +35,41 @@ impl std::fmt::Debug for Trust {
 }
 
 impl Trust {
-    /// Reads CAs and lists.
-    ///
-    /// # Errors
-    /// [`AnchorError`], naming the file.
-    pub fn load(path: PathBuf, limits: Limits, clock: Arc<dyn Clock>) -> Result<Self, AnchorError> {
-        Ok(Self {
-            anchors: ArcSwap::from_pointee(Anchors::load(&path)?),
+    /// Trust in what lies at `path`; [`Trust::reload`] reads it.
+    #[must_use]
+    pub const fn new(path: PathBuf, limits: Limits, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            anchors: ArcSwapOption::const_empty(),
             path,
             limits,
             clock,
-        })
+        }
     }
 
-    /// Reads them anew. Waits for files.
+    /// Reads CAs and lists (anew). Waits for files.
     ///
     /// # Errors
-    /// [`AnchorError`]; then what was read before holds on, up to the end of each list.
+    /// [`AnchorError`], naming the file, or the list that is gone or older than the one in use; then what was read before
+    /// holds on, up to the end of each list.
     pub fn reload(&self) -> Result<(), AnchorError> {
-        self.anchors.store(Arc::new(Anchors::load(&self.path)?));
+        let read = Anchors::load(&self.path)?;
+        if let Some(before) = &*self.anchors.load() {
+            read.may_follow(before)?;
+        }
+        self.anchors.store(Some(Arc::new(read)));
         Ok(())
+    }
+
+    /// Where they lie.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether nothing could be read yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.anchors.load().is_none()
     }
 
     /// Judges a chain (DER, the client's own certificate first) at this moment, by the lists of this moment.
@@ -62,13 +77,20 @@ impl Trust {
     /// # Errors
     /// [`Refused`].
     pub fn verify<C: AsRef<[u8]>>(&self, chain: &[C]) -> Result<Verified, Refused> {
-        chain::verify(chain, &self.anchors.load(), &self.limits, self.clock.now())
+        // SECURITY: what cannot be read lets nobody in, and keeps nobody away from the other listener.
+        let anchors = self.anchors.load();
+        let anchors = anchors.as_deref().ok_or_else(|| Refused {
+            position: 1,
+            subject: "unread".to_owned(),
+            rule: Rule::NoAnchors,
+        })?;
+        chain::verify(chain, anchors, &self.limits, self.clock.now())
     }
 
     /// When the first of the revocation lists is out of date; from then on its CA's certificates are refused.
     #[must_use]
     pub fn lists_due(&self) -> Option<Timestamp> {
-        self.anchors.load().lists_due()
+        self.anchors.load().as_deref().and_then(Anchors::lists_due)
     }
 }
 

@@ -3,7 +3,7 @@
 //! A record holds a card's hash only. The hash covers [`Card::text`] and a random salt, so that nobody can guess a
 //! name from it, and whoever is shown text and salt can check that this was the card.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use serde_json::json;
@@ -136,6 +136,35 @@ impl Vos {
             }
         }
         Ok(cards)
+    }
+
+    /// The people whose present card says `text` somewhere: in user name, name, e-mail address or organisation, in capital or
+    /// small letters.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn people_with(&self, text: &str) -> Result<HashSet<PersonId>, StoreError> {
+        // The engines do not agree on what is small of a letter beyond ASCII.
+        let wanted = text.to_lowercase();
+        let cards = store::present_cards(&self.db).await?;
+        let says = |card: &Card| {
+            let fields = &card.fields;
+            let texts = [
+                Some(&card.username),
+                Some(&fields.name),
+                fields.mail.as_ref(),
+                fields.organisation.as_ref(),
+            ];
+            texts
+                .into_iter()
+                .flatten()
+                .any(|field| field.to_lowercase().contains(&wanted))
+        };
+        Ok(cards
+            .into_iter()
+            .filter(|card| says(card))
+            .map(|card| card.person)
+            .collect())
     }
 
     /// The present e-mail addresses of these people; those without one are left out.

@@ -223,6 +223,16 @@ impl Vos {
         self.handle.swap(Directory::build(rows));
     }
 
+    /// A snapshot of a store that is only looked at.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn look(db: &Db) -> Result<Directory, StoreError> {
+        Ok(Directory::build(
+            snapshot::read(&mut db.begin_read().await?).await?,
+        ))
+    }
+
     fn now(&self) -> Timestamp {
         self.ids.clock().now()
     }

@@ -233,6 +233,17 @@ pub(super) async fn card(db: &Db, hash: Hash) -> Result<Option<Card>, StoreError
     .transpose()
 }
 
+/// The present cards of everybody.
+pub(super) async fn present_cards(db: &Db) -> Result<Vec<Card>, StoreError> {
+    let found = rows!(
+        db,
+        CardRow,
+        "SELECT hash, person, version, salt, username, name, mail, organisation, created_at, ended_at
+         FROM card WHERE ended_at IS NULL"
+    )?;
+    found.into_iter().map(card_of).collect()
+}
+
 fn card_of(row: CardRow) -> Result<Card, StoreError> {
     let (digest, person, version, salt, username, name, mail, organisation, since, until) = row;
     Ok(Card {

@@ -369,6 +369,37 @@ fn a13_answers_carry_hsts_unless_the_certificate_is_from_the_private_authority()
 }
 
 #[test]
+fn a8_ten_wrong_passwords_end_in_429_and_the_administrator_sees_how_many_and_when() {
+    let world = World::start();
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
+    let wrong: Vec<u16> = (0..10)
+        .map(|_| sign_in(&world, "john", "a noisy walk along the river").status)
+        .collect();
+    assert_eq!(wrong.first(), Some(&401));
+    assert_eq!(wrong.last(), Some(&429), "{wrong:?}");
+    let looked_at = wrong.iter().filter(|status| **status == 401).count();
+    let shown = world.cli_json("admin", &["user", "show", "imense", "john"]);
+    assert_eq!(shown["username"], "john");
+    let counted = &shown["sign_ins"];
+    assert_eq!(counted["failed"], looked_at, "{shown}");
+    assert!(counted["last_failed"].as_str().is_some(), "{shown}");
+    assert!(counted["count"].as_u64().unwrap() >= 1, "{shown}");
+    let of_mary = world.cli_json("admin", &["user", "show", "imense", "mary"]);
+    assert_eq!(of_mary["sign_ins"]["failed"], 0, "{of_mary}");
+    // In a list of members it is nobody's business.
+    let listed = world.cli_json("admin", &["user", "list", "imense"]);
+    assert!(!listed.to_string().contains("sign_ins"), "{listed}");
+    let text = world
+        .cli("admin", &["user", "show", "imense", "john"])
+        .ok()
+        .stdout;
+    assert!(text.contains("In vain"), "{text}");
+}
+
+#[test]
 fn guessing_is_slowed_for_the_account_and_nobody_else_is_locked_out() {
     let world = World::start();
     world

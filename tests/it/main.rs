@@ -28,6 +28,7 @@ mod cli;
 mod conformance;
 mod delegate;
 mod dependencies;
+mod doctor;
 mod documents;
 mod many;
 mod monitoring;

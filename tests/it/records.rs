@@ -11,8 +11,8 @@ use countersign::record::{
     AlertEvent, BodyDigest, BodyDigests, Change, ChangeEvent, CreatedEntry, Cut, DecisionEntry,
     DelegationEntry, DeletedEntry, Ending, Entry, EpochBegun, Event, FileAside, Hash, KeyChanged, Lease,
     LogDegraded, LogDropped, Login, Mint, Outcome, OwnershipConflict, PlaceEntry, Record, Recovery, Refused,
-    ReloadFailed, ResourceEntry, SessionEnded, SignedEntry, Start, StateDigests, StateForeignChange,
-    StateStep, Strangers, SubjectEntry, TraceEvent, TraceId, WitnessEvent,
+    ReloadFailed, ResourceEntry, RevocationList, SessionEnded, SignedEntry, Start, StateDigests,
+    StateForeignChange, StateStep, Strangers, SubjectEntry, TraceEvent, TraceId, WitnessEvent,
 };
 use serde_json::{Value, json};
 
@@ -289,6 +289,16 @@ fn events() -> Vec<Event> {
         session: id(),
         tool: "segmentation".into(),
         way: "pem".into(),
+    })));
+    events.push(Event::RevocationList(Box::new(RevocationList {
+        request: id(),
+        issuer: hash(),
+        vo: id(),
+        number: 7,
+        count: 2,
+        made: time(),
+        due: time(),
+        body: hash(),
     })));
     events.push(Event::Trace(Box::new(TraceEvent {
         request: id(),

@@ -59,8 +59,11 @@ impl Vo {
 
     /// What a provider finds with openssl alone: `good` or `revoked`.
     fn judged(&self, proxy: &Path) -> String {
+        self.judged_by(proxy, &self.list())
+    }
+
+    fn judged_by(&self, proxy: &Path, list: &Path) -> String {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guides/check_revocation.sh");
-        let list = self.list();
         let output = Command::new("sh")
             .arg(script)
             .arg(proxy)
@@ -122,6 +125,34 @@ fn f11_the_vos_list_refuses_the_revoked_proxy_and_no_other() {
     );
     vo.world.cli("john", &["proxy", "revoke", &serial]).ok();
     assert_eq!([vo.judged(&johns), vo.judged(&marys)], ["revoked", "good"]);
+    // Whichever list comes first: all that the key signed are looked at.
+    let both = vo.kept.join("both.crl");
+    fs::write(&both, first.clone() + &fs::read_to_string(vo.list()).unwrap()).unwrap();
+    assert_eq!(
+        [vo.judged_by(&johns, &both), vo.judged_by(&marys, &both)],
+        ["revoked", "good"]
+    );
+    let signed: Vec<serde_json::Value> = vo
+        .world
+        .records()
+        .into_iter()
+        .map(|record| record["event"]["revocation_list"].clone())
+        .filter(|list| list.is_object())
+        .collect();
+    // One record for each that was signed: both issuers' first ones, and the second one of the one that changed.
+    let numbers: Vec<_> = signed
+        .iter()
+        .map(|list| (&list["number"], &list["count"]))
+        .collect();
+    assert_eq!(
+        numbers,
+        [
+            (&1.into(), &0.into()),
+            (&1.into(), &0.into()),
+            (&2.into(), &1.into())
+        ],
+        "{signed:?}"
+    );
     let list = vo.list();
     let list = list.to_str().unwrap();
     let (_, said) = vo.openssl(&[
@@ -135,7 +166,9 @@ fn f11_the_vos_list_refuses_the_revoked_proxy_and_no_other() {
         "-text",
     ]);
     assert!(
-        said.contains("verify OK") && said.contains("X509v3 CRL Number"),
+        said.contains("verify OK")
+            && said.contains("X509v3 CRL Number")
+            && said.contains("X509v3 Authority Key Identifier"),
         "{said}"
     );
     assert!(!said.contains("Key Compromise"), "{said}");

@@ -719,3 +719,45 @@ fn the_index_is_dropped_and_made_anew_by_command_while_no_gateway_serves() {
     let nowhere = run_in(world.dir.path(), &["audit", "reindex", "--data", "/nonexistent"]);
     assert_eq!(nowhere.code, 4);
 }
+
+#[test]
+fn m7_members_are_found_by_a_text_a_role_and_a_state_and_the_search_is_on_record_without_the_text() {
+    let world = World::start();
+    world
+        .admin()
+        .person("john", &["scientist"])
+        .person("mary", &["scientist"]);
+    let edit = [
+        "user",
+        "edit",
+        "imense",
+        "mary",
+        "--name",
+        "Mary Übel",
+        "--organisation",
+        "St Thomas",
+    ];
+    world.cli("admin", &edit).ok();
+    world.cli("admin", &["user", "suspend", "imense", "john"]).ok();
+    let found = |more: &[&str]| {
+        let listed = world.cli_json("admin", &[&["user", "list", "imense"], more].concat());
+        let users = listed["users"].as_array().unwrap().iter();
+        users
+            .map(|user| user["username"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(&["--text", "übel"]), ["mary"]);
+    assert_eq!(found(&["--text", "THOMAS"]), ["mary"]);
+    assert_eq!(found(&["--text", "mary übel st"]), [""; 0]);
+    assert_eq!(found(&["--role", "scientist"]), ["john", "mary"]);
+    assert_eq!(found(&["--role", "scientist", "--state", "suspended"]), ["john"]);
+    assert_eq!(found(&["--role", "vo-administrator"]), ["admin"]);
+    assert_eq!(found(&["--text", "%"]), [""; 0]);
+    let refused = world.call("admin", "GET", "/api/v1/vos/imense/users?state=gone", None);
+    let detail = refused.expect(422).json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("active, suspended, ended"), "{detail}");
+    let records = world.records();
+    let asked = |text: &str| records.iter().any(|record| record.to_string().contains(text));
+    assert!(asked("user.list"));
+    assert!(!asked("übel") && !asked("THOMAS"));
+}

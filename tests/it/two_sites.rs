@@ -122,6 +122,88 @@ fn cookie(of: &str) -> String {
 }
 
 #[test]
+fn a11_one_sign_in_opens_two_tools_without_a_second_prompt() {
+    let (world, tool) = site();
+    let john = Browser::new(&world, "john");
+    john.sign_in("john");
+    for name in ["alpha", "beta"] {
+        let pages = john.open(&format!("{}/look", host_of(&world, name)));
+        let last = pages.last().unwrap();
+        assert_eq!(last.status, 200, "{name}: {}", last.text());
+        let asked = |page: &Answer| page.text().contains("type=\"password\"");
+        assert!(!pages.iter().any(asked), "{name} asks for a password");
+    }
+    assert_eq!(tool.seen().len(), 2);
+    // One that was never asked is.
+    let stranger = Browser::new(&world, "stranger");
+    let pages = stranger.open(&format!("{}/look", host_of(&world, "alpha")));
+    assert!(pages.last().unwrap().text().contains("type=\"password\""));
+}
+
+#[test]
+fn a12_the_session_cookie_has_no_end_of_its_own_and_is_worth_nothing_after_logout() {
+    let (world, tool) = site();
+    let (base, alpha) = (world.base(), host_of(&world, "alpha"));
+    let john = Browser::new(&world, "john");
+    // The browser forgets it when it is closed: neither of the two attributes that would keep it.
+    let origin = format!("Origin: {base}");
+    let password = format!("password={PASSWORD}");
+    let form = [
+        "-H",
+        &origin,
+        "--data",
+        "username=john",
+        "--data-urlencode",
+        &password,
+    ];
+    let answer = john.ask(&format!("{base}/login"), &form).expect(303);
+    let set = answer.header("set-cookie").unwrap().to_ascii_lowercase();
+    assert!(set.starts_with("__host-"), "{set}");
+    assert!(!set.contains("max-age") && !set.contains("expires"), "{set}");
+    let pages = john.open(&format!("{alpha}/look"));
+    assert_eq!(pages.last().unwrap().status, 200);
+    let set: Vec<String> = pages
+        .iter()
+        .flat_map(|page| &page.headers)
+        .filter(|(name, value)| name == "set-cookie" && value.starts_with("__Host-"))
+        .map(|(_, value)| value.to_ascii_lowercase())
+        .collect();
+    let kept = |cookie: &&String| cookie.contains("max-age") && !cookie.contains("max-age=0");
+    // What lives for the minute of a sign-in at a tool's host may say so; the session's cookie may not.
+    let session = cookie(&john.session("alpha.gw.localhost"));
+    let name = session
+        .trim_start_matches("Cookie: ")
+        .split('=')
+        .next()
+        .unwrap()
+        .to_ascii_lowercase();
+    for cookie in set.iter().filter(|cookie| cookie.starts_with(&name)) {
+        assert!(!kept(&cookie) && !cookie.contains("expires"), "{cookie}");
+    }
+
+    let (parent, child) = (cookie(&john.session("gw.localhost")), session);
+    let me = format!("{base}/.countersign/me");
+    world.curl(&["-H", &parent, &me]).expect(200);
+    world.curl(&["-H", &child, &format!("{alpha}/look")]).expect(200);
+    let seen = tool.seen().len();
+    let answer = world.curl(&[
+        "-X",
+        "POST",
+        "-H",
+        &parent,
+        "-H",
+        &origin,
+        "--data",
+        "",
+        &format!("{base}/.countersign/logout"),
+    ]);
+    assert!((200..400).contains(&answer.status), "{}", answer.text());
+    world.curl(&["-H", &parent, &me]).expect(401);
+    world.curl(&["-H", &child, &format!("{alpha}/look")]).expect(401);
+    assert_eq!(tool.seen().len(), seen);
+}
+
+#[test]
 fn a_child_session_is_good_on_its_own_host_and_nowhere_else() {
     let (world, tool) = site();
     let (base, alpha, beta) = (world.base(), host_of(&world, "alpha"), host_of(&world, "beta"));

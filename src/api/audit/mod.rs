@@ -152,6 +152,7 @@ pub(super) fn vo_of(record: &Record) -> Option<VoId> {
         Event::Refused(refused) => refused.entry.place.vo_id,
         Event::Change(change) => Some(change.change.vo),
         Event::Mint(mint) => Some(mint.vo),
+        Event::RevocationList(list) => Some(list.vo),
         Event::Alert(alert) => Some(alert.vo),
         Event::OwnershipConflict(conflict) => Some(conflict.claimed.vo),
         Event::StateForeignChange(changed) => Some(changed.vo),

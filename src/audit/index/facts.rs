@@ -68,6 +68,10 @@ impl Facts {
                     ..Origin::default()
                 })
             }
+            Event::RevocationList(list) => facts.at(Origin {
+                vo_id: Some(list.vo),
+                ..Origin::default()
+            }),
             Event::Mint(mint) => {
                 let origin = Origin {
                     person: Some(mint.person),

@@ -20,7 +20,7 @@ use crate::clock::Timestamp;
 use crate::id::PersonId;
 use crate::record::{
     AlertEvent, DecisionEntry, Ending, Entry, Event, Lease, Login, Mint, Outcome, OwnershipConflict, Record,
-    Refused, SessionEnded, Strangers, SubjectEntry, TraceEvent,
+    Refused, RevocationList, SessionEnded, Strangers, SubjectEntry, TraceEvent,
 };
 
 /// Version of OCSF that the events follow.
@@ -151,6 +151,7 @@ fn metadata(record: &Record, intent: Option<&Entry>) -> Value {
         Event::Refused(refused) => refused.entry.place.vo_id,
         Event::Change(change) => Some(change.change.vo),
         Event::Mint(mint) => Some(mint.vo),
+        Event::RevocationList(list) => Some(list.vo),
         Event::Alert(alert) => Some(alert.vo),
         Event::OwnershipConflict(conflict) => Some(conflict.claimed.vo),
         _ => intent.and_then(|entry| entry.place.vo_id),
@@ -186,6 +187,7 @@ fn say(event: &Event, intent: Option<&Entry>) -> Said {
         Event::SessionEnded(ended) => of_session_ended(ended),
         Event::Change(change) => change::said(change),
         Event::Mint(mint) => of_mint(mint),
+        Event::RevocationList(list) => of_list(list, intent),
         Event::Trace(trace) => of_trace(trace, intent),
         Event::Alert(alert) => of_alert(alert),
         Event::OwnershipConflict(conflict) => of_conflict(conflict),
@@ -430,6 +432,18 @@ fn of_mint(mint: &Mint) -> Said {
     });
     Said::new(AUTHORIZE_SESSION, (1, "Assign Privileges"), SUCCESS, body)
         .unmapped(json!({ "way": mint.way, "spki": mint.spki }))
+}
+
+fn of_list(list: &RevocationList, intent: Option<&Entry>) -> Said {
+    let mut body = of_request(json!(list.request), intent, None);
+    let resource = json!([{ "type": "revocation_list", "uid": list.number.to_string() }]);
+    set(&mut body, "resources", resource);
+    if let Some(api) = body.get_mut("api") {
+        set(api, "operation", "crl.sign".into());
+    }
+    Said::new(API_ACTIVITY, (1, "Create"), SUCCESS, body).unmapped(json!({
+        "issuer": list.issuer, "count": list.count, "made": millis(list.made), "due": millis(list.due), "body": list.body,
+    }))
 }
 
 fn of_trace(trace: &TraceEvent, intent: Option<&Entry>) -> Said {

@@ -108,7 +108,7 @@ pub enum ContentError {
     },
     /// A place that is judged has a twin that tools may take for it.
     #[error(
-        "what stands at `{0}` in the body stands there twice, or also under a name that tools may take for it"
+        "what stands at `{0}` in the body stands there twice, in a list with others, or also under a name that tools may take for it"
     )]
     Twin(String),
     /// A place that is judged holds something else than one text.

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
-    RevocationOptionsBuilder, VerifiedPath, anchor_from_trusted_cert,
+    Cert, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder, VerifiedPath,
+    anchor_from_trusted_cert,
 };
-use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 use crate::clock::Timestamp;
 
 use super::certificate::{Certificate, in_words};
+use super::lists::{Lists, Signer, Status};
 use super::refused::{PathFlaw, Rule};
 
 /// No file of a folder of CAs is longer, in bytes; the revocation lists of large CAs have some megabytes.
@@ -34,41 +34,70 @@ pub enum AnchorError {
     /// A CA's certificate is none.
     #[error("`{0}` holds a certificate that cannot be read; accepted: X.509 certificates of CAs")]
     Certificate(String),
+    /// A certificate is no CA's.
+    #[error(
+        "`{file}` holds the certificate of `{subject}`, which is no CA: {why}; accepted: certificates of CAs, and in folders nothing else that is named like one"
+    )]
+    NoAuthority {
+        /// The file.
+        file: String,
+        /// Its subject in words.
+        subject: String,
+        /// What it lacks.
+        why: &'static str,
+    },
     /// A revocation list is none.
     #[error(
         "`{0}` holds a revocation list that cannot be used; accepted: full lists of version 2 (RFC 5280 section 5)"
     )]
     List(String),
+    /// An issuer that had a list has none.
+    #[error(
+        "there is no revocation list of `{0}` any more, and without it nothing of its would be looked up; put it back, or remove the CA with it, or restart the gateway to do without"
+    )]
+    Gone(String),
+    /// An issuer's list is older than the one in use.
+    #[error(
+        "the revocation list of `{issuer}` is older than the one in use: {why}; accepted: the same one, or a newer one (a restart takes what is there)"
+    )]
+    Older {
+        /// Whose.
+        issuer: String,
+        /// How that is seen.
+        why: String,
+    },
     /// Nothing to trust.
     #[error("`{0}` holds no CA certificate; accepted: at least one (PEM)")]
     None(String),
+}
+
+/// Who looks revocation up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lookup {
+    /// This module, for whole lists.
+    Own,
+    /// webpki, for lists in parts; this module sees to it that no list at all names the certificate.
+    Parts,
 }
 
 /// Trusted CAs with revocation lists.
 pub struct Anchors {
     authorities: Vec<Authority>,
     trusted: Vec<TrustAnchor<'static>>,
-    lists: Vec<List>,
+    lists: Lists,
     taken: &'static [&'static dyn SignatureVerificationAlgorithm],
 }
 
 struct Authority {
     subject: Vec<u8>,
     spki: Vec<u8>,
+    /// The same key, as DER.
+    key: Vec<u8>,
     not_before: Timestamp,
     not_after: Timestamp,
     /// How many CAs may be between it and an end entity.
     path_length: Option<u32>,
     name: Vec<u8>,
-}
-
-struct List {
-    der: Vec<u8>,
-    parsed: CertRevocationList<'static>,
-    /// The issuer's name as DER.
-    issuer: Vec<u8>,
-    made: Timestamp,
-    due: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for Anchors {
@@ -123,17 +152,15 @@ impl Anchors {
         Self {
             authorities: Vec::new(),
             trusted: Vec::new(),
-            lists: Vec::new(),
+            lists: Lists::default(),
             taken: taken(),
         }
     }
 
-    fn finished(mut self, name: &str) -> Result<Self, AnchorError> {
+    fn finished(self, name: &str) -> Result<Self, AnchorError> {
         if self.trusted.is_empty() {
             return Err(AnchorError::None(name.to_owned()));
         }
-        // The newest list of an issuer is found first.
-        self.lists.sort_by_key(|list| std::cmp::Reverse(list.made));
         Ok(self)
     }
 
@@ -163,6 +190,15 @@ impl Anchors {
     fn trust(&mut self, name: &str, der: &[u8]) -> Result<(), AnchorError> {
         let refused = || AnchorError::Certificate(name.to_owned());
         let read = Certificate::read(der).ok_or_else(refused)?;
+        // SECURITY: whoever is trusted here may name people; the certificate of a person or a host that was put among the
+        // CAs by mistake must not.
+        if let Some(why) = read.lacks_of_an_authority() {
+            return Err(AnchorError::NoAuthority {
+                file: name.to_owned(),
+                subject: in_words(&read.subject_der()),
+                why,
+            });
+        }
         let der = CertificateDer::from(der);
         let anchor = anchor_from_trusted_cert(&der).map_err(|_| refused())?;
         let again = |other: &TrustAnchor<'_>| {
@@ -175,6 +211,7 @@ impl Anchors {
         self.authorities.push(Authority {
             subject: anchor.subject.as_ref().to_vec(),
             spki: anchor.subject_public_key_info.as_ref().to_vec(),
+            key: read.spki_der(),
             not_before: read.not_before(),
             not_after: read.not_after(),
             path_length: read.ca_path_length(),
@@ -184,22 +221,21 @@ impl Anchors {
     }
 
     fn believe(&mut self, name: &str, der: &[u8]) -> Result<(), AnchorError> {
-        let refused = || AnchorError::List(name.to_owned());
-        if self.lists.iter().any(|list| list.der == der) {
-            return Ok(());
-        }
-        let parsed = OwnedCertRevocationList::from_der(der).map_err(|_| refused())?;
-        let (_, read) = CertificateRevocationList::from_der(der).map_err(|_| refused())?;
-        self.lists.push(List {
-            parsed: parsed.into(),
-            issuer: read.issuer().as_raw().to_vec(),
-            made: Timestamp::from_secs(read.last_update().timestamp()),
-            due: read
-                .next_update()
-                .map(|due| Timestamp::from_secs(due.timestamp())),
-            der: der.to_vec(),
-        });
-        Ok(())
+        self.lists
+            .add(der)
+            .ok_or_else(|| AnchorError::List(name.to_owned()))
+    }
+
+    /// Whether these may take the place of `before` while the gateway runs: revocation is never undone by a list that is
+    /// gone, or that an older one was put in the place of.
+    ///
+    /// # Errors
+    /// [`AnchorError::Gone`], [`AnchorError::Older`].
+    pub fn may_follow(&self, before: &Self) -> Result<(), AnchorError> {
+        let is = |this: &Self, name: &[u8]| this.authorities.iter().any(|one| one.name == name);
+        // A CA that is trusted no more needs no list.
+        self.lists
+            .may_follow(&before.lists, |issuer| is(self, issuer) || !is(before, issuer))
     }
 
     /// How many CAs and how many lists there are.
@@ -211,7 +247,7 @@ impl Anchors {
     /// When the first of the lists is out of date.
     #[must_use]
     pub fn lists_due(&self) -> Option<Timestamp> {
-        self.lists.iter().filter_map(|list| list.due).min()
+        self.lists.due()
     }
 
     /// The names of the CAs (DER), as a server tells them to clients.
@@ -239,24 +275,94 @@ impl Anchors {
         above: &[CertificateDer<'_>],
         now: Timestamp,
     ) -> Result<(), PathFlaw> {
+        let checked = self.path(end_entity, above, now, Lookup::Own);
+        match checked {
+            // Lists in parts are rare, and webpki knows which part is about which certificate.
+            Err(webpki::Error::UnknownRevocationStatus) if self.lists.any_in_parts() => {
+                Ok(self.path(end_entity, above, now, Lookup::Parts)?)
+            }
+            checked => Ok(checked?),
+        }
+    }
+
+    fn path(
+        &self,
+        end_entity: &[u8],
+        above: &[CertificateDer<'_>],
+        now: Timestamp,
+        lookup: Lookup,
+    ) -> Result<(), webpki::Error> {
         let end_entity = CertificateDer::from(end_entity);
         let end_entity = EndEntityCert::try_from(&end_entity)?;
-        let lists: Vec<&CertRevocationList<'_>> = self.lists.iter().map(|list| &list.parsed).collect();
+        let lists = match lookup {
+            Lookup::Own => Vec::new(),
+            Lookup::Parts => self.lists.parsed(),
+        };
         let revocation = RevocationOptionsBuilder::new(&lists)
             .ok()
             .map(|options| options.with_expiration_policy(ExpirationPolicy::Enforce).build());
-        let anchored = |path: &VerifiedPath<'_>| self.check_anchor(path, now);
+        let holds = |path: &VerifiedPath<'_>| {
+            self.check_anchor(path, now)?;
+            self.check_revocation(path, now, lookup)
+        };
         let since = std::time::Duration::from_secs(u64::try_from(now.secs()).unwrap_or(0));
-        end_entity.verify_for_usage(
-            self.taken,
-            &self.trusted,
-            above,
-            UnixTime::since_unix_epoch(since),
-            KeyUsage::client_auth(),
-            revocation,
-            Some(&anchored),
-        )?;
-        Ok(())
+        end_entity
+            .verify_for_usage(
+                self.taken,
+                &self.trusted,
+                above,
+                UnixTime::since_unix_epoch(since),
+                KeyUsage::client_auth(),
+                revocation,
+                Some(&holds),
+            )
+            .map(|_| ())
+    }
+
+    /// Looks up what stands between an end entity and its CA. webpki would do the same, and verify each list again with
+    /// every request.
+    fn check_revocation(
+        &self,
+        path: &VerifiedPath<'_>,
+        now: Timestamp,
+        lookup: Lookup,
+    ) -> Result<(), webpki::Error> {
+        if self.lists.is_empty() {
+            return Ok(());
+        }
+        let mut certificate: &Cert<'_> = path.end_entity();
+        for issuer in path.intermediate_certificates() {
+            let key = issuer.subject_public_key_info();
+            let (name, spki) = (issuer.subject(), key.as_ref());
+            // RFC 5280 section 6.3.3 (f).
+            let may_sign = Certificate::read(&issuer.der()).is_some_and(|read| read.may_sign_lists());
+            self.look_up(certificate, &Signer { name, spki }, now, (may_sign, lookup))?;
+            certificate = issuer;
+        }
+        let anchor = path.anchor();
+        let mut keys = self.authorities.iter().filter(|authority| {
+            authority.subject == anchor.subject.as_ref()
+                && authority.spki == anchor.subject_public_key_info.as_ref()
+        });
+        let authority = keys.next().ok_or(webpki::Error::UnknownIssuer)?;
+        let (name, spki) = (&authority.subject[..], &authority.key[..]);
+        self.look_up(certificate, &Signer { name, spki }, now, (true, lookup))
+    }
+
+    fn look_up(
+        &self,
+        certificate: &Cert<'_>,
+        issuer: &Signer<'_>,
+        now: Timestamp,
+        (may_sign, lookup): (bool, Lookup),
+    ) -> Result<(), webpki::Error> {
+        match self.lists.status(certificate.serial(), issuer, now, self.taken) {
+            Status::Revoked => Err(webpki::Error::CertRevoked),
+            Status::Good if may_sign => Ok(()),
+            // SECURITY: with any list, everything is looked up: that nobody says anything is no answer.
+            _ if lookup == Lookup::Own => Err(webpki::Error::UnknownRevocationStatus),
+            _ => Ok(()),
+        }
     }
 
     /// SECURITY: a trust anchor is a name and a key for webpki; what else its certificate says is looked at here.
@@ -297,19 +403,21 @@ impl Anchors {
         issuer: &Certificate<'_>,
         now: Timestamp,
     ) -> Result<(), Rule> {
-        let name = proxy.issuer_der();
-        let Some(list) = self.lists.iter().find(|list| list.issuer == name) else {
-            return Ok(());
-        };
-        let in_time = list.made <= now && list.due.is_none_or(|due| now < due);
-        if !in_time || !issuer.signed_list(&list.der, self.taken) {
-            return Err(Rule::RevocationList);
+        let (name, spki) = (issuer.subject(), &issuer.spki_der()[..]);
+        match self
+            .lists
+            .status(proxy.serial(), &Signer { name, spki }, now, self.taken)
+        {
+            Status::Unlisted | Status::Good => Ok(()),
+            Status::Revoked => Err(Rule::Revoked),
+            Status::Unknown => Err(Rule::RevocationList),
         }
-        match list.parsed.find_serial(proxy.serial()) {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(Rule::Revoked),
-            Err(_) => Err(Rule::RevocationList),
-        }
+    }
+
+    /// How many signatures of lists were verified so far.
+    #[cfg(test)]
+    pub(super) fn lists_verified(&self) -> usize {
+        self.lists.verified()
     }
 
     /// The CAs in words.

@@ -15,6 +15,7 @@ pub(super) const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unw
 /// Bits of keyUsage (RFC 5280 section 4.2.1.3).
 const DIGITAL_SIGNATURE: usize = 0;
 const KEY_CERT_SIGN: usize = 5;
+const CRL_SIGN: usize = 6;
 
 /// RFC 5280 section 4.1, and for a revocation list section 5.1: a body, and its signature.
 #[derive(Sequence)]
@@ -90,6 +91,40 @@ struct Spki<'a> {
     key: BitStringRef<'a>,
 }
 
+impl Spki<'_> {
+    fn signed(
+        &self,
+        body: &[u8],
+        algorithm: AnyRef<'_>,
+        signature: BitStringRef<'_>,
+        taken: &[&dyn SignatureVerificationAlgorithm],
+    ) -> bool {
+        let (Some(key), Some(signature)) = (self.key.as_bytes(), signature.as_bytes()) else {
+            return false;
+        };
+        let is = |id: AlgorithmIdentifier, found: AnyRef<'_>| id.as_ref() == found.value();
+        taken
+            .iter()
+            .filter(|taken| {
+                is(taken.signature_alg_id(), algorithm) && is(taken.public_key_alg_id(), self.algorithm)
+            })
+            .any(|taken| taken.verify_signature(key, body, signature).is_ok())
+    }
+}
+
+/// Whether a key (`SubjectPublicKeyInfo`, DER) signed a revocation list (DER).
+pub(super) fn key_signed_list(
+    spki: &[u8],
+    list: &[u8],
+    taken: &[&dyn SignatureVerificationAlgorithm],
+) -> bool {
+    let (Ok(spki), Ok(outer)) = (Spki::from_der(spki), Signed::from_der(list)) else {
+        return false;
+    };
+    let body = outer.body.to_der();
+    body.is_ok_and(|body| spki.signed(&body, outer.algorithm, outer.signature, taken))
+}
+
 /// A certificate.
 pub(super) struct Certificate<'a> {
     signed: Vec<u8>,
@@ -157,15 +192,34 @@ impl<'a> Certificate<'a> {
         above.signed(&self.signed, self.signature_algorithm, self.signature, taken)
     }
 
-    /// Whether the key of this certificate signed a list (DER).
-    pub(super) fn signed_list(&self, list: &[u8], taken: &[&dyn SignatureVerificationAlgorithm]) -> bool {
-        let Ok(outer) = Signed::from_der(list) else {
-            return false;
+    /// What keeps it from being a CA's (RFC 5280 sections 4.2.1.3 and 4.2.1.9). Version 1 says nothing of CAs: only one
+    /// that signed itself is taken for one.
+    pub(super) fn lacks_of_an_authority(&self) -> Option<&'static str> {
+        if self.is_proxy() {
+            return Some("it is a proxy");
+        }
+        let constraints = self
+            .extension(BASIC_CONSTRAINTS)
+            .map(|extension| BasicConstraints::from_der(extension.value.as_bytes()));
+        match constraints {
+            Some(Ok(BasicConstraints { authority: true, .. })) => {}
+            Some(Ok(_)) => return Some("its basicConstraints says CA:FALSE"),
+            Some(Err(_)) => return Some("its basicConstraints cannot be read"),
+            None if !self.is_version_3() && self.issuer() == self.subject() => {}
+            None => return Some("it has no basicConstraints"),
+        }
+        let keeps =
+            self.extension(KEY_USAGE).is_some() && !self.usage().is_some_and(|usage| usage.sign_certificates);
+        keeps.then_some("its keyUsage lacks keyCertSign")
+    }
+
+    /// Whether its keyUsage, where it has one, lets it sign revocation lists.
+    pub(super) fn may_sign_lists(&self) -> bool {
+        let Some(extension) = self.extension(KEY_USAGE) else {
+            return true;
         };
-        let Ok(body) = outer.body.to_der() else {
-            return false;
-        };
-        self.signed(&body, outer.algorithm, outer.signature, taken)
+        let bits = BitStringRef::from_der(extension.value.as_bytes());
+        bits.is_ok_and(|bits| bits.get(CRL_SIGN).unwrap_or(false))
     }
 
     fn signed(
@@ -175,19 +229,8 @@ impl<'a> Certificate<'a> {
         signature: BitStringRef<'_>,
         taken: &[&dyn SignatureVerificationAlgorithm],
     ) -> bool {
-        let Ok(spki) = self.body.spki.decode_as::<Spki<'_>>() else {
-            return false;
-        };
-        let (Some(key), Some(signature)) = (spki.key.as_bytes(), signature.as_bytes()) else {
-            return false;
-        };
-        let is = |id: AlgorithmIdentifier, found: AnyRef<'_>| id.as_ref() == found.value();
-        taken
-            .iter()
-            .filter(|taken| {
-                is(taken.signature_alg_id(), algorithm) && is(taken.public_key_alg_id(), spki.algorithm)
-            })
-            .any(|taken| taken.verify_signature(key, body, signature).is_ok())
+        let spki = self.body.spki.decode_as::<Spki<'_>>();
+        spki.is_ok_and(|spki| spki.signed(body, algorithm, signature, taken))
     }
 
     /// The bytes of the issuer's name, without tag and length.

@@ -27,12 +27,15 @@ use crate::record::Hash;
 mod anchors;
 mod certificate;
 mod info;
+mod lists;
 mod proxy;
 mod refused;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod anchors_tests;
 
 pub use anchors::{AnchorError, Anchors};
 #[cfg(any(test, feature = "fuzzing"))]

@@ -19,6 +19,9 @@ pub struct Refused {
 /// A rule of RFC 3820 section 4 (or a stricter one of ours) that a certificate breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rule {
+    /// Nothing is trusted at the moment.
+    #[error("no CA is trusted at the moment: CAs and revocation lists could not be read")]
+    NoAnchors,
     /// No certificate at all.
     #[error("the chain is empty")]
     Empty,
@@ -121,6 +124,7 @@ impl Rule {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::NoAnchors => "no-anchors",
             Self::Empty => "empty",
             Self::TooLong(_) => "too-long",
             Self::TooDeep(_) => "too-deep",

@@ -746,6 +746,13 @@ fn lists(all: &mut Vec<Vector>) {
         vec![old, List::of(&chain.specs[0], &[2])]
     });
     let with_own = |own: List, chain: &Chain| vec![List::of(&chain.specs[0], &[]), own];
+    with("list-older-revokes", 1, "path-revoked", |chain| {
+        let old = List {
+            made: NOW - 3 * DAY,
+            ..List::of(&chain.specs[0], &[2])
+        };
+        vec![List::of(&chain.specs[0], &[]), old]
+    });
     vector(all, "list-of-the-person-names-the-proxy", 1, "revoked", |chain| {
         chain.lists = with_own(List::of(&chain.specs[1], &[11]), chain);
     });
@@ -778,6 +785,37 @@ fn lists(all: &mut Vec<Vector>) {
                 ..List::of(&chain.specs[1], &[])
             };
             chain.lists = with_own(own, chain);
+        },
+    );
+    vector(
+        all,
+        "list-of-the-person-beside-one-by-another-key",
+        1,
+        "inheritAll",
+        |chain| {
+            // Of somebody with the same name: it names a proxy of hers.
+            let other = List {
+                signer: "other",
+                made: NOW - DAY / 2,
+                ..List::of(&chain.specs[1], &[11])
+            };
+            chain.lists = with_own(other, chain);
+            chain.lists.push(List::of(&chain.specs[1], &[]));
+        },
+    );
+    vector(
+        all,
+        "older-list-of-the-person-names-the-proxy",
+        1,
+        "revoked",
+        |chain| {
+            let older = List {
+                made: NOW - 2 * DAY,
+                due: NOW - DAY,
+                ..List::of(&chain.specs[1], &[11])
+            };
+            chain.lists = with_own(List::of(&chain.specs[1], &[]), chain);
+            chain.lists.push(older);
         },
     );
     vector(
