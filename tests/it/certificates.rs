@@ -471,134 +471,6 @@ fn a_certificate_leads_to_one_account_and_never_the_private_key_to_the_gateway()
     assert!(records.contains("user.add_certificate") && !records.contains("CN=jsmith"));
 }
 
-/// What `/readyz` says.
-fn ready(world: &World) -> (u16, String) {
-    let answer = world.curl(&[&format!("http://{}/readyz", world.operations())]);
-    (answer.status, answer.text())
-}
-
-/// Waits until `/readyz`, which stays green, does or does not say something of certificates.
-fn noted(world: &World, what: &str, is_there: bool) {
-    until(&format!("`{what}` to be noted: {is_there}"), || {
-        let (status, text) = ready(world);
-        assert_eq!(status, 200, "{text}");
-        (text.contains(what) == is_there).then_some(())
-    });
-}
-
-#[test]
-fn a_damaged_list_closes_the_listener_for_certificates_and_nothing_else() {
-    let mut world = World::initialised();
-    let grid = Grid::new(&world.dir.path().join("grid"));
-    listen(&world, &grid.trust());
-    world.serve();
-    world.admin().person("john", &["scientist"]);
-    grid.person("jsmith");
-    link(&world, &grid, "jsmith");
-    world.stop();
-    let damaged = grid.0.join("trust/damaged.crl");
-    fs::write(
-        &damaged,
-        "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
-    )
-    .unwrap();
-    let data = world.data();
-    let args = ["serve", "--check-config", "--data", data.to_str().unwrap()];
-    let checked = world.cli("admin", &args).ok();
-    let said = checked.stdout + &checked.stderr;
-    assert!(
-        said.contains("nobody can sign in with a certificate") && said.contains("damaged.crl"),
-        "{said}"
-    );
-    world.serve();
-    noted(&world, "note: certificates: nobody can sign in", true);
-    assert!(world.log().contains("damaged.crl"), "{}", world.log());
-    assert_eq!(me(&world, &grid, "jsmith", &["--no-fail"]).status, 0);
-    world.call("john", "GET", "/api/v1/me", None).expect(200);
-    // Mended, it opens by itself.
-    fs::remove_file(&damaged).unwrap();
-    noted(&world, "certificates", false);
-    me(&world, &grid, "jsmith", &[]).expect(200);
-}
-
-#[test]
-fn a_list_that_is_gone_or_older_lets_nobody_in_who_was_kept_out() {
-    let (world, grid) = world();
-    for name in ["jsmith", "mary"] {
-        grid.person(name);
-    }
-    link(&world, &grid, "mary");
-    link(&world, &grid, "jsmith");
-    let list = grid.0.join("trust/ca.crl");
-    let older = fs::read(&list).unwrap();
-    grid.revoke("jsmith");
-    let newest = fs::read(&list).unwrap();
-    until("the revocation list to be read", || {
-        (me(&world, &grid, "jsmith", &[]).status == 0).then_some(())
-    });
-    for (content, said) in [
-        (None, "there is no revocation list of"),
-        (Some(&older), "is older than"),
-    ] {
-        match content {
-            None => fs::remove_file(&list).unwrap(),
-            Some(content) => fs::write(&list, content).unwrap(),
-        }
-        until(&format!("`{said}` to be logged"), || {
-            world.log().contains(said).then_some(())
-        });
-        noted(
-            &world,
-            "note: certificates: CAs and revocation lists are those",
-            true,
-        );
-        assert_eq!(me(&world, &grid, "jsmith", &[]).status, 0);
-        me(&world, &grid, "mary", &[]).expect(200);
-    }
-    fs::write(&list, newest).unwrap();
-    noted(&world, "certificates", false);
-    assert_eq!(me(&world, &grid, "jsmith", &[]).status, 0);
-}
-
-#[test]
-fn a_marked_certificate_that_keeps_knocking_is_counted_and_has_one_record_a_minute() {
-    let (mut world, grid) = world();
-    grid.person("jsmith");
-    let id = link(&world, &grid, "jsmith");
-    let mut kept = Kept::open(&world, &grid, "jsmith");
-    assert_eq!(kept.ask().0, 200);
-    let mark = [
-        "user",
-        "certificate",
-        "mark",
-        "imense",
-        "john",
-        &id,
-        "--note",
-        "key on a stolen laptop",
-    ];
-    world.cli("admin", &mark).ok();
-    const KNOCKS: u64 = 40;
-    for _ in 0..KNOCKS {
-        assert_eq!(kept.ask().0, 401);
-    }
-    drop(kept);
-    // What was counted is written with the end of the minute, or of the gateway.
-    world.stop();
-    let (mut own, mut counted) = (0, 0);
-    for record in world.records() {
-        let refused = &record["event"]["refused"];
-        own += u64::from(refused["subject"]["methods"][0] == "pop");
-        let strangers = &record["event"]["strangers"];
-        if strangers["problem"] == "wrong_credential" {
-            counted += strangers["count"].as_u64().unwrap();
-        }
-    }
-    assert_eq!(own + counted, KNOCKS, "none is lost");
-    // A new minute may have begun in between.
-    assert!((1..=2).contains(&own), "{own}");
-}
-
 #[test]
 fn a_certificate_that_could_not_sign_in_is_linked_to_nobody() {
     let (world, grid) = world();
@@ -684,4 +556,130 @@ fn what_is_a_vo_certificate_is_nobodys_login_at_import_at_link_and_at_login() {
         "{}",
         refused.text()
     );
+}
+
+/// What `/readyz` says.
+fn ready(world: &World) -> (u16, String) {
+    let answer = world.curl(&[&format!("http://{}/readyz", world.operations())]);
+    (answer.status, answer.text())
+}
+
+/// Waits until `/readyz`, which stays green, does or does not say something of certificates.
+fn noted(world: &World, what: &str, is_there: bool) {
+    until(&format!("`{what}` to be noted: {is_there}"), || {
+        let (status, text) = ready(world);
+        assert_eq!(status, 200, "{text}");
+        (text.contains(what) == is_there).then_some(())
+    });
+}
+
+#[test]
+fn a_damaged_list_closes_the_listener_for_certificates_and_nothing_else() {
+    let mut world = World::initialised();
+    let grid = Grid::new(&world.dir.path().join("grid"));
+    let damaged = grid.0.join("trust/damaged.crl");
+    fs::write(
+        &damaged,
+        "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+    )
+    .unwrap();
+    listen(&world, &grid.trust());
+    let data = world.data();
+    let args = ["serve", "--check-config", "--data", data.to_str().unwrap()];
+    let checked = world.cli("admin", &args).ok();
+    let said = checked.stdout + &checked.stderr;
+    assert!(
+        said.contains("nobody can sign in with a certificate") && said.contains("damaged.crl"),
+        "{said}"
+    );
+    world.serve();
+    world.admin().person("john", &["scientist"]);
+    grid.person("jsmith");
+    noted(&world, "note: certificates: nobody can sign in", true);
+    assert!(world.log().contains("damaged.crl"), "{}", world.log());
+    assert_eq!(me(&world, &grid, "jsmith", &["--no-fail"]).status, 0);
+    world.call("john", "GET", "/api/v1/me", None).expect(200);
+    // Mended, it opens by itself.
+    fs::remove_file(&damaged).unwrap();
+    noted(&world, "certificates", false);
+    link(&world, &grid, "jsmith");
+    me(&world, &grid, "jsmith", &[]).expect(200);
+}
+
+#[test]
+fn a_list_that_is_gone_or_older_lets_nobody_in_who_was_kept_out() {
+    let (world, grid) = world();
+    for name in ["jsmith", "mary"] {
+        grid.person(name);
+    }
+    link(&world, &grid, "mary");
+    link(&world, &grid, "jsmith");
+    let list = grid.0.join("trust/ca.crl");
+    let older = fs::read(&list).unwrap();
+    grid.revoke("jsmith");
+    let newest = fs::read(&list).unwrap();
+    until("the revocation list to be read", || {
+        (me(&world, &grid, "jsmith", &[]).status == 0).then_some(())
+    });
+    for (content, said) in [
+        (None, "there is no revocation list of"),
+        (Some(&older), "is older than"),
+    ] {
+        match content {
+            None => fs::remove_file(&list).unwrap(),
+            Some(content) => fs::write(&list, content).unwrap(),
+        }
+        until(&format!("`{said}` to be logged"), || {
+            world.log().contains(said).then_some(())
+        });
+        noted(
+            &world,
+            "note: certificates: CAs and revocation lists are those",
+            true,
+        );
+        assert_eq!(me(&world, &grid, "jsmith", &[]).status, 0);
+        me(&world, &grid, "mary", &[]).expect(200);
+    }
+    fs::write(&list, newest).unwrap();
+    noted(&world, "certificates", false);
+    assert_eq!(me(&world, &grid, "jsmith", &[]).status, 0);
+}
+
+#[test]
+fn a_marked_certificate_that_keeps_knocking_is_counted_and_has_one_record_a_minute() {
+    let (mut world, grid) = world();
+    grid.person("jsmith");
+    let id = link(&world, &grid, "jsmith");
+    let mut kept = Kept::open(&world, &grid, "jsmith");
+    assert_eq!(kept.ask().0, 200);
+    let mark = [
+        "user",
+        "certificate",
+        "mark",
+        "imense",
+        "john",
+        &id,
+        "--note",
+        "key on a stolen laptop",
+    ];
+    world.cli("admin", &mark).ok();
+    const KNOCKS: u64 = 40;
+    for _ in 0..KNOCKS {
+        assert_eq!(kept.ask().0, 401);
+    }
+    drop(kept);
+    // What was counted is written with the end of the minute, or of the gateway.
+    world.stop();
+    let (mut own, mut counted) = (0, 0);
+    for record in world.records() {
+        let refused = &record["event"]["refused"];
+        own += u64::from(refused["subject"]["methods"][0] == "pop");
+        let strangers = &record["event"]["strangers"];
+        if strangers["problem"] == "wrong_credential" {
+            counted += strangers["count"].as_u64().unwrap();
+        }
+    }
+    assert_eq!(own + counted, KNOCKS, "none is lost");
+    // A new minute may have begun in between.
+    assert!((1..=2).contains(&own), "{own}");
 }

@@ -912,7 +912,7 @@ async fn certificate_and_key_of_a_vo_lead_to_nobody_also_where_the_map_has_its_k
     for query in [
         vo.as_slice(),
         spki.to_string().as_bytes(),
-        include_bytes!("../../certs/vo-ec.pem"),
+        include_bytes!("../../../certs/vo-ec.pem"),
     ] {
         assert_eq!(traced(&world, query).await, Found::default());
     }
