@@ -31,8 +31,8 @@ impl World {
         let world = Self::empty().await;
         world
             .import(
-                include_str!("../../certs/vo-ec.pem"),
-                include_str!("../../certs/vo-ec.key"),
+                include_str!("../../../certs/vo-ec.pem"),
+                include_str!("../../../certs/vo-ec.key"),
             )
             .await;
         world
@@ -267,8 +267,8 @@ async fn a_changed_tool_or_a_new_vo_certificate_means_a_new_proxy() {
     assert!(minted && second != first);
     let imported = world
         .import(
-            include_str!("../../certs/vo-rsa.pem"),
-            include_str!("../../certs/vo-rsa.key"),
+            include_str!("../../../certs/vo-rsa.pem"),
+            include_str!("../../../certs/vo-rsa.key"),
         )
         .await;
     assert!(imported.change.before.is_some() && imported.warnings.is_empty());
@@ -535,7 +535,7 @@ async fn the_store_holds_no_private_key_in_the_clear() {
     let world = World::new().await;
     let (_, _, credential) = world.get(&world.wanted(world.id(), Delegation::Pem)).await;
     let proxy_key = pem::key("proxy", &file_of(&credential)).unwrap();
-    let vo_key = pem::key("vo", include_str!("../../certs/vo-ec.key")).unwrap();
+    let vo_key = pem::key("vo", include_str!("../../../certs/vo-ec.key")).unwrap();
     world.delegate.db.close().await;
     let mut stored = Vec::new();
     for file in std::fs::read_dir(world._folder.path()).unwrap() {
@@ -561,14 +561,14 @@ fn certificate_serial(credential: &Credential) -> [u8; 32] {
 async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
     world
         .import(
-            include_str!("../../certs/vo-rsa.pem"),
-            include_str!("../../certs/vo-rsa.key"),
+            include_str!("../../../certs/vo-rsa.pem"),
+            include_str!("../../../certs/vo-rsa.key"),
         )
         .await;
     world
         .import(
-            include_str!("../../certs/vo-ec.pem"),
-            include_str!("../../certs/vo-ec.key"),
+            include_str!("../../../certs/vo-ec.pem"),
+            include_str!("../../../certs/vo-ec.key"),
         )
         .await;
     let mut tx = world.delegate.db.begin_write().await.unwrap();
@@ -629,7 +629,7 @@ async fn a_proxy_is_traced_by_whatever_was_found(world: World) {
     for unknown in [
         "4711",
         &Hash::of(b"x").to_string(),
-        include_str!("../../certs/vo-rsa.pem"),
+        include_str!("../../../certs/vo-rsa.pem"),
     ] {
         let found = world
             .delegate
@@ -691,8 +691,8 @@ async fn a_proxy_is_traced_by_whatever_was_found_on_sqlite() {
 async fn what_the_store_holds_of_keys(world: World) {
     use crate::trust::store as certificates;
     let (chain, key) = (
-        include_str!("../../certs/vo-chain.pem"),
-        include_str!("../../certs/vo-chain.key"),
+        include_str!("../../../certs/vo-chain.pem"),
+        include_str!("../../../certs/vo-chain.key"),
     );
     // The same certificate twice: the first one has ended.
     world.import(chain, key).await;
@@ -860,9 +860,9 @@ impl Openssl {
         use std::io::BufRead;
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [
-            ("ca.pem", include_str!("../../certs/ca.pem")),
-            ("server.pem", include_str!("../../certs/vo-ec.pem")),
-            ("server.key", include_str!("../../certs/vo-ec.key")),
+            ("ca.pem", include_str!("../../../certs/ca.pem")),
+            ("server.pem", include_str!("../../../certs/vo-ec.pem")),
+            ("server.key", include_str!("../../../certs/vo-ec.key")),
         ] {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
@@ -912,7 +912,7 @@ impl Openssl {
         resolver: Option<Arc<dyn rustls::client::ResolvesClientCert>>,
     ) -> std::io::Result<String> {
         let mut roots = rustls::RootCertStore::empty();
-        let ca = pem::certificates("ca", include_str!("../../certs/ca.pem"))
+        let ca = pem::certificates("ca", include_str!("../../../certs/ca.pem"))
             .unwrap()
             .remove(0);
         roots.add(ca.into()).unwrap();
@@ -1199,11 +1199,11 @@ async fn a_vo_has_a_certificate_for_each_use_and_each_names_its_own_command() {
     let (certificate, key) = (
         Source {
             name: "people.pem",
-            text: include_str!("../../certs/vo-rsa.pem"),
+            text: include_str!("../../../certs/vo-rsa.pem"),
         },
         Source {
             name: "people.key",
-            text: include_str!("../../certs/vo-rsa.key"),
+            text: include_str!("../../../certs/vo-rsa.key"),
         },
     );
     let mut tx = world.delegate.db.begin_write().await.unwrap();
@@ -1281,16 +1281,16 @@ async fn every_proxy_is_traced_after_keys_were_replaced_and_people_erased() {
     tx.commit().await.unwrap();
     let keys = [
         (
-            include_str!("../../certs/vo-rsa.pem"),
-            include_str!("../../certs/vo-rsa.key"),
+            include_str!("../../../certs/vo-rsa.pem"),
+            include_str!("../../../certs/vo-rsa.key"),
         ),
         (
-            include_str!("../../certs/vo-p384.pem"),
-            include_str!("../../certs/vo-p384.key"),
+            include_str!("../../../certs/vo-p384.pem"),
+            include_str!("../../../certs/vo-p384.key"),
         ),
         (
-            include_str!("../../certs/vo-ec.pem"),
-            include_str!("../../certs/vo-ec.key"),
+            include_str!("../../../certs/vo-ec.pem"),
+            include_str!("../../../certs/vo-ec.key"),
         ),
     ];
     let (mut minted, mut events, mut issuers) = (Vec::new(), Vec::new(), std::collections::BTreeSet::new());
