@@ -31,7 +31,8 @@ pub(super) async fn keep_reading(
     health: Health,
     stop: CancellationToken,
 ) {
-    let mut said = None;
+    // What was said at the start; also that it is over is said.
+    let mut said = trust.is_empty().then(String::new);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

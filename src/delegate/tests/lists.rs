@@ -4,6 +4,7 @@ use x509_parser::extensions::ParsedExtension;
 
 use super::*;
 use crate::audit::Audit;
+use crate::trust::chain::{Anchors, Limits, Rule, verify};
 
 /// A list as a reader sees it.
 #[derive(Debug, PartialEq)]
@@ -66,8 +67,15 @@ impl World {
 
     /// A proxy of somebody new, which is revoked.
     async fn revoked(&self) -> u64 {
+        self.revoked_chain().await.0
+    }
+
+    /// The same, with its chain.
+    async fn revoked_chain(&self) -> (u64, Vec<Vec<u8>>) {
         let wanted = self.wanted(self.id(), Delegation::Pem);
-        let serial: u64 = self.get(&wanted).await.0.parse().unwrap();
+        let (serial, _, credential) = self.get(&wanted).await;
+        let serial: u64 = serial.parse().unwrap();
+        let chain = pem::certificates("proxy", &file_of(&credential)).unwrap();
         let which = Which {
             person: wanted.person.unwrap().0,
             vo: None,
@@ -81,7 +89,7 @@ impl World {
             .unwrap();
         tx.commit().await.unwrap();
         assert_eq!(revoked.serials, [serial]);
-        serial
+        (serial, chain)
     }
 
     /// What `openssl crl` says of a list and the certificate that is to have signed it.
@@ -169,6 +177,61 @@ async fn a_renewed_certificate_with_the_same_key_has_one_list_and_numbers_that_g
     }
     world.revoked().await;
     assert_eq!(read(&world.lists(&audit).await.unwrap())[0].number, 43);
+}
+
+/// The same with the verifier of the listener for certificates, which has the newer certificate's list alone.
+#[tokio::test]
+async fn our_own_verifier_refuses_by_the_renewed_list_what_the_first_certificate_issued() {
+    use rcgen::{CertificateParams, Issuer, KeyPair, KeyUsagePurpose};
+    let named = |name: &str, usages: &[KeyUsagePurpose]| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.key_usages = usages.to_vec();
+        params
+    };
+    let mut ca = named("CA", &[KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign]);
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let trusted = ca.self_signed(&key).unwrap().der().to_vec();
+    let ca = Issuer::new(ca, key);
+    let own = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2020, 1, 1),
+        next_update: rcgen::date_time_ymd(2090, 1, 1),
+        crl_number: rcgen::SerialNumber::from(1_u64),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    let mut lists = vec![own.signed_by(&ca).unwrap().der().to_vec()];
+    let world = World::empty().await;
+    let audit = world.audit();
+    let vo = KeyPair::generate().unwrap();
+    let mut revoked = Vec::new();
+    for serial in [1_u64, 2] {
+        let mut params = named("VO imense", &[KeyUsagePurpose::DigitalSignature]);
+        params.is_ca = rcgen::IsCa::ExplicitNoCa;
+        params.serial_number = Some(rcgen::SerialNumber::from(serial));
+        params.not_after = rcgen::date_time_ymd(2049, 1, 1);
+        let issued = params.signed_by(&vo, &ca).unwrap().pem();
+        world.import(&issued, &vo.serialize_pem()).await;
+        revoked.push(world.revoked_chain().await.1);
+    }
+    let (_, _, good) = world.get(&world.wanted(world.id(), Delegation::Pem)).await;
+    let good = pem::certificates("proxy", &file_of(&good)).unwrap();
+    let text = world.lists(&audit).await.unwrap();
+    let blocks = x509_parser::pem::Pem::iter_from_buffer(text.as_bytes());
+    lists.extend(blocks.map(|block| block.unwrap().contents));
+    assert_eq!(lists.len(), 2);
+    let anchors = Anchors::new("test", [&trusted], &lists).unwrap();
+    let judged = |chain: &[Vec<u8>]| {
+        let verified = verify(chain, &anchors, &Limits::default(), world.clock.now());
+        verified.map(|_| ()).map_err(|refused| refused.rule)
+    };
+    assert_eq!(judged(&good), Ok(()));
+    for chain in &revoked {
+        assert_eq!(judged(chain), Err(Rule::Revoked));
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! What is trusted, and what is believed of it: certificates that are no CAs, lists that vanish, and how often one is verified.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, IsCa,
-    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CrlIssuingDistributionPoint, CrlScope, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
 use super::*;
@@ -58,6 +59,17 @@ impl Ca {
 
     /// Its list with this number, made on this day of January 2027.
     fn list(&self, number: u64, day: u8, revoked: &[u64]) -> Vec<u8> {
+        self.list_of(number, day, revoked, None)
+    }
+
+    /// The same, about a part of its certificates.
+    fn list_of(&self, number: u64, day: u8, revoked: &[u64], part: Option<CrlScope>) -> Vec<u8> {
+        let part = part.map(|part| CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint {
+                uris: vec!["http://ca.example.org/part.crl".to_owned()],
+            },
+            scope: Some(part),
+        });
         let revoked = revoked.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2026, 6, 1),
@@ -68,7 +80,7 @@ impl Ca {
             this_update: date_time_ymd(2027, 1, day),
             next_update: date_time_ymd(2028, 1, 1),
             crl_number: SerialNumber::from(number),
-            issuing_distribution_point: None,
+            issuing_distribution_point: part,
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
@@ -150,6 +162,27 @@ fn a_ca_below_the_trusted_one_is_looked_up_too_and_its_list_is_needed() {
     ] {
         let anchors = Anchors::new("test", [&root.der], &lists).unwrap();
         assert_eq!(rule(&chain, &anchors), expected);
+    }
+}
+
+#[test]
+fn a_list_in_parts_counts_for_its_part_and_a_name_on_any_part_is_enough() {
+    let ca = Ca::new("CA");
+    let person = [ca.person(7)];
+    let unknown = Err(Rule::Path(PathFlaw::RevocationUnknown));
+    let revoked = Err(Rule::Path(PathFlaw::Revoked));
+    let users = |revoked: &[u64]| ca.list_of(1, 1, revoked, Some(CrlScope::UserCertsOnly));
+    let authorities = |revoked: &[u64]| ca.list_of(1, 1, revoked, Some(CrlScope::CaCertsOnly));
+    for (lists, expected) in [
+        (vec![users(&[]), authorities(&[])], Ok(())),
+        (vec![users(&[])], Ok(())),
+        (vec![users(&[7])], revoked.clone()),
+        (vec![authorities(&[])], unknown),
+        (vec![users(&[]), authorities(&[7])], revoked.clone()),
+        (vec![users(&[7]), ca.list(2, 2, &[])], revoked),
+    ] {
+        let anchors = Anchors::new("test", [&ca.der], &lists).unwrap();
+        assert_eq!(rule(&person, &anchors), expected);
     }
 }
 
