@@ -109,7 +109,7 @@ fn kept_by_server(grid: &Peer, user: &str) -> Vec<String> {
     names.filter(|name| name.contains(user)).collect()
 }
 
-fn events(world: &World, request: &str, name: &str) -> Vec<serde_json::Value> {
+pub fn events(world: &World, request: &str, name: &str) -> Vec<serde_json::Value> {
     let events = world.events_of(request).into_iter();
     events
         .filter(|(kind, _)| kind == name)
@@ -232,7 +232,7 @@ while True: threading.Thread(target=serve, args=(listener.accept()[0],), daemon=
 "#;
 
 /// Memory that a process has in use, in KiB.
-fn memory(process: u32) -> u64 {
+pub fn memory(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status
         .lines()

@@ -71,9 +71,10 @@ impl Act {
         );
         let put = client.put(&request).await?;
         let (left, outside, passphrase, headers) = upload.into_parts();
+        let intended = receipt.intended();
         let certified = pipeline
             .delegate
-            .certify(outside, put.asked(), &pipeline.audit, receipt);
+            .certify(outside, put.asked(), &pipeline.audit, &intended);
         let (chain, signed) = certified.await?;
         // Signed is signed, whether or not the server keeps it.
         self.signed = Some(signed.clone());
