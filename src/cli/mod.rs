@@ -12,6 +12,7 @@ mod backup;
 mod certificate;
 mod client;
 mod completions;
+mod download;
 mod failure;
 mod grant;
 mod init;

@@ -1,7 +1,8 @@
-//! Feature rows G3, G5 and G6: proxies that people fetch themselves, with Debian's MyProxy clients, and with a certification
-//! request.
+//! Feature rows G3, G5 and G6: proxies that people fetch themselves, with Debian's MyProxy clients, with a certification
+//! request, and with `countersign proxy get`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,7 +12,7 @@ use crate::delegate::import;
 use crate::grid::{grid, taken};
 use crate::myproxy::{events, memory};
 use crate::peers::{Peer, told};
-use crate::world::{Answer, PASSWORD, World};
+use crate::world::{Answer, COUNTERSIGN, PASSWORD, World};
 
 const GRANT: [&str; 6] = [
     "grant",
@@ -460,4 +461,71 @@ fn g5_a_certification_request_returns_the_signed_chain_once_it_is_granted() {
     // A key leads to one request only: whoever saw it cannot have it certified again.
     assert!(ask(world, &pem, 600).status >= 400);
     assert_eq!(server.events("mint").len(), 1);
+}
+
+#[test]
+fn g5_proxy_get_writes_the_file_that_grid_tools_read_and_proxy_revoke_ends_it() {
+    let grid = grid();
+    let server = Server::granting(&grid);
+    let (world, file) = (&server.world, server.file("x509up_u1000"));
+    let get = |more: &[&str]| {
+        let output = Command::new(COUNTERSIGN)
+            .args([&["proxy", "get", "--json"], more].concat())
+            .env("COUNTERSIGN_CONFIG", world.config("john"))
+            .env("X509_USER_PROXY", &file)
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.status.success(), "{said}");
+        serde_json::from_str::<Value>(&said).unwrap()
+    };
+    fs::write(&file, "an older one").unwrap();
+    let got = get(&["--lifetime", "20m"]);
+    assert_eq!(got["file"], file.to_str().unwrap());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+    taken(&grid, &file, &[]);
+    let (_, subject) = server.x509("x509up_u1000", &["-subject"]);
+    assert!(subject.contains("imense-vo download"), "{subject}");
+    let within = |seconds: &str| !server.x509("x509up_u1000", &["-checkend", seconds]).0;
+    assert!(within("1201") && !within("900"));
+    let second = server.file("p256.pem");
+    get(&[
+        "--vo",
+        "imense",
+        "--key",
+        "p256",
+        "--out",
+        second.to_str().unwrap(),
+    ]);
+    taken(&grid, &second, &["file", "openssl", "apache", "arc"]);
+
+    // The VO's list refuses the one that its holder revokes, and not the other.
+    let serial = got["serial"].as_str().unwrap();
+    let listed = world.cli_json("john", &["proxy", "list"]);
+    assert_eq!(listed["proxies"].as_array().unwrap().len(), 2, "{listed}");
+    assert!(listed.to_string().contains(serial), "{listed}");
+    world.cli("john", &["proxy", "revoke", serial]).ok();
+    let list = server.file("imense.crl");
+    world
+        .cli("john", &["crl", "imense", "--out", list.to_str().unwrap()])
+        .ok();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guides/check_revocation.sh");
+    let judged = |proxy: &Path| {
+        let files = [
+            proxy.to_str().unwrap(),
+            grid.env("VO_DOWNLOAD"),
+            list.to_str().unwrap(),
+        ];
+        told("sh", &[&[script][..], &files].concat(), world.dir.path())
+            .1
+            .trim()
+            .to_owned()
+    };
+    assert_eq!([judged(&file), judged(&second)], ["revoked", "good"]);
+    let traced = world.cli_json("admin", &["trace", file.to_str().unwrap(), "--vo", "imense"]);
+    assert!(traced.to_string().contains("\"john\""), "{traced}");
+    // Its private key stands nowhere but in this file.
+    let secret = crate::delegate::private_key(&fs::read_to_string(&file).unwrap());
+    let finds = crate::delegate::finds(world, &secret);
+    assert_eq!(finds, [""; 0]);
 }
