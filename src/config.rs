@@ -35,6 +35,8 @@ pub struct Config {
     pub certificate_listener: Option<gateway::CertificateListener>,
     /// Listener of health and metrics.
     pub operations: SocketAddr,
+    /// `[myproxy]`: the listener for MyProxy clients, where there is one.
+    pub myproxy: Option<gateway::MyProxyConfig>,
     /// The sealing key's file.
     pub sealing_key: PathBuf,
     /// `[store]`.
@@ -138,6 +140,9 @@ impl Config {
                 },
             ),
             operations,
+            myproxy: root
+                .table("myproxy")
+                .and_then(|table| gateway::MyProxyConfig::read(table, data)),
             sealing_key: data.join(sealing_key),
             store: StoreConfig {
                 url_file: store.url_file.map(|file| data.join(file)),
@@ -178,6 +183,7 @@ impl Config {
             }
             "certificate_listener" => self.certificate_listener == other.certificate_listener,
             "operations" => self.operations == other.operations,
+            "myproxy" => self.myproxy == other.myproxy,
             "sealing" => self.sealing_key == other.sealing_key,
             "store" => self.store == other.store,
             "audit" => self.audit == other.audit,

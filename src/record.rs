@@ -384,7 +384,7 @@ pub struct Refused {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Strangers {
     /// Problem type; `preflight` for a browser's question that was answered, `unheard` for requests over HTTP/2 that
-    /// nobody looked at before their connection ended.
+    /// nobody looked at before their connection ended, and for MyProxy clients that took too long.
     pub problem: String,
     /// Source network, or `other` when the minute's table was full.
     pub source: String,
@@ -741,7 +741,7 @@ pub struct Mint {
     pub session: SessionId,
     /// The tool that will get it.
     pub tool: String,
-    /// `client-certificate`, `pem`, `spool` or `myproxy`.
+    /// `client-certificate`, `pem`, `spool`, `myproxy` or `download`.
     pub way: String,
 }
 

@@ -149,6 +149,7 @@ fn entries() -> Vec<Entry> {
         entry::<tool::remove::Remove>(),
         entry::<tool::set_credential::SetCredential>(),
         entry::<tool::import::Import>(),
+        entry::<proxy::download::Download>(),
         entry::<proxy::list::List>(),
         entry::<proxy::list::ListOf>(),
         entry::<proxy::revoke::Revoke>(),

@@ -124,6 +124,7 @@ fn audience(task: &Task) -> String {
             "For every signed-in person, also before she has chosen her own password.".to_owned()
         }
         Audience::AnyPerson => "For every signed-in person.".to_owned(),
+        Audience::Granted([]) => "By grant only.".to_owned(),
         Audience::Granted(roles) => format!("For the role {}, or by grant.", roles.join(", ")),
     };
     if task.home_only {

@@ -18,6 +18,7 @@ use super::{Api, json};
 use crate::authenticate::{Session, Subject};
 use crate::body::Body;
 use crate::clock::Timestamp;
+use crate::delegate::Certifier;
 use crate::forward::LocalRequest;
 use crate::id::{PersonId, RequestId};
 use crate::problem::{Kind, Problem};
@@ -203,6 +204,8 @@ pub(super) struct Call {
     pub(super) query: Vec<(String, String)>,
     pub(super) json: bool,
     pub(super) base: String,
+    /// Leave to certify a key, where the task is to download a proxy.
+    pub(super) certifier: Option<Arc<Certifier>>,
     /// Cancelled when nobody waits for the answer any more.
     pub(super) gone: CancellationToken,
     reasoned: bool,
@@ -234,6 +237,7 @@ impl Call {
             query: place.target.query().to_vec(),
             json: kind.eq_ignore_ascii_case("application/json"),
             base: request.base.clone(),
+            certifier: request.certifier.clone(),
             gone: request.gone.clone(),
             reasoned: permit.found().task.reasoned,
         }

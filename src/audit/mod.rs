@@ -99,7 +99,7 @@ pub use error::AuditError;
 pub use index::Index;
 pub use key::{KeyError, LogKey, VerifyingKey};
 pub use proof::Proof;
-pub use receipt::{Receipt, Written};
+pub use receipt::{Intended, Receipt, Written};
 pub use restored::Restored;
 
 use answers::Reply;
@@ -310,13 +310,13 @@ impl Audit {
         self.written(events, false).await
     }
 
-    /// Writes records that belong to a request which has its receipt; durable when it returns.
+    /// Writes records that belong to a request whose intent is durable; durable when it returns.
     ///
     /// # Errors
     /// [`AuditError`]; then nothing may be done that they were to permit.
-    pub async fn write_for(&self, receipt: &Receipt, events: Vec<Event>) -> Result<Written, AuditError> {
+    pub async fn write_for(&self, intended: &Intended, events: Vec<Event>) -> Result<Written, AuditError> {
         self.write_all(events).await?;
-        Ok(Written::new(receipt.request()))
+        Ok(Written::new(intended.request()))
     }
 
     async fn written(&self, events: Vec<Event>, must: bool) -> Result<Vec<u64>, AuditError> {

@@ -33,6 +33,12 @@ impl Receipt {
         self.request
     }
 
+    /// The same proof for somebody who does not write the outcome.
+    #[must_use]
+    pub const fn intended(&self) -> Intended {
+        Intended(self.request)
+    }
+
     /// Position of the intent in the log.
     #[must_use]
     pub const fn seq(&self) -> u64 {
@@ -74,6 +80,18 @@ impl Receipt {
     pub(super) fn not_sent(self) {
         let outcome = Outcome::ended(self.request, Ending::NotSent);
         self.outcome_soon(outcome);
+    }
+}
+
+/// Proof that the intent of a request is on stable storage, without the duty to say how it ended. Made from a [`Receipt`] only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intended(RequestId);
+
+impl Intended {
+    /// The request whose intent it is.
+    #[must_use]
+    pub const fn request(&self) -> RequestId {
+        self.0
     }
 }
 

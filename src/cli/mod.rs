@@ -13,6 +13,7 @@ mod certificate;
 mod client;
 mod completions;
 mod doctor;
+mod download;
 mod failure;
 mod grant;
 mod init;

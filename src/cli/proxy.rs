@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use http::{Request, header};
 
 use super::client::Client;
+use super::download::Get;
 use super::failure::Failure;
 use super::input::Reason;
 use super::output::{Output, or_dash};
@@ -18,6 +19,7 @@ use crate::api::user::certificate::mark::Compromised;
 /// Proxies that were minted for you, or for a member.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Proxy {
+    Get(Get),
     List(List),
     Revoke(Revoke),
 }
@@ -89,6 +91,7 @@ pub(crate) struct Crl {
 pub(crate) async fn run(command: Proxy, out: Output) -> Result<(), Failure> {
     let client = Client::saved()?;
     match command {
+        Proxy::Get(args) => super::download::run(&client, args, out).await?,
         Proxy::List(List { whose }) => {
             let found: Vec<ProxyView> = match whose.member(&client).await? {
                 None => client.task("proxy.list").list("proxies").await?,

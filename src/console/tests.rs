@@ -295,6 +295,7 @@ impl World {
             permit: Arc::new(permit),
             id,
             base: BASE.into(),
+            certifier: None,
             gone: tokio_util::sync::CancellationToken::new(),
         };
         Ok(self.console.service().oneshot(request).await.unwrap())

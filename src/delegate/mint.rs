@@ -217,6 +217,14 @@ pub fn choose(
 }
 
 impl Reserved {
+    /// The same, ending no later than `end`, but in no less than a minute from when it was chosen.
+    #[must_use]
+    pub fn ending_by(mut self, end: Timestamp) -> Self {
+        let soonest = self.not_before.plus(BACKDATED).plus(SHORTEST);
+        self.not_after = self.not_after.min(Timestamp::from_secs(end.max(soonest).secs()));
+        self
+    }
+
     /// The proxy, now that its key is known.
     #[must_use]
     pub fn with(self, key: KeyPair) -> Chosen {

@@ -61,8 +61,8 @@ pub use credential::Credential;
 pub use crl::{Signing, TASK as LIST_TASK};
 pub use error::DelegateError;
 pub use keys::{Imported, StaticCredential};
-pub use outside::Outside;
-pub use plan::{KEY_PATIENCE, Plan};
+pub use outside::{Certifier, Outside};
+pub use plan::{DOWNLOAD, KEY_PATIENCE, Plan};
 pub use reseal::{Resealed, is_sealed_with};
 pub use revoked::{Listed, Revoked, Which, Why};
 pub use room::Slot;
@@ -313,6 +313,7 @@ impl Delegate {
             }
             Work::Ready(Ready::Proxy(live)) => Ok((Credential::of(&live), None)),
             Work::Upload(upload) => Ok((Credential::Upload(upload), None)),
+            Work::Download(_) => Err(DelegateError::NoTool),
             Work::Wait(waiting) => {
                 let ready = tokio::time::timeout(plan::PATIENCE, waiting.done()).await;
                 let live = ready.ok().flatten().ok_or(DelegateError::Raced)?;

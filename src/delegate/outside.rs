@@ -4,16 +4,18 @@
 //! The intent holds the serial. The public key comes later, so the `mint` record is a batch of its own, and durable before
 //! the VO's key signs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-use crate::audit::{Audit, Receipt};
+use crate::audit::{Audit, Intended, Receipt};
+use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId, SessionId, VoId};
 use crate::record::{Event, Hash, Mint, SignedEntry};
 use crate::tool::ProxySettings;
 
 use super::mint::{self, Chosen, Durable, Issuer, KeyPair, Reserved};
 use super::pkcs10::Asked;
-use super::plan::Wanted;
+use super::plan::{Plan, Wanted, Work};
 use super::{Delegate, DelegateError, store};
 
 /// A proxy that is chosen but for its key.
@@ -94,8 +96,75 @@ impl Holder {
     }
 }
 
+/// Leave to certify one key, once, for a request of the gateway's own.
+#[derive(Debug)]
+pub struct Certifier {
+    outside: Mutex<Option<Outside>>,
+    intended: Intended,
+    signed: OnceLock<SignedEntry>,
+}
+
+impl Certifier {
+    /// What was signed, for the outcome.
+    #[must_use]
+    pub fn signed(&self) -> Option<SignedEntry> {
+        self.signed.get().cloned()
+    }
+}
+
+impl Outside {
+    /// The same for no longer than `lifetime` from `now`.
+    fn within(mut self, now: Timestamp, lifetime: Duration) -> Self {
+        self.reserved = self.reserved.ending_by(now.plus(lifetime));
+        self
+    }
+}
+
 impl Delegate {
-    /// Certifies a key that somebody else holds, for the request that `receipt` lets through: writes the `mint` record,
+    /// The leave that a plan gives, where it is one to download a proxy.
+    ///
+    /// # Errors
+    /// [`DelegateError::ForeignReceipt`].
+    pub fn certifier(&self, plan: Plan, receipt: &Receipt) -> Result<Option<Arc<Certifier>>, DelegateError> {
+        let Work::Download(outside) = plan.work(receipt.request())? else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(Certifier {
+            outside: Mutex::new(Some(*outside)),
+            intended: receipt.intended(),
+            signed: OnceLock::new(),
+        })))
+    }
+
+    /// Certifies a key for whoever downloads a proxy; for less time than planned where `lifetime` says so. Gives the
+    /// certificate and those above it (DER), its serial, and when it ends.
+    ///
+    /// # Errors
+    /// As [`Delegate::certify`]; [`DelegateError::ForeignReceipt`] where the leave was used before.
+    pub async fn download(
+        &self,
+        certifier: &Certifier,
+        asked: &Asked,
+        lifetime: Option<Duration>,
+        audit: &Audit,
+    ) -> Result<(Vec<Vec<u8>>, String, Timestamp), DelegateError> {
+        let taken = certifier
+            .outside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let mut outside = taken.ok_or(DelegateError::ForeignReceipt)?;
+        if let Some(lifetime) = lifetime {
+            outside = outside.within(self.ids.clock().now(), lifetime);
+        }
+        let ends = outside.reserved.not_after();
+        let (chain, signed) = self.certify(outside, asked, audit, &certifier.intended).await?;
+        let serial = signed.serial.clone();
+        let _ = certifier.signed.set(signed);
+        Ok((chain, serial, ends))
+    }
+
+    /// Certifies a key that somebody else holds, for the request whose intent is durable: writes the `mint` record,
     /// signs, enters the proxy into the map. Gives the certificate and those above it, and what the outcome says of it.
     ///
     /// # Errors
@@ -106,12 +175,12 @@ impl Delegate {
         outside: Outside,
         asked: &Asked,
         audit: &Audit,
-        receipt: &Receipt,
+        intended: &Intended,
     ) -> Result<(Vec<Vec<u8>>, SignedEntry), DelegateError> {
         let begun = self.ids.clock().monotonic();
         let Outside { reserved, holder } = outside;
         // SECURITY: a receipt lets through the request that it was given for, and no other.
-        if receipt.request() != reserved.request() {
+        if intended.request() != reserved.request() {
             return Err(DelegateError::ForeignReceipt);
         }
         let chosen = reserved.with(KeyPair::elsewhere(asked));
@@ -122,7 +191,7 @@ impl Delegate {
         }
         let record = holder.record(&chosen);
         let written = audit
-            .write_for(receipt, vec![Event::Mint(Box::new(record.clone()))])
+            .write_for(intended, vec![Event::Mint(Box::new(record.clone()))])
             .await?;
         let proxy = chosen.sign(&Durable::after(&written))?;
         let signed = SignedEntry {

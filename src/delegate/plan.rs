@@ -11,9 +11,11 @@ use crate::id::{PersonId, RequestId, SessionId, VoId};
 use crate::record::{DelegationEntry, Event, Hash, Mint, SignedEntry};
 use crate::tool::{Delegation, ProxyKey, ProxySettings, Tool, ToolTarget, VoRef};
 use crate::trust::certificate::Use;
+use crate::vo::OWN_TOOL;
 
 use super::assertion::Claims;
 use super::mint::{self, Chosen, Durable, KeyPair, MintError};
+use super::outside::Outside;
 use super::proxies::{Found, Holder, Live, Stamp, Ticket, Waiting};
 use super::spool;
 use super::upload::{self, Upload};
@@ -21,6 +23,8 @@ use super::{Credential, Delegate, DelegateError, peers};
 
 /// How long a request waits for an RSA key.
 pub const KEY_PATIENCE: Duration = Duration::from_secs(5);
+/// The task with which somebody downloads a proxy.
+pub const DOWNLOAD: &str = "proxy.download";
 /// How long a request waits for a proxy that another one mints.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -76,6 +80,8 @@ pub(super) enum Work {
     Mint(Box<Minting>),
     /// A MyProxy server is filled; its key is certified then.
     Upload(Box<Upload>),
+    /// Whoever asks sends a key to be certified.
+    Download(Box<Outside>),
 }
 
 /// What needs no signature by a VO's key.
@@ -133,7 +139,7 @@ impl Plan {
     /// Whether a new credential is signed for it.
     #[must_use]
     pub const fn mints(&self) -> bool {
-        matches!(self.work, Work::Mint(_) | Work::Upload(_))
+        matches!(self.work, Work::Mint(_) | Work::Upload(_) | Work::Download(_))
     }
 }
 
@@ -209,9 +215,10 @@ pub(super) fn choose(
             Work::Wait(waiting) => Some(waiting.serial()),
             Work::Mint(minting) => Some(minting.chosen.serial()),
             Work::Upload(upload) => Some(upload.outside.reserved().serial()),
+            Work::Download(outside) => Some(outside.reserved().serial()),
             _ => None,
         };
-        let minted = matches!(work, Work::Mint(_) | Work::Upload(_));
+        let minted = matches!(work, Work::Mint(_) | Work::Upload(_) | Work::Download(_));
         let entry = DelegationEntry {
             way: way.to_owned(),
             serial: serial.map(|serial| serial.to_string()),
@@ -219,6 +226,9 @@ pub(super) fn choose(
         };
         Ok(Plan { request, entry, work })
     };
+    if wanted.local && wanted.task == DOWNLOAD {
+        return plan("download", choose_download(delegate, request, wanted)?);
+    }
     if wanted.local {
         return plan("local", Work::None);
     }
@@ -236,6 +246,21 @@ pub(super) fn choose(
         Delegation::MyProxy => Work::Upload(Box::new(Upload::choose(delegate, request, wanted, (vo, tool))?)),
     };
     plan(spool::way(tool), work)
+}
+
+/// SECURITY: a proxy that leaves the gateway for good is below the certificate for that use alone, whose name no tool is
+/// called by.
+fn choose_download(delegate: &Delegate, request: RequestId, wanted: &Wanted) -> Result<Work, DelegateError> {
+    let vo = wanted.vo.as_ref().ok_or(DelegateError::NoTool)?;
+    let issuer = delegate.keys.load().issuer(vo, Use::Download)?;
+    let settings = ProxySettings {
+        lifetime: delegate.config.max_lifetime,
+        key: ProxyKey::Rsa2048,
+        ..ProxySettings::default()
+    };
+    let held = (vo.id, OWN_TOOL, "download");
+    let outside = Outside::choose(delegate, request, wanted, &issuer, held, &settings)?;
+    Ok(Work::Download(Box::new(outside)))
 }
 
 fn choose_static(delegate: &Delegate, vo: &VoRef, tool: &Tool) -> Result<Work, DelegateError> {

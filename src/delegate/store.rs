@@ -39,7 +39,7 @@ pub struct Mapped {
     pub request: RequestId,
     /// The tool that got it.
     pub tool: String,
-    /// `client-certificate`, `pem` or `myproxy`.
+    /// `client-certificate`, `pem`, `myproxy` or `download`.
     pub way: String,
     /// Begin of validity.
     pub not_before: Timestamp,

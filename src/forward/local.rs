@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authorize::Permit;
 use crate::body::Body;
+use crate::delegate::Certifier;
 use crate::id::RequestId;
 
 /// A permitted request to a service inside the gateway.
@@ -20,6 +21,8 @@ pub struct LocalRequest {
     pub id: RequestId,
     /// The gateway's own origin: `https://host[:port]`.
     pub base: String,
+    /// Leave to certify a key, where the task is to download a proxy.
+    pub certifier: Option<Arc<Certifier>>,
     /// Cancelled when nobody waits for the answer any more. An operation may end then where it only reads.
     pub gone: CancellationToken,
 }

@@ -180,6 +180,36 @@ impl Listener {
         })
     }
 
+    /// Who answers now.
+    pub(super) fn handler(&self) -> Arc<dyn Handler> {
+        self.face.load().handler.clone()
+    }
+
+    /// How TLS is spoken now.
+    pub(super) fn tls(&self) -> Arc<rustls::ServerConfig> {
+        self.face.load().tls.clone()
+    }
+
+    /// A place among the gateway's connections, if there is one.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.places.take(self.face.load().bounds.connections)
+    }
+
+    /// Who is behind a connection from `peer`.
+    pub(super) async fn behind(&self, stream: &mut TcpStream, peer: IpAddr) -> io::Result<IpAddr> {
+        let face = self.face.load_full();
+        let client = behind(&face.balancers, stream, peer).await?;
+        Ok(client.to_canonical())
+    }
+
+    /// Something from `client` ended unheard.
+    pub(super) fn shed(&self, client: IpAddr, reason: &'static str) {
+        self.face
+            .load()
+            .handler
+            .shed(Source::Ip(client.to_canonical()), reason);
+    }
+
     /// What is counted of its connections.
     #[must_use]
     pub fn counts(&self) -> Arc<Counts> {
@@ -319,15 +349,7 @@ impl Listener {
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let handshake = async {
-            // SECURITY: only who is trusted may say where a connection comes from, and then must; from anybody else a
-            // balancer's head is no TLS, and ends the connection.
-            let client = match face.balancers.proxy_protocol.contains(peer) {
-                false => peer,
-                true => proxy::read(&mut stream)
-                    .await
-                    .map_err(io::Error::other)?
-                    .unwrap_or(peer),
-            };
+            let client = behind(&face.balancers, &mut stream, peer).await?;
             if client != peer && !face.balancers.trusted_proxies.contains(client) {
                 let share = self.sources.admit(client, face.bounds.connections_per_source);
                 held.from = Some(share.ok_or_else(|| {
@@ -440,6 +462,18 @@ impl Listener {
             under_way: AtomicUsize::new(0),
         }
     }
+}
+
+/// Who is behind a connection from `peer`.
+///
+/// SECURITY: only who is trusted may say where a connection comes from, and then must; from anybody else a balancer's head
+/// is no TLS, and ends the connection.
+async fn behind(balancers: &Balancers, stream: &mut TcpStream, peer: IpAddr) -> io::Result<IpAddr> {
+    if !balancers.proxy_protocol.contains(peer) {
+        return Ok(peer);
+    }
+    let said = proxy::read(stream).await.map_err(io::Error::other)?;
+    Ok(said.unwrap_or(peer))
 }
 
 /// What the client of a connection showed and proved, where it was asked for a certificate.

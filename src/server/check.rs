@@ -8,7 +8,7 @@ use crate::audit::{self, LogKey, syslog, witness};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::delegate::spool;
-use crate::gateway::{self, Words};
+use crate::gateway::{self, MyProxyServer, Words};
 use crate::secret;
 use crate::telemetry::Exporter;
 use crate::trust::chain::Anchors;
@@ -32,6 +32,9 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
     found.log(config);
     if let Some(listener) = &config.certificate_listener {
         found.trusted(&listener.trust);
+    }
+    if let Some(section) = &config.myproxy {
+        found.take(MyProxyServer::new(section.clone()));
     }
     let records = config.data.join("keys/records.key");
     found.take(read_words(&records));

@@ -39,7 +39,7 @@ use crate::config::{self, Config};
 use crate::delegate::Delegate;
 use crate::delegate::provider::Providers;
 use crate::forward::{Forward, LocalService, Meters, OwnListeners};
-use crate::gateway::{self, Acts, Budgets, Listener, Parts, Pipeline, Words};
+use crate::gateway::{self, Acts, Budgets, Listener, MyProxyServer, Parts, Pipeline, Words};
 use crate::id::Ids;
 use crate::lane::{self, Lanes};
 use crate::record::{Event, Start};
@@ -113,6 +113,9 @@ pub struct Listening {
     /// Address of the listener for people with certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificates: Option<SocketAddr>,
+    /// Address for MyProxy clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub myproxy: Option<SocketAddr>,
 }
 
 /// Everything that is built before a listener opens.
@@ -155,11 +158,19 @@ impl Server {
             Some(listener) => Some(bind(listener.listen).await?),
             None => None,
         };
+        let myproxy = match &config.myproxy {
+            Some(section) => Some((bind(section.listen).await?, MyProxyServer::new(section.clone())?)),
+            None => None,
+        };
         let listening = Listening {
             base: config::origin(&config.gateway.name, socket.local_addr()?.port()),
             gateway: socket.local_addr()?,
             operations: operations.local_addr()?,
             certificates: certificates.as_ref().map(TcpListener::local_addr).transpose()?,
+            myproxy: match &myproxy {
+                Some((socket, _)) => Some(socket.local_addr()?),
+                None => None,
+            },
         };
         let built = Arc::new(build(&config, &listening.base, ids).await?);
         let (reload, asked) = Reload::channel();
@@ -240,6 +251,11 @@ impl Server {
                 health,
                 stop.clone(),
             ));
+        }
+        if let Some((socket, server)) = myproxy {
+            let host = listening.base.trim_start_matches("https://").to_owned();
+            let main = listeners.main.clone();
+            tasks.spawn(main.serve_myproxy(socket, server, host, stop.clone()));
         }
         tasks.spawn(reloading.run(listeners, asked, stop.clone()));
         last.spawn(operations::serve(operations, Arc::new(gauges), gone.clone()));
@@ -466,6 +482,7 @@ impl Fixed {
             addresses: [listening.gateway, listening.operations]
                 .into_iter()
                 .chain(listening.certificates)
+                .chain(listening.myproxy)
                 .collect(),
             sockets: vec![config.data.join("admin.sock")],
         };

@@ -43,6 +43,7 @@ mod keys;
 mod lease;
 mod level;
 mod log_key;
+mod logon;
 mod peers;
 mod power;
 mod proof;

@@ -291,7 +291,7 @@ while True: threading.Thread(target=serve, args=(listener.accept()[0],), daemon=
 "#;
 
 /// Memory that a process has in use, in KiB.
-fn memory(process: u32) -> u64 {
+pub fn memory(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status
         .lines()

@@ -1,5 +1,6 @@
 //! Tracing proxies.
 
+pub mod download;
 pub mod list;
 pub mod revoke;
 pub mod trace;

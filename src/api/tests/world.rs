@@ -237,6 +237,7 @@ impl World {
             permit: Arc::new(permit),
             id,
             base: "https://gw.example.org".into(),
+            certifier: None,
             gone: tokio_util::sync::CancellationToken::new(),
         };
         let Ok(answer) = self.service.clone().oneshot(call).await;

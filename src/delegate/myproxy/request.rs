@@ -104,8 +104,11 @@ impl Request {
     pub fn read(message: &[u8]) -> Result<Self, Unfit> {
         let lines = lines(message)?;
         let command = only(&lines, "COMMAND")?.and_then(Command::numbered);
+        let command = command.ok_or(Unfit::Value("COMMAND"))?;
         let username = only(&lines, "USERNAME")?.unwrap_or_default();
-        if username.is_empty() || username.len() > 256 || username.chars().any(char::is_control) {
+        // Authorities are everybody's; a client sends no name for them.
+        let nobody = username.is_empty() && command != Command::TrustRoots;
+        if nobody || username.len() > 256 || username.chars().any(char::is_control) {
             return Err(Unfit::Value("USERNAME"));
         }
         let lifetime = match only(&lines, "LIFETIME")?.unwrap_or("0") {
@@ -116,7 +119,7 @@ impl Request {
         };
         let passphrase = only(&lines, "PASSPHRASE")?.unwrap_or_default();
         Ok(Self {
-            command: command.ok_or(Unfit::Value("COMMAND"))?,
+            command,
             username: username.to_owned(),
             passphrase: Secret::new(passphrase.to_owned()),
             lifetime: Duration::from_secs(lifetime),

@@ -38,6 +38,7 @@ fn what_real_servers_answer_is_read() {
 fn requests_that_read_in_two_ways_or_in_none_are_refused() {
     let read = |lines: &str| Request::read(format!("VERSION=MYPROXYv2\n{lines}").as_bytes());
     assert!(read("COMMAND=0\nUSERNAME=john\nLIFETIME=0\n").is_ok());
+    assert!(read("COMMAND=7\nUSERNAME=\nPASSPHRASE=\nLIFETIME=0\n").is_ok());
     for (lines, unfit) in [
         ("COMMAND=0\nCOMMAND=1\nUSERNAME=john", Unfit::Twice("COMMAND")),
         (

@@ -1644,7 +1644,7 @@ async fn who_is_suspended_while_her_proxy_is_certified_gets_none_and_it_is_revok
         let (parts, _slot) = upload.into_parts();
         let certified = world
             .delegate
-            .certify(parts.outside, &asked(), &audit, &receipt)
+            .certify(parts.outside, &asked(), &audit, &receipt.intended())
             .await;
         match certified {
             Ok((chain, signed)) => {
@@ -1682,7 +1682,7 @@ async fn a_key_that_was_certified_before_is_not_certified_again() {
         let (parts, _slot) = upload.into_parts();
         let done = world
             .delegate
-            .certify(parts.outside, &asked, &audit, &receipt)
+            .certify(parts.outside, &asked, &audit, &receipt.intended())
             .await;
         certified.push(done.map(drop));
         drop(receipt);

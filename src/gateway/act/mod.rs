@@ -180,7 +180,7 @@ impl Act {
         let permit = self.permit.clone();
         let task = permit.found().task.clone();
         if let Some(service) = task.local {
-            return Box::pin(self.local(service, request, &task, receipt, answer)).await;
+            return Box::pin(self.local(service, request, plan, receipt, answer)).await;
         }
         // What asks for a task's own protocols came this far; anything else was refused.
         if let Some(upgrade) = request
@@ -304,22 +304,31 @@ impl Act {
 
     /// One of the gateway's own operations.
     async fn local(
-        self,
+        mut self,
         service: &'static str,
         request: http::Request<Body>,
-        task: &Task,
+        plan: Plan,
         receipt: Receipt,
         mut answer: Answer,
     ) {
+        let task = self.permit.found().task.clone();
         let Some(service) = self.pipeline.locals.get(service).cloned() else {
             let problem = Problem::new(Kind::Internal, "this operation has no service");
             return self
                 .fail(End::failure(Ending::Failed, problem), receipt, answer)
                 .await;
         };
+        let certifier = match self.pipeline.delegate.certifier(plan, &receipt) {
+            Ok(certifier) => certifier,
+            Err(error) => {
+                let failure = End::failure(Ending::Failed, error.as_problem());
+                return self.fail(failure, receipt, answer).await;
+            }
+        };
         let (head, body) = request.into_parts();
         let body = Counted::new(body, self.sent.clone(), task.max_body, self.gate.clone()).boxed_unsync();
         let call = LocalRequest {
+            certifier: certifier.clone(),
             request: http::Request::from_parts(head, body),
             permit: self.permit.clone(),
             id: self.id,
@@ -343,6 +352,7 @@ impl Act {
             Err(never) => match never {},
         };
         lap.mark(Stage::Act);
+        self.signed = certifier.and_then(|certifier| certifier.signed());
         let (head, body) = response.into_parts();
         let Ok(whole) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
             let problem = Problem::new(Kind::Internal, "the operation broke off");
@@ -354,7 +364,7 @@ impl Act {
         self.whole(
             End::answered(head.status),
             Response::from_parts(head, body::full(whole)),
-            task,
+            &task,
             receipt,
             answer,
         )

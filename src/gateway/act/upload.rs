@@ -85,9 +85,10 @@ impl Filling {
         pipeline.delegate.note_upload(&upload.left).await?;
         let client = pipeline.myproxy(&upstream, identity).await?;
         let put = client.put(&request).await?;
+        let intended = receipt.intended();
         let certified = pipeline
             .delegate
-            .certify(upload.outside, put.asked(), &pipeline.audit, receipt);
+            .certify(upload.outside, put.asked(), &pipeline.audit, &intended);
         let (chain, signed) = certified.await?;
         self.signed = Some(signed);
         tidy.got = Got::Perhaps;
