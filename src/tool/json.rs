@@ -81,16 +81,21 @@ impl<'a> Json<'a> {
     /// is asked for.
     ///
     /// # Errors
-    /// [`Twin`]: `Job` beside, or instead of, `job` (several JSON libraries match names without regard to case), or a list on
-    /// the way that holds more than the element that is named.
+    /// [`Twin`]: `Job`, `x:job` or `job\0` beside, or instead of, `job` (several JSON libraries match names without regard to
+    /// case, and programs that make XML of JSON drop prefixes), or a list on the way that holds more than the element that is
+    /// named, or an object where a list is asked for.
     pub(super) fn only(self, pointer: &str) -> Result<Option<Self>, Twin> {
         let mut value = self;
         for token in pointer.split('/').skip(1) {
             let token = token.replace("~1", "/").replace("~0", "~");
             if value.first_byte() == Some(b'{') {
-                let folded = token.to_lowercase();
+                // SECURITY: programs that read an object as a list take `"0"` for its first element, and the others as well.
+                if is_index(&token) {
+                    return Err(Twin);
+                }
+                let seen = seen_as(&token);
                 for name in value.children().filter_map(|(name, _)| name?.string()) {
-                    if name != token && name.to_lowercase() == folded {
+                    if name != token && seen_as(&name) == seen {
                         return Err(Twin);
                     }
                 }
@@ -106,6 +111,27 @@ impl<'a> Json<'a> {
             }
         }
         Ok(Some(value))
+    }
+
+    /// The first place, as a pointer, that holds something and is not at or below one of `places`.
+    pub(super) fn outside(self, places: &[&str]) -> Option<String> {
+        self.outside_at(String::new(), places)
+    }
+
+    fn outside_at(self, at: String, places: &[&str]) -> Option<String> {
+        let within = |place: &&str| at.strip_prefix(*place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if places.iter().any(within) {
+            return None;
+        }
+        let is_on_the_way = places.iter().any(|place| place.starts_with(&format!("{at}/")));
+        if !is_on_the_way || !matches!(self.first_byte(), Some(b'{' | b'[')) {
+            return Some(at);
+        }
+        self.children().enumerate().find_map(|(index, (name, value))| {
+            let token = name.map_or_else(|| Some(index.to_string()), Self::string)?;
+            let token = token.replace('~', "~0").replace('/', "~1");
+            value.outside_at(format!("{at}/{token}"), places)
+        })
     }
 
     /// The elements, when it is an array.
@@ -190,6 +216,14 @@ fn reason(error: &serde_json::Error) -> &'static str {
         serde_json::error::Category::Data => "a name stands in one object twice",
         _ => "it is not strict JSON",
     }
+}
+
+/// What some program takes a name for: without regard to case and space around it, cut where C ends a text, and without a
+/// prefix, as those do that make XML of JSON.
+fn seen_as(name: &str) -> String {
+    let cut = name.split(char::is_control).next().unwrap_or_default();
+    let local = cut.rsplit(':').next().unwrap_or_default();
+    local.trim().to_lowercase()
 }
 
 fn is_index(token: &str) -> bool {
@@ -372,6 +406,12 @@ mod tests {
             r#"{"job":{"Id":8}}"#,
             r#"{"job":{"id":7},"Job":{"id":8}}"#,
             r#"{"JO\u0042":{"id":8}}"#,
+            r#"{"job":{"id":7,"x:id":8}}"#,
+            r#"{"x:job":{"id":8},"job":{"id":7}}"#,
+            r#"{"job":{"id\u0000":8,"id":7}}"#,
+            r#"{"job":{"id\u0000more":8,"id":7}}"#,
+            r#"{"job":{" id\t":8,"id":7}}"#,
+            r#"{"job":{"{urn:x}ID":8,"a:b: Id ":8,"id":7}}"#,
         ] {
             assert_eq!(only(twin), Err(Twin), "{twin}");
         }
@@ -389,6 +429,29 @@ mod tests {
         assert_eq!(only(r#"{"job":[]}"#), Ok(None));
         assert_eq!(only(r#"{"job":[{"id":7},{"id":8}]}"#), Err(Twin));
         assert_eq!(only(r#"{"job":[{"id":7},null]}"#), Err(Twin));
+        assert_eq!(only(r#"{"job":{"0":{"id":7}}}"#), Err(Twin));
+        assert_eq!(only(r#"{"job":{"0":{"id":7},"id":8}}"#), Err(Twin));
+        assert_eq!(only(r#"{"job":{"id":8}}"#), Err(Twin));
+    }
+
+    #[test]
+    fn what_stands_outside_of_the_places_is_found_whatever_it_is() {
+        let outside = |text: &str, places: &[&str]| Json::parse(text.as_bytes()).unwrap().outside(places);
+        let judged: &[&str] = &["/job/0/id"];
+        assert_eq!(outside(r#"{"job":[{"id":"a"}]}"#, judged), None);
+        for (text, at) in [
+            (r#"{"job":[{"id":"a","x:id":"b"}]}"#, "/job/0/x:id"),
+            (r#"{"job":[{"id":"a"},{"id":"b"}]}"#, "/job/1"),
+            (r#"{"job":[{"id":"a"}],"all":{}}"#, "/all"),
+            (r#"{"job":[{"id":"a"}],"a/b":[]}"#, "/a~1b"),
+            (r#"{"job":"a"}"#, "/job"),
+            (r#"[1]"#, "/0"),
+            ("7", ""),
+        ] {
+            assert_eq!(outside(text, judged), Some(at.to_owned()), "{text}");
+        }
+        assert_eq!(outside(r#"{"job":[{"id":"a"}],"note":{"by":[1]}}"#, &["/job/0/id", "/note"]), None);
+        assert_eq!(outside(r#"{"notes":1,"note":2}"#, &["/note"]), Some("/notes".to_owned()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod soap;
 
 use http::header::{CONTENT_ENCODING, HeaderMap};
 
-use self::form::Form;
+use self::form::{Form, shown};
 use self::media::Media;
 use self::soap::Soap;
 use super::json::{Json, Twin};
@@ -69,7 +69,7 @@ pub struct BodyRule {
     pub equals: Vec<(String, String)>,
     /// Parameters that are taken from it.
     pub take: Vec<Taken>,
-    /// For forms: names of further fields that may come; `None` means any.
+    /// What else may come: for forms names of fields, for JSON places; `None` means any.
     pub fields: Option<Vec<String>>,
     /// Largest body in bytes.
     pub limit: u64,
@@ -117,6 +117,9 @@ pub enum ContentError {
     /// A form field that no task here takes.
     #[error("the form has the field `{0}`, which this task does not take")]
     UnknownField(String),
+    /// Something in a JSON body that no task here takes.
+    #[error("the body has something at `{0}`, which this task does not take")]
+    UnknownPlace(String),
     /// A field that changes the method for some frameworks.
     #[error("the form field `{0}` could change the method for the tool, so it is always refused")]
     MethodOverride(String),
@@ -284,7 +287,15 @@ impl BodyRule {
             Content::Soap(soap) if !soap.says_only(self.action.as_deref()) => {
                 return Err(ContentError::Action);
             }
-            Content::Soap(_) | Content::Json(_) => {}
+            Content::Json(json) => {
+                if let Some(at) = self.fields.as_ref().and_then(|fields| {
+                    let further = fields.iter().map(String::as_str);
+                    json.outside(&self.places().chain(further).collect::<Vec<&str>>())
+                }) {
+                    return Err(ContentError::UnknownPlace(shown(&at)));
+                }
+            }
+            Content::Soap(_) => {}
         }
         for taken in &self.take {
             let text = content.text(&taken.at)?;

@@ -329,21 +329,31 @@ fn take(table: &mut Table<'_>, language: Language) -> Vec<Taken> {
 }
 
 fn fields(table: &mut Table<'_>, language: Language) -> Option<Vec<String>> {
-    if language != Language::Form {
+    if language == Language::Soap {
         if table.has("fields") {
-            table.flaw("fields", "is only for `kind = \"form\"`");
+            table.flaw("fields", "is only for `kind = \"form\"` and `kind = \"json\"`");
         }
+        return None;
+    }
+    if language == Language::Json && !table.has("fields") {
         return None;
     }
     if table.is_text("fields") {
         if table.text("fields").as_deref() != Some("any") {
-            table.flaw("fields", "must be a list of field names, or \"any\"");
+            let what = match language {
+                Language::Json => "places",
+                _ => "field names",
+            };
+            table.flaw("fields", format!("must be a list of {what}, or \"any\""));
         }
         return None;
     }
     let fields = super::names(table, "fields");
     for field in &fields {
-        if is_method_override(field) {
+        if language == Language::Json && !is_place(field, language) {
+            table.flaw("fields", format!("has `{field}`; accepted: {}", place(language)));
+        }
+        if language == Language::Form && is_method_override(field) {
             table.flaw(
                 "fields",
                 format!("has `{field}`, which could change the method and is always refused"),

@@ -323,7 +323,7 @@ fn what_cannot_tell_tasks_apart_is_refused_with_what_can() {
         ),
         (
             "body = { kind = \"json\", fields = [\"b\"] }",
-            "only for `kind = \"form\"`",
+            "a JSON pointer",
         ),
         (
             "body = { kind = \"json\", equals = { b = \"1\" } }",
