@@ -106,8 +106,10 @@ impl Config {
         let delegate = root
             .table("delegation")
             .map_or_else(delegate::Config::default, |mut table| {
-                let config = delegate::Config::read(&mut table);
+                let mut config = delegate::Config::read(&mut table);
                 table.end();
+                let tokens = config.token.into_iter();
+                config.token = tokens.map(|token| token.below(data)).collect();
                 config
             });
         let mut audit = root
@@ -429,6 +431,7 @@ mod tests {
         assert_eq!(folders, ["grid"]);
         let delegate = delegate::Config {
             spool: Vec::new(),
+            token: Vec::new(),
             ..shown.delegate.clone()
         };
         assert_eq!(delegate, delegate::Config::default());

@@ -194,6 +194,7 @@ pub(crate) enum Certificate {
 /// Examples:
 ///   countersign vo certificate import imaging --certificate imaging.pem --key imaging.key
 ///   countersign vo certificate import imaging --use download --certificate people.pem --key people.key
+///   countersign vo certificate import imaging --certificate imaging.pem --pkcs11-uri 'pkcs11:token=imaging;object=vo;type=private'
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Import {
@@ -203,8 +204,11 @@ pub(crate) struct Import {
     #[arg(long, value_name = "FILE")]
     certificate: PathBuf,
     /// Its key (PEM, not encrypted).
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "pkcs11_uri")]
+    key: Option<PathBuf>,
+    /// Its key on a PKCS#11 token that the settings name (`[[delegation.token]]`), where it stays (RFC 7512).
+    #[arg(long, value_name = "URI", conflicts_with = "key")]
+    pkcs11_uri: Option<String>,
     /// What its proxies are for.
     #[arg(long = "use", value_name = "USE", value_enum, default_value_t)]
     purpose: Purpose,
@@ -438,13 +442,17 @@ async fn accept(client: &Client, args: Accept, out: Output) -> Result<(), Failur
 async fn import(client: &Client, args: &Import, out: Output) -> Result<(), Failure> {
     let body = CertificateImport {
         certificate: text_file(&args.certificate)?,
-        key: secret_file(&args.key)?,
+        key: args.key.as_deref().map(secret_file).transpose()?,
+        pkcs11_uri: args.pkcs11_uri.clone(),
         purpose: match args.purpose {
             Purpose::Tools => CertificateUse::Tools,
             Purpose::Download => CertificateUse::Download,
         },
         certificate_name: args.certificate.display().to_string(),
-        key_name: args.key.display().to_string(),
+        key_name: args
+            .key
+            .as_deref()
+            .map_or_else(String::new, |key| key.display().to_string()),
     };
     let imported: CertificateImported = client
         .task("vo_certificate.import")

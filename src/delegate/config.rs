@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::settings::Table;
+use crate::trust::token::TokenConfig;
 
 use super::spool::{self, SpoolConfig};
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub trace_period: Duration,
     /// Folders that proxies may be put into, for tools on this machine.
     pub spool: Vec<SpoolConfig>,
+    /// Tokens that VO keys may be on.
+    pub token: Vec<TokenConfig>,
 }
 
 impl Default for Config {
@@ -36,6 +39,7 @@ impl Default for Config {
             uploads_per_person: 32,
             trace_period: Duration::from_secs(180 * 86_400),
             spool: Vec::new(),
+            token: Vec::new(),
         }
     }
 }
@@ -68,8 +72,24 @@ impl Config {
                 default.trace_period,
             ),
             spool: spool::read(table),
+            token: tokens(table),
         }
     }
+}
+
+fn tokens(table: &mut Table<'_>) -> Vec<TokenConfig> {
+    let mut tokens: Vec<TokenConfig> = Vec::new();
+    for one in table.tables("token") {
+        let Some(token) = TokenConfig::read(one) else {
+            continue;
+        };
+        if tokens.iter().any(|other| other.name == token.name) {
+            let message = format!("has `{}` twice: each name stands once", token.name);
+            table.flaw("token", message);
+        }
+        tokens.push(token);
+    }
+    tokens
 }
 
 fn count(table: &mut Table<'_>, key: &str, accepted: RangeInclusive<i64>, default: usize) -> usize {

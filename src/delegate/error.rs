@@ -4,6 +4,8 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::store::StoreError;
 use crate::trust::certificate::{self, Use};
 use crate::trust::seal::SealError;
+use crate::trust::signer::SignError;
+use crate::trust::token::TokenError;
 
 use super::mint::MintError;
 
@@ -92,6 +94,24 @@ pub enum DelegateError {
         /// How many may.
         most: usize,
     },
+    /// The VO's key is on a token, which does not sign in TLS.
+    #[error(
+        "the key of the VO certificate of `{vo}` is on a token, and the gateway cannot show it to a MyProxy server; accepted: a VO \
+         certificate whose key is imported from a file"
+    )]
+    OnToken {
+        /// Name of the VO.
+        vo: String,
+    },
+    /// The key that was to be imported is not on its token.
+    #[error(transparent)]
+    NotOnToken(TokenError),
+    /// The key that was to be imported is not named.
+    #[error(transparent)]
+    Uri(#[from] crate::trust::token::UriError),
+    /// The token that holds the VO's key is not there, or not the VO's.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The settings have no such folder for the VO.
     #[error(
         "there is no spool folder `{name}` for the virtual organisation `{vo}`; accepted: the `name` of a `[[delegation.spool]]` of \
@@ -155,11 +175,20 @@ impl AsProblem for DelegateError {
             Self::Mint(MintError::NoKeyReady) => Problem::new(Kind::Busy, self.to_string()).retry_after(5),
             Self::NamedAlike { .. } => Problem::new(Kind::Invalid, "the certificate is not accepted")
                 .with("errors", vec![self.to_string()]),
+            Self::NotOnToken(_) | Self::Uri(_) => {
+                Problem::new(Kind::Invalid, "the key is not accepted").with("errors", vec![self.to_string()])
+            }
             Self::Header(_) | Self::Value | Self::Limit => Problem::new(Kind::Invalid, self.to_string()),
             Self::ForeignReceipt | Self::Random(_) => {
                 Problem::new(Kind::Internal, "no credential could be made")
             }
-            Self::Mint(MintError::IssuerExpired(_) | MintError::IssuerNotYetValid(_))
+            Self::Mint(
+                MintError::IssuerExpired(_)
+                | MintError::IssuerNotYetValid(_)
+                | MintError::Sign(SignError::Token(_)),
+            )
+            | Self::Token(_)
+            | Self::OnToken { .. }
             | Self::NoCertificate { .. }
             | Self::NoStatic { .. }
             | Self::NotRsa { .. }

@@ -12,15 +12,17 @@ use crate::record::{Change, Hash};
 use crate::secret::Secret;
 use crate::store::{Db, StoreError, Tx};
 use crate::tool::VoRef;
-use crate::trust::certificate::{self, Facts, Source, Use, VoCertificate};
+use crate::trust::certificate::{Checked, Facts, Use, VoCertificate};
 use crate::trust::chain;
 use crate::trust::seal::{Label, SealError, SealingKey};
 use crate::trust::store as certificates;
+use crate::trust::token::TokenError;
 use crate::vo::Directory;
 
 use super::assertion::{self, AssertionKey};
 use super::limit::Limits;
 use super::mint::Issuer;
+use super::opening::{self, Opening};
 use super::store::{self, AssertionRow, StaticRow};
 use super::told::Identities;
 use super::{Delegate, DelegateError};
@@ -30,6 +32,8 @@ use super::{Delegate, DelegateError};
 pub(super) struct Keys {
     facts: BTreeMap<(VoId, Use), Facts>,
     issuers: HashMap<(VoId, Use), Arc<Issuer>>,
+    /// Those whose key is on a token that is not theirs any more.
+    away: HashMap<(VoId, Use), TokenError>,
     statics: HashMap<(VoId, String), StaticRow>,
     assertion: Option<AssertionKey>,
     public: Vec<Value>,
@@ -39,7 +43,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) async fn load(db: &Db, sealing: Option<&SealingKey>) -> Result<Self, StoreError> {
+    pub(super) async fn load(db: &Db, opening: Opening<'_>) -> Result<Self, StoreError> {
+        let sealing = opening.sealing;
         let mut keys = Self {
             sealed: sealing.is_none(),
             limits: Limits::load(db).await?,
@@ -59,7 +64,7 @@ impl Keys {
                     let named = (certificate.vo, certificate.purpose);
                     keys.facts.insert(named, certificate.facts.clone());
                 }
-                _ => keys.add_issuer(certificate, sealing),
+                _ => keys.add_issuer(certificate, &opening),
             }
         }
         for row in store::statics(db).await? {
@@ -71,14 +76,18 @@ impl Keys {
         Ok(keys)
     }
 
-    fn add_issuer(&mut self, certificate: &VoCertificate, sealing: Option<&SealingKey>) {
+    fn add_issuer(&mut self, certificate: &VoCertificate, opening: &Opening<'_>) {
         let named = (certificate.vo, certificate.purpose);
-        match certificate.signer(sealing) {
+        match opening.signer(certificate) {
             Ok(signer) => {
                 let issuer = Issuer::new(certificate.facts.clone(), certificate.chain.clone(), signer);
                 self.issuers.insert(named, Arc::new(issuer));
             }
-            Err(SealError::Sealed) => {}
+            Err(DelegateError::Seal(SealError::Sealed)) => {}
+            Err(DelegateError::Token(error)) => {
+                tracing::error!(vo.id = %certificate.vo, "nothing is minted in VO {}: {error}", certificate.vo);
+                self.away.insert(named, error);
+            }
             // One VO's broken key stops that VO alone.
             Err(error) => {
                 tracing::error!(vo.id = %certificate.vo, "the key of VO {} does not open: {error}", certificate.vo)
@@ -101,7 +110,7 @@ impl Keys {
     /// Whether something is sealed here of which nothing opens.
     pub(super) fn are_closed(&self) -> bool {
         let opening = self.facts.len() + self.public.len();
-        let opened = self.issuers.len() + usize::from(self.assertion.is_some());
+        let opened = self.issuers.len() + self.away.len() + usize::from(self.assertion.is_some());
         match self.sealed {
             true => opening + self.statics.len() > 0,
             false => opening > 0 && opened == 0,
@@ -116,6 +125,9 @@ impl Keys {
     pub(super) fn issuer(&self, vo: &VoRef, purpose: Use) -> Result<Arc<Issuer>, DelegateError> {
         if let Some(issuer) = self.issuers.get(&(vo.id, purpose)) {
             return Ok(issuer.clone());
+        }
+        if let Some(error) = self.away.get(&(vo.id, purpose)) {
+            return Err(error.clone().into());
         }
         match self.facts.contains_key(&(vo.id, purpose)) {
             true if self.sealed => Err(SealError::Sealed.into()),
@@ -249,25 +261,24 @@ impl Delegate {
             .collect()
     }
 
-    /// Checks a VO's certificate and key, seals the key, and makes them the VO's for this use; those before end. After the
-    /// commit, [`Delegate::load`] takes them into use: requests under way keep what they have.
+    /// Makes a checked certificate the VO's for this use, its key sealed; those before end. `file` is what errors call it.
     ///
     /// # Errors
-    /// [`DelegateError::Flaws`] with everything that is wrong; [`DelegateError::NamedAlike`] when a certificate for another
-    /// use has, or had, the same subject, or somebody signs in with this one; [`DelegateError::Seal`] while the gateway is sealed.
-    pub async fn import_certificate(
+    /// [`DelegateError::NamedAlike`] when a certificate for another use has, or had, the same subject, or somebody signs in with
+    /// this one; [`DelegateError::Seal`] while the gateway is sealed.
+    pub async fn import_checked(
         &self,
         tx: &mut Tx,
         (vo, purpose): (VoId, Use),
-        certificate: Source<'_>,
-        key: Source<'_>,
+        file: &str,
+        checked: Checked,
     ) -> Result<Imported, DelegateError> {
         let sealing = self.sealing.as_ref().ok_or(SealError::Sealed)?;
-        let checked = certificate::check(certificate, key, &**self.ids.clock())?;
+        let token = checked.token();
         // Also those that ended: what was minted below them may live still.
         if let Some(other) = clash(purpose, checked.facts(), &certificates::all(tx).await?) {
             return Err(DelegateError::NamedAlike {
-                file: certificate.name.to_owned(),
+                file: file.to_owned(),
                 why: named_alike(other),
             });
         }
@@ -277,13 +288,13 @@ impl Delegate {
         let keys: Vec<Hash> = keys.map(|spki| Hash::of(&spki)).collect();
         if is_login(tx, &sealed.facts.subject, &keys).await? {
             return Err(DelegateError::NamedAlike {
-                file: certificate.name.to_owned(),
+                file: file.to_owned(),
                 why: signs_in(&sealed.facts),
             });
         }
         certificates::insert(tx, &sealed, self.ids.clock().now()).await?;
         let described = |facts: &Facts| described(purpose, facts);
-        let change = Change {
+        let mut change = Change {
             action: "vo_certificate.import".to_owned(),
             kind: "vo_certificate".to_owned(),
             target: sealed.facts.sha256.to_string(),
@@ -292,6 +303,7 @@ impl Delegate {
             before: self.certificate(vo, purpose).as_ref().map(described),
             after: Some(described(&sealed.facts)),
         };
+        opening::noted(&mut change, token);
         Ok(Imported {
             change,
             warnings: sealed.facts.warnings,

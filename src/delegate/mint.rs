@@ -145,6 +145,12 @@ impl Issuer {
         &self.chain
     }
 
+    /// Whether its key is on a token, and signs for nobody who cannot wait.
+    #[must_use]
+    pub fn is_on_token(&self) -> bool {
+        self.signer.is_slow()
+    }
+
     /// Its key.
     pub(super) fn signer(&self) -> &Arc<dyn Signer> {
         &self.signer
@@ -310,12 +316,38 @@ impl Chosen {
     /// # Errors
     /// [`MintError::ForeignReceipt`] when that is another request's; [`MintError::Sign`] when the VO's key cannot be reached.
     pub fn sign(self, durable: &Durable<'_>) -> Result<Proxy, MintError> {
-        // SECURITY: this is the one place in which a VO's key signs a proxy, and it looks for itself: what is signed was
+        self.allowed(durable)?.sign()
+    }
+
+    /// The same; where the VO's key is on a token, on a thread that may wait.
+    ///
+    /// # Errors
+    /// As [`Chosen::sign`].
+    pub async fn sign_apart(self, durable: &Durable<'_>) -> Result<Proxy, MintError> {
+        let allowed = self.allowed(durable)?;
+        if !allowed.0.reserved.issuer.signer.is_slow() {
+            return allowed.sign();
+        }
+        let signed = tokio::task::spawn_blocking(move || allowed.sign()).await;
+        signed.unwrap_or(Err(MintError::Sign(SignError::Refused)))
+    }
+
+    fn allowed(self, durable: &Durable<'_>) -> Result<Allowed, MintError> {
+        // SECURITY: this is the one place that lets a VO's key sign a proxy, and it looks for itself: what is signed was
         // permitted, and stands in the log, under the very request for which it was chosen.
         if durable.request != self.reserved.request {
             return Err(MintError::ForeignReceipt);
         }
-        let Self { reserved, key } = self;
+        Ok(Allowed(self))
+    }
+}
+
+/// A proxy whose `mint` record is durable.
+struct Allowed(Chosen);
+
+impl Allowed {
+    fn sign(self) -> Result<Proxy, MintError> {
+        let Chosen { reserved, key } = self.0;
         let issuer = AnyRef::from_der(&reserved.issuer.facts.subject)?;
         let name = reserved.serial.to_string();
         let subject = extended(issuer, &name)?.to_der()?;

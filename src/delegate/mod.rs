@@ -24,6 +24,7 @@ mod keys;
 mod limit;
 pub mod mint;
 pub mod myproxy;
+mod opening;
 mod outside;
 mod pair;
 mod peers;
@@ -54,6 +55,7 @@ use crate::store::{Db, StoreError};
 use crate::telemetry::Metrics;
 use crate::tool::{ProxyKey, Tool};
 use crate::trust::seal::SealingKey;
+use crate::trust::token::Tokens;
 use crate::vo::DirectoryHandle;
 
 pub use config::Config;
@@ -85,6 +87,7 @@ pub struct Delegate {
     db: Db,
     ids: Ids,
     sealing: Option<SealingKey>,
+    tokens: Tokens,
     /// The gateway's own origin, as assertions name their issuer.
     origin: String,
     keys: ArcSwap<Keys>,
@@ -114,11 +117,13 @@ impl Delegate {
         let proxies = Proxies::new(config.max_sessions);
         let pool = Pool::new(config.rsa_pool);
         let room = Room::new(config.uploads_per_server, config.uploads_per_person);
+        let tokens = Tokens::new(&config.token, ids.clock());
         Self {
             config,
             db,
             ids,
             sealing,
+            tokens,
             origin,
             keys: ArcSwap::from_pointee(Keys::default()),
             directory: DirectoryHandle::default(),
@@ -151,7 +156,13 @@ impl Delegate {
     /// # Errors
     /// [`StoreError`]; then the keys stay as they were.
     pub async fn load(&self) -> Result<(), StoreError> {
-        let keys = Keys::load(&self.db, self.sealing.as_ref()).await?;
+        let directory = self.directory.load();
+        let opening = opening::Opening {
+            sealing: self.sealing.as_ref(),
+            tokens: &self.tokens,
+            directory: &directory,
+        };
+        let keys = Keys::load(&self.db, opening).await?;
         self.keys.store(Arc::new(keys));
         Ok(())
     }
@@ -328,7 +339,7 @@ impl Delegate {
                 } = *minting;
                 let (now, begun) = (self.ids.clock().now(), self.ids.clock().monotonic());
                 let way = stamp.way.as_str();
-                let proxy = chosen.sign(durable)?;
+                let proxy = Box::pin(chosen.sign_apart(durable)).await?;
                 let minted = Box::pin(self.minted(proxy, ticket, stamp, &record, now)).await?;
                 let time = self.ids.clock().monotonic().saturating_sub(begun);
                 self.metrics.mint(way, time);

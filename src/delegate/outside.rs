@@ -193,7 +193,7 @@ impl Delegate {
         let written = audit
             .write_for(intended, vec![Event::Mint(Box::new(record.clone()))])
             .await?;
-        let proxy = chosen.sign(&Durable::after(&written))?;
+        let proxy = Box::pin(chosen.sign_apart(&Durable::after(&written))).await?;
         let signed = SignedEntry {
             issuer: proxy.issuer(),
             serial: proxy.serial().to_string(),

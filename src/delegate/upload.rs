@@ -172,6 +172,10 @@ impl Upload {
 /// never gives it out.
 pub(super) fn lacks(delegate: &Delegate, vo: &VoRef) -> Result<Arc<Issuer>, DelegateError> {
     let issuer = delegate.keys.load().issuer(vo, Use::Tools)?;
+    // The handshake asks for signatures in a lane.
+    if issuer.is_on_token() {
+        return Err(DelegateError::OnToken { vo: vo.name.clone() });
+    }
     match issuer.facts().algorithm {
         Algorithm::Rsa(_) => Ok(issuer),
         Algorithm::P256 | Algorithm::P384 => Err(DelegateError::NotRsa { vo: vo.name.clone() }),

@@ -46,6 +46,14 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
         let warning = found.take(spool::check(folder)).flatten();
         found.warnings.extend(warning);
     }
+    for token in &config.delegate.token {
+        if let Err(error) = secret::read_text(&token.pin_file) {
+            let (name, file) = (&token.name, token.pin_file.display());
+            let warning =
+                format!("the token `{name}` signs nothing, its PIN cannot be read from `{file}`: {error}");
+            found.warnings.push(warning);
+        }
+    }
     found.sealing(config);
     found.exposure(config);
     found

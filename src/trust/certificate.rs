@@ -15,6 +15,7 @@ use crate::secret::Secret;
 use super::pem::{self, PemError};
 use super::seal::{Label, SealError, SealingKey};
 use super::signer::{Algorithm, FileKey, Signer};
+use super::token::Uri;
 
 /// proxyCertInfo (RFC 3820 section 3.8).
 const PROXY_CERT_INFO: &str = "1.3.6.1.5.5.7.1.14";
@@ -202,7 +203,54 @@ impl AsProblem for Flaws {
 pub struct Checked {
     facts: Facts,
     chain: Vec<Vec<u8>>,
+    /// PKCS#8, SEC1 or PKCS#1; or the name of a key on a token.
     key: Secret<Vec<u8>>,
+}
+
+/// A certificate that passed every check but that of its key.
+#[derive(Debug)]
+pub struct Keyless {
+    facts: Facts,
+    chain: Vec<Vec<u8>>,
+}
+
+impl Keyless {
+    /// What the certificate says.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Its public key (`SubjectPublicKeyInfo`, DER).
+    #[must_use]
+    pub fn spki(&self) -> Vec<u8> {
+        spki(&self.chain)
+    }
+
+    /// The same with the key on a token that was shown to be its own.
+    #[must_use]
+    pub fn on_token(self, key: &Uri) -> Checked {
+        Checked {
+            facts: self.facts,
+            chain: self.chain,
+            key: Secret::new(key.to_string().into_bytes()),
+        }
+    }
+}
+
+fn spki(chain: &[Vec<u8>]) -> Vec<u8> {
+    let leaf = chain.first().and_then(|leaf| parse("", 1, leaf).ok());
+    leaf.map(|leaf| leaf.public_key().raw.to_vec())
+        .unwrap_or_default()
+}
+
+/// What an envelope held.
+#[derive(Debug)]
+pub enum Opened {
+    /// The key itself.
+    Here(Arc<dyn Signer>),
+    /// The name of a key on a token.
+    OnToken(Uri),
 }
 
 impl Checked {
@@ -238,6 +286,13 @@ impl Checked {
     #[must_use]
     pub fn signer(&self) -> Option<Arc<dyn Signer>> {
         FileKey::read(self.key.expose()).map(|key| Arc::new(key) as Arc<dyn Signer>)
+    }
+
+    /// Label of the token that its key is on.
+    #[must_use]
+    pub fn token(&self) -> Option<String> {
+        let text = std::str::from_utf8(self.key.expose()).ok()?;
+        Some(Uri::parse(text).ok()?.token().to_owned())
     }
 
     /// The certificates in DER: its own, then its intermediates.
@@ -302,16 +357,29 @@ pub struct VoCertificate {
 }
 
 impl VoCertificate {
-    /// Opens the key.
+    /// Opens the key, or learns on which token it is.
     ///
     /// # Errors
     /// [`SealError`] when there is no sealing key, it is another one, or the row was tampered with.
-    pub fn signer(&self, sealing: Option<&SealingKey>) -> Result<Arc<dyn Signer>, SealError> {
+    pub fn open(&self, sealing: Option<&SealingKey>) -> Result<Opened, SealError> {
         let sealing = sealing.ok_or(SealError::Sealed)?;
-        let der = sealing.open(&self.label(), &self.sealed_key)?;
-        FileKey::read(der.expose())
-            .map(|key| Arc::new(key) as Arc<dyn Signer>)
+        let key = sealing.open(&self.label(), &self.sealed_key)?;
+        // SECURITY: the name of a key is sealed too: whoever writes to the store cannot point to another.
+        if Uri::is_meant(key.expose()) {
+            let text = std::str::from_utf8(key.expose()).map_err(|_| SealError::Broken)?;
+            return Uri::parse(text)
+                .map(Opened::OnToken)
+                .map_err(|_| SealError::Broken);
+        }
+        FileKey::read(key.expose())
+            .map(|key| Opened::Here(Arc::new(key)))
             .ok_or(SealError::Broken)
+    }
+
+    /// Its public key (`SubjectPublicKeyInfo`, DER).
+    #[must_use]
+    pub fn spki(&self) -> Vec<u8> {
+        spki(&self.chain)
     }
 }
 
@@ -363,14 +431,37 @@ pub fn check(certificate: Source<'_>, key: Source<'_>, clock: &dyn Clock) -> Res
         );
     }
     match (facts, chain, key_der) {
-        (Some(facts), Some(mut chain), Some(key)) if flaws.is_empty() => {
-            if chain.len() > 1 {
-                chain.pop_if(|last| parse("", 1, last).is_ok_and(|last| is_self_signed(&last)));
-            }
-            Ok(Checked { facts, chain, key })
-        }
+        (Some(facts), Some(chain), Some(key)) if flaws.is_empty() => Ok(Checked {
+            facts,
+            chain: without_root(chain),
+            key,
+        }),
         _ => Err(Flaws(flaws)),
     }
+}
+
+/// The same of a certificate alone, whose key is elsewhere.
+///
+/// # Errors
+/// [`Flaws`]: all that can be found at once.
+pub fn check_certificate(certificate: Source<'_>, clock: &dyn Clock) -> Result<Keyless, Flaws> {
+    let mut flaws = Vec::new();
+    let chain =
+        pem::certificates(certificate.name, certificate.text).map_err(|error| Flaws(vec![error.into()]))?;
+    match chain_facts(certificate.name, &chain, clock.now(), &mut flaws) {
+        Some(facts) if flaws.is_empty() => Ok(Keyless {
+            facts,
+            chain: without_root(chain),
+        }),
+        _ => Err(Flaws(flaws)),
+    }
+}
+
+fn without_root(mut chain: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    if chain.len() > 1 {
+        chain.pop_if(|last| parse("", 1, last).is_ok_and(|last| is_self_signed(&last)));
+    }
+    chain
 }
 
 fn check_key(

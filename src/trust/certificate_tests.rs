@@ -207,22 +207,22 @@ fn a_stored_certificate_signs_only_with_its_key_its_vo_and_its_own_row() {
             &*random,
         )
         .unwrap();
-    assert_eq!(
-        stored.signer(Some(&sealing)).unwrap().algorithm(),
-        Algorithm::P256
-    );
-    assert!(matches!(stored.signer(None), Err(SealError::Sealed)));
+    let Opened::Here(key) = stored.open(Some(&sealing)).unwrap() else {
+        panic!("on a token")
+    };
+    assert_eq!(key.algorithm(), Algorithm::P256);
+    assert!(matches!(stored.open(None), Err(SealError::Sealed)));
     let moved = VoCertificate {
         vo: ids.next().unwrap(),
         ..stored.clone()
     };
-    assert!(matches!(moved.signer(Some(&sealing)), Err(SealError::Broken)));
+    assert!(matches!(moved.open(Some(&sealing)), Err(SealError::Broken)));
     let other = try_pair(fixture!("vo-rsa")).unwrap();
     let swapped = VoCertificate {
         facts: other.facts,
         ..stored
     };
-    assert!(matches!(swapped.signer(Some(&sealing)), Err(SealError::Broken)));
+    assert!(matches!(swapped.open(Some(&sealing)), Err(SealError::Broken)));
 }
 
 #[test]

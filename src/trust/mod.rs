@@ -23,3 +23,4 @@ pub mod seal;
 pub mod signer;
 pub mod store;
 pub mod tls;
+pub mod token;

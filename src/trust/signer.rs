@@ -1,6 +1,8 @@
-//! Keys that sign in the name of a VO, behind the [`Signer`] trait: a key from a file now, a PKCS#11 token later.
+//! Keys that sign in the name of a VO, behind the [`Signer`] trait: a key from a file, or one on a PKCS#11 token
+//! ([`super::token`]).
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -8,6 +10,8 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256,
     RSA_PSS_SHA256, RsaKeyPair,
 };
+
+use super::token::TokenError;
 
 /// What a key is, as far as a signature and its peers are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +39,11 @@ pub trait Signer: Send + Sync + fmt::Debug {
     /// Its kind.
     fn algorithm(&self) -> Algorithm;
 
+    /// Whether a signature has to be waited for, so that none is asked for in a lane.
+    fn is_slow(&self) -> bool {
+        false
+    }
+
     /// Its public key as a `SubjectPublicKeyInfo` (DER, RFC 5280 section 4.1.2.7).
     ///
     /// # Errors
@@ -54,10 +63,29 @@ pub trait Signer: Send + Sync + fmt::Debug {
     fn sign_pss(&self, message: &[u8]) -> Result<Vec<u8>, SignError>;
 }
 
+/// The signature of `message`; where it has to be waited for, on a thread that may wait.
+///
+/// # Errors
+/// [`SignError`].
+pub async fn sign_apart(signer: &Arc<dyn Signer>, message: &[u8]) -> Result<Vec<u8>, SignError> {
+    if !signer.is_slow() {
+        return signer.sign(message);
+    }
+    let (signer, message) = (signer.clone(), message.to_vec());
+    let signed = tokio::task::spawn_blocking(move || signer.sign(&message)).await;
+    signed.unwrap_or(Err(SignError::Refused))
+}
+
 /// A key did not sign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the private key did not sign")]
-pub struct SignError;
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// It would not.
+    #[error("the private key did not sign")]
+    Refused,
+    /// It is on a token that would not.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
 
 /// A private key that was read from a file (and rests sealed in the store).
 pub struct FileKey(Pair);
@@ -107,7 +135,7 @@ impl Signer for FileKey {
             Pair::Ec(pair, _) => pair.public_key().as_der(),
             Pair::Rsa(pair) => pair.public_key().as_der(),
         }
-        .map_err(|_| SignError)?;
+        .map_err(|_| SignError::Refused)?;
         Ok(der.as_ref().to_vec())
     }
 
@@ -117,11 +145,11 @@ impl Signer for FileKey {
             Pair::Ec(pair, _) => pair
                 .sign(&random, message)
                 .map(|signature| signature.as_ref().to_vec())
-                .map_err(|_| SignError),
+                .map_err(|_| SignError::Refused),
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-                    .map_err(|_| SignError)?;
+                    .map_err(|_| SignError::Refused)?;
                 Ok(signature)
             }
         }
@@ -129,11 +157,11 @@ impl Signer for FileKey {
 
     fn sign_pss(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
         let Pair::Rsa(pair) = &self.0 else {
-            return Err(SignError);
+            return Err(SignError::Refused);
         };
         let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(&RSA_PSS_SHA256, &salts(), message, &mut signature)
-            .map_err(|_| SignError)?;
+            .map_err(|_| SignError::Refused)?;
         Ok(signature)
     }
 }

@@ -308,7 +308,7 @@ fn holding(text: &str) -> Vec<String> {
 #[test]
 fn a_vo_key_signs_proxies_in_one_module_which_looks_for_a_receipt_itself() {
     // Keys are opened in one place, and handed to no module but that which mints.
-    assert_eq!(holding(".signer(sealing)"), ["delegate/keys.rs"]);
+    assert_eq!(holding("certificate.open("), ["delegate/opening.rs"]);
     // Beside it, the VO's certificate is shown to MyProxy servers, in TLS.
     assert_eq!(
         holding("issuer.signer"),
@@ -317,11 +317,15 @@ fn a_vo_key_signs_proxies_in_one_module_which_looks_for_a_receipt_itself() {
     assert_eq!(holding("Durable::by("), ["delegate/plan.rs"]);
     assert_eq!(holding("Durable::after("), ["delegate/outside.rs"]);
     let mint = fs::read_to_string(root().join("src/delegate/mint.rs")).unwrap();
-    let sign = &mint[mint.find("pub fn sign(").unwrap()..];
-    let (look, signs) = (
-        sign.find("durable.request != self.reserved.request"),
-        sign.find(".signer.sign("),
+    let allowed = &mint[mint.find("fn allowed(").unwrap()..];
+    let (look, allows, signs) = (
+        allowed.find("durable.request != self.reserved.request"),
+        allowed.find("Ok(Allowed(self))"),
+        allowed.find(".signer.sign("),
     );
-    assert!(look.unwrap() < signs.unwrap());
+    assert!(look.unwrap() < allows.unwrap() && allows.unwrap() < signs.unwrap());
+    // Only what was looked at is signed, and in one place.
+    let without = mint.replace("struct Allowed(Chosen)", "");
+    assert_eq!(without.matches("Allowed(").count(), 1);
     assert_eq!(mint.matches(".signer.sign(").count(), 1);
 }

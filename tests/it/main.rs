@@ -62,6 +62,7 @@ mod story;
 mod streaming;
 mod syslog;
 mod time;
+mod token;
 mod trace;
 mod two_sites;
 mod upgrade;

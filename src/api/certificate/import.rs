@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::CertificateUse;
 use super::list::{CertificateView, view};
-use crate::api::operation::{Call, Operation, VO, exposed, task};
+use crate::api::operation::{Call, Operation, VO, exposed_if, task};
 use crate::api::{Api, problem};
 use crate::problem::{Kind, Problem};
 use crate::secret::Secret;
@@ -20,9 +20,18 @@ pub struct CertificateImport {
     /// The certificate in PEM, then its intermediates.
     pub certificate: String,
     /// Its private key in PEM. It is sealed before it is stored.
-    #[serde(serialize_with = "exposed")]
-    #[schema(value_type = String)]
-    pub key: Secret<String>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "exposed_if"
+    )]
+    #[schema(value_type = Option<String>)]
+    pub key: Option<Secret<String>>,
+    /// Instead of `key`: the name of its key on a PKCS#11 token of the settings (RFC 7512), e.g.
+    /// `pkcs11:token=imaging;object=vo;type=private`. It stays there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 1000)]
+    pub pkcs11_uri: Option<String>,
     /// What its proxies are for.
     #[serde(default, rename = "use")]
     pub purpose: CertificateUse,
@@ -77,16 +86,40 @@ impl Operation for Import {
             name: &body.certificate_name,
             text: &body.certificate,
         };
-        let key = Source {
-            name: &body.key_name,
-            text: body.key.expose(),
+        let named = (vo, body.purpose.into());
+        let (tx, imported) = match (&body.key, &body.pkcs11_uri) {
+            (Some(key), None) => {
+                let key = Source {
+                    name: &body.key_name,
+                    text: key.expose(),
+                };
+                let mut tx = api.begin().await?;
+                let imported = api
+                    .delegate
+                    .import_certificate(&mut tx, named, certificate, key)
+                    .await;
+                (tx, imported)
+            }
+            (None, Some(uri)) => {
+                // The token is asked before the store is: nobody else waits for it.
+                let checked = api
+                    .delegate
+                    .check_on_token(&call.vo()?.name, certificate, uri)
+                    .await;
+                let checked = checked.map_err(problem)?;
+                let mut tx = api.begin().await?;
+                let imported = api
+                    .delegate
+                    .import_checked(&mut tx, named, certificate.name, checked)
+                    .await;
+                (tx, imported)
+            }
+            _ => {
+                let detail = "accepted: either `key` or `pkcs11_uri`";
+                return Err(Problem::new(Kind::Invalid, detail));
+            }
         };
-        let mut tx = api.begin().await?;
-        let imported = api
-            .delegate
-            .import_certificate(&mut tx, (vo, body.purpose.into()), certificate, key)
-            .await
-            .map_err(problem)?;
+        let imported = imported.map_err(problem)?;
         api.commit(call, tx, vec![imported.change]).await?;
         api.delegate.load().await.map_err(problem)?;
         let facts = api

@@ -1,5 +1,7 @@
 //! One revocation list: what it says, its bytes (RFC 5280 section 5), and the one place in which a VO's key signs it.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use der::asn1::{AnyRef, BitStringRef, GeneralizedTime, ObjectIdentifier, OctetString, UintRef, UtcTime};
@@ -11,7 +13,7 @@ use super::Signing;
 use crate::clock::Timestamp;
 use crate::id::VoId;
 use crate::record::{Event, Hash, RevocationList};
-use crate::trust::signer::{Algorithm, Signer};
+use crate::trust::signer::{self, Algorithm, Signer};
 
 const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
 const REASON: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.21");
@@ -114,7 +116,7 @@ struct Recorded {
 /// Writes down that a list is signed, then signs it. Gives the list (DER).
 pub(super) async fn sign(
     contents: &Contents<'_>,
-    (signer, certificate, vo): (&dyn Signer, Hash, VoId),
+    (signer, certificate, vo): (&Arc<dyn Signer>, Hash, VoId),
     by: &Signing<'_>,
 ) -> Result<Vec<u8>, DelegateError> {
     let encoded = |error: der::Error| DelegateError::Mint(error.into());
@@ -123,8 +125,8 @@ pub(super) async fn sign(
     // SECURITY: this is the one place in which a VO's key signs a list, and it looks for itself: these very bytes stand in
     // the log, under a request for the list that was permitted.
     let Recorded { body } = recorded;
-    let signature = signer
-        .sign(&body)
+    let signature = signer::sign_apart(signer, &body)
+        .await
         .map_err(|error| DelegateError::Mint(error.into()))?;
     let list = || {
         CertificateList {

@@ -192,7 +192,7 @@ impl Delegate {
                 tracing::error!("the last list of {issuer} is given until {}: {error}", last.due);
                 return Ok(last.der.clone());
             }
-            (Err(error), _) => return Err(error.into()),
+            (Err(error), _) => return Err(error),
         };
         let key = issuer.key_identifier();
         let contents = Contents {
@@ -205,7 +205,7 @@ impl Delegate {
         };
         let der = sign(
             &contents,
-            (&*signer, certificate.facts.sha256, certificate.vo),
+            (&signer, certificate.facts.sha256, certificate.vo),
             by,
         )
         .await?;
@@ -224,10 +224,10 @@ impl Issuer {
     }
 
     /// Its key, and the newest certificate whose envelope opens.
-    fn signer(&self, delegate: &Delegate) -> Result<(Arc<dyn Signer>, &VoCertificate), SealError> {
-        let mut refused = SealError::Sealed;
+    fn signer(&self, delegate: &Delegate) -> Result<(Arc<dyn Signer>, &VoCertificate), DelegateError> {
+        let mut refused = SealError::Sealed.into();
         for certificate in &self.certificates {
-            match certificate.signer(delegate.sealing.as_ref()) {
+            match delegate.signer(certificate) {
                 Ok(signer) => return Ok((signer, certificate)),
                 Err(error) => refused = error,
             }
