@@ -5,7 +5,7 @@ use crate::id::PersonId;
 use crate::store::{StoreError, Tx, run};
 
 impl Authenticate {
-    /// Deletes the password, the linked certificates and the counts of an account. Its sessions, which name no one, stay for tracing.
+    /// Deletes the password, the second factors, the linked certificates and the counts of an account. Its sessions, which name no one, stay for tracing.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -16,6 +16,7 @@ impl Authenticate {
             "DELETE FROM person_certificate WHERE person = $1",
             person.uuid()
         )?;
+        super::factor::store::erase(tx, person).await?;
         run!(tx, "DELETE FROM login_count WHERE person = $1", person.uuid()).map(|_| ())
     }
 }

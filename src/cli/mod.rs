@@ -12,6 +12,7 @@ mod backup;
 mod certificate;
 mod client;
 mod completions;
+mod factor;
 mod failure;
 mod grant;
 mod init;
@@ -81,6 +82,8 @@ enum Command {
     Password(session::Password),
     #[command(subcommand)]
     Session(session::Session),
+    #[command(subcommand)]
+    Factor(factor::Factor),
     #[command(subcommand)]
     Admin(admin::Admin),
     #[command(subcommand)]
@@ -234,6 +237,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Whoami(session::Whoami {}) => session::whoami(out).await,
         Command::Password(command) => session::own_password(command, out).await,
         Command::Session(command) => session::sessions(command, out).await,
+        Command::Factor(command) => factor::run(command, out).await,
         Command::Admin(command) => admin::run(command, out).await,
         Command::Vo(command) => vo::run(command, out).await,
         Command::User(command) => user::run(command, out).await,

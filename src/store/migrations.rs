@@ -69,6 +69,11 @@ macro_rules! steps {
                 "provider",
                 include_str!(concat!("../../migrations/", $engine, "/1000_provider.sql")),
             ),
+            (
+                1500,
+                "factor",
+                include_str!(concat!("../../migrations/", $engine, "/1500_factor.sql")),
+            ),
         ]
     };
 }
