@@ -294,6 +294,7 @@ async fn session(authenticate: &Authenticate, ids: &Ids, password: &Secret<Strin
     let asked = SignIn {
         username: "jsmith",
         password,
+        code: None,
         opening: Opening::Token,
         source: Source::Local,
         request: ids.next().expect("an id"),
@@ -339,6 +340,7 @@ fn task(name: &str) -> Task {
         within: None,
         resolve: None,
         sensitive: Vec::new(),
+        min_assurance: countersign::tool::Assurance::Aal1,
         strict: false,
         recorded: countersign::tool::Recorded::default(),
         reasoned: false,

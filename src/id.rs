@@ -206,6 +206,8 @@ ids! {
     CertificateId,
     /// A certificate by which a person signs in.
     LinkId,
+    /// A second factor of a person.
+    FactorId,
     /// A message in the outbox.
     MessageId,
     /// An episode of repeated denials.

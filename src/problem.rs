@@ -74,8 +74,14 @@ kinds! {
     WrongCredential "wrong_credential" 401 "The credential was not accepted",
         "The user name, password or token is not right, or no longer valid.",
         "Check the spelling and try again; after a reset, use the new one-time password to choose your own.";
+    SecondFactorRequired "second_factor_required" 401 "A code is needed too",
+        "The password is right, and the account has a second factor, without which a password opens nothing.",
+        "Give the code that your authenticator shows, or a recovery code, beside the password.";
+    StepUpRequired "step_up_required" 401 "Show your second factor",
+        "This asks for more assurance of who you are than a password alone gives.",
+        "Show your second factor in this session (`countersign session step-up`, or the page `/step-up` of the gateway) and try again; who has none adds one first (`countersign factor add`).";
     PasswordChangeRequired "password_change_required" 403 "Choose your own password first",
-        "You signed in with a one-time password, which opens nothing but the change of the password.",
+        "You signed in with a one-time password, or with one that is too short without a second factor, which opens nothing but the change of the password.",
         "Change the password (`countersign password change`, or the page that the gateway shows), then sign in again.";
     NoTask "no_task" 403 "No task allows this request",
         "The tool is wrapped so that only named tasks reach it, and none of them names this request.",

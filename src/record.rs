@@ -578,7 +578,8 @@ pub struct Login {
     pub session: Option<SessionId>,
     /// Methods that were tried.
     pub methods: Vec<String>,
-    /// `ok`, `wrong`, `throttled`, `expired`, `used`, `suspended`.
+    /// `ok`, `wrong`, `throttled`, `expired`, `used`, `suspended`; with a second factor also `code_needed` (the password was right),
+    /// `wrong_code`, `sealed`.
     pub result: String,
     /// How many logins this account has had, this one included; 0 when it failed.
     pub count: i64,
@@ -599,7 +600,8 @@ pub struct SessionEnded {
     pub person: PersonId,
     /// Which, children included.
     pub sessions: Vec<SessionId>,
-    /// `logout`, `expired`, `reset`, `suspended`, `password_changed`.
+    /// `logout`, `expired`, `reset`, `suspended`, `password_changed`, `factor_added`, `factor_removed`, `factor_reset`, `step_up` (another
+    /// session with more assurance came in its place).
     pub reason: String,
 }
 

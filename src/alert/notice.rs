@@ -14,6 +14,14 @@ pub enum Happened {
     Suspended,
     /// An account was let in again.
     Resumed,
+    /// An administrator took all second factors away.
+    FactorsReset,
+    /// A second factor was added.
+    FactorAdded,
+    /// A second factor was removed.
+    FactorRemoved,
+    /// A recovery code let somebody in.
+    RecoveryCodeUsed,
 }
 
 /// Something that happened to an account. The person's own address is told of it, too.
@@ -55,6 +63,22 @@ impl Alert {
             alert.post(tx, vo, NOTICE, &letter).await?;
         }
         Ok(())
+    }
+
+    /// Puts the mail of a notice to the person whose account it is into the outbox, and to nobody else.
+    ///
+    /// # Errors
+    /// [`AlertError`].
+    pub async fn notify_person(&self, tx: &mut Tx, vo: VoId, notice: &Notice<'_>) -> Result<(), AlertError> {
+        let known = self.0.vos.mail_of(&[notice.person]).await?;
+        match known.get(&notice.person) {
+            Some(own) => {
+                self.0
+                    .post(tx, vo, NOTICE, &notice.letter(vec![own.clone()]))
+                    .await
+            }
+            None => Ok(()),
+        }
     }
 
     /// Tells the administrators of the VO whose proxies were traced, but for the one who did it: one mail, however many
@@ -219,6 +243,25 @@ impl Notice<'_> {
             Happened::Resumed => (
                 format!("{vo}: the account `{username}` is open again"),
                 "It was suspended. What ended then stays ended: its owner signs in anew.",
+            ),
+            Happened::FactorsReset => (
+                format!("{vo}: the second factors of `{username}` were taken away"),
+                "Its password alone opens it now, until its owner adds another factor; its sessions have ended. If you did not \
+                 expect this, tell your administrator.",
+            ),
+            Happened::FactorAdded => (
+                format!("{vo}: a second factor was added to `{username}`"),
+                "Signing in asks for a code of it from now on; the other sessions have ended. If it was not you, tell your \
+                 administrator.",
+            ),
+            Happened::FactorRemoved => (
+                format!("{vo}: a second factor of `{username}` was removed"),
+                "Its codes open nothing any more; the other sessions have ended. If it was not you, tell your administrator.",
+            ),
+            Happened::RecoveryCodeUsed => (
+                format!("{vo}: a recovery code of `{username}` was used"),
+                "It is used up. If it was not you, somebody knows your password and your codes: change the password, make new \
+                 codes, and tell your administrator.",
             ),
         };
         let body = format!(

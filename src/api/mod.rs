@@ -14,6 +14,7 @@ pub mod alert;
 pub mod audit;
 pub mod case;
 pub mod certificate;
+pub mod factor;
 pub mod gateway;
 pub mod grant;
 mod openapi;
@@ -51,6 +52,7 @@ use crate::clock::Timestamp;
 use crate::delegate::Delegate;
 use crate::delegate::provider::Providers;
 use crate::forward::{LocalRequest, LocalService};
+use crate::gateway::step_up_challenge;
 use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, ChangeEvent, Event, SessionEnded};
@@ -117,6 +119,7 @@ fn entries() -> Vec<Entry> {
         entry::<user::edit::Edit>(),
         entry::<user::remove::Remove>(),
         entry::<user::reset_password::ResetPassword>(),
+        entry::<user::reset_factors::ResetFactors>(),
         entry::<user::suspend::Suspend>(),
         entry::<user::resume::Resume>(),
         entry::<user::export::Export>(),
@@ -180,6 +183,12 @@ fn entries() -> Vec<Entry> {
         entry::<session::create::Create>(),
         entry::<session::list::List>(),
         entry::<session::end::End>(),
+        entry::<session::step_up::StepUp>(),
+        entry::<factor::list::List>(),
+        entry::<factor::offer::Offer>(),
+        entry::<factor::add::Add>(),
+        entry::<factor::remove::Remove>(),
+        entry::<factor::renew::Renew>(),
         entry::<person::me::Me>(),
         entry::<person::change_password::ChangePassword>(),
         entry::<person::find::Find>(),
@@ -279,6 +288,9 @@ fn refusal(problem: &Problem, base: &str, request: RequestId) -> Response<Body> 
         response
             .headers_mut()
             .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(challenge) = step_up_challenge(problem) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     response
 }

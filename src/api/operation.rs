@@ -87,6 +87,14 @@ pub(super) fn exposed_if<S: serde::Serializer>(
     }
 }
 
+/// The same for several.
+pub(super) fn exposed_all<S: serde::Serializer>(
+    secrets: &[Secret<String>],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(secrets.iter().map(|secret| secret.expose().as_str()))
+}
+
 type Run = for<'a> fn(&'a Api, Call, Bytes) -> BoxFuture<'a, Result<Response<Body>, Problem>>;
 type Schemas = Vec<(String, RefOr<Schema>)>;
 

@@ -81,6 +81,21 @@ impl From<Problem> for BasicRefused {
     }
 }
 
+fn with_factor() -> Problem {
+    Problem::new(
+        Kind::SecondFactorRequired,
+        "the account has a second factor, so HTTP Basic with its password is not accepted",
+    )
+    .instead("Send `Authorization: Bearer TOKEN`; `countersign login` asks for the code and gets one.")
+}
+
+fn too_short() -> Problem {
+    Problem::new(
+        Kind::PasswordChangeRequired,
+        "the password is too short without a second factor",
+    )
+}
+
 impl Authenticate {
     /// The Basic session of whoever has this name and password; one per person, begun when there is none.
     pub(super) async fn basic(
@@ -98,15 +113,23 @@ impl Authenticate {
         {
             return Ok(session);
         }
-        let checked = self.check(username, password, source).await?;
+        let checked = self.check(username, password, None, source).await?;
         let person = match checked.verdict {
-            // SECURITY: a one-time password opens the change of the password and nothing else.
-            login::Verdict::Right { one_time: false, .. } => checked.person,
+            // SECURITY: a password that must be changed opens the change of the password and nothing else; with a second
+            // factor a password alone opens nothing.
+            login::Verdict::Right {
+                must_change: false, ..
+            } => checked.person,
             _ => None,
         };
         let Some(person) = person else {
+            let problem = match checked.verdict {
+                login::Verdict::CodeNeeded => with_factor(),
+                login::Verdict::Right { one_time: false, .. } => too_short(),
+                other => other.problem(),
+            };
             return Err(BasicRefused {
-                problem: checked.verdict.problem(),
+                problem,
                 attempted: checked.attempted,
             });
         };

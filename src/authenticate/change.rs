@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::factor;
 use super::login::Verdict;
 use super::store;
+use super::strength::{MIN_BESIDE_FACTOR, MIN_CHARACTERS};
 use super::subject::{Session, Source, Subject};
 use super::{Authenticate, AuthenticateError};
 use crate::clock::Timestamp;
@@ -22,6 +24,8 @@ pub struct NewPassword {
     person: Arc<Person>,
     session: Arc<Session>,
     hash: String,
+    short: bool,
+    one_time: bool,
     version: i64,
 }
 
@@ -73,9 +77,15 @@ impl Authenticate {
         };
         // SECURITY: only the short session that a one-time password opened is spared the present password.
         if !session.must_change {
-            self.confirm(person, current, subject.source()).await?;
+            self.confirm(person, current, "current", subject.source()).await?;
         }
-        self.judge(person.id, new.expose(), words)
+        let bound = factor::store::bound(&self.0.db, person.id).await;
+        let bound = bound.map_err(|error| error.as_problem())?;
+        let least = match bound.is_empty() {
+            true => MIN_CHARACTERS,
+            false => MIN_BESIDE_FACTOR,
+        };
+        self.judge(person.id, new.expose(), least, words)
             .map_err(|weakness| weakness.as_problem())?;
         let stored = store::password(&self.0.db, person.id)
             .await
@@ -96,20 +106,27 @@ impl Authenticate {
             person: Arc::clone(person),
             session: Arc::clone(session),
             hash,
+            // Looked at again when she signs in: a factor that is taken away meanwhile makes it too short.
+            short: factor::is_short(new),
+            one_time: stored.one_time,
             version: stored.version,
         })
     }
 
-    async fn confirm(
+    /// Whether somebody who is signed in knows her present password; `field` is what the request calls it.
+    pub(super) async fn confirm(
         &self,
         person: &Person,
         current: Option<&Secret<String>>,
+        field: &str,
         source: Source,
     ) -> Result<(), Problem> {
-        let invalid = |detail: &str| Problem::new(Kind::Invalid, detail).with("field", "current");
+        let invalid = |detail: &str| Problem::new(Kind::Invalid, detail).with("field", field);
         let current = current.ok_or_else(|| invalid("the present password is needed"))?;
-        match self.check(&person.username, current, source).await?.verdict {
-            Verdict::Right { .. } => Ok(()),
+        let checked = self.check(&person.username, current, None, source).await?;
+        match checked.verdict {
+            // The password is all that is asked about.
+            Verdict::Right { .. } | Verdict::CodeNeeded | Verdict::Sealed => Ok(()),
             Verdict::Wrong => Err(invalid("the present password is not right")),
             other => Err(other.problem()),
         }
@@ -137,14 +154,14 @@ impl Authenticate {
             {
                 return Ok(false);
             }
-            store::set_password(tx, (person.id, person.home), &new.hash, None, now).await?;
+            store::set_password(tx, (person.id, person.home), (&new.hash, new.short), None, now).await?;
             store::end_sessions(tx, person.id, kept, "password_changed", now).await?;
             Ok(true)
         };
         if !written.await.map_err(|error: StoreError| error.as_problem())? {
             return Err(Problem::new(Kind::Conflict, "the password was changed meanwhile"));
         }
-        let before = json!({ "one_time": must_change });
+        let before = json!({ "one_time": new.one_time });
         let after = json!({ "one_time": false });
         let change = password_change("user.change_own_password", person, Some(before), after);
         Ok(PasswordChange { change, ended })
@@ -195,7 +212,7 @@ impl Authenticate {
         one_time: OneTime,
     ) -> Result<Secret<String>, StoreError> {
         let expires = Some(self.one_time_expiry());
-        store::set_password(tx, (person, home), &one_time.hash, expires, self.now()).await?;
+        store::set_password(tx, (person, home), (&one_time.hash, false), expires, self.now()).await?;
         Ok(one_time.password)
     }
 

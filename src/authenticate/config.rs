@@ -37,6 +37,8 @@ pub struct Config {
     pub source_burst: u32,
     /// After that: one attempt per this time.
     pub source_period: Duration,
+    /// Whether whoever administers something must have shown a second factor in the session.
+    pub require_mfa_for_admin: bool,
 }
 
 /// Cost of one Argon2id computation (RFC 9106).
@@ -77,6 +79,7 @@ impl Default for Config {
             account_period: Duration::from_secs(20),
             source_burst: 100,
             source_period: Duration::from_secs(1),
+            require_mfa_for_admin: false,
         }
     }
 }
@@ -133,6 +136,7 @@ impl Config {
                 Duration::from_millis(1)..=HOUR,
                 default.source_period,
             ),
+            require_mfa_for_admin: table.boolean("require_mfa_for_admin", default.require_mfa_for_admin),
         };
         table.end();
         config

@@ -5,8 +5,9 @@ use crate::id::PersonId;
 use crate::store::{StoreError, Tx, run};
 
 impl Authenticate {
-    /// Deletes the password, the linked certificates and the counts of an account. Its sessions, which name no one, stay for tracing;
-    /// so do marks on its certificates, which are hashes: a stolen key is nobody's login afterwards either.
+    /// Deletes the password, the second factors, the linked certificates and the counts of an account. Its sessions, which name
+    /// no one, stay for tracing; so do marks on its certificates, which are hashes: a stolen key is nobody's login afterwards
+    /// either.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -17,6 +18,7 @@ impl Authenticate {
             "DELETE FROM person_certificate WHERE person = $1",
             person.uuid()
         )?;
+        super::factor::store::erase(tx, person).await?;
         run!(tx, "DELETE FROM login_count WHERE person = $1", person.uuid()).map(|_| ())
     }
 }

@@ -24,6 +24,8 @@ pub struct HeldSession {
     pub expires: Timestamp,
     /// How the person showed who she is.
     pub methods: String,
+    /// Level of assurance.
+    pub acr: String,
     /// When it was ended, if it was.
     pub ended: Option<Timestamp>,
     /// Why.
@@ -49,18 +51,19 @@ async fn sessions(db: &Db, person: PersonId) -> Result<Vec<HeldSession>, StoreEr
         i64,
         i64,
         String,
+        String,
         Option<i64>,
         Option<String>,
     );
     let rows = rows!(
         db,
         Row,
-        "SELECT id, kind, host, created_at, seen_at, expires_at, methods, ended_at, end_reason
+        "SELECT id, kind, host, created_at, seen_at, expires_at, methods, acr, ended_at, end_reason
          FROM session WHERE person = $1 ORDER BY id",
         person.uuid()
     )?;
     let held = rows.into_iter().map(
-        |(id, kind, host, created, seen, expires, methods, ended, reason)| HeldSession {
+        |(id, kind, host, created, seen, expires, methods, acr, ended, reason)| HeldSession {
             id: id.into(),
             kind,
             host,
@@ -68,6 +71,7 @@ async fn sessions(db: &Db, person: PersonId) -> Result<Vec<HeldSession>, StoreEr
             seen: Timestamp(seen),
             expires: Timestamp(expires),
             methods,
+            acr,
             ended: ended.map(Timestamp),
             reason,
         },

@@ -1,8 +1,9 @@
-//! Signing in with a password, and beginning the session.
+//! Signing in with a password (and a code, where a second factor is bound), and beginning the session.
 
 use std::sync::Arc;
 
 use super::credential::{TOKEN_PREFIX, fresh};
+use super::factor::{self, Coded, METHODS, Used};
 use super::session::Live;
 use super::store::{self, Stored};
 use super::subject::{Session, SessionKind, Source};
@@ -10,13 +11,14 @@ use super::{Authenticate, AuthenticateError};
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId, SessionId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
-use crate::record::{Hash, Login, SessionEnded};
+use crate::record::{Change, ChangeEvent, Event, Hash, Login, SessionEnded};
 use crate::secret::Secret;
 use crate::store::StoreError;
+use crate::tool::Assurance;
 use crate::vo::{Person, PersonState};
 
 /// Level of assurance of a password alone (SP 800-63B-4 AAL1).
-pub(super) const ACR_PASSWORD: &str = "aal1";
+pub(super) const ACR_PASSWORD: &str = Assurance::Aal1.as_str();
 /// Longest user name that is looked at, in bytes.
 const MAX_USERNAME: usize = 256;
 
@@ -36,6 +38,8 @@ pub struct SignIn<'a> {
     pub username: &'a str,
     /// Password.
     pub password: &'a Secret<String>,
+    /// Code of a second factor, or a recovery code.
+    pub code: Option<&'a Secret<String>>,
     /// What to open.
     pub opening: Opening,
     /// Where it comes from.
@@ -44,14 +48,44 @@ pub struct SignIn<'a> {
     pub request: RequestId,
 }
 
-/// The result of an attempt to sign in. Record `login` before anything else, then [`Authenticate::begin`] what is there.
+/// The result of an attempt to sign in. Record its [`SignedIn::events`] before anything else, then [`Authenticate::begin`]
+/// what is there.
 #[derive(Debug)]
 #[must_use = "the login must be recorded, right or wrong"]
 pub struct SignedIn {
     /// For the log.
     pub login: Login,
+    /// The use of a recovery code, for the log.
+    pub change: Option<Change>,
+    /// The session in whose place the new one comes, for the log; end it once the new one has begun.
+    pub ended: Option<SessionEnded>,
+    /// Where the password was right and a code is needed: what lets a browser go on with the code alone, for a while.
+    pub ticket: Option<Secret<String>>,
     /// A session that can begin, or the answer to the client.
     pub result: Result<Prepared, Problem>,
+}
+
+impl SignedIn {
+    pub(super) const fn refused(login: Login, problem: Problem) -> Self {
+        Self {
+            login,
+            change: None,
+            ended: None,
+            ticket: None,
+            result: Err(problem),
+        }
+    }
+
+    /// All that is to be on record before the session begins.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        let used =
+            |change: &Change| Event::Change(Box::new(ChangeEvent::of(self.login.request, change.clone())));
+        let login = std::iter::once(Event::Login(self.login.clone()));
+        let used = self.change.iter().map(used);
+        let ended = self.ended.iter().cloned().map(Event::SessionEnded);
+        login.chain(used).chain(ended).collect()
+    }
 }
 
 /// A session that has not begun: its token is worth nothing until [`Authenticate::begin`].
@@ -73,9 +107,13 @@ pub(super) enum Ground {
         version: i64,
         one_time: bool,
         rehashed: Option<String>,
+        /// A code that is good once.
+        used: Option<Used>,
     },
     /// The parent is alive.
     Parent(SessionId),
+    /// The session in whose place the new one comes is alive, and the code is unused.
+    StepUp(SessionId, Used),
 }
 
 /// A session that has begun.
@@ -92,7 +130,19 @@ pub struct Opened {
 /// What looking at a name and a password gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Right { one_time: bool, rehash: bool },
+    Right {
+        one_time: bool,
+        /// The password was given by somebody else, or is too short where no factor stands beside it.
+        must_change: bool,
+        rehash: bool,
+        used: Option<Used>,
+    },
+    /// The password is right; a code is needed beside it.
+    CodeNeeded,
+    /// The password is right, the code is not.
+    WrongCode,
+    /// The password is right, and no code can be checked.
+    Sealed,
     Wrong,
     Throttled(u32),
     Expired,
@@ -104,12 +154,20 @@ impl Verdict {
     const fn word(&self) -> &'static str {
         match self {
             Self::Right { .. } => "ok",
+            Self::CodeNeeded => "code_needed",
+            Self::WrongCode => "wrong_code",
+            Self::Sealed => "sealed",
             Self::Wrong => "wrong",
             Self::Throttled(_) => "throttled",
             Self::Expired => "expired",
             Self::Used => "used",
             Self::Suspended => "suspended",
         }
+    }
+
+    /// Whether it is counted among the failed attempts.
+    pub(super) const fn is_failure(&self) -> bool {
+        !matches!(self, Self::Right { .. } | Self::CodeNeeded | Self::Sealed)
     }
 
     /// The answer. Everything that is not right is answered alike, except to somebody who knows the password.
@@ -121,17 +179,33 @@ impl Verdict {
             )
             .retry_after(*wait),
             Self::Suspended => Problem::new(Kind::Suspended, "the account is suspended"),
+            Self::CodeNeeded => Problem::new(
+                Kind::SecondFactorRequired,
+                "a code of your second factor is needed beside the password",
+            ),
+            Self::Sealed => factor::sealed(),
+            // SECURITY: a wrong code is answered as a wrong password is.
             _ => wrong(),
         }
     }
 }
 
-/// The one answer to a name or password that is not right.
+/// The one answer to a name, password or code that is not right.
 pub(super) fn wrong() -> Problem {
     Problem::new(
         Kind::WrongCredential,
-        "the user name or the password is not right",
+        "the user name or the password is not right (or the code, where one is needed)",
     )
+}
+
+/// An attempt whose credentials are judged.
+pub(super) struct Attempted {
+    pub(super) opening: Opening,
+    pub(super) source: Source,
+    pub(super) request: RequestId,
+    /// Whether a code was given.
+    pub(super) with_code: bool,
+    pub(super) rehashed: Option<String>,
 }
 
 /// A judged name and password.
@@ -146,45 +220,79 @@ pub(super) struct Checked {
 }
 
 impl Authenticate {
-    /// Judges a user name and password.
+    /// Judges a user name and password, and the code where a second factor is bound.
     ///
     /// # Errors
     /// A [`Problem`] when it cannot be judged: busy, or the store does not answer. Nothing is counted then.
     pub async fn sign_in(&self, asked: SignIn<'_>) -> Result<SignedIn, Problem> {
-        let checked = self.check(asked.username, asked.password, asked.source).await?;
-        let mut login = Login {
+        let checked = self
+            .check(asked.username, asked.password, asked.code, asked.source)
+            .await?;
+        let rehashed = match checked.verdict {
+            Verdict::Right { rehash: true, .. } => {
+                let hash = self.0.hasher.hash(asked.password).await;
+                Some(hash.map_err(|error| error.as_problem())?)
+            }
+            _ => None,
+        };
+        let attempt = Attempted {
+            opening: asked.opening,
+            source: asked.source,
             request: asked.request,
+            with_code: asked.code.is_some(),
+            rehashed,
+        };
+        self.judged(checked, attempt).await
+    }
+
+    /// What a judged attempt leads to.
+    pub(super) async fn judged(&self, checked: Checked, attempt: Attempted) -> Result<SignedIn, Problem> {
+        let problem = |error: AuthenticateError| error.as_problem();
+        let mut methods = vec!["pwd".to_owned()];
+        if attempt.with_code {
+            methods.push(METHODS[0].to_owned());
+        }
+        let mut login = Login {
+            request: attempt.request,
             person: checked.attempted.as_ref().map(|person| person.id),
             card: checked.attempted.as_ref().map(|person| person.card),
             session: None,
-            methods: vec!["pwd".into()],
+            methods,
             result: checked.verdict.word().into(),
             count: 0,
-            source: asked.source.network(),
+            source: attempt.source.network(),
             certificate: None,
         };
-        let (Verdict::Right { one_time, rehash }, Some(person)) = (&checked.verdict, &checked.person) else {
-            let result = Err(checked.verdict.problem());
-            return Ok(SignedIn { login, result });
-        };
-        let problem = |error: AuthenticateError| error.as_problem();
-        let rehashed = match rehash {
-            true => Some(
-                self.0
-                    .hasher
-                    .hash(asked.password)
-                    .await
-                    .map_err(|e| problem(e.into()))?,
-            ),
-            false => None,
+        let (
+            Verdict::Right {
+                one_time,
+                must_change,
+                used,
+                ..
+            },
+            Some(person),
+        ) = (&checked.verdict, &checked.person)
+        else {
+            let mut refused = SignedIn::refused(login, checked.verdict.problem());
+            if let (Verdict::CodeNeeded, Opening::Browser, Some(person)) =
+                (&checked.verdict, attempt.opening, &checked.attempted)
+            {
+                refused.ticket = Some(self.ticket(person.id, checked.version).map_err(problem)?);
+            }
+            return Ok(refused);
         };
         let ground = Ground::Password {
             version: checked.version,
             one_time: *one_time,
-            rehashed,
+            rehashed: attempt.rehashed.clone(),
+            used: used.clone(),
         };
-        let prepared = self.prepare(person, &asked, *one_time, ground).map_err(problem)?;
+        let change = used.as_ref().and_then(|used| used.change(person));
+        let prepared = self
+            .prepare(person, &attempt, *must_change, ground)
+            .map_err(problem)?;
         login.session = Some(prepared.session.id);
+        login.methods.clone_from(&prepared.session.methods);
         login.count = self
             .logins(person.id)
             .await
@@ -193,6 +301,9 @@ impl Authenticate {
             + 1;
         Ok(SignedIn {
             login,
+            change,
+            ended: None,
+            ticket: None,
             result: Ok(prepared),
         })
     }
@@ -200,7 +311,7 @@ impl Authenticate {
     fn prepare(
         &self,
         person: &Person,
-        asked: &SignIn<'_>,
+        asked: &Attempted,
         must_change: bool,
         ground: Ground,
     ) -> Result<Prepared, AuthenticateError> {
@@ -210,6 +321,11 @@ impl Authenticate {
         };
         let now = self.now();
         let (token, hash) = fresh(&**self.0.ids.random(), prefix)?;
+        let with_factor = matches!(ground, Ground::Password { used: Some(_), .. });
+        let mut methods = vec!["pwd".to_owned()];
+        if with_factor {
+            methods.extend(METHODS.map(str::to_owned));
+        }
         Ok(Prepared {
             request: asked.request,
             session: Session {
@@ -218,8 +334,8 @@ impl Authenticate {
                 kind,
                 created: now,
                 expires: now.plus(lifetime),
-                methods: vec!["pwd".into()],
-                acr: ACR_PASSWORD.into(),
+                methods,
+                acr: factor::acr(with_factor).into(),
                 must_change,
             },
             home: person.home,
@@ -239,6 +355,7 @@ impl Authenticate {
         if !began {
             return Err(match prepared.ground {
                 Ground::Password { .. } => wrong(),
+                Ground::StepUp(..) => factor::wrong_code(),
                 Ground::Parent(_) => Problem::new(Kind::WrongCredential, "the session has ended meanwhile"),
             });
         }
@@ -267,7 +384,7 @@ impl Authenticate {
         let (session, person) = (&prepared.session, prepared.session.person);
         let mut tx = self.0.db.begin_write().await?;
         // SECURITY: whatever the login rested on is looked at again inside the transaction, so that a reset, a second
-        // use of a one-time password or a logout that came between leaves nothing alive.
+        // use of a one-time password or of a code, or a logout that came between leaves nothing alive.
         let holds = match &prepared.ground {
             Ground::Password {
                 version,
@@ -275,32 +392,52 @@ impl Authenticate {
                 ..
             } => store::use_up(&mut tx, person, *version, session.created).await?,
             Ground::Password { version, .. } => store::is_unchanged(&mut tx, person, *version).await?,
-            Ground::Parent(parent) => store::is_alive(&mut tx, *parent).await?,
+            Ground::Parent(parent) | Ground::StepUp(parent, _) => store::is_alive(&mut tx, *parent).await?,
         };
-        if !holds {
+        let used = match &prepared.ground {
+            Ground::Password { used, .. } => used.as_ref(),
+            Ground::StepUp(_, used) => Some(used),
+            Ground::Parent(_) => None,
+        };
+        let unused = match used {
+            Some(used) => factor::store::use_up(&mut tx, person, used, session.created).await?,
+            None => true,
+        };
+        if !holds || !unused {
             return Ok(false);
         }
+        if used.is_some_and(Used::is_recovery) {
+            // The change that the log has of it was applied.
+            tx.applied(prepared.request, session.created).await?;
+        }
         store::insert_session(&mut tx, session, prepared.home, Some(prepared.hash)).await?;
-        if let Ground::Password {
-            version,
-            one_time,
-            rehashed,
-        } = &prepared.ground
-        {
-            store::count_login(&mut tx, person, prepared.home, session.created).await?;
-            if let (Some(hash), false) = (rehashed, one_time) {
-                store::rehash(&mut tx, person, hash, *version).await?;
+        match &prepared.ground {
+            Ground::Password {
+                version,
+                one_time,
+                rehashed,
+                ..
+            } => {
+                store::count_login(&mut tx, person, prepared.home, session.created).await?;
+                if let (Some(hash), false) = (rehashed, one_time) {
+                    store::rehash(&mut tx, person, hash, *version).await?;
+                }
             }
+            Ground::StepUp(old, _) => {
+                store::end_session(&mut tx, *old, super::second::STEP_UP, session.created).await?;
+            }
+            Ground::Parent(_) => {}
         }
         tx.commit().await?;
         Ok(true)
     }
 
-    /// Looks at a name and a password: throttle, one computation, the same for everybody.
+    /// Looks at a name, a password and a code: throttle, one computation, the same for everybody.
     pub(super) async fn check(
         &self,
         username: &str,
         password: &Secret<String>,
+        code: Option<&Secret<String>>,
         source: Source,
     ) -> Result<Checked, Problem> {
         let username = username.trim().to_lowercase();
@@ -318,7 +455,7 @@ impl Authenticate {
                 });
             }
         };
-        let judged = self.judge_password(person.as_deref(), password).await;
+        let judged = self.judge_password(person.as_deref(), password, code).await;
         let (verdict, version) = match judged {
             Ok(judged) => judged,
             Err(error) => {
@@ -326,9 +463,7 @@ impl Authenticate {
                 return Err(error.as_problem());
             }
         };
-        if let Verdict::Right { .. } = verdict {
-            self.0.throttle.forgive(&attempt);
-        }
+        self.settle(&attempt, &verdict);
         Ok(Checked {
             person: person
                 .clone()
@@ -339,14 +474,26 @@ impl Authenticate {
         })
     }
 
+    /// Gives back the cells of what was no wrong attempt.
+    pub(super) fn settle(&self, attempt: &super::throttle::Attempt, verdict: &Verdict) {
+        match verdict {
+            Verdict::Right { .. } => self.0.throttle.forgive(attempt),
+            // SECURITY: the password alone forgives nothing, else it would clear the way for the next wrong codes.
+            Verdict::CodeNeeded | Verdict::Sealed => self.0.throttle.undo(attempt),
+            _ => {}
+        }
+    }
+
     async fn judge_password(
         &self,
         person: Option<&Person>,
         password: &Secret<String>,
+        code: Option<&Secret<String>>,
     ) -> Result<(Verdict, i64), AuthenticateError> {
-        // SECURITY: an unknown account takes the same way: one row looked up, one computation, one row written.
+        // SECURITY: an unknown account takes the same way: the same rows looked up, one computation, one row written.
         let id = person.map_or_else(|| PersonId::from(uuid::Uuid::nil()), |person| person.id);
         let stored = store::password(&self.0.db, id).await?;
+        let bound = factor::store::bound(&self.0.db, id).await?;
         let too_long = password.expose().len() > super::password::MAX_BYTES;
         let against = stored
             .as_ref()
@@ -357,21 +504,65 @@ impl Authenticate {
         let compared = self.0.hasher.verify(looked_at, against).await?;
         let verdict = match (&stored, person) {
             (Some(stored), Some(person)) if compared.right => {
-                right_password(stored, person, self.now(), compared.rehash)
+                // SECURITY: only now, so that nobody without the password learns from the time whether there is a factor.
+                let coded = self.judge_code(id, &bound, code).await?;
+                let right = right_password(stored, person, self.now(), compared.rehash);
+                self.with_code(person.id, right, coded)
             }
             _ => Verdict::Wrong,
         };
-        if !matches!(verdict, Verdict::Right { .. }) {
-            let mut tx = self.0.db.begin_write().await?;
+        let version = stored.map_or(0, |stored| stored.version);
+        if verdict.is_failure() {
             let home = person.map_or_else(crate::vo::Directory::gateway, |person| person.home);
-            store::count_failure(&mut tx, id, home, self.now()).await?;
-            tx.commit().await?;
+            self.failed(id, home).await?;
         }
-        Ok((verdict, stored.map_or(0, |stored| stored.version)))
+        Ok((verdict, version))
+    }
+
+    /// A right password with what became of the code.
+    pub(super) fn with_code(&self, person: PersonId, right: Verdict, coded: Coded) -> Verdict {
+        let Verdict::Right {
+            one_time,
+            must_change,
+            rehash,
+            ..
+        } = right
+        else {
+            return right;
+        };
+        match coded {
+            Coded::NotNeeded => right,
+            Coded::Missing => Verdict::CodeNeeded,
+            Coded::Sealed => Verdict::Sealed,
+            Coded::Wrong | Coded::Right(_) => {
+                // SECURITY: taken for right codes too, so that whoever tries many at once meets the end of the cells.
+                if let Err(wait) = self.0.throttle.code(person) {
+                    return Verdict::Throttled(wait);
+                }
+                let Coded::Right(used) = coded else {
+                    return Verdict::WrongCode;
+                };
+                self.0.throttle.forgive_code(person);
+                Verdict::Right {
+                    one_time,
+                    // Beside a factor a short password is long enough.
+                    must_change: must_change && one_time,
+                    rehash,
+                    used: Some(used),
+                }
+            }
+        }
+    }
+
+    /// Counts a failed attempt.
+    pub(super) async fn failed(&self, person: PersonId, home: VoId) -> Result<(), StoreError> {
+        let mut tx = self.0.db.begin_write().await?;
+        store::count_failure(&mut tx, person, home, self.now()).await?;
+        tx.commit().await
     }
 }
 
-fn right_password(stored: &Stored, person: &Person, now: Timestamp, rehash: bool) -> Verdict {
+pub(super) fn right_password(stored: &Stored, person: &Person, now: Timestamp, rehash: bool) -> Verdict {
     if person.state != PersonState::Active {
         return Verdict::Suspended;
     }
@@ -383,6 +574,8 @@ fn right_password(stored: &Stored, person: &Person, now: Timestamp, rehash: bool
     }
     Verdict::Right {
         one_time: stored.one_time,
+        must_change: stored.one_time || stored.short,
         rehash,
+        used: None,
     }
 }

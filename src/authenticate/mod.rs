@@ -1,4 +1,4 @@
-//! From credentials to a [`Subject`]: passwords, sessions, tokens, grid certificates.
+//! From credentials to a [`Subject`]: passwords, second factors, sessions, tokens, grid certificates.
 //!
 //! Every way in is a *session* with an id, a start and an end. [`Authenticate::subject`] tells who asks: no credential
 //! means anonymous, a bad one is a challenge and never silently anonymous. Sessions live in memory, written through to
@@ -24,11 +24,13 @@ mod config;
 mod credential;
 mod enter;
 mod erase;
+mod factor;
 mod held;
 mod login;
 mod password;
 mod recognise;
 mod restore;
+mod second;
 mod session;
 mod store;
 mod strength;
@@ -47,14 +49,16 @@ pub use credential::{
     COOKIE, CredentialError, NONCE_COOKIE, TOKEN_PREFIX, clear_cookie, is_navigation, nonce, set_cookie,
 };
 pub use enter::{EnterStart, Entered, is_local_path, percent};
+pub use factor::{Factor, FactorChange, NewFactor, Offer, Used};
 pub use held::HeldSession;
 pub use login::{Opened, Opening, Prepared, SignIn, SignedIn};
 pub use password::HashError;
 pub use recognise::Refusal;
 pub use restore::{AllEnded, end_all};
+pub use second::SecondStep;
 pub use session::SessionWatch;
 pub use store::LoginCount;
-pub use strength::{Blocklist, MIN_CHARACTERS, Weakness};
+pub use strength::{Blocklist, MIN_BESIDE_FACTOR, MIN_CHARACTERS, Weakness};
 pub use subject::{Session, SessionKind, Source, Subject, Who};
 
 use crate::clock::Timestamp;
@@ -62,6 +66,7 @@ use crate::id::{Ids, PersonId, RandomError, RequestId, SessionId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::SessionEnded;
 use crate::store::{Db, StoreError, Tx};
+use crate::trust::seal::{SealError, SealingKey};
 use crate::vo::DirectoryHandle;
 
 /// Why a session ended that nobody ended.
@@ -88,6 +93,8 @@ struct Inner {
     basic: basic::Kept,
     certificates: certificate::Certificates,
     codes: enter::Codes,
+    /// What seals the secrets of second factors; not there while the gateway is sealed.
+    seals: std::sync::OnceLock<SealingKey>,
     // INVARIANT: held from before the store is read or written until memory says the same.
     changing: tokio::sync::Mutex<()>,
 }
@@ -104,6 +111,9 @@ pub enum AuthenticateError {
     /// The random source failed.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// Nothing can be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
 }
 
 impl AsProblem for AuthenticateError {
@@ -112,6 +122,7 @@ impl AsProblem for AuthenticateError {
             Self::Store(error) => error.as_problem(),
             Self::Hash(error) => error.as_problem(),
             Self::Random(_) => Problem::new(Kind::Internal, "no random bytes can be had"),
+            Self::Seal(error) => error.as_problem(),
         }
     }
 }
@@ -135,6 +146,7 @@ impl Authenticate {
             basic: basic::Kept::new(&**ids.random())?,
             certificates: certificate::Certificates::default(),
             codes: enter::Codes::default(),
+            seals: std::sync::OnceLock::new(),
             changing: tokio::sync::Mutex::default(),
             db,
             directory,
@@ -287,8 +299,8 @@ impl Authenticate {
             self.0.sessions.expire(&ended.sessions);
         } else {
             self.0.sessions.remove(&ended.sessions);
-            // Signing out of one session says nothing about the others; a reset or a suspension is about all of them.
-            if ended.reason != LOGOUT {
+            // Signing out of one session, or raising it, says nothing about the others; a reset or a suspension is about all.
+            if ended.reason != LOGOUT && ended.reason != second::STEP_UP {
                 self.0.sessions.revoke_outlived(ended.person);
             }
         }
@@ -331,12 +343,18 @@ impl Authenticate {
             .collect())
     }
 
-    /// Judges a new password for an account; `words` are what anybody would try there besides the user name, the VOs
-    /// and the product's name.
+    /// Judges a new password of at least `least` characters for an account; `words` are what anybody would try there besides
+    /// the user name, the VOs and the product's name.
     ///
     /// # Errors
     /// The [`Weakness`].
-    pub fn judge(&self, person: PersonId, password: &str, words: &[String]) -> Result<(), Weakness> {
+    pub fn judge(
+        &self,
+        person: PersonId,
+        password: &str,
+        least: usize,
+        words: &[String],
+    ) -> Result<(), Weakness> {
         let directory = self.0.directory.load();
         let mut context = vec!["countersign".to_owned()];
         context.extend(directory.person(person).map(|person| person.username.clone()));
@@ -350,7 +368,7 @@ impl Authenticate {
         let password = password::one_spelling(password);
         self.0
             .blocklist
-            .judge(password.expose(), context.iter().map(String::as_str))
+            .judge(password.expose(), least, context.iter().map(String::as_str))
     }
 
     /// How many password hashes were computed since the start.

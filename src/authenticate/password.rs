@@ -23,7 +23,7 @@ pub(super) const MAX_BYTES: usize = 1_024;
 /// Letters and digits that are not mistaken for each other when read aloud or copied by hand.
 const UNAMBIGUOUS: &[u8] = b"abcdefghjkmnpqrstuvwxyzACDEFGHJKLMNPQRTUVWXYZ2346789";
 /// Length of a one-time password: 20 characters of 52 are 114 bits.
-const ONE_TIME_LENGTH: usize = 20;
+pub(super) const ONE_TIME_LENGTH: usize = 20;
 
 /// A password in the one spelling of RFC 8265 section 4.2.2 (OpaqueString): every space is the ASCII space, and the
 /// whole is in Unicode normalization form C, so that an accented letter is the same as a letter with its accent after it.

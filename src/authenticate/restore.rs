@@ -10,9 +10,11 @@ pub struct AllEnded {
     pub sessions: u64,
     /// One-time passwords that nobody had used.
     pub one_time_passwords: u64,
+    /// Recovery codes that nobody had used.
+    pub recovery_codes: u64,
 }
 
-/// Ends every session and every one-time password.
+/// Ends every session, every one-time password and every recovery code.
 ///
 /// # Errors
 /// [`StoreError`]; then nothing has changed.
@@ -30,9 +32,15 @@ pub async fn end_all(db: &Db, at: Timestamp) -> Result<AllEnded, StoreError> {
          WHERE one_time AND used_at IS NULL AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > $1)",
         at.micros()
     )?;
+    let recovery_codes = run!(
+        &mut tx,
+        "UPDATE recovery_code SET ended_at = $1, version = version + 1 WHERE used_at IS NULL AND ended_at IS NULL",
+        at.micros()
+    )?;
     tx.commit().await?;
     Ok(AllEnded {
         sessions,
         one_time_passwords,
+        recovery_codes,
     })
 }

@@ -16,6 +16,8 @@ pub(super) struct Stored {
     pub(super) one_time: bool,
     pub(super) expires: Option<Timestamp>,
     pub(super) used: bool,
+    /// Long enough beside a second factor only.
+    pub(super) short: bool,
     pub(super) version: i64,
 }
 
@@ -35,40 +37,45 @@ pub struct LoginCount {
 pub(super) async fn password(db: &Db, person: PersonId) -> Result<Option<Stored>, StoreError> {
     let found = row!(
         db,
-        (String, bool, Option<i64>, Option<i64>, i64),
-        "SELECT hash, one_time, expires_at, used_at, version FROM password WHERE person = $1 AND ended_at IS NULL",
+        (String, bool, Option<i64>, Option<i64>, bool, i64),
+        "SELECT hash, one_time, expires_at, used_at, short, version FROM password
+         WHERE person = $1 AND ended_at IS NULL",
         person.uuid()
     )?;
-    Ok(found.map(|(hash, one_time, expires, used, version)| Stored {
-        hash,
-        one_time,
-        expires: expires.map(Timestamp),
-        used: used.is_some(),
-        version,
-    }))
+    Ok(
+        found.map(|(hash, one_time, expires, used, short, version)| Stored {
+            hash,
+            one_time,
+            expires: expires.map(Timestamp),
+            used: used.is_some(),
+            short,
+            version,
+        }),
+    )
 }
 
-/// Sets the password, whatever it was before. `expires` makes it a one-time password.
+/// Sets the password, whatever it was before: its hash, and whether it is short. `expires` makes it a one-time password.
 pub(super) async fn set_password(
     tx: &mut Tx,
     (person, home): (PersonId, VoId),
-    hash: &str,
+    (hash, short): (&str, bool),
     expires: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     run!(
         tx,
-        "INSERT INTO password (person, vo_id, hash, one_time, expires_at, used_at, set_at, version, ended_at)
-         VALUES ($1, $2, $3, $4, $5, NULL, $6, 1, NULL)
+        "INSERT INTO password (person, vo_id, hash, one_time, expires_at, used_at, set_at, short, version, ended_at)
+         VALUES ($1, $2, $3, $4, $5, NULL, $6, $7, 1, NULL)
          ON CONFLICT (person) DO UPDATE SET hash = excluded.hash, one_time = excluded.one_time,
-             expires_at = excluded.expires_at, used_at = NULL, set_at = excluded.set_at,
+             expires_at = excluded.expires_at, used_at = NULL, set_at = excluded.set_at, short = excluded.short,
              version = password.version + 1, ended_at = NULL",
         person.uuid(),
         home.uuid(),
         hash,
         expires.is_some(),
         expires.map(Timestamp::micros),
-        now.micros()
+        now.micros(),
+        short
     )
     .map(|_| ())
 }

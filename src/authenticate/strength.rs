@@ -8,6 +8,8 @@ use crate::problem::{AsProblem, Kind, Problem};
 
 /// Fewest characters (Unicode scalar values) when the password is the only factor.
 pub const MIN_CHARACTERS: usize = 15;
+/// Fewest characters beside a second factor (SP 800-63B-4 section 3.1.1.2).
+pub const MIN_BESIDE_FACTOR: usize = 8;
 /// Fewest letters that must be left when the words of the context are taken out.
 const MIN_OWN_LETTERS: usize = 6;
 
@@ -15,8 +17,8 @@ const MIN_OWN_LETTERS: usize = 6;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Weakness {
     /// Too short.
-    #[error("it has {0} characters, and at least {MIN_CHARACTERS} are needed")]
-    Short(usize),
+    #[error("it has {0} characters, and at least {1} are needed")]
+    Short(usize, usize),
     /// Too long.
     #[error("it is longer than {MAX_BYTES} bytes")]
     Long,
@@ -39,7 +41,7 @@ pub enum Weakness {
 impl AsProblem for Weakness {
     fn as_problem(&self) -> Problem {
         let reason = match self {
-            Self::Short(_) => "too_short",
+            Self::Short(..) => "too_short",
             Self::Long => "too_long",
             Self::Common => "common",
             Self::Context(_) => "context",
@@ -78,21 +80,23 @@ impl Blocklist {
         self.0.is_empty()
     }
 
-    /// Judges a new password. `context` holds words that anybody would try: user name, names, VO, tools.
+    /// Judges a new password of at least `least` characters. `context` holds words that anybody would try: user name, names,
+    /// VO, tools.
     ///
     /// # Errors
     /// The [`Weakness`] found first.
     pub fn judge<'a>(
         &self,
         password: &str,
+        least: usize,
         context: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), Weakness> {
         if password.len() > MAX_BYTES {
             return Err(Weakness::Long);
         }
         let characters = password.chars().count();
-        if characters < MIN_CHARACTERS {
-            return Err(Weakness::Short(characters));
+        if characters < least {
+            return Err(Weakness::Short(characters, least));
         }
         if password.chars().any(char::is_control) {
             return Err(Weakness::Control);
@@ -199,7 +203,7 @@ mod tests {
     ];
 
     fn judge(password: &str) -> Result<(), Weakness> {
-        Blocklist::shipped().judge(password, CONTEXT)
+        Blocklist::shipped().judge(password, MIN_CHARACTERS, CONTEXT)
     }
 
     #[test]
@@ -210,7 +214,7 @@ mod tests {
 
     #[test]
     fn fourteen_characters_are_refused_and_a_phrase_is_accepted() {
-        assert_eq!(judge("kqwvzhrtpxngbm"), Err(Weakness::Short(14)));
+        assert_eq!(judge("kqwvzhrtpxngbm"), Err(Weakness::Short(14, 15)));
         for good in [
             "kqwvzhrtpxngbmd",
             "violet harbour tuesday",
@@ -222,6 +226,15 @@ mod tests {
         assert_eq!(judge(&"violet harbour ".repeat(60)), Ok(()));
         assert_eq!(judge(&"violet harbour ".repeat(80)), Err(Weakness::Long));
         assert_eq!(judge("violet harbour\u{7} tuesday"), Err(Weakness::Control));
+    }
+
+    #[test]
+    fn beside_a_factor_eight_characters_are_accepted_and_what_is_common_is_not() {
+        let judge = |password| Blocklist::shipped().judge(password, MIN_BESIDE_FACTOR, CONTEXT);
+        assert_eq!(judge("kqwvzhrt"), Ok(()));
+        assert_eq!(judge("kqwvzhr"), Err(Weakness::Short(7, 8)));
+        assert_eq!(judge("password1"), Err(Weakness::Common));
+        assert_eq!(judge("imense26"), Err(Weakness::Context("imense".into())));
     }
 
     #[test]
@@ -255,8 +268,13 @@ mod tests {
             .iter()
             .filter(|entry| entry.chars().count() >= MIN_CHARACTERS)
         {
-            assert!(listed.judge(entry, []).is_err(), "{entry}");
-            assert!(listed.judge(&entry.to_uppercase(), []).is_err(), "{entry}");
+            assert!(listed.judge(entry, MIN_BESIDE_FACTOR, []).is_err(), "{entry}");
+            assert!(
+                listed
+                    .judge(&entry.to_uppercase(), MIN_BESIDE_FACTOR, [])
+                    .is_err(),
+                "{entry}"
+            );
         }
     }
 
@@ -276,12 +294,12 @@ mod tests {
     proptest! {
         #[test]
         fn judging_never_fails_on_any_text(text in any::<String>(), word in any::<String>()) {
-            let _ = Blocklist(HashSet::new()).judge(&text, [word.as_str()]);
+            let _ = Blocklist(HashSet::new()).judge(&text, MIN_BESIDE_FACTOR, [word.as_str()]);
         }
 
         #[test]
         fn whatever_is_short_is_refused(text in "\\PC{0,14}") {
-            prop_assert!(Blocklist(HashSet::new()).judge(&text, []).is_err());
+            prop_assert!(Blocklist(HashSet::new()).judge(&text, MIN_CHARACTERS, []).is_err());
         }
     }
 }

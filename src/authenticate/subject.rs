@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::id::{PersonId, SessionId};
 use crate::record::SubjectEntry;
+use crate::tool::Assurance;
 use crate::vo::Person;
 
 /// Where a request came from.
@@ -88,12 +89,20 @@ pub struct Session {
     pub created: Timestamp,
     /// End.
     pub expires: Timestamp,
-    /// Methods (RFC 8176): `pwd`.
+    /// Methods (RFC 8176): `pwd`; `otp` and `mfa` with a second factor; `pop` with a certificate.
     pub methods: Vec<String>,
     /// Level of assurance.
     pub acr: String,
-    /// Opened with a one-time password: good for nothing but choosing a new one.
+    /// Opened with a one-time password, or with one that has become too short: good for nothing but choosing a new one.
     pub must_change: bool,
+}
+
+impl Session {
+    /// How sure it is who asks in it.
+    #[must_use]
+    pub fn assurance(&self) -> Assurance {
+        Assurance::parse(&self.acr).unwrap_or_default()
+    }
 }
 
 /// Who asks.

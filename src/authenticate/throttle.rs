@@ -18,6 +18,7 @@ use governor::{Quota, RateLimiter};
 use super::config::Config;
 use super::subject::Source;
 use crate::clock::Clock;
+use crate::id::PersonId;
 use crate::record::Hash;
 
 /// Keys that one table remembers; when it is full, keys that are at rest go first, then any.
@@ -28,6 +29,8 @@ const CAPACITY: usize = 50_000;
 pub(super) struct Throttle {
     accounts: Limiter,
     sources: Limiter,
+    /// Codes of second factors, by person and from wherever: who gets here knows the password or has the session.
+    codes: Limiter,
 }
 
 /// The cells that an attempt took.
@@ -45,7 +48,26 @@ impl Throttle {
         Self {
             accounts: Limiter::new(config.account_burst, config.account_period, clock),
             sources: Limiter::new(config.source_burst, config.source_period, clock),
+            codes: Limiter::new(config.account_burst, config.account_period, clock),
         }
+    }
+
+    /// Takes a cell for a code of a person.
+    ///
+    /// # Errors
+    /// Seconds to wait when there is none left.
+    pub(super) fn code(&self, person: PersonId) -> Result<(), u32> {
+        self.codes.take(of_person(person))
+    }
+
+    /// The code was right: forgets the wrong ones.
+    pub(super) fn forgive_code(&self, person: PersonId) {
+        self.codes.forget(of_person(person));
+    }
+
+    /// Gives back the cell of a code that was never judged.
+    pub(super) fn undo_code(&self, person: PersonId) {
+        self.codes.give_back(of_person(person));
     }
 
     /// Takes a cell for an attempt at `account` from `source`.
@@ -76,6 +98,10 @@ impl Throttle {
         self.accounts.give_back(attempt.account);
         self.sources.give_back(attempt.source);
     }
+}
+
+fn of_person(person: PersonId) -> Hash {
+    Hash::of(person.uuid().as_bytes())
 }
 
 /// The address that an account's attempts are counted under: one IPv4 address, or the /64 of an IPv6 one.

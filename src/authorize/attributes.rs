@@ -10,10 +10,11 @@ use super::schema::{RESERVED, declared};
 use crate::tool::{Task, Tool};
 
 const PRINCIPAL: &[&str] = &["active", "home"];
-const CONTEXT: &[&str] = &["breakGlass", "mfa", "now", "source", "vo_active"];
+const CONTEXT: &[&str] = &["breakGlass", "mfa", "now", "session", "source", "vo_active"];
 /// Of the VO, which is the resource of a task that acts on nothing or lists.
 const VO: &[&str] = &["active", "name"];
 const BREAK_GLASS: &[&str] = &["reason", "until"];
+const SESSION: &[&str] = &["acr", "amr"];
 
 /// Refuses the first attribute that nothing declares for `task`.
 ///
@@ -93,7 +94,7 @@ impl<'a> Names<'a> {
 
     fn anywhere(&self) -> Vec<&'a str> {
         let mut names: Vec<&str> = declared(self.tool).into_iter().collect();
-        for more in [RESERVED, PRINCIPAL, VO, BREAK_GLASS] {
+        for more in [RESERVED, PRINCIPAL, VO, BREAK_GLASS, SESSION] {
             names.extend_from_slice(more);
         }
         names

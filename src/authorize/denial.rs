@@ -3,7 +3,7 @@
 use crate::authenticate::Subject;
 use crate::problem::{Kind, Problem};
 use crate::resource::Resource;
-use crate::tool::{Address, Place};
+use crate::tool::{Address, Assurance, Place};
 use crate::vo::SYSTEM_ADMINISTRATOR;
 
 /// Finer word for [`Kind::Suspended`]: the VO is, not the person.
@@ -67,6 +67,9 @@ pub(super) fn problem(
     if matches!(refusal.kind, Kind::NoTask) {
         return problem;
     }
+    if refusal.kind == Kind::StepUpRequired {
+        return problem.with("acr_values", Assurance::Aal2.as_str());
+    }
     problem.with("would_allow", refusal.would_allow.to_vec())
 }
 
@@ -119,6 +122,9 @@ fn detail(refusal: &Refusal<'_>, place: &Place, chain: &[Resource]) -> String {
         },
         Kind::NoTask => no_task(place),
         Kind::NotOwner => not_owner(task, chain),
+        Kind::StepUpRequired => {
+            format!("`{task}` on `{tool}` asks for a second factor, which was not shown in this session")
+        }
         Kind::ConditionNotMet => match refusal.reason {
             "not_home" => format!(
                 "`{task}` is for the administrators of the account's home alone, and never for an account that administers something elsewhere"

@@ -30,6 +30,7 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
 use moka::sync::Cache;
@@ -52,7 +53,7 @@ use crate::record::DecisionEntry;
 use crate::resource::{Resource, Resources};
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
-use crate::tool::{Place, ResourceRef, Task, Tool};
+use crate::tool::{Assurance, Audience, Place, ResourceRef, Task, Tool};
 use crate::vo::{
     Condition, Directory, DirectoryHandle, OWN_TOOL, PersonState, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, Vo,
 };
@@ -123,6 +124,7 @@ struct Inner {
     buckets: Cache<(VoId, String, String), Arc<Bucket>>,
     prepared: Cache<PreparedKey, Arc<Prepared>>,
     given: ruling::Given,
+    mfa_for_admin: AtomicBool,
 }
 
 impl fmt::Debug for Authorize {
@@ -151,6 +153,7 @@ impl Authorize {
             buckets: Cache::new(KEPT),
             prepared: Cache::new(KEPT),
             given: Cache::new(KEPT),
+            mfa_for_admin: AtomicBool::new(false),
         }))
     }
 
@@ -171,7 +174,7 @@ impl Authorize {
             Err(error) => return Err(failed(&standing, &error, subject.clone(), place.clone())),
         };
         let ruling = match self.judge(&directory, &standing, &subject, now) {
-            Ok(judge) => judge.rule(&place, &chain),
+            Ok(judge) => self.ruled(judge, &standing, &subject, &place, &chain),
             Err(error) => Ruling::of_error(standing.level.version, error),
         };
         self.alarm_of(&standing, &ruling);
@@ -194,6 +197,56 @@ impl Authorize {
                 }))
             }
         }
+    }
+
+    /// What the policies say, and then whether the session has the assurance that is asked for: by the task or its tool, by
+    /// the settings, or by the condition of a grant.
+    fn ruled(
+        &self,
+        judge: ruling::Judge<'_>,
+        standing: &Standing<'_>,
+        subject: &Subject,
+        place: &Place,
+        chain: &Arc<[Resource]>,
+    ) -> Ruling {
+        let ruling = judge.rule(place, chain);
+        let Some(session) = subject.as_person().and(subject.session()) else {
+            // Strangers are let in where nothing is asked of them, and jobs of the gateway are the gateway.
+            return ruling;
+        };
+        let short = match &ruling.refused {
+            None => session.assurance() < self.asked_for(standing, place),
+            // Only the session stands in the way: she is told, as for a setting.
+            Some((kind, reason))
+                if matches!(kind, Kind::ConditionNotMet | Kind::NotOwner) && *reason == kind.name() =>
+            {
+                session.assurance() < Assurance::Aal2 && judge.would_allow_raised(chain)
+            }
+            Some(_) => false,
+        };
+        if short {
+            ruling.short_of_assurance()
+        } else {
+            ruling
+        }
+    }
+
+    /// The least assurance for the task of the place.
+    fn asked_for(&self, standing: &Standing<'_>, place: &Place) -> Assurance {
+        let (tool, task) = (standing.tool, &standing.found.task);
+        let administers = is_own(place) && matches!(task.audience, Audience::Granted(_));
+        let by_settings = match administers && self.0.mfa_for_admin.load(Ordering::Relaxed) {
+            true => Assurance::Aal2,
+            false => Assurance::Aal1,
+        };
+        tool.min_assurance.max(task.min_assurance).max(by_settings)
+    }
+
+    /// Asks for a second factor wherever somebody administers: for every task of the gateway's own that is not everybody's.
+    #[must_use]
+    pub fn requiring_mfa_for_admin(self, required: bool) -> Self {
+        self.0.mfa_for_admin.store(required, Ordering::Relaxed);
+        self
     }
 
     /// Which items of a list the subject of `permit` may see: one answer for each of `ids`, in their order.
@@ -447,6 +500,7 @@ impl Authorize {
             given: &self.0.given,
             vo_active,
             now,
+            raised: false,
         })
     }
 

@@ -26,6 +26,20 @@ pub(super) struct Ruling {
 }
 
 impl Ruling {
+    /// The same as a refusal, because the request asks for more assurance than its session has.
+    pub(super) fn short_of_assurance(self) -> Self {
+        let kind = Kind::StepUpRequired;
+        Self {
+            refused: Some((kind, kind.name())),
+            entry: Arc::new(DecisionEntry {
+                permit: false,
+                reason: kind.name().into(),
+                would_allow: Vec::new(),
+                ..DecisionEntry::clone(&self.entry)
+            }),
+        }
+    }
+
     /// A refusal because the decision itself failed.
     pub(super) fn of_error(policy_version: i64, error: String) -> Self {
         Self {
@@ -53,6 +67,8 @@ pub(super) struct Judge<'a> {
     pub(super) given: &'a Given,
     pub(super) vo_active: bool,
     pub(super) now: Timestamp,
+    /// Judge as if a second factor had been shown in the session.
+    pub(super) raised: bool,
 }
 
 /// Permits that were given, to be given again: for a prepared subject (by number) and what she acts on, as it is.
@@ -119,6 +135,16 @@ impl Judge<'_> {
         }
     }
 
+    /// Whether a second factor, shown in this session, would make the refused request a permitted one.
+    pub(super) fn would_allow_raised(mut self, chain: &[Resource]) -> bool {
+        self.raised = true;
+        let acts_on = match self.standing.found.task.filter.is_some() {
+            true => &[][..],
+            false => chain,
+        };
+        self.bucket.has_expressions && self.ask(acts_on).allowed
+    }
+
     /// Decides one item of a list.
     pub(super) fn allows_item(&self, chain: &[Resource]) -> bool {
         self.ask(chain).allowed
@@ -149,7 +175,7 @@ impl Judge<'_> {
 
     fn evaluate(&self, resource: EntityUid, entities: &Entities) -> Result<Answer, String> {
         let context = if self.bucket.has_expressions {
-            slice::context(self.subject, self.vo_active, self.now)?
+            slice::context(self.subject, self.vo_active, self.now, self.raised)?
         } else {
             slice::short_context(self.vo_active)?
         };

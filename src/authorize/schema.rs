@@ -128,6 +128,10 @@ fn context() -> Value {
     json!({ "type": "Record", "attributes": {
         "now": { "type": "Extension", "name": "datetime" },
         "mfa": { "type": "Boolean" },
+        "session": { "type": "Record", "attributes": {
+            "acr": { "type": "String" },
+            "amr": { "type": "Set", "element": { "type": "String" } },
+        }},
         "source": { "type": "Extension", "name": "ipaddr" },
         "vo_active": { "type": "Boolean" },
         "breakGlass": { "type": "Record", "required": false, "attributes": {

@@ -15,6 +15,7 @@ use crate::authenticate::{Source, Subject, Who};
 use crate::clock::Timestamp;
 use crate::id::{AssignmentId, MembershipId, PersonId, RoleId};
 use crate::resource::Resource;
+use crate::tool::Assurance;
 use crate::tool::Tool;
 use crate::vo::{Directory, Person, PersonState, Vo, VoState};
 
@@ -319,12 +320,33 @@ pub(super) fn short_context(vo_active: bool) -> Result<Context, String> {
     Context::from_pairs([("vo_active".into(), flag(vo_active))]).map_err(|e| e.to_string())
 }
 
-/// The context of a request, with all that a VO's own expression may look at.
+/// The context of a request, with all that a VO's own expression may look at; `raised` as it were with a second factor.
 ///
 /// # Errors
 /// A sentence when Cedar does not take it.
-pub(super) fn context(subject: &Subject, vo_active: bool, now: Timestamp) -> Result<Context, String> {
-    let methods = subject.session().map_or(&[][..], |session| &session.methods);
+pub(super) fn context(
+    subject: &Subject,
+    vo_active: bool,
+    now: Timestamp,
+    raised: bool,
+) -> Result<Context, String> {
+    let session = subject.session();
+    let mut methods: Vec<&str> = session
+        .map(|session| session.methods.iter().map(String::as_str).collect())
+        .unwrap_or_default();
+    let mut acr = session.map_or("", |session| session.acr.as_str());
+    if raised {
+        methods.extend(["otp", "mfa"]);
+        acr = Assurance::Aal2.as_str();
+    }
+    let held = RestrictedExpression::new_record([
+        ("acr".to_owned(), text(acr)),
+        (
+            "amr".to_owned(),
+            RestrictedExpression::new_set(methods.iter().map(|method| text(method))),
+        ),
+    ])
+    .map_err(|error| error.to_string())?;
     let ip = match subject.source() {
         Source::Ip(ip) => ip,
         Source::Local => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -333,12 +355,9 @@ pub(super) fn context(subject: &Subject, vo_active: bool, now: Timestamp) -> Res
         ("now".into(), RestrictedExpression::new_datetime(cedar_time(now))),
         (
             "mfa".into(),
-            flag(
-                methods
-                    .iter()
-                    .any(|method| SECOND_FACTORS.contains(&method.as_str())),
-            ),
+            flag(methods.iter().any(|method| SECOND_FACTORS.contains(method))),
         ),
+        ("session".into(), held),
         ("source".into(), RestrictedExpression::new_ip(ip.to_string())),
         ("vo_active".into(), flag(vo_active)),
     ])

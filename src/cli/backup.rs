@@ -171,8 +171,8 @@ pub(super) async fn restore(args: Restore, out: Output) -> Result<(), Failure> {
             (
                 "Ended",
                 format!(
-                    "{} sessions, {} one-time passwords",
-                    made.ended.sessions, made.ended.one_time_passwords
+                    "{} sessions, {} one-time passwords, {} recovery codes",
+                    made.ended.sessions, made.ended.one_time_passwords, made.ended.recovery_codes
                 ),
             ),
         ])?;

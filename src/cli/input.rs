@@ -87,13 +87,26 @@ pub(crate) fn new_password(file: Option<&Path>) -> Result<Secret<String>, Failur
         return password(file, "", "--new-password-file");
     }
     for _ in 0..3 {
-        let first = ask("New password (at least 15 characters; a phrase is fine): ")?;
+        let first =
+            ask("New password (at least 15 characters, or 8 beside a second factor; a phrase is fine): ")?;
         if first == ask("The same again: ")? {
             return Ok(first);
         }
         eprint("These two differ. Try again.");
     }
     Err(Failure::failed("no new password was chosen"))
+}
+
+/// A code of a second factor, or a recovery code: from a file, else asked for on the terminal.
+pub(crate) fn code(file: Option<&Path>) -> Result<Secret<String>, Failure> {
+    match file {
+        Some(file) => secret_file(file),
+        None if asks() => ask("Code of your authenticator, or a recovery code: "),
+        None => Err(Failure::usage(
+            "a code of your second factor is needed, and there is no terminal to ask on",
+        )
+        .hint("give it with --code-file FILE (- for standard input)")),
+    }
 }
 
 fn ask(prompt: &str) -> Result<Secret<String>, Failure> {

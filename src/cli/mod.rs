@@ -14,6 +14,7 @@ mod client;
 mod completions;
 mod doctor;
 mod download;
+mod factor;
 mod failure;
 mod grant;
 mod init;
@@ -84,6 +85,8 @@ enum Command {
     Password(session::Password),
     #[command(subcommand)]
     Session(session::Session),
+    #[command(subcommand)]
+    Factor(factor::Factor),
     #[command(subcommand)]
     Admin(admin::Admin),
     #[command(subcommand)]
@@ -238,6 +241,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Whoami(session::Whoami {}) => session::whoami(out).await,
         Command::Password(command) => session::own_password(command, out).await,
         Command::Session(command) => session::sessions(command, out).await,
+        Command::Factor(command) => factor::run(command, out).await,
         Command::Admin(command) => admin::run(command, out).await,
         Command::Vo(command) => vo::run(command, out).await,
         Command::User(command) => user::run(command, out).await,

@@ -128,6 +128,14 @@ async fn anywhere(client: &Client, id: RequestId) -> Result<Explanation, Failure
         .await
 }
 
+/// How sure it was who asked.
+fn shown(found: &Explanation) -> String {
+    match found.acr.as_str() {
+        "" => or_dash(None),
+        acr => format!("{acr} ({})", found.amr.join(", ")),
+    }
+}
+
 fn show(out: Output, found: &Explanation) -> std::io::Result<()> {
     let named = |person: &NamedPerson| format!("{} (user {})", person.name, person.username);
     let person = found.person.as_ref().map(named);
@@ -144,6 +152,7 @@ fn show(out: Output, found: &Explanation) -> std::io::Result<()> {
         ("Request", found.request.clone()),
         ("Time", found.time.clone()),
         ("Person", or_dash(person.as_deref())),
+        ("Shown", shown(found)),
         ("Virtual organisation", or_dash(found.vo.as_deref())),
         ("Tool", or_dash(found.tool.as_deref())),
         ("Task", or_dash(found.task.as_deref())),

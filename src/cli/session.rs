@@ -1,6 +1,6 @@
 //! Signing in and out, one's own password and sessions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use rustls_pki_types::CertificateDer;
@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::client::Client;
 use super::failure::Failure;
-use super::input::{asks, new_password, password, text_file};
+use super::input::{asks, code, new_password, password, secret_file, text_file};
 use super::output::{Output, or_dash, words};
 use super::profile::Profile;
+use crate::api::factor::FactorCode;
 use crate::api::person::change_password::PasswordChange;
 use crate::api::person::me::MeView;
 use crate::api::session::create::{SessionCreate, SessionCreated};
@@ -26,6 +27,7 @@ use crate::secret::Secret;
 ///   countersign login --gateway https://gw.example.org --user anna
 ///   countersign login --gateway https://gw.localhost:8443 --ca /srv/countersign/tls/ca.pem --user anna
 ///   countersign login --gateway https://gw.example.org --user anna --password-file - < password
+///   countersign login --gateway https://gw.example.org --user anna --password-file password --code-file code
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Login {
@@ -41,6 +43,9 @@ pub(crate) struct Login {
     /// File with the password (- for standard input); asked for on a terminal when not given.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// File with the code of your second factor, or a recovery code; asked for on a terminal when one is needed.
+    #[arg(long, value_name = "FILE")]
+    code_file: Option<PathBuf>,
     /// File with the password to choose, if the other one is a one-time password.
     #[arg(long, value_name = "FILE")]
     new_password_file: Option<PathBuf>,
@@ -90,6 +95,21 @@ pub(crate) struct Change {
 pub(crate) enum Session {
     List(List),
     End(End),
+    StepUp(StepUp),
+}
+
+/// Shows your second factor in the session of this command line, for what asks for more assurance than a password gives. A
+/// new session comes in its place.
+///
+/// Examples:
+///   countersign session step-up
+///   countersign session step-up --code-file code
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct StepUp {
+    /// File with the code (- for standard input); asked for on a terminal when not given.
+    #[arg(long, value_name = "FILE")]
+    code_file: Option<PathBuf>,
 }
 
 /// Lists your sessions: browsers, programs and this command line.
@@ -131,7 +151,8 @@ pub(crate) async fn login(args: Login, out: Output) -> Result<(), Failure> {
     }
     let prompt = format!("Password of {} at {gateway}: ", args.user);
     let secret = password(args.password_file.as_deref(), &prompt, "--password-file")?;
-    let mut opened = sign_in(&client, &args.user, &secret).await?;
+    let code_file = args.code_file.as_deref();
+    let mut opened = sign_in(&client, &args.user, &secret, code_file).await?;
     let keep = |opened: &SessionCreated| {
         let token = opened.token.expose().clone();
         Profile::new(gateway.clone(), ca.clone(), args.user.clone(), token).save()
@@ -145,12 +166,20 @@ pub(crate) async fn login(args: Login, out: Output) -> Result<(), Failure> {
         let changing = client.clone().with_token(token(&opened));
         let changed = change_password(&changing, None, &own).await;
         changed.map_err(|failure| failure.hint(hint))?;
-        opened = sign_in(&client, &args.user, &own).await?;
+        // A code in a file was good for the first time only.
+        let again = sign_in(&client, &args.user, &own, None).await;
+        opened = again.map_err(|failure| match failure.is_problem("second_factor_required") {
+            true => {
+                failure.hint("your password is chosen; sign in with it and the next code: countersign login")
+            }
+            false => failure,
+        })?;
         keep(&opened)?;
     }
     let shown = json!({
         "gateway": gateway, "user": args.user, "person": opened.person, "session": opened.session,
-        "expires": opened.expires, "must_change": opened.must_change, "ca_sha256": fingerprints,
+        "expires": opened.expires, "must_change": opened.must_change, "acr": opened.acr, "amr": opened.amr,
+        "ca_sha256": fingerprints,
     });
     out.show(&shown, |out, _| {
         out.line(format!(
@@ -213,7 +242,7 @@ pub(crate) async fn own_password(command: Password, out: Output) -> Result<(), F
     change_password(&client, current, &own).await?;
     if me.must_change {
         let anonymous = Client::new(&profile.gateway, profile.ca.as_deref())?;
-        let opened = sign_in(&anonymous, &profile.username, &own).await?;
+        let opened = sign_in(&anonymous, &profile.username, &own, None).await?;
         Profile::new(
             profile.gateway,
             profile.ca,
@@ -238,7 +267,16 @@ pub(crate) async fn sessions(command: Session, out: Output) -> Result<(), Failur
             out.list(
                 "sessions",
                 &sessions,
-                &["ID", "KIND", "HOST", "BEGAN", "LAST USED", "ENDS", ""],
+                &[
+                    "ID",
+                    "KIND",
+                    "HOST",
+                    "BEGAN",
+                    "LAST USED",
+                    "ENDS",
+                    "ASSURANCE",
+                    "",
+                ],
                 |session| {
                     vec![
                         session.id.clone(),
@@ -247,6 +285,7 @@ pub(crate) async fn sessions(command: Session, out: Output) -> Result<(), Failur
                         session.created.clone(),
                         session.seen.clone(),
                         session.expires.clone(),
+                        format!("{} ({})", session.acr, session.amr.join(", ")),
                         if session.this { "this one" } else { "" }.to_owned(),
                     ]
                 },
@@ -256,16 +295,54 @@ pub(crate) async fn sessions(command: Session, out: Output) -> Result<(), Failur
             client.task("session.end").at("session", &id).act().await?;
             out.done("session.end", format!("ended session {id}"))?;
         }
+        Session::StepUp(StepUp { code_file }) => {
+            let body = FactorCode {
+                code: code(code_file.as_deref())?,
+            };
+            let opened: SessionCreated = client.task("session.step_up").send(&body).await?;
+            let profile = Profile::load()?;
+            Profile::new(
+                profile.gateway,
+                profile.ca,
+                profile.username,
+                opened.token.expose().clone(),
+            )
+            .save()?;
+            out.done(
+                "session.step_up",
+                format!(
+                    "this session has the assurance {} until {}",
+                    opened.acr, opened.expires
+                ),
+            )?;
+        }
     }
     Ok(())
 }
 
-async fn sign_in(client: &Client, user: &str, password: &Secret<String>) -> Result<SessionCreated, Failure> {
-    let body = SessionCreate {
+/// Signs in; where a code is needed, it comes from the file, or is asked for.
+async fn sign_in(
+    client: &Client,
+    user: &str,
+    password: &Secret<String>,
+    code_file: Option<&Path>,
+) -> Result<SessionCreated, Failure> {
+    let mut body = SessionCreate {
         username: user.to_owned(),
         password: password.clone(),
+        code: code_file.map(secret_file).transpose()?,
     };
-    client.task("session.create").send(&body).await
+    let first = client.task("session.create").send(&body).await;
+    match first {
+        Err(failure) if failure.is_problem("second_factor_required") && code_file.is_none() && asks() => {
+            body.code = Some(code(None)?);
+            client.task("session.create").send(&body).await
+        }
+        Err(failure) if failure.is_problem("second_factor_required") => {
+            Err(failure.hint("give the code with --code-file FILE (- for standard input)"))
+        }
+        other => other,
+    }
 }
 
 async fn change_password(
@@ -332,6 +409,7 @@ fn show(out: Output, gateway: &str, me: &MeView) -> std::io::Result<()> {
         ("Id", me.id.clone()),
         ("Home", me.home.clone()),
         ("Session", format!("{} until {}", me.session, me.expires)),
+        ("Assurance", format!("{} ({})", me.acr, me.amr.join(", "))),
         ("Gateway roles", words(&me.roles)),
     ])?;
     if me.must_change {

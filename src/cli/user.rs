@@ -47,6 +47,13 @@ pub(crate) enum User {
     ///   countersign user resume imaging john
     #[command(verbatim_doc_comment)]
     Resume(Edited),
+    /// Takes all second factors and recovery codes of an account away and ends its sessions: its password alone opens it
+    /// then. For administrators of the account's home.
+    ///
+    /// Examples:
+    ///   countersign user reset-factors imaging john --reason 'lost his phone; known by sight'
+    #[command(verbatim_doc_comment)]
+    ResetFactors(Edited),
     /// Gives an account a one-time password and ends all its sessions. For administrators of the account's home.
     ///
     /// Examples:
@@ -299,6 +306,18 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
             out.show(&user, |out, user| {
                 out.line(format!("{} may sign in again", user.username))
             })?;
+        }
+        User::ResetFactors(Edited { member, reason }) => {
+            let person = client.person(&member.vo, &member.user).await?;
+            client
+                .task("person.factor.reset")
+                .because(&reason)
+                .at("vo", member.vo)
+                .at("person", person)
+                .act()
+                .await?;
+            let done = format!("{} has no second factor any more", member.user);
+            out.done("person.factor.reset", done)?;
         }
         User::ResetPassword(Reset {
             member,

@@ -37,6 +37,8 @@ pub(super) struct SessionAccess {
     pub(super) expires: String,
     /// Methods (RFC 8176).
     pub(super) methods: Vec<String>,
+    /// Level of assurance.
+    pub(super) acr: String,
 }
 
 /// What somebody is in a VO.
@@ -104,6 +106,7 @@ impl Console {
                 kind: session.kind.as_str().into(),
                 expires: session.expires.to_string(),
                 methods: session.methods.clone(),
+                acr: session.acr.clone(),
             },
             roles: self.roles(&directory, subject, Directory::gateway()),
             vos,

@@ -3,7 +3,7 @@
 use http::{Response, StatusCode};
 
 use super::form::Form;
-use super::{Console, answer, local, nobody, note, pages, parameter, wants_page, with_query};
+use super::{Console, answer, local, nobody, note, pages, parameter, second, wants_page, with_query};
 use crate::authenticate::{COOKIE, Opened, Opening, Prepared, SessionKind, SignIn, clear_cookie, set_cookie};
 use crate::body::Body;
 use crate::forward::LocalRequest;
@@ -46,6 +46,7 @@ impl Console {
         let asked = SignIn {
             username,
             password: form.secret("password").unwrap_or(&empty),
+            code: None,
             opening: Opening::Browser,
             source,
             request: id,
@@ -59,7 +60,11 @@ impl Console {
             Err(problem) => return Ok(again(&problem)),
         };
         // INVARIANT: the login, right or wrong, is on record before its cookie is worth anything.
-        self.record(vec![Event::Login(signed.login)]).await?;
+        self.record(signed.events()).await?;
+        if let Some(ticket) = &signed.ticket {
+            let page = second::code_page(&pages::Said::Nothing, &to, ticket.expose());
+            return Ok(answer::page(StatusCode::OK, page));
+        }
         let opened = match signed.result {
             Ok(prepared) => self.begin(prepared).await,
             Err(problem) => Err(problem),
@@ -68,14 +73,19 @@ impl Console {
             Ok(opened) => opened,
             Err(problem) => return Ok(again(&problem)),
         };
+        Ok(Self::signed_in(&opened, &to))
+    }
+
+    /// The cookie of a session that has begun, and where it leads.
+    pub(super) fn signed_in(opened: &Opened, to: &str) -> Response<Body> {
         let response = if opened.session.must_change {
-            answer::see_other(&password_address(&to))
+            answer::see_other(&password_address(to))
         } else if to == "/" {
             answer::see_other("/")
         } else {
-            answer::page(StatusCode::OK, pages::onward(&to))
+            answer::page(StatusCode::OK, pages::onward(to))
         };
-        Ok(answer::with_cookie(response, &set_cookie(COOKIE, &opened.token)))
+        answer::with_cookie(response, &set_cookie(COOKIE, &opened.token))
     }
 
     /// Ends the session with its children; on a tool's host, the whole session that it belongs to.

@@ -20,6 +20,7 @@ mod login;
 mod multipart;
 mod pages;
 mod password;
+mod second;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -87,6 +88,50 @@ pub fn tasks() -> Vec<Task> {
             ..task("console.login_page", "GET /login", Read, Audience::Everyone)
         },
         form(task("console.login", "POST /login", Create, Audience::Everyone)),
+        form(task(
+            "console.login_code",
+            "POST /login/code",
+            Create,
+            Audience::Everyone,
+        )),
+        Task {
+            query: to(),
+            ..task("console.step_up_page", "GET /step-up", Read, Audience::AnyPerson)
+        },
+        form(task(
+            "console.step_up",
+            "POST /step-up",
+            Create,
+            Audience::AnyPerson,
+        )),
+        Task {
+            query: to(),
+            ..task("console.factors_page", "GET /factors", Read, Audience::AnyPerson)
+        },
+        form(task(
+            "console.factor_offer",
+            "POST /factors/offer",
+            Read,
+            Audience::AnyPerson,
+        )),
+        form(task(
+            "console.factor_add",
+            "POST /factors",
+            Create,
+            Audience::AnyPerson,
+        )),
+        form(task(
+            "console.factor_remove",
+            "POST /factors/remove",
+            Delete,
+            Audience::AnyPerson,
+        )),
+        form(task(
+            "console.recovery_codes",
+            "POST /factors/recovery-codes",
+            Update,
+            Audience::AnyPerson,
+        )),
         Task {
             query: to(),
             ..task(
@@ -241,6 +286,14 @@ impl Console {
             "console.home" => self.home(&request),
             "console.login_page" => Ok(self.login_page(&request)),
             "console.login" => self.login(request).await,
+            "console.login_code" => self.login_code(request).await,
+            "console.step_up_page" => self.step_up_page(&permit).await,
+            "console.step_up" => self.step_up(request).await,
+            "console.factors_page" => self.factors_page(&permit).await,
+            "console.factor_offer"
+            | "console.factor_add"
+            | "console.factor_remove"
+            | "console.recovery_codes" => self.factor(request).await,
             "console.password_page" => self.password_page(&request),
             "console.password" => self.password(request).await,
             "console.logout" => self.logout(request).await,
@@ -315,6 +368,27 @@ impl Console {
     }
 }
 
+impl Console {
+    /// The same for one whose session has too little assurance: over the page that asks for a code. From a tool's host it goes
+    /// over the gateway and back, since the session there ends with the one that it came from.
+    fn raise(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>> {
+        if !is_navigation(head) {
+            return None;
+        }
+        let to = place.target.as_str();
+        match place.address {
+            Address::Path => None,
+            Address::Gateway => Some(answer::see_other(&second::step_up_address(to))),
+            Address::ToolHost => {
+                let start = self.0.authenticate.enter_start(&place.host, to).ok()?;
+                let address = second::step_up_address(&start.location);
+                let response = answer::see_other(&format!("{base}{address}"));
+                Some(answer::with_cookie(response, &start.cookie))
+            }
+        }
+    }
+}
+
 impl Pages for Console {
     fn problem(&self, problem: &Problem, request: RequestId) -> String {
         pages::problem(problem, request)
@@ -322,6 +396,10 @@ impl Pages for Console {
 
     fn sign_in(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>> {
         Self::sign_in(self, head, place, base)
+    }
+
+    fn step_up(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>> {
+        Self::raise(self, head, place, base)
     }
 }
 
@@ -367,6 +445,12 @@ fn note(name: &str) -> pages::Said {
     match name {
         "changed" => pages::Said::Good("Your password is changed. Sign in with the new one."),
         "saved" => pages::Said::Good("Your password is changed, and your other sessions have ended."),
+        "factor-added" => {
+            pages::Said::Good("The authenticator is added, and your other sessions have ended.")
+        }
+        "factor-removed" => {
+            pages::Said::Good("The authenticator is removed, and your other sessions have ended.")
+        }
         "signed-out" => pages::Said::Good("You are signed out here and at all tools."),
         _ => pages::Said::Nothing,
     }

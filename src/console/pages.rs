@@ -70,6 +70,14 @@ pub(super) fn framed(title: &str, username: &str, body: &str) -> String {
     })
 }
 
+/// A narrow page, of somebody who is signed in or of nobody.
+pub(super) fn narrow(title: &str, username: Option<&str>, body: &str) -> String {
+    text(&Frame {
+        username,
+        ..Frame::new(title, "narrow", body)
+    })
+}
+
 /// Something that a page says above its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
@@ -138,7 +146,7 @@ pub(super) fn login(said: &Said, to: &str, username: &str) -> String {
 {%- if let Some(words) = said.words() %}
 <p class="said {{ said.class() }}" role="status">{{ words }}</p>
 {%- endif %}
-<p>At least 15 characters; a phrase of a few words is best. Nothing else is demanded, and it never expires.</p>
+<p>At least 15 characters (8 beside a <a href="/factors">second factor</a>); a phrase of a few words is best. Nothing else is demanded, and it never expires.</p>
 <form method="post" action="/password">
 <input type="hidden" name="to" value="{{ to }}">
 <input name="username" autocomplete="username" value="{{ username }}" readonly hidden>
@@ -147,9 +155,9 @@ pub(super) fn login(said: &Said, to: &str, username: &str) -> String {
 <input id="current" name="current" type="password" autocomplete="current-password" required autofocus>
 {%- endif %}
 <label for="new">New password</label>
-<input id="new" name="new" type="password" autocomplete="new-password" minlength="15" required{% if first %} autofocus{% endif %}>
+<input id="new" name="new" type="password" autocomplete="new-password" minlength="8" required{% if first %} autofocus{% endif %}>
 <label for="again">New password again</label>
-<input id="again" name="again" type="password" autocomplete="new-password" minlength="15" required>
+<input id="again" name="again" type="password" autocomplete="new-password" minlength="8" required>
 <button>Save</button>
 </form>
 </section>
@@ -361,11 +369,12 @@ pub(super) fn kinds() -> String {
 <dt>Signed in as</dt><dd>{{ access.username }}</dd>
 <dt>Known to tools as</dt><dd><code>{{ access.person }}</code></dd>
 <dt>This session ends</dt><dd>{{ until }}</dd>
+<dt>Signed in with</dt><dd>{% for method in access.session.methods %}<span class="tag">{{ method }}</span>{% endfor %}</dd>
 {%- if !access.roles.is_empty() %}
 <dt>Roles at the gateway</dt><dd>{% for role in access.roles %}<span class="tag">{{ role }}</span>{% endfor %}</dd>
 {%- endif %}
 </dl>
-<p class="hint"><a href="/password">Change my password</a></p>
+<p class="hint"><a href="/password">Change my password</a> · <a href="/factors">Second factors</a></p>
 </section>
 {%- if !traces.is_empty() %}
 <section class="card">

@@ -19,6 +19,8 @@ pub trait Pages: Send + Sync {
     fn problem(&self, problem: &Problem, request: RequestId) -> String;
     /// Where a browser that is not signed in is sent instead of a 401; `None` for everything that is not a navigation.
     fn sign_in(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>>;
+    /// The same for one whose session has too little assurance.
+    fn step_up(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>>;
 }
 
 /// Makes answers.
@@ -66,14 +68,13 @@ impl Answers {
         problem: &Problem,
     ) -> Response<Body> {
         if let Some(place) = place
-            && matches!(problem.kind, Kind::NoCredential | Kind::PasswordChangeRequired)
-            && let Some(response) = self.pages.sign_in(head, place, &self.base)
+            && let Some(response) = self.elsewhere(head, place, problem)
         {
             return self.dress(response, request, place);
         }
         let mut response = self.document(head, request, problem);
         if problem.kind.status() == 401 {
-            self.challenge(&mut response, place);
+            self.challenge(&mut response, place, problem);
         }
         match place {
             Some(place) => {
@@ -81,6 +82,15 @@ impl Answers {
                 self.dress(response, request, place)
             }
             None => self.mark(response, request),
+        }
+    }
+
+    /// Where a browser that navigates is sent instead of the refusal.
+    fn elsewhere(&self, head: &Parts, place: &Place, problem: &Problem) -> Option<Response<Body>> {
+        match problem.kind {
+            Kind::NoCredential | Kind::PasswordChangeRequired => self.pages.sign_in(head, place, &self.base),
+            Kind::StepUpRequired => self.pages.step_up(head, place, &self.base),
+            _ => None,
         }
     }
 
@@ -139,8 +149,12 @@ impl Answers {
 
     /// `WWW-Authenticate`: Bearer everywhere; Basic only where a tool takes it, and never in the path form, where a
     /// browser would ask for the account password in the gateway's own origin.
-    fn challenge(&self, response: &mut Response<Body>, place: Option<&Place>) {
+    fn challenge(&self, response: &mut Response<Body>, place: Option<&Place>, problem: &Problem) {
         let headers = response.headers_mut();
+        if let Some(challenge) = step_up_challenge(problem) {
+            headers.append(header::WWW_AUTHENTICATE, challenge);
+            return;
+        }
         headers.append(
             header::WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer realm=\"countersign\""),
@@ -191,6 +205,14 @@ impl Answers {
         }
         response
     }
+}
+
+/// What asks for more assurance (RFC 9470 section 3); `None` for any other problem.
+pub(crate) fn step_up_challenge(problem: &Problem) -> Option<HeaderValue> {
+    let acr = problem.members.get("acr_values").and_then(|acr| acr.as_str());
+    let acr = acr.filter(|_| problem.kind == Kind::StepUpRequired)?;
+    let challenge = format!("Bearer error=\"insufficient_user_authentication\", acr_values=\"{acr}\"");
+    HeaderValue::from_str(&challenge).ok()
 }
 
 /// Whether the client would rather see a page: it navigates, or asks for HTML before anything else.

@@ -38,6 +38,7 @@ mod uploads;
 
 pub use acts::Acts;
 pub use answer::Pages;
+pub(crate) use answer::step_up_challenge;
 pub use budgets::Budgets;
 pub use config::{Balancers, Bounds, CertificateListener, Config, TooFewFiles, raise_file_limit};
 pub use counts::{Counts, Open};

@@ -48,6 +48,7 @@ use crate::state::States;
 use crate::store::Db;
 use crate::telemetry::{self, Exporter, Health, Metrics, Tracing};
 use crate::tool::{Tool, ToolStore, VoRef};
+use crate::trust::seal::SealingKey;
 use crate::vo::{DirectoryHandle, Vos};
 use crate::{api, console};
 pub use backup::{BackedUp, Lost, Manifest, Progress, Restore, Restored, backup, restore};
@@ -406,11 +407,15 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
         Authenticate::open(db.clone(), vos.handle(), ids.clone(), config.authenticate.clone()).await?;
     let (metrics, health) = (Metrics::new(), Health::new(PARTS));
     metrics.register(|registry| authenticate.register(registry));
+    // Without it the gateway starts sealed, and `check` has said so.
+    let sealing = seal::at_hand(&config.sealing_key, &db).await?;
+    if let Some(key) = sealing.as_ref().and_then(SealingKey::twin) {
+        authenticate.unsealed(key);
+    }
     let delegate = Delegate::new(
         config.delegate.clone(),
         db.clone(),
-        // Without it the gateway starts sealed, and `check` has said so.
-        seal::at_hand(&config.sealing_key, &db).await?,
+        sealing,
         ids.clone(),
         base.to_owned(),
     )
@@ -477,7 +482,8 @@ impl Fixed {
             Arc::new(built.resources.clone()),
             built.ids.clock().clone(),
             built.metrics.clone(),
-        );
+        )
+        .requiring_mfa_for_admin(config.authenticate.require_mfa_for_admin);
         let own = OwnListeners {
             addresses: [listening.gateway, listening.operations]
                 .into_iter()

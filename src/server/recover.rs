@@ -283,6 +283,12 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
         action: "admin.recover".into(),
         ..reset.change
     });
+    // Whoever has lost her factor and her recovery codes has nobody else to ask.
+    let factors = built
+        .authenticate
+        .reset_factors(&mut tx, &person, request)
+        .await?;
+    changes.extend(factors.into_iter().flat_map(|reset| reset.changes));
     let mut ready = tx.ready(&changes).await?;
     ready.tx().applied(request, now).await?;
     let (mut state, steps) = ready.records(request, true);

@@ -104,6 +104,14 @@ async fn changed(built: &Built, path: &Path, reason: &str, by: u32) -> anyhow::R
             return Err(error.into());
         }
     };
+    let (factors, unopened) = match built.authenticate.reseal_factors(&mut tx, &next).await {
+        Ok(resealed) => resealed,
+        Err(error) => {
+            fs::remove_file(&files.next)?;
+            return Err(error.into());
+        }
+    };
+    let (sealed, left) = (resealed.sealed + factors, resealed.left + unopened);
     tx.applied(request, built.ids.clock().now()).await?;
     let change = Change {
         action: "seal.rotate".to_owned(),
@@ -112,7 +120,7 @@ async fn changed(built: &Built, path: &Path, reason: &str, by: u32) -> anyhow::R
         vo: Directory::gateway(),
         person: None,
         before: Some(json!({ "key": old.id() })),
-        after: Some(json!({ "key": next.id(), "sealed": resealed.sealed, "left": resealed.left })),
+        after: Some(json!({ "key": next.id(), "sealed": sealed, "left": left })),
     };
     let event = ChangeEvent::of(request, by_operator(change, by)).because(Some(reason));
     // INVARIANT: on record before it takes effect.
@@ -136,8 +144,8 @@ async fn changed(built: &Built, path: &Path, reason: &str, by: u32) -> anyhow::R
         old_key_file: files.of_key(&old).unwrap_or_else(|| path.to_owned()),
         key: next.id(),
         old_key: old.id(),
-        sealed: resealed.sealed,
-        left: resealed.left,
+        sealed,
+        left,
         request: request.to_string(),
     })
 }

@@ -80,6 +80,11 @@ macro_rules! steps {
                 include_str!(concat!("../../migrations/", $engine, "/1300_upload_person.sql")),
             ),
             (
+                1500,
+                "factor",
+                include_str!(concat!("../../migrations/", $engine, "/1500_factor.sql")),
+            ),
+            (
                 1600,
                 "proxy_identity",
                 include_str!(concat!("../../migrations/", $engine, "/1600_proxy_identity.sql")),

@@ -281,6 +281,7 @@ pub struct Place {
 }
 
 mod answer;
+mod assurance;
 mod content;
 mod demand;
 mod header;
@@ -295,6 +296,7 @@ mod task;
 mod template;
 
 pub use answer::{AnswerError, Created, Listed, created, looked_up, needs_body};
+pub use assurance::Assurance;
 pub use content::{BodyRule, ContentError, JUDGED, Language, MOST_JUDGED, Taken};
 pub use demand::{Demands, HeaderDemand, HeaderValueRule, LOOK_UP_TIME, Piece, Resolve};
 pub use header::{HOP_BY_HOP, is_claim, is_hop_by_hop, is_ours, is_token};

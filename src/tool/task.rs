@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::matching::{RouteError, Routes};
-use super::{Audience, Delegation, Demands, Kind, MyProxy, ProxySettings, Resolve};
+use super::{Assurance, Audience, Delegation, Demands, Kind, MyProxy, ProxySettings, Resolve};
 use crate::id::ToolId;
 
 /// A wrapped tool (or the gateway's own reserved tool).
@@ -35,6 +35,8 @@ pub struct Tool {
     pub spool: Option<String>,
     /// Whether the account password by HTTP Basic is accepted.
     pub basic: bool,
+    /// How sure it must be who asks, for every task.
+    pub min_assurance: Assurance,
     /// Whether the outcome of every task is awaited.
     pub strict: bool,
     /// Whether `Host` is the upstream's (`true`) or the public one (`false`); `None`: by address (tools.md).
@@ -98,6 +100,8 @@ pub struct Task {
     pub resolve: Option<Resolve>,
     /// Parameters that stand in records as keyed HMAC.
     pub sensitive: Vec<String>,
+    /// How sure it must be who asks; the tool may ask for more.
+    pub min_assurance: Assurance,
     /// Whether its outcome is always awaited.
     pub strict: bool,
     /// What its records hold beside the intent.
@@ -134,6 +138,7 @@ impl Task {
             within: None,
             resolve: None,
             sensitive: Vec::new(),
+            min_assurance: Assurance::Aal1,
             strict: false,
             recorded: Recorded::default(),
             reasoned: false,
@@ -285,6 +290,7 @@ impl Tool {
             proxy: ProxySettings::default(),
             named: false,
             basic: false,
+            min_assurance: Assurance::Aal1,
             strict: false,
             upstream_host_header: None,
             foreign_authorization: false,
@@ -326,6 +332,9 @@ impl Task {
     pub fn shown(&self) -> Vec<String> {
         let mut words = self.demands.shown();
         words.extend(self.within.iter().map(|wider| format!("within {wider}")));
+        if self.min_assurance > Assurance::Aal1 {
+            words.push(format!("assurance {}", self.min_assurance));
+        }
         let parent = self.resolve.iter();
         words.extend(
             parent.map(|resolve| format!("parent {} by {}", resolve.kind, resolve.task.matches.concat())),

@@ -137,6 +137,12 @@ impl SealingKey {
         Some(Self { bytes, aead, id })
     }
 
+    /// The same key once more, for another part of the gateway that seals; `None` never happens for a key that was made.
+    #[must_use]
+    pub fn twin(&self) -> Option<Self> {
+        Self::from_bytes(self.bytes.clone())
+    }
+
     /// What names the key: it stands in each of its envelopes, and tells nothing of the key.
     #[must_use]
     pub fn id(&self) -> String {

@@ -8,11 +8,16 @@ use std::process::{Command, Stdio};
 use countersign::tool::Kind;
 use serde_json::{Value, json};
 
+use crate::factor::Authenticator;
 use crate::python::PythonTool;
 use crate::world::{Answer, PASSWORD, World, until};
 
 /// Tasks that change no state of the gateway's but sessions, with the event that they leave instead of a change.
-const OF_SESSIONS: [(&str, &str); 2] = [("session.create", "login"), ("session.end", "session_ended")];
+const OF_SESSIONS: [(&str, &str); 3] = [
+    ("session.create", "login"),
+    ("session.end", "session_ended"),
+    ("session.step_up", "login"),
+];
 /// Updates of what was not there before: their change has no `before`.
 const NEW: [&str; 5] = [
     "user.reset_password",
@@ -156,6 +161,32 @@ fn people_and_roles(walk: &mut Walk) {
     walk.call("john", "session.end", &[("session", &session)], None);
     let new = json!({ "current": PASSWORD, "new": "another quiet walk by the sea" });
     walk.call("mary", "user.change_own_password", &[], Some(new));
+}
+
+/// Somebody adds an authenticator, makes new recovery codes and removes it; another shows hers and loses it.
+fn factors(walk: &mut Walk) {
+    let bound = |walk: &mut Walk, user: &str| {
+        let offer = walk.call(user, "factor.offer", &[], Some(json!({ "password": PASSWORD })));
+        let mut authenticator = Authenticator::of(&offer);
+        let add = json!({ "binding": offer["binding"], "code": authenticator.code() });
+        let added = walk.call(user, "factor.add", &[], Some(add));
+        (authenticator, added["id"].as_str().unwrap().to_owned())
+    };
+    let (mut of_john, id) = bound(walk, "john");
+    let code = json!({ "code": of_john.code() });
+    let codes = walk.call("john", "factor.renew_recovery_codes", &[], Some(code));
+    let code = json!({ "code": codes["recovery_codes"][0] });
+    walk.call("john", "factor.remove", &[("factor", &id)], Some(code));
+    let (mut of_mary, _) = bound(walk, "mary");
+    let mary = walk.call("mary", "person.me", &[], None)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let code = json!({ "code": of_mary.code() });
+    walk.call("mary", "session.step_up", &[], Some(code));
+    let mary = [("vo", "imense"), ("person", mary.as_str())];
+    walk.call("admin", "person.factor.reset", &mary, None);
+    walk.world.login("mary", PASSWORD).ok();
 }
 
 fn tools(walk: &mut Walk, url: &str) {
@@ -328,6 +359,7 @@ fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
     let tool = PythonTool::running(SILENT, &kept);
     let asked = BTreeMap::new();
     let mut walk = Walk { world, asked };
+    factors(&mut walk);
     people_and_roles(&mut walk);
     tools(&mut walk, &tool.url());
     providers(&mut walk);
@@ -410,6 +442,7 @@ const EDITS: &[&str] = &[
     "administrator.remove",
     "grant.add",
     "grant.remove",
+    "person.factor.reset",
     "provider.add",
     "provider.choose",
     "provider.remove",

@@ -36,6 +36,7 @@ mod myproxy;
 mod life;
 mod manifest;
 mod evil_tool;
+mod factor;
 mod grid;
 mod grpc;
 mod held;

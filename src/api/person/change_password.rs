@@ -22,9 +22,9 @@ pub struct PasswordChange {
     )]
     #[schema(value_type = Option<String>, max_length = 1024)]
     pub current: Option<Secret<String>>,
-    /// The new one: at least 15 characters.
+    /// The new one: at least 15 characters, or 8 where a second factor is bound.
     #[serde(serialize_with = "exposed")]
-    #[schema(value_type = String, min_length = 15, max_length = 1024)]
+    #[schema(value_type = String, min_length = 8, max_length = 1024)]
     pub new: Secret<String>,
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::api::audit::{QueryPosition, vo_of};
+use crate::api::factor::FactorView;
 use crate::api::operation::{Call, Nothing, Operation, SYSTEM, on_person, task};
 use crate::api::user::certificate::{self, UserCertificate};
 use crate::api::{Api, problem, user};
@@ -59,6 +60,8 @@ pub struct HeldOnPerson {
     pub roles: Vec<HeldPart>,
     /// Sessions, oldest first.
     pub sessions: Vec<HeldSessionView>,
+    /// Second factors.
+    pub factors: Vec<FactorView>,
     /// Certificates by which she signs in, oldest first.
     pub certificates: Vec<UserCertificate>,
     /// Proxies that were minted for her, oldest first.
@@ -138,6 +141,8 @@ pub struct HeldSessionView {
     pub host: Option<String>,
     /// How she showed who she is.
     pub methods: String,
+    /// Level of assurance.
+    pub acr: String,
     /// Start (RFC 3339).
     pub created: String,
     /// When it was last used (RFC 3339).
@@ -243,6 +248,7 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
     let logins = api.authenticate.logins(person).await.map_err(problem)?;
     let sessions = api.authenticate.held(person).await.map_err(problem)?;
     let proxies = api.delegate.held(person).await.map_err(problem)?;
+    let (factors, _) = api.authenticate.factors(person).await.map_err(problem)?;
     let links = api.authenticate.links(person).await.map_err(problem)?;
     let cases = api.providers.held(person).await.map_err(problem)?;
     let directory = api.directory();
@@ -283,6 +289,7 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
                 kind: session.kind,
                 host: session.host,
                 methods: session.methods,
+                acr: session.acr,
                 created: session.created.to_string(),
                 seen: session.seen.to_string(),
                 expires: session.expires.to_string(),
@@ -290,6 +297,7 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
                 reason: session.reason,
             })
             .collect(),
+        factors: factors.into_iter().map(FactorView::from).collect(),
         certificates: links.into_iter().map(certificate::view).collect(),
         cases: cases
             .into_iter()

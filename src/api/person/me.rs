@@ -31,7 +31,14 @@ pub struct MeView {
     pub session: String,
     /// When that session ends (RFC 3339).
     pub expires: String,
-    /// Signed in with a one-time password: nothing is open but the change of the password.
+    /// Level of assurance of that session: `aal1` with one factor, `aal2` with two.
+    #[serde(default)]
+    pub acr: String,
+    /// How you showed who you are in it (RFC 8176).
+    #[serde(default)]
+    pub amr: Vec<String>,
+    /// Signed in with a one-time password, or with one that has become too short: nothing is open but the change of the
+    /// password.
     pub must_change: bool,
     /// Roles at the gateway's level.
     pub roles: Vec<String>,
@@ -102,6 +109,8 @@ impl Operation for Me {
             home: user::home(&directory, person.home),
             session: session.id.to_string(),
             expires: session.expires.to_string(),
+            acr: session.acr.clone(),
+            amr: session.methods.clone(),
             must_change: session.must_change,
             roles: role::names(api, &directory, Directory::gateway(), person.id),
             vos,

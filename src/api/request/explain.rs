@@ -28,6 +28,12 @@ pub struct Explanation {
     /// Who asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<NamedPerson>,
+    /// Level of assurance of the session that asked: `aal1`, `aal2`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub acr: String,
+    /// How who asked had shown who it is (RFC 8176).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
     /// The VO.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vo: Option<String>,
@@ -174,6 +180,8 @@ pub(super) async fn explained(
         summary: summary(entry, &decision, refused.as_ref().and(kind).copied(), outcome),
         next: refused.as_ref().and(kind).map(|kind| kind.next().to_owned()),
         person: people.into_values().next(),
+        acr: entry.subject.acr.clone(),
+        amr: entry.subject.methods.clone(),
         vo: entry.place.vo.clone(),
         tool: entry.place.tool.clone(),
         task: entry.place.task.clone(),

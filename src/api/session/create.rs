@@ -1,14 +1,14 @@
-//! `session.create`: user name and password for a bearer token.
+//! `session.create`: user name and password (and a code, where a second factor is bound) for a bearer token.
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::operation::{Call, Operation, exposed, task};
+use crate::api::factor::tell_of_recovery;
+use crate::api::operation::{Call, Operation, exposed, exposed_if, task};
 use crate::api::{Api, problem};
-use crate::authenticate::{Opening, SignIn};
+use crate::authenticate::{Opened, Opening, SignIn};
 use crate::problem::{Kind, Problem};
-use crate::record::Event;
 use crate::secret::Secret;
 use crate::tool::{self, Audience, Task};
 
@@ -23,6 +23,14 @@ pub struct SessionCreate {
     #[serde(serialize_with = "exposed")]
     #[schema(value_type = String, max_length = 1024)]
     pub password: Secret<String>,
+    /// Code of your second factor, or a recovery code; needed where a second factor is bound.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "exposed_if"
+    )]
+    #[schema(value_type = Option<String>, max_length = 64)]
+    pub code: Option<Secret<String>>,
 }
 
 /// A session that has begun. The token is shown this once.
@@ -38,8 +46,30 @@ pub struct SessionCreated {
     pub person: String,
     /// When the session ends (RFC 3339).
     pub expires: String,
-    /// Signed in with a one-time password: nothing is open but the change of the password.
+    /// Signed in with a one-time password, or with one that has become too short: nothing is open but the change of the
+    /// password.
     pub must_change: bool,
+    /// Level of assurance: `aal1` with one factor, `aal2` with two.
+    #[serde(default)]
+    pub acr: String,
+    /// How you showed who you are (RFC 8176): `pwd`, `otp`, `mfa`.
+    #[serde(default)]
+    pub amr: Vec<String>,
+}
+
+impl SessionCreated {
+    pub(super) fn of(opened: Opened) -> Self {
+        let session = &opened.session;
+        Self {
+            session: session.id.to_string(),
+            person: session.person.to_string(),
+            expires: session.expires.to_string(),
+            must_change: session.must_change,
+            acr: session.acr.clone(),
+            amr: session.methods.clone(),
+            token: opened.token,
+        }
+    }
 }
 
 /// Longest password that is looked at, in bytes.
@@ -78,26 +108,24 @@ impl Operation for Create {
         let attempt = SignIn {
             username: &body.username,
             password: &body.password,
+            code: body.code.as_ref(),
             opening: Opening::Token,
             source: call.subject.source(),
             request: call.id,
         };
         let signed_in = api.authenticate.sign_in(attempt).await?;
         // INVARIANT: the login, right or wrong, is on record before its token is worth anything.
-        api.audit
-            .write(Event::Login(signed_in.login))
-            .await
-            .map_err(problem)?;
-        let opened = api.authenticate.begin(signed_in.result?).await?;
-        if let Some(surplus) = opened.surplus {
+        api.audit.write_all(signed_in.events()).await.map_err(problem)?;
+        let mut opened = api.authenticate.begin(signed_in.result?).await?;
+        if let Some(surplus) = opened.surplus.take() {
             api.end(surplus).await?;
         }
-        Ok(SessionCreated {
-            session: opened.session.id.to_string(),
-            token: opened.token,
-            person: opened.session.person.to_string(),
-            expires: opened.session.expires.to_string(),
-            must_change: opened.session.must_change,
-        })
+        let directory = api.directory();
+        if signed_in.change.is_some()
+            && let Some(person) = directory.person(opened.session.person)
+        {
+            tell_of_recovery(api, call.id, person).await;
+        }
+        Ok(SessionCreated::of(opened))
     }
 }

@@ -25,6 +25,12 @@ pub struct SessionView {
     pub seen: String,
     /// End (RFC 3339).
     pub expires: String,
+    /// Level of assurance: `aal1` with one factor, `aal2` with two.
+    #[serde(default)]
+    pub acr: String,
+    /// How you showed who you are in it (RFC 8176): `pwd`, `otp`, `mfa`, `pop`.
+    #[serde(default)]
+    pub amr: Vec<String>,
     /// Whether it is the one that asks.
     pub this: bool,
 }
@@ -66,6 +72,8 @@ impl Operation for List {
             created: session.created.to_string(),
             seen: seen.to_string(),
             expires: session.expires.to_string(),
+            acr: session.acr.clone(),
+            amr: session.methods.clone(),
             this: session.id == this,
         };
         // Ids begin with their time, so that their order is that of the sessions' starts.

@@ -3,3 +3,4 @@
 pub mod create;
 pub mod end;
 pub mod list;
+pub mod step_up;

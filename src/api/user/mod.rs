@@ -8,6 +8,7 @@ pub mod find;
 mod hand_over;
 pub mod list;
 pub mod remove;
+pub mod reset_factors;
 pub mod reset_password;
 pub mod resume;
 pub mod show;

@@ -668,7 +668,68 @@ fn a_condition_that_does_not_hold_denies() {
         permit.decision()
     );
     assert_eq!(refused(&authorize, strong(), on("8")), Kind::ConditionNotMet);
-    assert_eq!(refused(&authorize, jane(), on("7")), Kind::ConditionNotMet);
+    // Only the session stands in the way: that is what she is told.
+    assert_eq!(refused(&authorize, jane(), on("7")), Kind::StepUpRequired);
+    assert_eq!(refused(&authorize, jane(), on("8")), Kind::ConditionNotMet);
+}
+
+#[test]
+fn a_session_with_too_little_assurance_is_told_what_is_asked_for_and_a_role_still_counts() {
+    let mut world = World::new();
+    world.hold(IMENSE, JANE, "scientist", None);
+    let when = "context.session.acr == \"aal2\" && context.session.amr.contains(\"otp\")";
+    world.grant(IMENSE, "scientist", "jobs", "monitor job", when);
+    world.grant(IMENSE, "scientist", "jobs", "submit job", "always");
+    world.job("7", Some(JOHN), None);
+    let authorize = world.authorize();
+    let strong = || signed_in(JANE, false, &["pwd", "otp"]);
+    let on_job = || place(Some(IMENSE), &jobs(), Some("monitor job"), Some("7"));
+    assert!(decide(&authorize, strong(), on_job()).is_ok());
+    let denial = decide(&authorize, jane(), on_job()).expect_err("one factor");
+    assert_eq!(denial.problem.kind, Kind::StepUpRequired);
+    assert_eq!(denial.problem.members["acr_values"], "aal2");
+    assert_eq!(
+        (denial.decision.permit, denial.decision.reason.as_str()),
+        (false, "step_up_required")
+    );
+
+    let mut tool = crate::tool::Tool::clone(&jobs());
+    tool.min_assurance = crate::tool::Assurance::Aal2;
+    let tool = std::sync::Arc::new(tool);
+    let on = |task| place(Some(IMENSE), &tool, Some(task), None);
+    // Twice: a permit that is given again is judged for its session again.
+    for _ in 0..2 {
+        assert!(decide(&authorize, strong(), on("submit job")).is_ok());
+        assert_eq!(
+            refused(&authorize, jane(), on("submit job")),
+            Kind::StepUpRequired
+        );
+    }
+    // Without a grant no factor helps.
+    assert_eq!(refused(&authorize, jane(), on("terminate job")), Kind::NoGrant);
+    assert_eq!(refused(&authorize, strong(), on("terminate job")), Kind::NoGrant);
+}
+
+#[test]
+fn administrators_can_be_asked_for_a_second_factor_and_what_is_everybodys_stays_open() {
+    let authorize = || {
+        let mut world = World::new();
+        world.hold(IMENSE, JANE, VO_ADMINISTRATOR, None);
+        world.authorize()
+    };
+    let strict = authorize().requiring_mfa_for_admin(true);
+    let on = |task| place(Some(IMENSE), &own(), Some(task), None);
+    assert_eq!(refused(&strict, jane(), on("role.create")), Kind::StepUpRequired);
+    assert!(
+        decide(
+            &strict,
+            signed_in(JANE, false, &["pwd", "otp"]),
+            on("role.create")
+        )
+        .is_ok()
+    );
+    assert!(decide(&strict, jane(), on("session.list")).is_ok());
+    assert!(decide(&authorize(), jane(), on("role.create")).is_ok());
 }
 
 #[test]
@@ -948,7 +1009,7 @@ fn every_shipped_bucket_fits_its_schema_and_so_does_every_slice() {
                 let checked = cedar_policy::Entities::from_entities(entities, Some(&schema));
                 checked.unwrap_or_else(|error| panic!("{}: {error:?}", task.name));
                 let action = bucket.action.clone();
-                let context = super::slice::context(&subject, judge.vo_active, START).unwrap();
+                let context = super::slice::context(&subject, judge.vo_active, START, false).unwrap();
                 context.validate(&schema, &action).unwrap();
             }
         }

@@ -11,6 +11,7 @@
 //! 7. A role is held by assignment while it lasts, a VO's roles by members only. A task is allowed by a role that it is
 //!    shipped to, or that has a grant for it: always, on her own resource, or under the condition.
 //! 8. A list is allowed to whoever holds it under any condition; an item under the condition itself.
+//!    Where a second factor, shown in the session, would make the condition hold: `step_up_required`.
 //! 9. An account is reset only at its home, by its home's administrators.
 
 use proptest::prelude::*;
@@ -151,11 +152,15 @@ fn expected(setting: &Setting, ask: &Ask) -> Result<(), Kind> {
     if task == "list jobs" || conditions.iter().any(|when| holds(ask, task, when)) {
         return Ok(());
     }
-    Err(if conditions.contains(&"own") {
-        Kind::NotOwner
-    } else {
-        Kind::ConditionNotMet
-    })
+    Err(
+        if ask.signed_in && !ask.mfa && conditions.contains(&"context.mfa") {
+            Kind::StepUpRequired
+        } else if conditions.contains(&"own") {
+            Kind::NotOwner
+        } else {
+            Kind::ConditionNotMet
+        },
+    )
 }
 
 fn is_member(setting: &Setting, ask: &Ask) -> bool {

@@ -238,6 +238,7 @@ pub(super) fn tool(name: &str, tasks: Vec<Task>) -> Arc<Tool> {
             key: ProxyKey::P256,
         },
         basic: false,
+        min_assurance: crate::tool::Assurance::Aal1,
         strict: false,
         upstream_host_header: None,
         named: false,
@@ -386,7 +387,7 @@ pub(super) fn signed_in(number: u128, must_change: bool, methods: &[&str]) -> Su
         created: START,
         expires: START.plus(Duration::from_secs(3_600)),
         methods: methods.iter().map(ToString::to_string).collect(),
-        acr: "low".into(),
+        acr: if methods.contains(&"otp") { "aal2" } else { "aal1" }.into(),
         must_change,
     };
     let row = Person {

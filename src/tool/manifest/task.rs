@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{answers, demands, is_type, not_yet, size};
+use super::{answers, demands, is_type, size};
 use crate::settings::Table;
 use crate::tool::matching::{MAX_ID, is_id};
 use crate::tool::template::is_parameter;
@@ -65,6 +65,7 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
         within: table.text("within"),
         resolve,
         sensitive: sensitive(table, &names),
+        min_assurance: super::tool::assurance(table),
         strict: table.boolean("strict", false),
         recorded: recorded(table),
         reasoned: false,
@@ -85,7 +86,6 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
     }
     check_upgrade(table, &task, &templates);
     check_recorded(table, &task);
-    not_yet(table, &[("min_assurance", "a level of assurance for one task")]);
     Written {
         task,
         templates,

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::tool::{Delegation, FilterRule, IdSource, Kind, ProxyKey, ProxyPolicy, ToolTarget, Whose};
+use crate::tool::{
+    Assurance, Delegation, FilterRule, IdSource, Kind, ProxyKey, ProxyPolicy, ToolTarget, Whose,
+};
 
 const JOBS: &str = r#"
 [tool]
@@ -274,9 +276,27 @@ fn keys_of_later_versions_are_refused_by_name() {
             "{line}: {found:?}"
         );
     }
-    let found = flaws(&format!("{head}{task}min_assurance = 2\n"));
+}
+
+#[test]
+fn a_tool_and_a_task_can_ask_for_more_assurance() {
+    let head = "[tool]\nname = \"t\"\nupstream = \"u\"\n";
+    let task = "[[task]]\nname = \"a\"\nmatch = [\"GET /\"]\nkind = \"read\"\n";
+    let level = "min_assurance = \"aal2\"\n";
+    let plain = Manifest::parse("t", &format!("{head}{task}")).unwrap().tool;
+    assert_eq!(plain.min_assurance, Assurance::Aal1);
+    assert_eq!(plain.tasks[0].min_assurance, Assurance::Aal1);
+    let tool = Manifest::parse("t", &format!("{head}{level}{task}"))
+        .unwrap()
+        .tool;
+    assert_eq!(tool.min_assurance, Assurance::Aal2);
+    let tool = Manifest::parse("t", &format!("{head}{task}{level}"))
+        .unwrap()
+        .tool;
+    assert_eq!(tool.tasks[0].min_assurance, Assurance::Aal2);
+    let found = flaws(&format!("{head}{task}min_assurance = \"mfa\"\n"));
     assert!(
-        found.len() == 1 && found[0].contains("is not yet supported: "),
+        found.len() == 1 && found[0].contains("accepted: aal1, aal2"),
         "{found:?}"
     );
 }

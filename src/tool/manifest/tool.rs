@@ -7,7 +7,9 @@ use http::HeaderName;
 use super::{names, not_yet};
 use crate::id::ToolId;
 use crate::settings::Table;
-use crate::tool::{Delegation, MyProxy, ProxyKey, ProxyPolicy, ProxySettings, Routes, Tool, ToolTarget};
+use crate::tool::{
+    Assurance, Delegation, MyProxy, ProxyKey, ProxyPolicy, ProxySettings, Routes, Tool, ToolTarget,
+};
 use crate::vo::is_name;
 
 const NAME: &str = "1 to 40 of a-z, 0-9 and `-`, not at the ends, not a reserved name";
@@ -28,6 +30,7 @@ pub(super) fn read(root: &mut Table<'_>, text: &str) -> Tool {
         proxy: ProxySettings::default(),
         named: false,
         basic: false,
+        min_assurance: Assurance::Aal1,
         strict: false,
         upstream_host_header: None,
         foreign_authorization: false,
@@ -61,6 +64,7 @@ fn fill(table: &mut Table<'_>, tool: &mut Tool) {
     tool.myproxy = myproxy(table, tool.delegation);
     tool.spool = spool(table, tool.delegation);
     tool.basic = table.boolean("basic", false);
+    tool.min_assurance = assurance(table);
     tool.strict = table.boolean("strict", false);
     tool.upstream_host_header = choice(table, "host_header", [("public", false), ("upstream", true)]);
     tool.foreign_authorization =
@@ -76,6 +80,13 @@ fn fill(table: &mut Table<'_>, tool: &mut Tool) {
             ("health", "asking the tool how it is"),
         ],
     );
+}
+
+/// `min_assurance` of a tool or of a task.
+pub(super) fn assurance(table: &mut Table<'_>) -> Assurance {
+    table
+        .parsed("min_assurance", Assurance::NAMES, Assurance::parse)
+        .unwrap_or_default()
 }
 
 fn name(table: &mut Table<'_>, key: &str) -> String {

@@ -14,6 +14,8 @@ use crate::secret::Secret;
 use crate::tool::{Address, Audience, Found, Kind as TaskKind, Place, Target, Task, Tool, ToolTarget};
 use crate::vo::{Directory, Membership, Person, PersonState, Rows, Vo, VoState};
 
+mod factors;
+
 const PHRASE: &str = "violet harbour tuesday";
 const OTHER: &str = "copper lantern thursday";
 const HOST: &str = "gw.localhost";
@@ -119,6 +121,7 @@ impl World {
         let asked = SignIn {
             username,
             password: &password,
+            code: None,
             opening,
             source: from(ip),
             request: request(),
@@ -311,10 +314,11 @@ async fn contract(db: &Db) {
     suspension_and_the_end_of_an_account_are_seen_at_once(&World::new(db).await).await;
     no_password_or_token_is_in_the_store(&World::new(db).await).await;
     a_certificate_leads_to_one_person_until_its_link_ends(&World::new(db).await).await;
+    factors::contract(db).await;
 }
 
 async fn a_certificate_leads_to_one_person_until_its_link_ends(world: &World) {
-    let chain = crate::trust::pem::certificates("vo-ec.pem", include_str!("../../certs/vo-ec.pem")).unwrap();
+    let chain = crate::trust::pem::certificates("vo-ec.pem", include_str!("../../../certs/vo-ec.pem")).unwrap();
     let end_entity = crate::trust::chain::end_entity(&chain).unwrap();
     let (service, person) = (&world.service, world.person());
     let mut tx = world.db.begin_write().await.unwrap();
@@ -600,6 +604,7 @@ async fn a_raised_cost_changes_the_hash_at_the_next_login(world: &World) {
         let asked = SignIn {
             username: "john",
             password: &password,
+            code: None,
             opening: Opening::Token,
             source: Source::Local,
             request: request(),

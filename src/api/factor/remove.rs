@@ -1,0 +1,46 @@
+//! `factor.remove`: takes one of the own factors away, against a code. Other sessions of the person end.
+
+use super::{FactorCode, done, tell};
+use crate::alert::Happened;
+use crate::api::Api;
+use crate::api::operation::{Call, Nothing, Operation, task};
+use crate::id::FactorId;
+use crate::problem::Problem;
+use crate::tool::{self, Audience, Task};
+
+pub(in crate::api) struct Remove;
+
+impl Operation for Remove {
+    type Body = FactorCode;
+    type Answer = Nothing;
+    const LIMIT: usize = 8 * 1024;
+    const SUMMARY: &'static str = "Removes one of your second factors; your other sessions end";
+
+    fn task() -> Task {
+        Task {
+            max_body: Some(Self::LIMIT as u64),
+            ..task(
+                "factor.remove",
+                "POST /api/v1/me/factors/{factor:uuid}/remove",
+                tool::Kind::Delete,
+                Audience::AnyPerson,
+            )
+        }
+    }
+
+    async fn run(api: &Api, call: &Call, body: FactorCode) -> Result<Nothing, Problem> {
+        remove(api, call, call.id_of("factor")?, &body).await?;
+        Ok(Nothing {})
+    }
+}
+
+pub(super) async fn remove(api: &Api, call: &Call, id: FactorId, body: &FactorCode) -> Result<(), Problem> {
+    let used = api.authenticate.fresh_code(&call.subject, &body.code).await?;
+    let mut tx = api.begin().await?;
+    let change = api
+        .authenticate
+        .remove_factor(&mut tx, &call.subject, (id, used), call.id)
+        .await?;
+    tell(api, call.id, &mut tx, Happened::FactorRemoved, call.person()?).await?;
+    done(api, call, tx, &change).await
+}

@@ -1,0 +1,41 @@
+//! `factor.renew_recovery_codes`: new recovery codes, against a code; the old ones end.
+
+use super::{FactorCode, RecoveryCodes, done};
+use crate::api::Api;
+use crate::api::operation::{Call, Operation, task};
+use crate::problem::Problem;
+use crate::tool::{self, Audience, Task};
+
+pub(in crate::api) struct Renew;
+
+impl Operation for Renew {
+    type Body = FactorCode;
+    type Answer = RecoveryCodes;
+    const LIMIT: usize = 8 * 1024;
+    const SUMMARY: &'static str = "Makes new recovery codes; the old ones end";
+
+    fn task() -> Task {
+        Task {
+            max_body: Some(Self::LIMIT as u64),
+            ..task(
+                "factor.renew_recovery_codes",
+                "POST /api/v1/me/recovery-codes",
+                tool::Kind::Update,
+                Audience::AnyPerson,
+            )
+        }
+    }
+
+    async fn run(api: &Api, call: &Call, body: FactorCode) -> Result<RecoveryCodes, Problem> {
+        let used = api.authenticate.fresh_code(&call.subject, &body.code).await?;
+        let mut tx = api.begin().await?;
+        let change = api
+            .authenticate
+            .renew_recovery_codes(&mut tx, &call.subject, used)
+            .await?;
+        done(api, call, tx, &change).await?;
+        Ok(RecoveryCodes {
+            recovery_codes: change.recovery_codes,
+        })
+    }
+}
