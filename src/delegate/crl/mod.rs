@@ -186,7 +186,7 @@ impl Delegate {
         {
             return Ok(last.der.clone());
         }
-        let (signer, certificate) = match (issuer.signer(self), &last) {
+        let (signer, certificate) = match (issuer.key(self), &last) {
             (Ok(signing), _) => signing,
             (Err(error), Some(last)) if now < last.due => {
                 tracing::error!("the last list of {issuer} is given until {}: {error}", last.due);
@@ -224,7 +224,7 @@ impl Issuer {
     }
 
     /// Its key, and the newest certificate whose envelope opens.
-    fn signer(&self, delegate: &Delegate) -> Result<(Arc<dyn Signer>, &VoCertificate), DelegateError> {
+    fn key(&self, delegate: &Delegate) -> Result<(Arc<dyn Signer>, &VoCertificate), DelegateError> {
         let mut refused = SealError::Sealed.into();
         for certificate in &self.certificates {
             match delegate.signer(certificate) {

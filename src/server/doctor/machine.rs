@@ -210,6 +210,7 @@ mod tests {
     #[test]
     fn a_file_that_others_may_read_is_named() {
         let data = tempfile::tempdir().unwrap();
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let key = data.path().join("keys/log.key");
         fs::create_dir(data.path().join("keys")).unwrap();
         fs::write(&key, "secret").unwrap();
