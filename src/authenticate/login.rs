@@ -99,6 +99,14 @@ pub struct Prepared {
     pub(super) ground: Ground,
 }
 
+impl Prepared {
+    /// Whether it rests on a one-time password, which is used up when it begins.
+    #[must_use]
+    pub const fn must_change(&self) -> bool {
+        self.session.must_change
+    }
+}
+
 /// What must still hold when the session begins.
 #[derive(Debug)]
 pub(super) enum Ground {

@@ -283,8 +283,17 @@ fn g3_who_may_not_download_is_refused_on_record_and_nothing_is_signed() {
             "--show-password",
         ],
     );
-    let said = server.refused("jane", added["one_time_password"].as_str().unwrap(), &[]);
-    assert!(said.contains("choose a password of your own"), "{said}");
+    let one_time = added["one_time_password"].as_str().unwrap();
+    let said = server.refused("jane", one_time, &[]);
+    assert!(said.contains("this is a one-time password"), "{said}");
+    // It is not used up by that.
+    let login = server.events("login").pop().unwrap();
+    assert_eq!(
+        (&login["result"], login.get("session")),
+        (&"one_time".into(), None)
+    );
+    world.login("jane", one_time).ok();
+    server.given("jane", PASSWORD, &[]);
     // Whoever is suspended.
     world.cli("admin", &["user", "suspend", "imense", "john"]).ok();
     let token = world.token("john");
@@ -296,7 +305,7 @@ fn g3_who_may_not_download_is_refused_on_record_and_nothing_is_signed() {
         .iter()
         .filter(|refused| refused.to_string().contains("proxy.download"));
     assert!(of_download.count() >= 3, "{refusals:#?}");
-    assert_eq!(server.events("mint").len(), 1);
+    assert_eq!(server.events("mint").len(), 2);
     // No login of any of these goes on, but those of the command line (john's ended when he was suspended).
     assert_eq!(
         [
@@ -304,7 +313,7 @@ fn g3_who_may_not_download_is_refused_on_record_and_nothing_is_signed() {
             server.sessions_of("mary"),
             server.sessions_of("jane")
         ],
-        [0, 1, 0]
+        [0, 1, 1]
     );
 }
 

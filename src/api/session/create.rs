@@ -7,7 +7,11 @@ use utoipa::ToSchema;
 use crate::api::factor::tell_of_recovery;
 use crate::api::operation::{Call, Operation, exposed, exposed_if, task};
 use crate::api::{Api, problem};
+<<<<<<< ours
 use crate::authenticate::{Opened, Opening, SignIn};
+=======
+use crate::authenticate::{Opening, Prepared, SignIn};
+>>>>>>> theirs
 use crate::problem::{Kind, Problem};
 use crate::secret::Secret;
 use crate::tool::{self, Audience, Task};
@@ -23,6 +27,7 @@ pub struct SessionCreate {
     #[serde(serialize_with = "exposed")]
     #[schema(value_type = String, max_length = 1024)]
     pub password: Secret<String>,
+<<<<<<< ours
     /// Code of your second factor, or a recovery code; needed where a second factor is bound.
     #[serde(
         default,
@@ -31,6 +36,11 @@ pub struct SessionCreate {
     )]
     #[schema(value_type = Option<String>, max_length = 64)]
     pub code: Option<Secret<String>>,
+=======
+    /// Refuses a one-time password and leaves it as it is, where nobody could choose another one afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_password: bool,
+>>>>>>> theirs
 }
 
 /// A session that has begun. The token is shown this once.
@@ -113,7 +123,15 @@ impl Operation for Create {
             source: call.subject.source(),
             request: call.id,
         };
-        let signed_in = api.authenticate.sign_in(attempt).await?;
+        let mut signed_in = api.authenticate.sign_in(attempt).await?;
+        if body.own_password && signed_in.result.as_ref().is_ok_and(Prepared::must_change) {
+            signed_in.login.result = "one_time".into();
+            (signed_in.login.session, signed_in.login.count) = (None, 0);
+            signed_in.result = Err(Problem::new(
+                Kind::PasswordChangeRequired,
+                "this is a one-time password: choose your own first (`countersign login`)",
+            ));
+        }
         // INVARIANT: the login, right or wrong, is on record before its token is worth anything.
         api.audit.write_all(signed_in.events()).await.map_err(problem)?;
         let mut opened = api.authenticate.begin(signed_in.result?).await?;

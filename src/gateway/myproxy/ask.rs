@@ -96,7 +96,8 @@ impl Asker {
     }
 
     async fn log_in(&self, username: &str, password: &Secret<String>) -> Result<Known, No> {
-        let body = json!({ "username": username, "password": password.expose() });
+        // A one-time password would be used up, and nobody could choose another one here.
+        let body = json!({ "username": username, "password": password.expose(), "own_password": true });
         let said = self
             .ask(POST, "/api/v1/sessions".into(), None, Some(body))
             .await?;
