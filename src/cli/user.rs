@@ -29,7 +29,7 @@ pub(crate) enum User {
     #[command(verbatim_doc_comment)]
     Show(Member),
     Edit(Edit),
-    /// Ends a membership with its roles; the account stays.
+    /// Ends a membership with its roles and revokes its proxies; the account stays.
     ///
     /// Examples:
     ///   countersign user remove imaging john --reason 'left the team'
@@ -47,7 +47,8 @@ pub(crate) enum User {
     ///   countersign user resume imaging john
     #[command(verbatim_doc_comment)]
     Resume(Edited),
-    /// Gives an account a one-time password and ends all its sessions. For administrators of the account's home.
+    /// Gives an account a one-time password, ends all its sessions and revokes its proxies. For administrators of the
+    /// account's home.
     ///
     /// Examples:
     ///   countersign user reset-password imaging john
