@@ -526,7 +526,9 @@ fn a_proxy_as_a_file_is_there_for_its_request_and_gone_after_it_also_when_the_ga
     let folder = fs::canonicalize(spool.path()).unwrap();
     let files = || fs::read_dir(&folder).unwrap().count();
     fs::create_dir(folder.join("others")).unwrap();
-    fs::set_permissions(folder.join("others"), fs::Permissions::from_mode(0o711)).unwrap();
+    for closed in [&folder, &folder.join("others")] {
+        fs::set_permissions(closed, fs::Permissions::from_mode(0o711)).unwrap();
+    }
     let folders = format!(
         "[[delegation.spool]]\nname = \"grid\"\nfolder = \"{0}\"\n\
          [[delegation.spool]]\nname = \"others\"\nfolder = \"{0}/others\"\nvos = [\"lab\"]\n",
