@@ -578,12 +578,8 @@ pub struct Login {
     pub session: Option<SessionId>,
     /// Methods that were tried.
     pub methods: Vec<String>,
-<<<<<<< ours
-    /// `ok`, `wrong`, `throttled`, `expired`, `used`, `suspended`; with a second factor also `code_needed` (the password was right),
-    /// `wrong_code`, `sealed`.
-=======
-    /// `ok`, `wrong`, `throttled`, `expired`, `used`, `suspended`; `one_time` where a one-time password was right and not taken.
->>>>>>> theirs
+    /// `ok`, `wrong`, `throttled`, `expired`, `used`, `suspended`; `one_time` where a one-time password was right and not taken;
+    /// with a second factor also `code_needed` (the password was right), `wrong_code`, `sealed`.
     pub result: String,
     /// How many logins this account has had, this one included; 0 when it failed.
     pub count: i64,

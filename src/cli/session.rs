@@ -330,11 +330,8 @@ async fn sign_in(
     let mut body = SessionCreate {
         username: user.to_owned(),
         password: password.clone(),
-<<<<<<< ours
         code: code_file.map(secret_file).transpose()?,
-=======
         own_password: false,
->>>>>>> theirs
     };
     let first = client.task("session.create").send(&body).await;
     match first {

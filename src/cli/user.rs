@@ -29,7 +29,7 @@ pub(crate) enum User {
     #[command(verbatim_doc_comment)]
     Show(Member),
     Edit(Edit),
-    /// Ends a membership with its roles; the account stays.
+    /// Ends a membership with its roles and revokes its proxies; the account stays.
     ///
     /// Examples:
     ///   countersign user remove imaging john --reason 'left the team'
@@ -54,7 +54,8 @@ pub(crate) enum User {
     ///   countersign user reset-factors imaging john --reason 'lost his phone; known by sight'
     #[command(verbatim_doc_comment)]
     ResetFactors(Edited),
-    /// Gives an account a one-time password and ends all its sessions. For administrators of the account's home.
+    /// Gives an account a one-time password, ends all its sessions and revokes its proxies. For administrators of the
+    /// account's home.
     ///
     /// Examples:
     ///   countersign user reset-password imaging john

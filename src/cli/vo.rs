@@ -26,8 +26,8 @@ pub(crate) enum Vo {
     List(List),
     Show(Show),
     /// Stops everything in a virtual organisation until it is resumed: its tools, its administration, its roles. Its
-    /// people stay signed in and keep their other virtual organisations. Proxies that tools have already are good until
-    /// they end. For system administrators.
+    /// people stay signed in and keep their other virtual organisations. Proxies that tools have already are revoked. For
+    /// system administrators.
     ///
     /// Examples:
     ///   countersign vo suspend imaging --reason 'incident 12'

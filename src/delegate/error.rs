@@ -59,8 +59,10 @@ pub enum DelegateError {
         "the credential cannot stand in a header; accepted: printable ASCII, and no colon in a user name"
     )]
     Value,
-    /// The account was suspended while its proxy was being signed.
-    #[error("the account was suspended meanwhile")]
+    /// The account, its membership, its session or its VO was stopped while its proxy was being signed.
+    #[error(
+        "the right to a proxy ended meanwhile: the account or the virtual organisation was suspended, the membership ended, or the password was reset"
+    )]
     Suspended,
     /// Another request was minting the proxy, and failed.
     #[error("the proxy that this request waited for was not made")]

@@ -65,8 +65,9 @@ pub use error::DelegateError;
 pub use keys::{Imported, StaticCredential};
 pub use outside::{Certifier, Outside};
 pub use plan::{DOWNLOAD, KEY_PATIENCE, Plan};
+pub use proxies::Revocation;
 pub use reseal::{Resealed, is_sealed_with};
-pub use revoked::{Listed, Revoked, Which, Why};
+pub use revoked::{Listed, RESET, Revoked, Which, Why};
 pub use room::Slot;
 pub use store::Mapped;
 pub use told::{ProxyIdentity, Told};
@@ -357,7 +358,7 @@ impl Delegate {
         record: &Mint,
         now: Timestamp,
     ) -> Result<(Credential, Option<SignedEntry>), DelegateError> {
-        let live = Arc::new(live(&proxy, stamp, now)?);
+        let live = Arc::new(live(&proxy, stamp, ticket.revocation(), now)?);
         let signed = SignedEntry {
             issuer: proxy.issuer(),
             serial: proxy.serial().to_string(),
@@ -365,13 +366,11 @@ impl Delegate {
         };
         // INVARIANT: a proxy that cannot be entered into the map is never used.
         let mut tx = self.db.begin_write().await?;
-        store::insert_minted(&mut tx, record).await?;
-        store::set_signed(&mut tx, &signed, proxy.subject_text().as_deref()).await?;
-        let suspended = self
-            .revoke_if_suspended(&mut tx, record.person, proxy.serial())
-            .await?;
+        let subject = proxy.subject_text();
+        let stopped = self.enter(&mut tx, record, (&signed, subject.as_deref()), proxy.serial());
+        let stopped = stopped.await?;
         tx.commit().await?;
-        if suspended {
+        if stopped {
             return Err(DelegateError::Suspended);
         }
         ticket.done(&live);
@@ -379,7 +378,7 @@ impl Delegate {
     }
 }
 
-fn live(proxy: &Proxy, stamp: Stamp, now: Timestamp) -> Result<Live, DelegateError> {
+fn live(proxy: &Proxy, stamp: Stamp, revocation: &Revocation, now: Timestamp) -> Result<Live, DelegateError> {
     let form = match (stamp.way, &stamp.spool) {
         (crate::tool::Delegation::Pem, Some(spool)) => {
             Form::File(spool.clone(), credential::pem_header(proxy)?)
@@ -394,6 +393,7 @@ fn live(proxy: &Proxy, stamp: Stamp, now: Timestamp) -> Result<Live, DelegateErr
         renew_at: proxies::renew_at(now, proxy.not_after()),
         not_after: proxy.not_after(),
         form,
+        revocation: revocation.clone(),
     })
 }
 

@@ -16,13 +16,15 @@ use crate::tool::ProxySettings;
 use super::mint::{self, Chosen, Durable, Issuer, KeyPair, Reserved};
 use super::pkcs10::Asked;
 use super::plan::{Plan, Wanted, Work};
-use super::{Delegate, DelegateError, store};
+use super::proxies::Revocation;
+use super::{Delegate, DelegateError};
 
 /// A proxy that is chosen but for its key.
 #[derive(Debug)]
 pub struct Outside {
     reserved: Reserved,
     holder: Holder,
+    revocation: Revocation,
 }
 
 /// For whom and what.
@@ -55,9 +57,10 @@ impl Outside {
             ..settings.clone()
         };
         let now = delegate.ids.clock().now();
+        let reserved = mint::reserve(request, issuer, &settings, now, &**delegate.ids.random())?;
         Ok(Self {
-            reserved: mint::reserve(request, issuer, &settings, now, &**delegate.ids.random())?
-                .telling(delegate.told(vo, person)),
+            revocation: delegate.proxies.revocation(reserved.serial()),
+            reserved: reserved.telling(delegate.told(vo, person)),
             holder: Holder {
                 request,
                 vo,
@@ -74,6 +77,10 @@ impl Outside {
     #[must_use]
     pub const fn reserved(&self) -> &Reserved {
         &self.reserved
+    }
+
+    pub(super) const fn revocation(&self) -> &Revocation {
+        &self.revocation
     }
 }
 
@@ -178,7 +185,7 @@ impl Delegate {
         intended: &Intended,
     ) -> Result<(Vec<Vec<u8>>, SignedEntry), DelegateError> {
         let begun = self.ids.clock().monotonic();
-        let Outside { reserved, holder } = outside;
+        let Outside { reserved, holder, .. } = outside;
         // SECURITY: a receipt lets through the request that it was given for, and no other.
         if intended.request() != reserved.request() {
             return Err(DelegateError::ForeignReceipt);
@@ -201,13 +208,11 @@ impl Delegate {
         };
         // INVARIANT: a proxy that cannot be entered into the map is never handed out.
         let mut tx = self.db.begin_write().await?;
-        store::insert_minted(&mut tx, &record).await?;
-        store::set_signed(&mut tx, &signed, proxy.subject_text().as_deref()).await?;
-        let suspended = self
-            .revoke_if_suspended(&mut tx, record.person, proxy.serial())
-            .await?;
+        let subject = proxy.subject_text();
+        let stopped = self.enter(&mut tx, &record, (&signed, subject.as_deref()), proxy.serial());
+        let stopped = stopped.await?;
         tx.commit().await?;
-        if suspended {
+        if stopped {
             return Err(DelegateError::Suspended);
         }
         let time = self.ids.clock().monotonic().saturating_sub(begun);

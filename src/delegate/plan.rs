@@ -16,7 +16,7 @@ use crate::vo::OWN_TOOL;
 use super::assertion::Claims;
 use super::mint::{self, Chosen, Durable, KeyPair, MintError};
 use super::outside::Outside;
-use super::proxies::{Found, Holder, Live, Stamp, Ticket, Waiting};
+use super::proxies::{Found, Holder, Live, Revocation, Stamp, Ticket, Waiting};
 use super::spool;
 use super::upload::{self, Upload};
 use super::{Credential, Delegate, DelegateError, peers};
@@ -46,6 +46,19 @@ impl Plan {
     #[must_use]
     pub fn entry(&self) -> DelegationEntry {
         self.entry.clone()
+    }
+
+    /// What tells of the revocation of the proxy that the request uses; `None` where it uses none.
+    #[must_use]
+    pub fn revocation(&self) -> Option<Revocation> {
+        match &self.work {
+            Work::Ready(Ready::Proxy(live)) => Some(live.revocation.clone()),
+            Work::Wait(waiting) => Some(waiting.revocation().clone()),
+            Work::Mint(minting) => Some(minting.ticket.revocation().clone()),
+            Work::Upload(upload) => Some(upload.outside.revocation().clone()),
+            Work::Download(outside) => Some(outside.revocation().clone()),
+            Work::None | Work::Ready(_) => None,
+        }
     }
 
     /// What must be durable together with the intent: the `mint` record, where a proxy will be signed.

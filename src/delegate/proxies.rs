@@ -3,15 +3,16 @@
 //! The first request that needs a proxy mints it; requests that come meanwhile wait for that one instead of minting
 //! their own. Whoever mints holds a [`Ticket`]: dropped without [`Ticket::done`], the waiters are told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Timestamp;
 use crate::id::{SessionId, ToolId, VoId};
@@ -72,6 +73,24 @@ pub(super) struct Live {
     pub(super) renew_at: Timestamp,
     pub(super) not_after: Timestamp,
     pub(super) form: Form,
+    pub(super) revocation: Revocation,
+}
+
+/// Tells whoever uses a proxy when it is revoked.
+#[derive(Clone, Debug)]
+pub struct Revocation(Arc<CancellationToken>);
+
+impl Revocation {
+    /// Comes when the proxy is revoked.
+    pub async fn came(&self) {
+        self.0.cancelled().await;
+    }
+
+    /// Whether it was revoked.
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        self.0.is_cancelled()
+    }
 }
 
 impl Live {
@@ -115,6 +134,7 @@ struct Pending {
     serial: u64,
     stamp: Stamp,
     ready: watch::Receiver<Option<Arc<Live>>>,
+    revocation: Revocation,
 }
 
 #[derive(Default)]
@@ -134,6 +154,8 @@ struct Shard {
 pub(super) struct Proxies {
     shards: Arc<[Mutex<Shard>; SHARDS]>,
     per_shard: usize,
+    /// By serial, for as long as somebody uses the proxy: also of those that stand in no slot any more.
+    revocations: Arc<Mutex<HashMap<u64, Weak<CancellationToken>>>>,
 }
 
 impl Proxies {
@@ -142,7 +164,24 @@ impl Proxies {
         Self {
             shards: Arc::new(shards),
             per_shard: max_sessions.div_ceil(SHARDS).max(1),
+            revocations: Arc::default(),
         }
+    }
+
+    /// What tells of the revocation of a proxy that was just chosen.
+    ///
+    /// INVARIANT: made before the serial stands anywhere, so that no revocation of it comes earlier.
+    pub(super) fn revocation(&self, serial: u64) -> Revocation {
+        let token = Arc::new(CancellationToken::new());
+        lock(&self.revocations).insert(serial, Arc::downgrade(&token));
+        Revocation(token)
+    }
+
+    /// Tells whoever uses one of these that it is revoked.
+    pub(super) fn revoke(&self, serials: &HashSet<u64>) {
+        let revocations = lock(&self.revocations);
+        let used = serials.iter().filter_map(|serial| revocations.get(serial));
+        used.filter_map(Weak::upgrade).for_each(|token| token.cancel());
     }
 
     /// The holder's proxy, or the one being minted for it, or leave to mint what `choose` chooses.
@@ -175,6 +214,7 @@ impl Proxies {
                 return Ok(Found::Wait(Waiting {
                     serial: pending.serial,
                     ready: pending.ready.clone(),
+                    revocation: pending.revocation.clone(),
                 }));
             }
             (Some(live), None) => match choose() {
@@ -200,11 +240,13 @@ impl Proxies {
         }
         shard.next += 1;
         let (announce, ready) = watch::channel(None);
+        let revocation = self.revocation(chosen.serial());
         let pending = Pending {
             id: shard.next,
             serial: chosen.serial(),
             stamp: stamp.clone(),
             ready,
+            revocation: revocation.clone(),
         };
         let key = (holder.vo, holder.tool.clone());
         shard
@@ -219,6 +261,7 @@ impl Proxies {
             holder: holder.clone(),
             id: shard.next,
             announce,
+            revocation,
         };
         Found::Mint(Box::new((chosen, ticket)))
     }
@@ -243,6 +286,7 @@ impl Proxies {
         for shard in self.shards.iter() {
             lock(shard).sweep(now);
         }
+        lock(&self.revocations).retain(|_, token| token.strong_count() > 0);
     }
 
     /// How many proxies are in use.
@@ -268,9 +312,9 @@ impl Proxies {
     }
 }
 
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    // INVARIANT: nothing panics while the map is half changed.
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
+    // INVARIANT: nothing panics while a map is half changed.
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shard {
@@ -308,11 +352,16 @@ impl Shard {
 pub(super) struct Waiting {
     serial: u64,
     ready: watch::Receiver<Option<Arc<Live>>>,
+    revocation: Revocation,
 }
 
 impl Waiting {
     pub(super) const fn serial(&self) -> u64 {
         self.serial
+    }
+
+    pub(super) const fn revocation(&self) -> &Revocation {
+        &self.revocation
     }
 
     /// The proxy, once it is signed; `None` when the request that minted it failed.
@@ -331,13 +380,21 @@ pub(super) struct Ticket {
     holder: Holder,
     id: u64,
     announce: watch::Sender<Option<Arc<Live>>>,
+    revocation: Revocation,
 }
 
 impl Ticket {
-    /// Puts the signed proxy in use and tells whoever waits. It is not kept when its session has ended meanwhile.
+    pub(super) const fn revocation(&self) -> &Revocation {
+        &self.revocation
+    }
+
+    /// Puts the signed proxy in use and tells whoever waits. Neither, when it was revoked, its session ended, or another
+    /// took its place meanwhile.
     pub(super) fn done(self, live: &Arc<Live>) {
-        self.slot(|slot| slot.live = Some(live.clone()));
-        self.announce.send_replace(Some(live.clone()));
+        self.slot(|slot| {
+            slot.live = Some(live.clone());
+            self.announce.send_replace(Some(live.clone()));
+        });
     }
 
     /// Runs `change` on the holder's slot, if this ticket is still the one that mints for it.

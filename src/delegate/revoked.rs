@@ -1,4 +1,4 @@
-//! Proxies that are not to be trusted any more: revoked, one or all of a person, with why.
+//! Proxies that are not to be trusted any more: revoked, one or all of a person or of a VO, with why.
 
 use std::collections::HashSet;
 
@@ -9,18 +9,21 @@ use super::proxies::Proxies;
 use super::store::{self, Mapped};
 use crate::clock::Timestamp;
 use crate::id::{PersonId, VoId};
-use crate::record::Change;
+use crate::record::{Change, Mint, SignedEntry};
 use crate::store::{Db, StoreError, Tx, rows, run, tx_rows};
 use crate::vo::Directory;
+
+/// Noted with proxies that ended with a password.
+pub const RESET: &str = "the password was reset";
 
 /// Why a proxy is not to be trusted any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// Somebody no longer wants it used.
+    /// Somebody no longer wants it used, or the right to it ended.
     Revoked,
     /// Its key, or what carries it, is in the wrong hands.
     Compromised,
-    /// Its person's account was suspended.
+    /// Its person's account, or its VO, was suspended.
     Suspended,
 }
 
@@ -50,6 +53,18 @@ pub struct Which<'a> {
     pub vo: Option<VoId>,
     /// Only those with these serials; else all that have not ended.
     pub serials: Option<&'a [u64]>,
+}
+
+impl Which<'static> {
+    /// All that a person has, in every VO.
+    #[must_use]
+    pub const fn all_of(person: PersonId) -> Self {
+        Self {
+            person,
+            vo: None,
+            serials: None,
+        }
+    }
 }
 
 /// What a revocation did.
@@ -106,21 +121,74 @@ impl Delegate {
         why: Why,
         note: Option<&str>,
     ) -> Result<Revoked, StoreError> {
+        // INVARIANT: whoever mints holds these rows from before it looks until its proxy is in the map, so that a proxy either
+        // stands there now, or its person is looked at after this. (A transaction that writes has an SQLite store alone.)
+        run!(
+            &mut *tx,
+            "UPDATE vo SET version = version WHERE id IN (
+                 SELECT vo_id FROM membership WHERE person = $1 UNION SELECT vo_id FROM person WHERE id = $1)",
+            which.person.uuid()
+        )?;
+        self.revoke_found(tx, which, why, note).await
+    }
+
+    /// Revokes all proxies of a suspended VO that have not ended, whosever they are. After the commit,
+    /// [`Delegate::forget_proxies`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn revoke_vo(&self, tx: &mut Tx, vo: VoId, note: Option<&str>) -> Result<Revoked, StoreError> {
+        // See above.
+        run!(
+            &mut *tx,
+            "UPDATE vo SET version = version WHERE id = $1",
+            vo.uuid()
+        )?;
+        let people = tx_rows!(
+            &mut *tx,
+            (uuid::Uuid,),
+            "SELECT DISTINCT person FROM proxy WHERE vo_id = $1 AND not_after >= $2 AND ended_at IS NULL ORDER BY person",
+            vo.uuid(),
+            self.ids.clock().now().micros()
+        )?;
+        let (mut changes, mut serials) = (Vec::new(), Vec::new());
+        for (person,) in people {
+            let which = Which {
+                person: person.into(),
+                vo: Some(vo),
+                serials: None,
+            };
+            let revoked = self.revoke_found(tx, &which, Why::Suspended, note).await?;
+            changes.extend(revoked.changes);
+            serials.extend(revoked.serials);
+        }
+        Ok(Revoked { changes, serials })
+    }
+
+    async fn revoke_found(
+        &self,
+        tx: &mut Tx,
+        which: &Which<'_>,
+        why: Why,
+        note: Option<&str>,
+    ) -> Result<Revoked, StoreError> {
         let now = self.ids.clock().now();
         let found = tx_rows!(
             &mut *tx,
-            (Vec<u8>, i64, uuid::Uuid, Option<i64>),
-            "SELECT issuer, serial, vo_id, ended_at FROM proxy WHERE person = $1 AND not_after >= $2 ORDER BY not_before, serial",
+            (Vec<u8>, i64, uuid::Uuid, Option<i64>, Option<String>),
+            "SELECT issuer, serial, vo_id, ended_at, why FROM proxy WHERE person = $1 AND not_after >= $2 ORDER BY not_before, serial",
             which.person.uuid(),
             now.micros()
         )?;
         let mut touched: Vec<(VoId, u64)> = Vec::new();
-        for (issuer, serial, vo, ended) in found {
+        for (issuer, serial, vo, ended, was) in found {
             let (vo, number) = (VoId::from(vo), u64::try_from(serial).unwrap_or_default());
             let asked = which.vo.is_none_or(|asked| asked == vo)
                 && which.serials.is_none_or(|serials| serials.contains(&number));
-            // What was revoked stays so; only that it is compromised is news worth adding.
-            if !asked || (ended.is_some() && why != Why::Compromised) {
+            // What was revoked stays so; only that it is compromised is news worth adding, once.
+            let is_news = ended.is_none()
+                || (why == Why::Compromised && was.as_deref() != Some(Why::Compromised.as_str()));
+            if !asked || !is_news {
                 continue;
             }
             run!(
@@ -144,30 +212,36 @@ impl Delegate {
         self.proxies.forget(&serials);
     }
 
-    /// A proxy that was signed while its person's account was being suspended is revoked before anybody has it. Says
-    /// whether it was.
-    pub(super) async fn revoke_if_suspended(
+    /// Enters a proxy that was signed into the map. Where its person, her membership, her session or its VO was being
+    /// stopped meanwhile, it is revoked before anybody has it. Says whether it was.
+    pub(super) async fn enter(
         &self,
         tx: &mut Tx,
-        person: PersonId,
+        mint: &Mint,
+        (signed, subject): (&SignedEntry, Option<&str>),
         serial: u64,
     ) -> Result<bool, StoreError> {
-        let state = tx_rows!(
-            &mut *tx,
-            (String,),
-            "SELECT state FROM person WHERE id = $1",
-            person.uuid()
-        )?;
-        if state.first().is_none_or(|(state,)| state == "active") {
+        // INVARIANT: held to the end of this transaction; see `revoke`.
+        if matches!(tx, Tx::Postgres(_)) {
+            run!(
+                &mut *tx,
+                "SELECT 1 FROM vo WHERE id = $1 FOR SHARE",
+                mint.vo.uuid()
+            )?;
+        }
+        store::insert_minted(tx, mint).await?;
+        store::set_signed(tx, signed, subject).await?;
+        if !is_stopped(tx, mint).await? {
             return Ok(false);
         }
         let serials = [serial];
         let which = Which {
-            person,
+            person: mint.person,
             vo: None,
             serials: Some(&serials),
         };
-        self.revoke(tx, &which, Why::Suspended, None).await?;
+        let note = "the right to it ended while it was made";
+        self.revoke_found(tx, &which, Why::Revoked, Some(note)).await?;
         Ok(true)
     }
 }
@@ -211,6 +285,23 @@ fn change(person: PersonId, vo: VoId, serials: &[String], why: Why, note: Option
     }
 }
 
+/// Whether the account or the VO is not active, the membership has ended, or the session ended with a password.
+async fn is_stopped(tx: &mut Tx, mint: &Mint) -> Result<bool, StoreError> {
+    let found = tx_rows!(
+        tx,
+        (i64,),
+        "SELECT (SELECT COUNT(*) FROM person WHERE id = $1 AND state <> 'active')
+              + (SELECT COUNT(*) FROM vo WHERE id = $2 AND state <> 'active')
+              + (SELECT COUNT(*) FROM session WHERE id = $3 AND end_reason = 'reset')
+              + (SELECT COUNT(*) FROM membership WHERE person = $1 AND vo_id = $2 AND ended_at IS NOT NULL)
+              * (1 - (SELECT COUNT(*) FROM membership WHERE person = $1 AND vo_id = $2 AND ended_at IS NULL))",
+        mint.person.uuid(),
+        mint.vo.uuid(),
+        mint.session.uuid()
+    )?;
+    Ok(found.iter().any(|(reasons,)| *reasons > 0))
+}
+
 type WhyRow = (u64, Option<String>, Option<String>);
 
 async fn whys(db: &Db, person: PersonId, now: Timestamp) -> Result<Vec<WhyRow>, StoreError> {
@@ -226,8 +317,9 @@ async fn whys(db: &Db, person: PersonId, now: Timestamp) -> Result<Vec<WhyRow>, 
 }
 
 impl Proxies {
-    /// Drops the proxies with these serials, those that are being minted included.
+    /// Drops the proxies with these serials, those that are being minted included, and tells whoever uses one.
     pub(super) fn forget(&self, serials: &HashSet<u64>) {
         self.retain(|serial| !serials.contains(&serial));
+        self.revoke(serials);
     }
 }

@@ -1,4 +1,5 @@
-//! How much is on MyProxy servers at once: so much for each server and for each person, so that nobody fills one.
+//! How much is on MyProxy servers at once: so much for each server, and for each person in each VO, so that nobody fills one
+//! and no VO is in the way of another.
 //!
 //! Who puts something there holds a [`Slot`], from the plan on until the server has removed it. What a server would not
 //! remove keeps its slot: it is still there.
@@ -50,7 +51,8 @@ impl Room {
     pub(super) fn take(&self, username: &str, put: Put) -> Result<Slot, DelegateError> {
         let mut taken = self.lock();
         let of = |same: &dyn Fn(&Put) -> bool| taken.values().filter(|taken| same(&taken.put)).count();
-        if of(&|other| other.person.is_some() && other.person == put.person) >= self.per_person {
+        let hers = |other: &Put| other.person.is_some() && (other.vo, other.person) == (put.vo, put.person);
+        if of(&hers) >= self.per_person {
             return Err(DelegateError::PersonsUploads(self.per_person));
         }
         if of(&|other| (other.vo, &other.upstream) == (put.vo, &put.upstream)) >= self.per_server {
@@ -134,6 +136,8 @@ mod tests {
         let _second = room.take("b", put(1, "other", 7)).unwrap();
         let refused = room.take("c", put(1, "vault", 7)).unwrap_err();
         assert!(matches!(refused, DelegateError::PersonsUploads(2)), "{refused}");
+        // What she does in another VO is counted there.
+        drop(room.take("z", put(2, "vault", 7)).unwrap());
         let _hers = room.take("d", put(1, "vault", 8)).unwrap();
         let _his = room.take("e", put(1, "vault", 9)).unwrap();
         let refused = room.take("f", put(1, "vault", 10)).unwrap_err();

@@ -2,7 +2,7 @@
 //! settings name, under a name that nobody can guess, for one request.
 //!
 //! A file is removed when its request has ended, however that came; when its proxy has ended; and, where a gateway was
-//! killed in between, when the next one starts. Nothing outside the folder is ever written or removed: everything goes
+//! killed in between, when the next one starts. A removal that fails is tried again every minute. Nothing outside the folder is ever written or removed: everything goes
 //! through the folder's own descriptor, and no symbolic link is followed.
 
 use std::collections::{BTreeMap, HashMap};
@@ -158,6 +158,33 @@ pub enum SpoolError {
         /// The gateway's account.
         own: u32,
     },
+    /// Others can see what lies in it.
+    #[error(
+        "others can list the spool folder `{}` (mode {mode:04o}); accepted: one that no other may read, e.g. mode 0711",
+        .folder.display()
+    )]
+    Listed {
+        /// The folder.
+        folder: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Others can put another folder in its place.
+    #[error(
+        "others can write into `{}`, which the spool folder `{}` lies in (owner {owner}, mode {mode:04o}); accepted: one of the \
+         gateway's own account or of root, that no other may write into, or with the sticky bit",
+        .above.display(), .folder.display()
+    )]
+    Above {
+        /// The folder.
+        folder: PathBuf,
+        /// The folder above it.
+        above: PathBuf,
+        /// Whose that is.
+        owner: u32,
+        /// Its mode.
+        mode: u32,
+    },
     /// Another gateway uses it.
     #[error("another gateway uses the spool folder `{}`; accepted: a folder for each gateway", .0.display())]
     Taken(PathBuf),
@@ -215,6 +242,27 @@ fn open(config: &SpoolConfig) -> Result<OwnedFd, SpoolError> {
             own,
         });
     }
+    // SECURITY: a name that nobody can guess is not to be read off the folder either.
+    if mode & 0o044 != 0 {
+        return Err(SpoolError::Listed {
+            folder: folder(),
+            mode,
+        });
+    }
+    // SECURITY: the tool goes by the path; whoever could rename a part of it could show the tool a folder of his own.
+    for (depth, above) in config.folder.ancestors().skip(1).enumerate() {
+        let found = rustix::fs::stat(above).map_err(|e| failed(e.into()))?;
+        let (owner, mode) = (found.st_uid, found.st_mode & 0o7777);
+        let foreign = depth == 0 && owner != own && owner != 0;
+        if foreign || (mode & 0o022 != 0 && mode & 0o1000 == 0) {
+            return Err(SpoolError::Above {
+                folder: folder(),
+                above: above.to_owned(),
+                owner,
+                mode,
+            });
+        }
+    }
     Ok(opened)
 }
 
@@ -223,7 +271,7 @@ pub(super) struct Folder {
     config: SpoolConfig,
     at: OwnedFd,
     random: Arc<dyn Random>,
-    /// What lies there, and when the proxy in it ends.
+    /// What lies there, and from when on it is to be removed: the end of the proxy in it, or at once where that failed before.
     files: Mutex<HashMap<String, Timestamp>>,
 }
 
@@ -309,13 +357,12 @@ impl Folder {
         Ok(())
     }
 
+    /// Removes a file, if it is still there; what cannot be removed is tried again.
     fn remove(&self, name: &str) {
-        if self.lock().remove(name).is_none() {
-            return; // its proxy ended before
-        }
         match rustix::fs::unlinkat(&self.at, name, AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Ok(()) | Err(rustix::io::Errno::NOENT) => drop(self.lock().remove(name)),
             Err(error) => {
+                self.lock().insert(name.to_owned(), Timestamp(i64::MIN));
                 let folder = self.config.folder.display();
                 tracing::error!("`{name}` could not be removed from the spool folder `{folder}`: {error}");
             }

@@ -187,6 +187,50 @@ fn a_folder_belongs_to_one_gateway_and_to_nobody_else() {
 }
 
 #[test]
+fn a_folder_that_others_may_list_or_exchange_is_refused() {
+    let (outer, folder) = place();
+    for mode in [0o755, 0o751, 0o715, 0o744] {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        let error = take(config(&folder)).unwrap_err();
+        assert!(matches!(error, SpoolError::Listed { .. }), "{mode:o}: {error}");
+        assert!(error.to_string().contains("accepted: "), "{error}");
+    }
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o711)).unwrap();
+    for (mode, taken) in [(0o777, false), (0o770, false), (0o1777, true), (0o755, true)] {
+        fs::set_permissions(outer.path(), fs::Permissions::from_mode(mode)).unwrap();
+        match take(config(&folder)) {
+            Ok(_) => assert!(taken, "{mode:o}"),
+            Err(error) => {
+                assert!(
+                    !taken && matches!(error, SpoolError::Above { .. }),
+                    "{mode:o}: {error}"
+                );
+                assert!(error.to_string().contains("accepted: "), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_removal_that_failed_is_tried_again() {
+    let (_outer, folder) = place();
+    let taken = take(config(&folder)).unwrap();
+    let file = taken.put(&secret("one"), at(1_000)).unwrap();
+    let path = folder.join(&file.name);
+    // What is no file cannot be removed as one.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    drop(file);
+    assert!(path.exists());
+    fs::remove_dir(&path).unwrap();
+    fs::write(&path, "one").unwrap();
+    // Long before its proxy ends.
+    taken.remove_ended(at(1));
+    assert_eq!(names(&folder), [""; 0]);
+    assert!(taken.lock().is_empty());
+}
+
+#[test]
 fn what_is_on_another_machine_gets_no_file() {
     let tcp = |host: &str| UpstreamAddress::Tcp(host.to_owned(), 80);
     for here in ["localhost", "127.0.0.1", "127.8.0.1", "::1", "[::1]"] {

@@ -22,6 +22,7 @@ use tokio::time::{Instant, Sleep};
 use super::pipeline::Pipeline;
 use crate::authenticate::SessionWatch;
 use crate::authorize::Permit;
+use crate::delegate::Revocation;
 use crate::id::{AssignmentId, RequestId, UpstreamId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{self, DecisionEntry, Ending, Event};
@@ -42,6 +43,8 @@ const DECIDE: Duration = Duration::from_secs(2);
 pub(super) enum Why {
     /// Its session was revoked.
     Revoked,
+    /// The proxy that it uses was revoked.
+    ProxyRevoked,
     /// It is not allowed any more.
     Denied(Box<Problem>),
     /// It could not be decided again.
@@ -57,6 +60,7 @@ impl Why {
     pub(super) fn told(&self) -> (Ending, &str) {
         match self {
             Self::Revoked => (Ending::Revoked, "session_ended"),
+            Self::ProxyRevoked => (Ending::Revoked, "proxy_revoked"),
             Self::Denied(problem) => (Ending::Revoked, problem.kind.name()),
             Self::Undecided(_) => (Ending::Failed, "lease_undecided"),
             Self::Unrecorded(_) => (Ending::Failed, "lease_unrecorded"),
@@ -68,6 +72,10 @@ impl Why {
     pub(super) fn problem(self) -> Problem {
         match self {
             Self::Revoked => Problem::new(Kind::WrongCredential, "the session has ended meanwhile"),
+            Self::ProxyRevoked => {
+                let detail = "the proxy of this request was revoked meanwhile";
+                Problem::new(Kind::DelegationFailed, detail)
+            }
             Self::Denied(problem) | Self::Undecided(problem) | Self::Unrecorded(problem) => *problem,
             Self::Stopped => Problem::new(Kind::Busy, "the gateway stops"),
         }
@@ -80,6 +88,8 @@ pub(super) struct Held {
     pub(super) id: RequestId,
     pub(super) permit: Arc<Permit>,
     pub(super) session: SessionWatch,
+    /// That of the proxy that it uses.
+    pub(super) proxy: Option<Revocation>,
     /// Upstream that it goes to, and its version.
     pub(super) upstream: Option<(UpstreamId, i64)>,
     /// When it began, by the monotonic clock.
@@ -185,7 +195,15 @@ impl Held {
             biased;
             () = self.session.revoked() => Why::Revoked,
             () = self.pipeline.acts.ending() => Why::Stopped,
+            () = self.proxy_revoked() => self.judged().await.err().unwrap_or(Why::ProxyRevoked),
             why = self.renewed() => why,
+        }
+    }
+
+    async fn proxy_revoked(&self) {
+        match &self.proxy {
+            Some(proxy) => proxy.came().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -194,7 +212,12 @@ impl Held {
         if self.session.revoked().now_or_never().is_some() {
             return Err(Why::Revoked);
         }
-        self.renew(false).await
+        // What took the right away with the proxy says more.
+        self.renew(false).await?;
+        match &self.proxy {
+            Some(proxy) if proxy.has_come() => Err(Why::ProxyRevoked),
+            _ => Ok(()),
+        }
     }
 
     /// Decides again whenever something changed, and records it whenever the lease is due.

@@ -114,15 +114,12 @@ impl Pipeline {
     /// Removes what one request put on a server, as soon as the request has ended. What cannot be removed now is tried again.
     pub(super) async fn tidy(&self, mut left: Left, slot: Slot, got: Got) {
         if got == Got::Nothing {
-            // The server never got what it would keep.
-            match self.delegate.forget_upload(&left).await {
-                Ok(()) => drop(slot),
-                Err(error) => {
-                    tracing::error!(request.id = %left.request, "an upload cannot be forgotten: {error}");
-                    slot.leave();
-                }
+            // The server never got what it would keep, so nothing takes room there; a row that is left, where there is one, is
+            // claimed by the sweep.
+            if let Err(error) = self.delegate.forget_upload(&left).await {
+                tracing::error!(request.id = %left.request, "an upload cannot be forgotten: {error}");
             }
-            return;
+            return drop(slot);
         }
         match self.delegate.upload_ended(&left).await {
             Ok(ended) => left.since = ended,

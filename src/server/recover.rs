@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Built, FolderLock, LockError, build};
 use crate::audit::{Audit, Receipt};
 use crate::config::{self, Config};
+use crate::delegate::{RESET, Which, Why};
 use crate::id::{Ids, RequestId};
 use crate::record::{
     Change, ChangeEvent, DecisionEntry, Ending, Entry, Event, OPERATOR, Outcome, PlaceEntry, ResourceEntry,
@@ -289,6 +290,11 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
         .reset_factors(&mut tx, &person, request)
         .await?;
     changes.extend(factors.into_iter().flat_map(|reset| reset.changes));
+    // SECURITY: as with every reset.
+    let which = Which::all_of(person.id);
+    let revoked = built.delegate.revoke(&mut tx, &which, Why::Revoked, Some(RESET));
+    let revoked = revoked.await?;
+    changes.extend(revoked.changes);
     let mut ready = tx.ready(&changes).await?;
     ready.tx().applied(request, now).await?;
     let (mut state, steps) = ready.records(request, true);
@@ -327,13 +333,16 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
     if !applied {
         committed?;
     }
-    if let Some(ended) = &reset.ended {
-        ended
-            .sessions
-            .iter()
-            .for_each(|session| built.delegate.end_session(*session));
-        built.authenticate.forget(ended).await?;
-    }
+    let forgotten = match &reset.ended {
+        Some(ended) => {
+            let sessions = ended.sessions.iter();
+            sessions.for_each(|session| built.delegate.end_session(*session));
+            built.authenticate.forget(ended).await
+        }
+        None => Ok(()),
+    };
+    built.delegate.forget_proxies(&revoked.serials);
+    forgotten?;
     if let Err(error) = recorded {
         tracing::error!("the outcome of {request} is written later: {error}");
     }

@@ -1,11 +1,14 @@
 //! Feature rows G and H: what the tool gets, and who was behind it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use crate::peers::Peer;
 use crate::python::{PythonTool, wrap as wrap_python};
+use crate::wire::PROMPTLY;
 use crate::world::{World, until};
 
 fn image() -> Vec<u8> {
@@ -523,6 +526,9 @@ fn a_proxy_as_a_file_is_there_for_its_request_and_gone_after_it_also_when_the_ga
     let folder = fs::canonicalize(spool.path()).unwrap();
     let files = || fs::read_dir(&folder).unwrap().count();
     fs::create_dir(folder.join("others")).unwrap();
+    for closed in [&folder, &folder.join("others")] {
+        fs::set_permissions(closed, fs::Permissions::from_mode(0o711)).unwrap();
+    }
     let folders = format!(
         "[[delegation.spool]]\nname = \"grid\"\nfolder = \"{0}\"\n\
          [[delegation.spool]]\nname = \"others\"\nfolder = \"{0}/others\"\nvos = [\"lab\"]\n",
@@ -573,16 +579,34 @@ fn a_proxy_as_a_file_is_there_for_its_request_and_gone_after_it_also_when_the_ga
     }
     assert_eq!(tool.seen().len(), 1);
 
-    // A request that the gateway does not outlive.
     let port = world.port();
     let bearer = format!("Authorization: Bearer {}", world.token("john"));
+    // A request whose proxy is revoked: the file does not wait for what the tool does.
+    let client = Command::new("curl")
+        .args(["-s", "--cacert", &world.ca(), "-X", "POST", "-H", &bearer])
+        .arg(format!("https://gw.localhost:{port}/imense/reader/act"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("curl runs (apt-get install curl)");
+    until("the tool to have its file", || {
+        (tool.seen().len() == 2).then_some(())
+    });
+    assert_eq!(files(), 2);
+    world.cli("john", &["proxy", "revoke", "--all"]).ok();
+    let revoked = Instant::now();
+    until("the file to go", || (files() == 1).then_some(()));
+    assert!(revoked.elapsed() < PROMPTLY, "{:?}", revoked.elapsed());
+    let told = String::from_utf8(client.wait_with_output().unwrap().stdout).unwrap();
+    assert!(told.contains("was revoked meanwhile"), "{told}");
+
+    // A request that the gateway does not outlive.
     let mut client = Command::new("curl")
         .args(["-s", "--cacert", &world.ca(), "-X", "POST", "-H", &bearer])
         .arg(format!("https://gw.localhost:{port}/imense/reader/act"))
         .spawn()
         .expect("curl runs (apt-get install curl)");
     until("the tool to have its file", || {
-        (tool.seen().len() == 2).then_some(())
+        (tool.seen().len() == 3).then_some(())
     });
     assert_eq!(files(), 2);
     world.kill();

@@ -286,3 +286,43 @@ fn h7_suspending_one_person_revokes_her_proxies_at_once_and_others_go_on() {
     assert_ne!(vo.proxy("john").1, johns.1);
     assert_eq!(vo.judged(&johns.0), "revoked");
 }
+
+#[test]
+fn a_reset_a_removal_and_a_suspended_vo_revoke_what_was_minted() {
+    let vo = Vo::new();
+    vo.world.person("anna", &["scientist"]);
+    let (johns, marys, annas) = (vo.proxy("john"), vo.proxy("mary"), vo.proxy("anna"));
+    let admin = |args: &[&str]| {
+        vo.world.cli("admin", args).ok();
+    };
+    let judged = || [&johns.0, &marys.0, &annas.0].map(|proxy| vo.judged(proxy));
+    admin(&["user", "reset-password", "imense", "john"]);
+    assert_eq!(judged(), ["revoked", "good", "good"]);
+    admin(&["user", "remove", "imense", "mary"]);
+    assert_eq!(judged(), ["revoked", "revoked", "good"]);
+    admin(&["vo", "suspend", "imense"]);
+    admin(&["vo", "resume", "imense"]);
+    assert_eq!(judged(), ["revoked", "revoked", "revoked"]);
+    // Each is on record with its person, in the batch of what brought it about.
+    let changes: Vec<serde_json::Value> = vo
+        .world
+        .records()
+        .into_iter()
+        .map(|record| record["event"]["change"]["change"].clone())
+        .filter(|change| change["action"] == "proxy.revoke")
+        .collect();
+    let notes: Vec<_> = changes.iter().map(|change| &change["after"]["note"]).collect();
+    assert_eq!(
+        notes,
+        [
+            "the password was reset",
+            "the membership ended",
+            "the virtual organisation was suspended"
+        ]
+    );
+    for (change, (_, serial)) in changes.iter().zip([&johns, &marys, &annas]) {
+        assert_eq!(change["after"]["serials"][0], serial.as_str());
+    }
+    // Who is still there gets another one.
+    assert_ne!(vo.proxy("anna").1, annas.1);
+}

@@ -2,7 +2,9 @@
 //! when somebody asks for too much. The server is one of a few lines that does what the test says.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -266,4 +268,51 @@ fn one_person_does_not_fill_a_server() {
         let answer = story.world.call("john", "GET", "/imense/jobs/plain", None);
         (answer.status == 204).then_some(())
     });
+}
+
+/// A store that fails for a moment must not count as things on the server that are never removed.
+#[test]
+fn a_store_that_fails_for_a_moment_takes_no_room_on_a_server() {
+    const HOLD: &str = "import sqlite3, sys\n\
+        store = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+        store.execute('BEGIN IMMEDIATE')\nprint('held', flush=True)\nsys.stdin.read()\nstore.execute('ROLLBACK')\n";
+    let grid = grid();
+    let mut world = World::initialised();
+    let file = world.data().join("countersign.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let limited = text.replace("# uploads_per_person = 32", "uploads_per_person = 1");
+    assert_ne!(limited, text);
+    fs::write(&file, limited).unwrap();
+    world.serve();
+    world.admin().person("john", &["scientist"]);
+    import(&world, grid.env("VO_RSA"), grid.env("VO_RSA_KEY")).ok();
+    let story = Story::of(world, grid, "fine", "RESPONSE=0");
+    let mut holder = Command::new("python3")
+        .args(["-c", HOLD])
+        .arg(story.world.data().join("store.db"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 runs (apt-get install python3)");
+    let mut line = String::new();
+    let said = holder.stdout.as_mut().unwrap();
+    BufReader::new(said).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    let failed = story.world.call("john", "GET", "/imense/jobs/plain", None);
+    assert_eq!(failed.problem(), "store_unavailable", "{}", failed.text());
+    assert_eq!(
+        story.asked(),
+        [""; 0],
+        "nothing is put anywhere that is not noted"
+    );
+    // The note cannot be taken back at once either: that is tried for as long as the store is waited for.
+    let again = story.world.call("john", "GET", "/imense/jobs/plain", None);
+    assert_ne!(again.status, 204, "{}", again.text());
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    until("room", || {
+        let answer = story.world.call("john", "GET", "/imense/jobs/plain", None);
+        (answer.status == 204).then_some(())
+    });
+    until("all to be forgotten", || (story.left() == 0).then_some(()));
 }

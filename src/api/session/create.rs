@@ -7,11 +7,7 @@ use utoipa::ToSchema;
 use crate::api::factor::tell_of_recovery;
 use crate::api::operation::{Call, Operation, exposed, exposed_if, task};
 use crate::api::{Api, problem};
-<<<<<<< ours
-use crate::authenticate::{Opened, Opening, SignIn};
-=======
-use crate::authenticate::{Opening, Prepared, SignIn};
->>>>>>> theirs
+use crate::authenticate::{Opened, Opening, Prepared, SignIn};
 use crate::problem::{Kind, Problem};
 use crate::secret::Secret;
 use crate::tool::{self, Audience, Task};
@@ -27,7 +23,6 @@ pub struct SessionCreate {
     #[serde(serialize_with = "exposed")]
     #[schema(value_type = String, max_length = 1024)]
     pub password: Secret<String>,
-<<<<<<< ours
     /// Code of your second factor, or a recovery code; needed where a second factor is bound.
     #[serde(
         default,
@@ -36,11 +31,9 @@ pub struct SessionCreate {
     )]
     #[schema(value_type = Option<String>, max_length = 64)]
     pub code: Option<Secret<String>>,
-=======
     /// Refuses a one-time password and leaves it as it is, where nobody could choose another one afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own_password: bool,
->>>>>>> theirs
 }
 
 /// A session that has begun. The token is shown this once.

@@ -1,4 +1,4 @@
-//! `user.reset_password`: a new one-time password, in the account's home. All its sessions end.
+//! `user.reset_password`: a new one-time password, in the account's home. All its sessions end, and with them its proxies.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::hand_over::HandOver;
 use crate::api::operation::{Call, Nothing, Operation, VO, exposed_if, member, on_person, task};
 use crate::api::{Api, problem};
+use crate::delegate::{RESET, Which, Why};
 use crate::problem::Problem;
 use crate::record::Event;
 use crate::secret::Secret;
@@ -30,7 +31,8 @@ pub(in crate::api) struct ResetPassword;
 impl Operation for ResetPassword {
     type Body = Nothing;
     type Answer = PasswordReset;
-    const SUMMARY: &'static str = "Gives an account a one-time password and ends all its sessions";
+    const SUMMARY: &'static str =
+        "Gives an account a one-time password, ends all its sessions and revokes its proxies";
 
     fn task() -> Task {
         let task = task(
@@ -70,9 +72,18 @@ impl Operation for ResetPassword {
         let shown = hand_over
             .run(api, &mut tx, reset.password, &mut reset.change)
             .await?;
+        // SECURITY: whoever had the password may have had proxies made; what she needs is made anew.
+        let revoked = api
+            .delegate
+            .revoke(&mut tx, &Which::all_of(person.id), Why::Revoked, Some(RESET))
+            .await
+            .map_err(problem)?;
         let further = reset.ended.iter().cloned().map(Event::SessionEnded).collect();
-        api.commit_with(call, tx, vec![reset.change], further).await?;
-        api.forget(reset.ended.as_ref()).await?;
+        let changes = std::iter::once(reset.change).chain(revoked.changes).collect();
+        api.commit_with(call, tx, changes, further).await?;
+        let forgotten = api.forget(reset.ended.as_ref()).await;
+        api.delegate.forget_proxies(&revoked.serials);
+        forgotten?;
         Ok(PasswordReset {
             one_time_password: shown,
         })

@@ -35,11 +35,7 @@ impl Operation for Suspend {
             .suspend_person(&mut tx, person.id)
             .await
             .map_err(problem)?;
-        let all = Which {
-            person: person.id,
-            vo: None,
-            serials: None,
-        };
+        let all = Which::all_of(person.id);
         // SECURITY: what was minted for her is in others' hands; resuming the account does not bring it back.
         let revoked = api.delegate.revoke(&mut tx, &all, Why::Suspended, None).await;
         let revoked = revoked.map_err(problem)?;
@@ -50,10 +46,12 @@ impl Operation for Suspend {
         let further = ended.iter().cloned().map(Event::SessionEnded).collect();
         let changes = std::iter::once(change).chain(revoked.changes).collect();
         api.commit_with(call, tx, changes, further).await?;
+        let done = match ended {
+            Some(ended) => api.end_recorded(&ended).await,
+            None => Ok(()),
+        };
         api.delegate.forget_proxies(&revoked.serials);
-        if let Some(ended) = ended {
-            api.end_recorded(&ended).await?;
-        }
+        done?;
         view(api, call.vo()?.id, &*stoppable(api, call)?).await
     }
 }

@@ -5,7 +5,8 @@
 //! A name that has several keys has a list for each of them, told apart by the key's identifier.
 //!
 //! A list is made when it is asked for and something has changed, or half of its time is over; that it is signed stands in
-//! the log before. Without the sealing key the last one is given for as long as it is good.
+//! the log before. Where no new one can be made (without the sealing key, the signing module, the log or the store) the last one
+//! is given for as long as it is good.
 
 mod list;
 
@@ -186,22 +187,34 @@ impl Delegate {
         {
             return Ok(last.der.clone());
         }
-        let (signer, certificate) = match (issuer.key(self), &last) {
-            (Ok(signing), _) => signing,
+        let number = last.as_ref().map_or(1, |last| last.number.saturating_add(1));
+        let made = self.made(issuer, (number, now), (&revoked, digest), by).await;
+        match (made, last) {
             (Err(error), Some(last)) if now < last.due => {
                 tracing::error!("the last list of {issuer} is given until {}: {error}", last.due);
-                return Ok(last.der.clone());
+                Ok(last.der)
             }
-            (Err(error), _) => return Err(error),
-        };
+            (made, _) => made,
+        }
+    }
+
+    /// A new list, signed and kept.
+    async fn made(
+        &self,
+        issuer: &Issuer,
+        (number, now): (u64, Timestamp),
+        (revoked, digest): (&[Entry], Hash),
+        by: &Signing<'_>,
+    ) -> Result<Vec<u8>, DelegateError> {
+        let (signer, certificate) = issuer.key(self)?;
         let key = issuer.key_identifier();
         let contents = Contents {
             issuer: &certificate.facts.subject,
             key: key.as_deref(),
-            number: last.map_or(1, |last| last.number.saturating_add(1)),
+            number,
             made: now.minus(BACKDATED),
             due: now.plus(LIFETIME),
-            revoked: &revoked,
+            revoked,
         };
         let der = sign(
             &contents,

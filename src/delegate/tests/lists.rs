@@ -337,3 +337,19 @@ async fn without_the_log_no_list_is_signed() {
     let error = world.lists(&audit).await.unwrap_err();
     assert!(matches!(error, DelegateError::Audit(_)), "{error}");
 }
+
+#[tokio::test]
+async fn where_no_list_can_be_signed_the_last_one_is_given_while_it_is_good() {
+    let world = World::new().await;
+    let audit = world.audit();
+    let good = world.lists(&audit).await.unwrap();
+    world.revoked().await;
+    // The log takes no record of a new one.
+    audit.close("test").await;
+    assert_eq!(world.lists(&audit).await.unwrap(), good);
+    world.clock.advance(Duration::from_secs(23 * 3_600));
+    assert_eq!(world.lists(&audit).await.unwrap(), good);
+    world.clock.advance(Duration::from_secs(3_600));
+    let error = world.lists(&audit).await.unwrap_err();
+    assert!(matches!(error, DelegateError::Audit(_)), "{error}");
+}

@@ -664,12 +664,16 @@ async fn a_revoked_proxy_stands_on_the_list_of_its_issuer(world: &World, person:
         vo: Some(vo),
         serials: Some(&serials),
     };
-    for (why, touched) in [(Why::Revoked, 1), (Why::Suspended, 0), (Why::Compromised, 1)] {
+    for (why, note, touched) in [
+        (Why::Revoked, "a note", 1),
+        (Why::Suspended, "a note", 0),
+        (Why::Compromised, "found in a log", 1),
+        // What was found out first stays.
+        (Why::Compromised, "all is well", 0),
+        (Why::Revoked, "all is well", 0),
+    ] {
         let mut tx = delegate.db.begin_write().await.unwrap();
-        let revoked = delegate
-            .revoke(&mut tx, &which, why, Some("a note"))
-            .await
-            .unwrap();
+        let revoked = delegate.revoke(&mut tx, &which, why, Some(note)).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!((revoked.serials.len(), revoked.changes.len()), (touched, touched));
     }
@@ -684,7 +688,7 @@ async fn a_revoked_proxy_stands_on_the_list_of_its_issuer(world: &World, person:
         .unwrap();
     assert_eq!(
         (one.why.as_deref(), one.note.as_deref()),
-        (Some("compromised"), Some("a note"))
+        (Some("compromised"), Some("found in a log"))
     );
     assert!(one.proxy.revoked.is_some());
 }
@@ -769,6 +773,7 @@ async fn a_proxy_is_traced_by_whatever_was_found_on_postgres() {
     let db = Db::postgres(&format!("{base}/{name}")).await.unwrap();
     a_proxy_is_traced_by_whatever_was_found(World::on(db.clone(), tempfile::tempdir().unwrap())).await;
     what_the_store_holds_of_keys(World::on(db.clone(), tempfile::tempdir().unwrap())).await;
+    who_is_stopped_while_her_proxy_is_signed_gets_none(&db).await;
     db.close().await;
     sqlx::query(sqlx::AssertSqlSafe(format!("DROP DATABASE {name}")))
         .execute(&pool)
@@ -1663,6 +1668,219 @@ async fn who_is_suspended_while_her_proxy_is_certified_gets_none_and_it_is_revok
         drop(receipt);
         audit.close("test").await;
     }
+}
+
+/// A store with a VO whose proxies a person may have.
+async fn world_of_person(db: &Db) -> (World, Wanted) {
+    let world = World::on(db.clone(), tempfile::tempdir().unwrap());
+    world
+        .import(
+            include_str!("../../../certs/vo-ec.pem"),
+            include_str!("../../../certs/vo-ec.key"),
+        )
+        .await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let ((person, card), vo) = (wanted.person.unwrap(), world.vo.id);
+    let mut tx = db.begin_write().await.unwrap();
+    // Names of their own, because the worlds share a store.
+    let name = vo.uuid().simple().to_string();
+    crate::store::run!(
+        &mut tx,
+        "INSERT INTO vo (id, name, state, version, created_at) VALUES ($1, $2, 'active', 1, 1)",
+        vo.uuid(),
+        name.as_str()
+    )
+    .unwrap();
+    crate::store::run!(
+        &mut tx,
+        "INSERT INTO person (id, vo_id, username, state, card, version, created_at) VALUES ($1, $2, $3, 'active', $4, 1, 1)",
+        person.uuid(),
+        vo.uuid(),
+        name.as_str(),
+        card.0.as_slice()
+    )
+    .unwrap();
+    crate::store::run!(
+        &mut tx,
+        "INSERT INTO membership (id, vo_id, person, version, created_at) VALUES ($1, $2, $3, 1, 1)",
+        world.id::<RequestId>().uuid(),
+        vo.uuid(),
+        person.uuid()
+    )
+    .unwrap();
+    crate::store::run!(
+        &mut tx,
+        "INSERT INTO session (id, vo_id, person, kind, created_at, expires_at, seen_at, methods, acr, must_change, version)
+         VALUES ($1, $2, $3, 'password', 1, 1, 1, '[]', '1', $4, 1)",
+        wanted.session.unwrap().uuid(),
+        vo.uuid(),
+        person.uuid(),
+        false
+    )
+    .unwrap();
+    tx.commit().await.unwrap();
+    (world, wanted)
+}
+
+/// What takes the right away, as it is in the store.
+async fn stop(tx: &mut crate::store::Tx, how: &str, world: &World, wanted: &Wanted) {
+    let (person, _) = wanted.person.unwrap();
+    let (person, vo, session) = (person.uuid(), world.vo.id.uuid(), wanted.session.unwrap().uuid());
+    let done = match how {
+        "suspended" => crate::store::run!(
+            &mut *tx,
+            "UPDATE person SET state = 'suspended' WHERE id = $1",
+            person
+        ),
+        "removed" => crate::store::run!(
+            &mut *tx,
+            "UPDATE membership SET ended_at = 2 WHERE person = $1",
+            person
+        ),
+        "reset" => crate::store::run!(
+            &mut *tx,
+            "UPDATE session SET ended_at = 2, end_reason = 'reset' WHERE id = $1",
+            session
+        ),
+        _ => crate::store::run!(&mut *tx, "UPDATE vo SET state = 'suspended' WHERE id = $1", vo),
+    };
+    assert_eq!(done.unwrap(), 1, "{how}");
+    let revoked = match how {
+        "vo" => world.delegate.revoke_vo(&mut *tx, world.vo.id, None).await,
+        _ => {
+            let which = Which::all_of(wanted.person.unwrap().0);
+            world.delegate.revoke(&mut *tx, &which, Why::Revoked, None).await
+        }
+    };
+    assert_eq!(revoked.unwrap().serials, [0_u64; 0], "nothing was there yet");
+}
+
+/// The one transaction is over before the other looks: whichever comes first, nobody has a proxy that is good.
+async fn who_is_stopped_while_her_proxy_is_signed_gets_none(db: &Db) {
+    for how in ["suspended", "removed", "reset", "vo"] {
+        let (world, wanted) = world_of_person(db).await;
+        let plan = world.plan(&wanted).unwrap();
+        let serial: u64 = plan.entry().serial.unwrap().parse().unwrap();
+        let mut tx = db.begin_write().await.unwrap();
+        stop(&mut tx, how, &world, &wanted).await;
+        let stopped = async {
+            waits_for_a_lock(db).await;
+            tx.commit().await.unwrap();
+        };
+        let (made, ()) = tokio::join!(world.deliver(plan), stopped);
+        assert!(matches!(made, Err(DelegateError::Suspended)), "{how}: {made:?}");
+        let (found, _) = store::by_serial(db, serial).await.unwrap();
+        assert!(found[0].revoked.is_some(), "{how}");
+        assert_eq!(world.delegate.in_use(), 0, "{how}");
+    }
+}
+
+/// Comes back when a transaction waits for another one. An SQLite store has one that writes at a time anyway.
+async fn waits_for_a_lock(db: &Db) {
+    let Db::Postgres(pool) = db else { return };
+    let asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let wait = async {
+        while sqlx::query_as::<_, (i64,)>(asked)
+            .fetch_one(pool)
+            .await
+            .unwrap()
+            .0
+            == 0
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+    waited.expect("the mint waits for who stops its person");
+}
+
+#[tokio::test]
+async fn who_is_stopped_while_her_proxy_is_signed_gets_none_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::sqlite(&folder.path().join("store.db")).await.unwrap();
+    who_is_stopped_while_her_proxy_is_signed_gets_none(&db).await;
+}
+
+#[tokio::test]
+async fn all_proxies_of_a_suspended_vo_are_revoked_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::sqlite(&folder.path().join("store.db")).await.unwrap();
+    let (world, wanted) = world_of_person(&db).await;
+    let (other, elsewhere) = world_of_person(&db).await;
+    let hers = world.get(&wanted).await.0;
+    let his = world.get(&world.wanted(world.id(), Delegation::Pem)).await.0;
+    other.get(&elsewhere).await;
+    let mut tx = db.begin_write().await.unwrap();
+    let revoked = world
+        .delegate
+        .revoke_vo(&mut tx, world.vo.id, None)
+        .await
+        .unwrap();
+    let again = world
+        .delegate
+        .revoke_vo(&mut tx, world.vo.id, None)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let mut serials: Vec<String> = revoked.serials.iter().map(u64::to_string).collect();
+    let mut both = [hers, his];
+    serials.sort();
+    both.sort();
+    assert_eq!(serials, both);
+    // One for each person, so that hers stands with her.
+    assert_eq!(revoked.changes.len(), 2);
+    assert!(again.changes.is_empty() && again.serials.is_empty());
+}
+
+#[tokio::test]
+async fn whoever_uses_a_proxy_hears_of_its_revocation_also_when_it_stands_in_no_slot_any_more() {
+    let world = World::new().await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let minting = world.plan(&wanted).unwrap();
+    let serial: u64 = minting.entry().serial.unwrap().parse().unwrap();
+    let waiting = world.plan(&wanted).unwrap();
+    let mut told = vec![minting.revocation().unwrap(), waiting.revocation().unwrap()];
+    world.deliver(minting).await.unwrap();
+    let using = world.plan(&wanted).unwrap();
+    assert!(!using.mints());
+    told.push(using.revocation().unwrap());
+    // Another one has taken its place, and the sweep has been.
+    world.clock.advance(Duration::from_secs(2_500));
+    let (renewed, minted, _) = world.get(&wanted).await;
+    assert!(minted);
+    let next = world.plan(&wanted).unwrap().revocation().unwrap();
+    world.delegate.sweep();
+    assert!(told.iter().all(|revocation| !revocation.has_come()));
+    world.delegate.forget_proxies(&[serial]);
+    for revocation in &told {
+        revocation.came().await;
+    }
+    assert!(!next.has_come());
+    assert_eq!(world.get(&wanted).await.0, renewed);
+    world.delegate.end_session(wanted.session.unwrap());
+    world.delegate.forget_proxies(&[renewed.parse().unwrap()]);
+    assert!(next.has_come(), "its session's end took it out of use before");
+    assert!(
+        world
+            .plan(&world.wanted(world.id(), Delegation::None))
+            .unwrap()
+            .revocation()
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_revoked_while_it_is_made_is_given_to_nobody_who_waits() {
+    let world = World::new().await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let minting = world.plan(&wanted).unwrap();
+    let waiting = world.plan(&wanted).unwrap();
+    let serial: u64 = minting.entry().serial.unwrap().parse().unwrap();
+    world.delegate.forget_proxies(&[serial]);
+    world.deliver(minting).await.unwrap();
+    let error = world.deliver(waiting).await.unwrap_err();
+    assert!(matches!(error, DelegateError::Raced), "{error}");
+    assert_eq!(world.delegate.in_use(), 0);
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ use crate::audit::Receipt;
 use crate::authorize::Permit;
 use crate::body::{self, Body, BoxError};
 use crate::delegate::spool::{Spooled, ToSpool};
-use crate::delegate::{Credential, DelegateError, Plan};
+use crate::delegate::{Credential, DelegateError, Plan, Revocation};
 use crate::forward::{self, ForwardError, Identity, LocalRequest, Outgoing};
 use crate::id::{RequestId, UpstreamId};
 use crate::problem::{AsProblem, Kind, Problem};
@@ -63,7 +63,7 @@ impl Pipeline {
         let head = x.head.clone();
         let permit = Arc::new(permit);
         let (send, answer) = oneshot::channel();
-        let act = Act::new(self, (x.id, x.trace.clone()), permit.clone());
+        let act = Act::new(self, (x.id, x.trace.clone()), permit.clone(), plan.revocation());
         let act = act.run(http::Request::from_parts(head, body), plan, receipt, send);
         let place = permit.place();
         match Outliving::new(act, &self.acts).until(answer).await {
@@ -140,7 +140,12 @@ struct Act {
 }
 
 impl Act {
-    fn new(pipeline: &Arc<Pipeline>, (id, trace): (RequestId, Trace), permit: Arc<Permit>) -> Self {
+    fn new(
+        pipeline: &Arc<Pipeline>,
+        (id, trace): (RequestId, Trace),
+        permit: Arc<Permit>,
+        proxy: Option<Revocation>,
+    ) -> Self {
         let started = pipeline.ids.clock().monotonic();
         let recorded = permit.found().task.recorded;
         let (sent, received) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
@@ -152,6 +157,7 @@ impl Act {
                 id,
                 permit: permit.clone(),
                 session: pipeline.authenticate.watch(permit.subject()),
+                proxy,
                 upstream: pipeline.version_of_upstream(permit.place()),
                 began: started,
                 sent: sent.clone(),
