@@ -82,9 +82,10 @@ impl Operation for Import {
             text: body.key.expose(),
         };
         let mut tx = api.begin().await?;
+        let trust = api.authenticate.trust();
         let imported = api
             .delegate
-            .import_certificate(&mut tx, (vo, body.purpose.into()), certificate, key)
+            .import_certificate(&mut tx, (vo, body.purpose.into()), certificate, key, trust)
             .await
             .map_err(problem)?;
         api.commit(call, tx, vec![imported.change]).await?;
