@@ -3,7 +3,8 @@
 //! The listener hands over what a client showed ([`Presented`]); every request is judged anew: chain, revocation lists,
 //! link and account. A *link* is issuer and subject of the end entity, the very bytes; a renewed certificate with the same
 //! names stays linked. Only an administrator of the account's home links, since whoever has a link has the account, and only
-//! what this gateway would let in at that moment. A mark as compromised stays with names and key when the link has ended.
+//! what this gateway would let in at that moment, with a proof that its key wants it. A mark as compromised stays with names and
+//! key when the link has ended.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use super::basic::Journal;
 use super::credential::{self, Initiator};
+use super::possession::Account;
 use super::recognise::{Refusal, foreign_origin, refuse_until_changed};
 use super::subject::{Session, SessionKind, Source, Subject};
 use super::{Authenticate, login, store};
@@ -105,6 +107,12 @@ impl Authenticate {
         let _ = self.0.certificates.trust.set(trust);
     }
 
+    /// Who may name people by certificates, where such a listener is.
+    #[must_use]
+    pub fn trust(&self) -> Option<&Trust> {
+        self.0.certificates.trust.get().map(Arc::as_ref)
+    }
+
     /// Who asks on a connection of the certificate listener. The certificate is the credential: another one beside it is
     /// refused, cookies are not looked at.
     ///
@@ -138,7 +146,7 @@ impl Authenticate {
             let subject = &verified.end_entity.subject_text;
             let detail = format!("no account is linked to the certificate `{subject}`");
             return Err(Refusal::stranger(refused(&detail).instead(
-                "An administrator of your virtual organisation links it: `countersign user certificate add USER FILE`.",
+                "An administrator of your virtual organisation links it: `countersign user certificate add VO USER FILE --proof FILE`.",
             )));
         };
         let marked = mark(&self.0.db, &verified.end_entity).await.map_err(failed)?;
@@ -158,7 +166,7 @@ impl Authenticate {
 
     /// The chain as it is now: connections outlive certificates, lists and trust.
     fn judge_chain(&self, presented: &Presented) -> Result<Verified, Problem> {
-        let trust = self.0.certificates.trust.get();
+        let trust = self.trust();
         let trust = trust.ok_or_else(|| refused("certificates are not accepted here"))?;
         let verified = trust
             .verify(&presented.chain)
@@ -221,7 +229,7 @@ impl Authenticate {
         // SECURITY: every proxy that is minted for a VO has its certificate as the end entity. Neither is one linked nor a linked
         // one imported; a row that came here past both lets nobody in.
         let mut tx = self.0.db.begin_read().await.map_err(problem)?;
-        let of_vo = certificates::is_of_vo(&mut tx, &verified.end_entity).await;
+        let of_vo = certificates::is_of_vo(&mut tx, &verified.end_entity, self.trust()).await;
         drop(tx);
         if of_vo.map_err(problem)? {
             return Err(refused(OF_VO));
@@ -303,18 +311,24 @@ impl Authenticate {
         links(&self.0.db, person).await
     }
 
-    /// The end entity that a chain (DER) stands for, if it could sign in at this moment.
+    /// The end entity that a chain (DER) stands for, if it could sign in at this moment and `proof` (base64) shows that whoever holds its
+    /// key wants it linked to `account`.
     ///
     /// # Errors
-    /// A [`Problem`]: 422 when there is none, or it leads to no CA that is trusted here, is out of its time or revoked; 409 when no
-    /// CAs are trusted here.
-    pub fn judge_link(&self, chain: &[Vec<u8>]) -> Result<EndEntity, Problem> {
+    /// A [`Problem`]: 422 when there is none, or it leads to no CA that is trusted here, is out of its time or revoked, or the proof
+    /// is not its key's; 409 when no CAs are trusted here.
+    pub fn judge_link(
+        &self,
+        chain: &[Vec<u8>],
+        account: &Account<'_>,
+        proof: Option<&str>,
+    ) -> Result<EndEntity, Problem> {
         let invalid = |detail: String| Problem::new(Kind::Invalid, detail);
         let chain = chain::without_proxies(chain).ok_or_else(|| {
             let detail = "`certificate` holds no end entity's certificate; accepted: the one that the CA issued, in PEM";
             invalid(detail.to_owned())
         })?;
-        let trust = self.0.certificates.trust.get().ok_or_else(|| {
+        let trust = self.trust().ok_or_else(|| {
             let detail = "no certificate can be judged here: this gateway trusts no CA to name people; \
                           `trust` in `[certificate_listener]` says which";
             Problem::new(Kind::Conflict, detail)
@@ -326,10 +340,14 @@ impl Authenticate {
                  is trusted here, with the certificates between them"
             ))
         })?;
+        // SECURITY: certificates are public. Who links that of somebody else to an account of her own would have him act as that
+        // account when he comes with it, and keep him from his own.
+        account.prove(&verified.end_entity, proof).map_err(invalid)?;
         Ok(verified.end_entity)
     }
 
-    /// Links an end entity, which [`Authenticate::judge_link`] let pass, to a person.
+    /// Links an end entity, which [`Authenticate::judge_link`] let pass, to a person. So a link, and a mark that was set on one, say
+    /// that its virtual organisation was shown the key, and count everywhere.
     ///
     /// # Errors
     /// A [`Problem`]: 409 when it is linked already, or she has too many, or it is a VO's, or marked as compromised; the store
@@ -342,7 +360,8 @@ impl Authenticate {
     ) -> Result<(LinkId, Change), Problem> {
         let problem = |error: StoreError| error.as_problem();
         // SECURITY: every proxy that is minted for a VO has its certificate as the end entity.
-        if certificates::is_of_vo(tx, end_entity).await.map_err(problem)? {
+        let of_vo = certificates::is_of_vo(tx, end_entity, self.trust()).await;
+        if of_vo.map_err(problem)? {
             return Err(Problem::new(Kind::Conflict, OF_VO));
         }
         if let Some((id, at)) = mark(&self.0.db, end_entity).await.map_err(problem)? {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use data_encoding::BASE64;
 
 use super::client::Client;
 use super::failure::Failure;
@@ -35,10 +36,10 @@ pub(crate) enum Certificate {
 
 /// Lets a member sign in with a grid certificate, or a proxy of it, at the listener for certificates. For administrators of
 /// the account's home: whoever holds the key of the certificate is this person. The certificate must be one that the gateway
-/// would let in now: valid, and of a CA that it trusts.
+/// would let in now: valid, and of a CA that it trusts. And its person must want it: without `--proof` the refusal says what she runs.
 ///
 /// Examples:
-///   countersign user certificate add imaging john usercert.pem --reason 'shown in person'
+///   countersign user certificate add imaging john usercert.pem --proof proof --reason 'shown in person'
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Add {
@@ -46,6 +47,9 @@ pub(crate) struct Add {
     of: Of,
     /// PEM file with the certificate (or a proxy with it; a private key in it stays here), and those between it and its CA.
     file: PathBuf,
+    /// File with the signature that the person made with the certificate's key, by the command that the refusal without it shows.
+    #[arg(long, value_name = "FILE")]
+    proof: Option<PathBuf>,
     #[command(flatten)]
     reason: Reason,
 }
@@ -177,13 +181,15 @@ async fn add(client: &Client, args: Add, out: Output) -> Result<(), Failure> {
     // SECURITY: what is sent is written anew from the certificates alone; a proxy file has a private key between them.
     let chain = pem::certificates(&shown, text).map_err(|error| Failure::failed(error.to_string()))?;
     let certificate = pem::write(&chain).map_err(|error| Failure::failed(error.to_string()))?;
+    let proof = args.proof.as_deref().map(bytes).transpose()?;
+    let proof = proof.map(|signature| BASE64.encode(&signature));
     let person = client.person(&args.of.vo, &args.of.user).await?;
     let linked: UserCertificate = client
         .task("user.add_certificate")
         .because(&args.reason)
         .at("vo", args.of.vo)
         .at("person", person)
-        .send(&UserCertificateAdd { certificate })
+        .send(&UserCertificateAdd { certificate, proof })
         .await?;
     out.show(&linked, |out, linked| {
         out.line(format!(

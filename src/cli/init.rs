@@ -311,7 +311,7 @@ async fn people(
     };
     changes.push(
         delegate
-            .import_certificate(&mut tx, (vo, Use::Tools), certificate, key)
+            .import_certificate(&mut tx, (vo, Use::Tools), certificate, key, None)
             .await?
             .change,
     );

@@ -14,6 +14,7 @@ use crate::store::{Db, StoreError, Tx};
 use crate::tool::VoRef;
 use crate::trust::certificate::{Checked, Facts, Use, VoCertificate};
 use crate::trust::chain;
+use crate::trust::client::Trust;
 use crate::trust::seal::{Label, SealError, SealingKey};
 use crate::trust::store as certificates;
 use crate::trust::token::TokenError;
@@ -53,7 +54,7 @@ impl Keys {
         };
         let alive = certificates::alive(db).await?;
         for certificate in &alive {
-            match clash(certificate.purpose, &certificate.facts, &alive) {
+            match clash(certificate, &alive, None) {
                 // SECURITY: the import refuses such a pair; a row that came here past it mints nothing.
                 Some(other) if certificate.purpose == Use::Download => {
                     tracing::error!(
@@ -164,10 +165,45 @@ impl Keys {
     }
 }
 
-/// The first of these certificates, of whatever VO, that has another use and a name that a peer could take for this one.
-fn clash<'c>(purpose: Use, facts: &Facts, all: &'c [VoCertificate]) -> Option<&'c VoCertificate> {
+/// The first of these certificates that has another use and a name that a peer could take for this one.
+///
+/// SECURITY: whoever downloads a proxy must not pass for a tool's caller at any peer. Within a VO the name alone decides, since its
+/// administrators choose both. The name of another VO's counts only where that VO showed what it cannot have made up: the same key,
+/// or a chain to a CA of `trust`. Anybody can make a certificate of any name, which no peer would take, and with it keep another VO
+/// from ever importing its own. Without `trust` that chain cannot be told; the import then warns of the name.
+fn clash<'c>(
+    own: &VoCertificate,
+    all: &'c [VoCertificate],
+    trust: Option<&Trust>,
+) -> Option<&'c VoCertificate> {
+    let key = own.spki();
+    alike(own, all).find(|other| {
+        other.vo == own.vo
+            || (!key.is_empty() && other.spki() == key)
+            || trust.is_some_and(|trust| other.is_proven(trust, &own.chain))
+    })
+}
+
+/// The certificates for another use whose name a peer could take for this one.
+fn alike<'c>(own: &VoCertificate, all: &'c [VoCertificate]) -> impl Iterator<Item = &'c VoCertificate> {
     all.iter()
-        .find(|other| other.purpose != purpose && other.facts.is_named_like(facts))
+        .filter(|other| other.purpose != own.purpose && other.facts.is_named_like(&own.facts))
+}
+
+/// What is said of a name that another VO has, too, of which nothing is proven.
+fn also_there(own: &VoCertificate) -> String {
+    format!(
+        "another virtual organisation has a certificate of the name `{}` for another use; make sure that no CA gave it both",
+        own.facts.subject_text,
+    )
+}
+
+/// What is wrong with a certificate that is named as a CA is.
+fn named_as_authority(facts: &Facts) -> String {
+    format!(
+        "`{}` is the name of a CA by which people sign in here; accepted: a certificate that a CA issued to the virtual organisation",
+        facts.subject_text,
+    )
 }
 
 /// What is wrong with a certificate that has the name of this one.
@@ -264,33 +300,42 @@ impl Delegate {
     /// Makes a checked certificate the VO's for this use, its key sealed; those before end. `file` is what errors call it.
     ///
     /// # Errors
-    /// [`DelegateError::NamedAlike`] when a certificate for another use has, or had, the same subject, or somebody signs in with
-    /// this one; [`DelegateError::Seal`] while the gateway is sealed.
+    /// [`DelegateError::NamedAlike`] when a certificate for another
+    /// use has, or had, the same subject, or somebody signs in with this one, or it is named as a CA of `trust`;
+    /// [`DelegateError::Seal`] while the gateway is sealed.
     pub async fn import_checked(
         &self,
         tx: &mut Tx,
         (vo, purpose): (VoId, Use),
         file: &str,
         checked: Checked,
+        trust: Option<&Trust>,
     ) -> Result<Imported, DelegateError> {
         let sealing = self.sealing.as_ref().ok_or(SealError::Sealed)?;
         let token = checked.token();
+        let mut sealed = checked.seal(self.ids.next()?, (vo, purpose), sealing, &**self.ids.random())?;
+        let refused = |why: String| DelegateError::NamedAlike {
+            file: file.to_owned(),
+            why,
+        };
         // Also those that ended: what was minted below them may live still.
-        if let Some(other) = clash(purpose, checked.facts(), &certificates::all(tx).await?) {
-            return Err(DelegateError::NamedAlike {
-                file: file.to_owned(),
-                why: named_alike(other),
-            });
+        let all = certificates::all(tx).await?;
+        if let Some(other) = clash(&sealed, &all, trust) {
+            return Err(refused(named_alike(other)));
         }
-        let sealed = checked.seal(self.ids.next()?, (vo, purpose), sealing, &**self.ids.random())?;
+        // SECURITY: nothing that is looked up by the name of who issued it may lead to this.
+        let facts = &sealed.facts;
+        if trust.is_some_and(|trust| trust.has_name(&facts.subject, &facts.subject_text)) {
+            return Err(refused(named_as_authority(facts)));
+        }
         // SECURITY: every proxy that is minted from now on would let whoever holds it in as that person.
         let keys = sealed.chain.iter().filter_map(|der| chain::public_key(der));
         let keys: Vec<Hash> = keys.map(|spki| Hash::of(&spki)).collect();
         if is_login(tx, &sealed.facts.subject, &keys).await? {
-            return Err(DelegateError::NamedAlike {
-                file: file.to_owned(),
-                why: signs_in(&sealed.facts),
-            });
+            return Err(refused(signs_in(&sealed.facts)));
+        }
+        if alike(&sealed, &all).next().is_some() {
+            sealed.facts.warnings.push(also_there(&sealed));
         }
         certificates::insert(tx, &sealed, self.ids.clock().now()).await?;
         let described = |facts: &Facts| described(purpose, facts);

@@ -6,6 +6,7 @@ use crate::id::VoId;
 use crate::record::Change;
 use crate::store::Tx;
 use crate::trust::certificate::{self, Checked, Opened, Source, Use, VoCertificate};
+use crate::trust::client::Trust;
 use crate::trust::seal::SealingKey;
 use crate::trust::signer::{SignError, Signer};
 use crate::trust::token::{TokenKey, Tokens, Uri};
@@ -80,9 +81,11 @@ impl Delegate {
         named: (VoId, Use),
         certificate: Source<'_>,
         key: Source<'_>,
+        trust: Option<&Trust>,
     ) -> Result<Imported, DelegateError> {
         let checked = certificate::check(certificate, key, &**self.ids.clock())?;
-        self.import_checked(tx, named, certificate.name, checked).await
+        self.import_checked(tx, named, certificate.name, checked, trust)
+            .await
     }
 }
 

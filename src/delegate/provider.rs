@@ -318,17 +318,39 @@ impl Providers {
             words(&choice.shows),
             now,
         )?;
-        let state =
-            |choice: &Choice| json!({ "answer": choice.answered.as_str(), "shows": names(&choice.shows) });
         Ok(Change {
             action: "provider.choose".to_owned(),
             kind: "tool".to_owned(),
             target: tool.to_owned(),
             vo,
             person: None,
-            before: Some(state(&before.unwrap_or_default())),
-            after: Some(state(choice)),
+            before: Some(state_of(&before.unwrap_or_default())),
+            after: Some(state_of(choice)),
         })
+    }
+
+    /// Ends what the VO chose for the providers of this tool; `None` where it had chosen nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget(&self, tx: &mut Tx, vo: VoId, tool: &str) -> Result<Option<Change>, StoreError> {
+        let before = self.choices(vo).await?.remove(tool);
+        run!(
+            tx,
+            "UPDATE provider_choice SET ended_at = $1 WHERE vo_id = $2 AND tool = $3 AND ended_at IS NULL",
+            self.ids.clock().now().micros(),
+            vo.uuid(),
+            tool,
+        )?;
+        Ok(before.map(|before| Change {
+            action: "provider.choose".to_owned(),
+            kind: "tool".to_owned(),
+            target: tool.to_owned(),
+            vo,
+            person: None,
+            before: Some(state_of(&before)),
+            after: None,
+        }))
     }
 
     /// A new case about a proxy; it is there once [`Providers::open`] was committed.
@@ -513,6 +535,10 @@ impl Providers {
         )
         .map(|_| ())
     }
+}
+
+fn state_of(choice: &Choice) -> serde_json::Value {
+    json!({ "answer": choice.answered.as_str(), "shows": names(&choice.shows) })
 }
 
 fn case(row: CaseRow) -> Result<Case, StoreError> {

@@ -119,7 +119,10 @@ impl<'a> Json<'a> {
     }
 
     fn outside_at(self, at: String, places: &[&str]) -> Option<String> {
-        let within = |place: &&str| at.strip_prefix(*place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let within = |place: &&str| {
+            at.strip_prefix(*place)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         if places.iter().any(within) {
             return None;
         }
@@ -450,8 +453,17 @@ mod tests {
         ] {
             assert_eq!(outside(text, judged), Some(at.to_owned()), "{text}");
         }
-        assert_eq!(outside(r#"{"job":[{"id":"a"}],"note":{"by":[1]}}"#, &["/job/0/id", "/note"]), None);
-        assert_eq!(outside(r#"{"notes":1,"note":2}"#, &["/note"]), Some("/notes".to_owned()));
+        assert_eq!(
+            outside(
+                r#"{"job":[{"id":"a"}],"note":{"by":[1]}}"#,
+                &["/job/0/id", "/note"]
+            ),
+            None
+        );
+        assert_eq!(
+            outside(r#"{"notes":1,"note":2}"#, &["/note"]),
+            Some("/notes".to_owned())
+        );
     }
 
     #[test]

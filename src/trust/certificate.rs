@@ -12,6 +12,7 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::Hash;
 use crate::secret::Secret;
 
+use super::client::Trust;
 use super::pem::{self, PemError};
 use super::seal::{Label, SealError, SealingKey};
 use super::signer::{Algorithm, FileKey, Signer};
@@ -356,7 +357,25 @@ pub struct VoCertificate {
     pub sealed_key: Vec<u8>,
 }
 
+/// More certificates than this are in no chain.
+const CHAIN_MOST: usize = 24;
+
 impl VoCertificate {
+    /// Whether it is proven to be from a CA that is trusted here: by its own chain, or with CAs among `more`.
+    #[must_use]
+    pub fn is_proven(&self, trust: &Trust, more: &[Vec<u8>]) -> bool {
+        let Some((own, above)) = self.chain.split_first() else {
+            return false;
+        };
+        let between: Vec<&[u8]> = above
+            .iter()
+            .take(CHAIN_MOST)
+            .chain(more.iter().take(CHAIN_MOST))
+            .map(Vec::as_slice)
+            .collect();
+        trust.issued(own, &between)
+    }
+
     /// Opens the key, or learns on which token it is.
     ///
     /// # Errors

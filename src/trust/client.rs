@@ -87,6 +87,24 @@ impl Trust {
         chain::verify(chain, anchors, &self.limits, self.clock.now())
     }
 
+    /// Whether a CA that is trusted here issued `certificate` (DER), now or once, itself or by way of CAs among `between`.
+    #[must_use]
+    pub fn issued(&self, certificate: &[u8], between: &[&[u8]]) -> bool {
+        let anchors = self.anchors.load();
+        anchors
+            .as_deref()
+            .is_some_and(|anchors| anchors.issued(certificate, between))
+    }
+
+    /// Whether a CA that is trusted here has this name: the bytes, or the words in whatever case.
+    #[must_use]
+    pub fn has_name(&self, subject: &[u8], text: &str) -> bool {
+        let anchors = self.anchors.load();
+        anchors
+            .as_deref()
+            .is_some_and(|anchors| anchors.have_name(subject, text))
+    }
+
     /// When the first of the revocation lists is out of date; from then on its CA's certificates are refused.
     #[must_use]
     pub fn lists_due(&self) -> Option<Timestamp> {

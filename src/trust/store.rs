@@ -9,6 +9,7 @@ use crate::store::{Db, StoreError, Tx, rows, run, tx_rows};
 
 use super::certificate::{Facts, Use, VoCertificate};
 use super::chain::{self, EndEntity};
+use super::client::Trust;
 use super::pem;
 
 /// Makes `certificate` the VO's for its use, from `at` on; the one before it ends.
@@ -67,15 +68,26 @@ pub async fn all(tx: &mut Tx) -> Result<Vec<VoCertificate>, StoreError> {
     rows.into_iter().map(certificate).collect()
 }
 
-/// Whether this is the certificate of a VO, now or once, by name or key, or was issued by one.
+/// Whether this is the certificate of a VO, now or once, by key, or by a name that a CA gave it; or was issued by one.
+///
+/// SECURITY: anybody can make a certificate of any name. A name alone counts only where a CA of `trust` is proven to have given it
+/// to the VO, too; and who issued, by the signature. Else a VO could keep everybody of a CA out with a certificate of its own making.
 ///
 /// # Errors
 /// [`StoreError::Inconsistent`] when a row does not hold what was written.
-pub async fn is_of_vo(tx: &mut Tx, end_entity: &EndEntity) -> Result<bool, StoreError> {
+pub async fn is_of_vo(
+    tx: &mut Tx,
+    end_entity: &EndEntity,
+    trust: Option<&Trust>,
+) -> Result<bool, StoreError> {
     let key = |der: &Vec<u8>| chain::public_key(der).is_some_and(|spki| Hash::of(&spki) == end_entity.spki);
     let is = |known: &VoCertificate| {
-        let subject = &known.facts.subject;
-        *subject == end_entity.subject || *subject == end_entity.issuer || known.chain.iter().any(key)
+        let proven = || trust.is_some_and(|trust| known.is_proven(trust, &end_entity.chain));
+        let issued = || match (end_entity.chain.first(), known.chain.first()) {
+            (Some(der), Some(above)) => chain::is_signed_by(der, above),
+            _ => false,
+        };
+        known.chain.iter().any(key) || issued() || (known.facts.subject == end_entity.subject && proven())
     };
     Ok(all(tx).await?.iter().any(is))
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::world::{Answer, World, until};
+use crate::world::{Answer, PASSWORD, Ran, World, until};
 
 /// A throw-away grid CA, in a folder of its own; made and used with openssl alone.
 pub struct Grid(PathBuf);
@@ -116,6 +116,32 @@ impl Grid {
     pub fn trust(&self) -> String {
         self.file("trust")
     }
+
+    /// The file of a proof that the key of `name` wants its certificate linked to `user`.
+    pub fn proof(&self, name: &str, user: &str) -> String {
+        let (certificate, key) = (
+            self.file(&format!("{name}.pem")),
+            self.file(&format!("{name}.key")),
+        );
+        prove(&self.0, (&certificate, &key), user)
+    }
+}
+
+/// Signs in `folder`, with openssl, that a certificate is to be linked to `user`; gives the file of the proof.
+pub fn prove(folder: &Path, (certificate, key): (&str, &str), user: &str) -> String {
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl").args(args).current_dir(folder).output();
+        let output = output.expect("openssl runs (apt-get install openssl)");
+        assert!(output.status.success(), "openssl {args:?}");
+        output.stdout
+    };
+    let der = openssl(&["x509", "-in", certificate, "-outform", "DER"]);
+    let hash = countersign::record::Hash::of(&der);
+    let text = format!("countersign certificate\ngw.localhost\n{user}\n{hash}\n");
+    fs::write(folder.join("to-sign"), text).unwrap();
+    let name = format!("{user}.proof");
+    openssl(&["dgst", "-sha256", "-sign", key, "-out", &name, "to-sign"]);
+    folder.join(name).to_str().unwrap().to_owned()
 }
 
 /// A gateway that takes the grid's certificates, with `john` in it.
@@ -165,9 +191,27 @@ fn me(world: &World, grid: &Grid, name: &str, more: &[&str]) -> Answer {
 }
 
 fn link(world: &World, grid: &Grid, name: &str) -> String {
-    let file = grid.file(&format!("{name}.pem"));
-    let linked = world.cli_json("admin", &["user", "certificate", "add", "imense", "john", &file]);
-    linked["id"].as_str().unwrap().to_owned()
+    let linked = add(world, grid, ("john", name), &format!("{name}.pem"))
+        .ok()
+        .stdout;
+    let id = linked.rsplit_once("(id ").expect("an id").1;
+    id.trim().trim_end_matches(')').to_owned()
+}
+
+/// Adds what is in `file` for `user`, with a proof by the key of `name`.
+fn add(world: &World, grid: &Grid, (user, name): (&str, &str), file: &str) -> Ran {
+    let (file, proof) = (grid.file(file), grid.proof(name, user));
+    let args = [
+        "user",
+        "certificate",
+        "add",
+        "imense",
+        user,
+        &file,
+        "--proof",
+        &proof,
+    ];
+    world.cli("admin", &args)
 }
 
 /// One connection that is kept, on which a request can be made at any time.
@@ -384,8 +428,7 @@ fn a14_an_account_that_is_suspended_or_a_certificate_that_is_unlinked_or_marked_
         ("mary", "jsmith.pem"),
         ("john", "proxy.all"),
     ] {
-        let file = grid.file(file);
-        let again = world.cli("admin", &["user", "certificate", "add", "imense", user, &file]);
+        let again = add(&world, &grid, (user, "jsmith"), file);
         assert_ne!(again.code, 0);
         let marked = again.stderr.contains("marked as compromised") && again.stderr.contains(&id);
         assert!(marked, "{}", again.stderr);
@@ -415,26 +458,13 @@ fn a_certificate_leads_to_one_account_and_never_the_private_key_to_the_gateway()
     // A whole proxy file, key included: the command sends the certificates alone.
     grid.proxy("proxy", "jsmith", "proxy");
     let (all, key) = (grid.file("proxy.all"), grid.file("proxy.key"));
-    let file = grid.file("x509up");
     fs::write(
-        &file,
+        grid.file("x509up"),
         fs::read_to_string(all).unwrap() + &fs::read_to_string(key).unwrap(),
     )
     .unwrap();
-    world
-        .cli("admin", &["user", "certificate", "add", "imense", "john", &file])
-        .ok();
-    let again = world.cli(
-        "admin",
-        &[
-            "user",
-            "certificate",
-            "add",
-            "imense",
-            "mary",
-            &grid.file("jsmith.pem"),
-        ],
-    );
+    add(&world, &grid, ("john", "jsmith"), "x509up").ok();
+    let again = add(&world, &grid, ("mary", "jsmith"), "jsmith.pem");
     assert_ne!(again.code, 0);
     assert!(
         again.stderr.contains("linked to an account already"),
@@ -474,7 +504,7 @@ fn a_certificate_leads_to_one_account_and_never_the_private_key_to_the_gateway()
 #[test]
 fn a_certificate_that_could_not_sign_in_is_linked_to_nobody() {
     let (world, grid) = world();
-    let add = |file: &str| {
+    let refused = |file: &str| {
         let added = world.cli("admin", &["user", "certificate", "add", "imense", "john", file]);
         assert_ne!(added.code, 0, "{}", added.stdout);
         added.stderr
@@ -482,7 +512,7 @@ fn a_certificate_that_could_not_sign_in_is_linked_to_nobody() {
     // From another CA of the same name, which anybody can make.
     let other = Grid::new(&world.dir.path().join("other"));
     other.person("jsmith");
-    let said = add(&other.file("jsmith.pem"));
+    let said = refused(&other.file("jsmith.pem"));
     assert!(said.contains("could not sign in"), "{said}");
     // Revoked by its own: once the gateway knows that, which who was linked before shows.
     grid.person("gone");
@@ -495,15 +525,12 @@ fn a_certificate_that_could_not_sign_in_is_linked_to_nobody() {
     world
         .cli("admin", &["user", "certificate", "remove", "imense", "john", &id])
         .ok();
-    let said = add(&grid.file("gone.pem"));
+    let said = refused(&grid.file("gone.pem"));
     assert!(said.contains("revoked"), "{said}");
     // The proxy is not what is linked: it may have ended.
     grid.person("jsmith");
     grid.proxy("proxy", "jsmith", "proxy");
-    let all = grid.file("proxy.all");
-    world
-        .cli("admin", &["user", "certificate", "add", "imense", "john", &all])
-        .ok();
+    add(&world, &grid, ("john", "jsmith"), "proxy.all").ok();
 }
 
 #[test]
@@ -541,13 +568,27 @@ fn what_is_a_vo_certificate_is_nobodys_login_at_import_at_link_and_at_login() {
         .ok();
     crate::delegate::import(&world, &pem, &key).ok();
     // From then on it is linked to nobody.
-    let linked = world.cli("admin", &["user", "certificate", "add", "imense", "john", &pem]);
+    let linked = add(&world, &grid, ("john", "vo"), "vo.pem");
     assert_ne!(linked.code, 0);
     assert!(
         linked.stderr.contains("virtual organisation"),
         "{}",
         linked.stderr
     );
+    // Nor is another one that the same CA gives under that name.
+    for file in ["vo.pem", "vo.all", "vo.key"] {
+        fs::copy(grid.file(file), grid.file(&format!("first-{file}"))).unwrap();
+    }
+    grid.person("vo");
+    let linked = add(&world, &grid, ("john", "vo"), "vo.pem");
+    assert!(
+        linked.code != 0 && linked.stderr.contains("virtual organisation"),
+        "{}",
+        linked.stderr
+    );
+    for file in ["vo.pem", "vo.all", "vo.key"] {
+        fs::copy(grid.file(&format!("first-{file}")), grid.file(file)).unwrap();
+    }
     // And where the store says otherwise, it lets nobody in.
     world.write_store("UPDATE person_certificate SET ended_at = NULL");
     let refused = me(&world, &grid, "vo", &[]).expect(401);
@@ -556,6 +597,140 @@ fn what_is_a_vo_certificate_is_nobodys_login_at_import_at_link_and_at_login() {
         "{}",
         refused.text()
     );
+}
+
+#[test]
+fn a_certificate_is_linked_where_its_own_key_asks_for_this_very_account_and_no_other() {
+    let (world, grid) = world();
+    world.person("zoe", &["scientist"]);
+    grid.openssl(
+        "req -new -newkey rsa:2048 -nodes -keyout userkey.pem -out jsmith.csr -subj /O=Grid/CN=jsmith",
+    );
+    grid.openssl(
+        "x509 -req -in jsmith.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 20 -extfile x.cnf -extensions person -out jsmith.pem",
+    );
+    fs::copy(grid.file("jsmith.pem"), grid.file("jsmith.all")).unwrap();
+    fs::copy(grid.file("userkey.pem"), grid.file("jsmith.key")).unwrap();
+    grid.person("zoe");
+    // His public certificate is all that is needed to try: without his key, with another one, with what he signed for himself.
+    let file = grid.file("jsmith.pem");
+    let public = ["user", "certificate", "add", "imense", "zoe", &file];
+    let (certificate, key) = (grid.file("jsmith.pem"), grid.file("zoe.key"));
+    let hers = prove(&grid.0, (&certificate, &key), "zoe");
+    let his = grid.proof("jsmith", "john");
+    for (proof, flaw) in [
+        (None, "is missing"),
+        (Some(&hers), "was not made by the key"),
+        (Some(&his), "was not made by the key"),
+    ] {
+        let proof = proof.map(|proof| vec!["--proof", proof]).unwrap_or_default();
+        let refused = world.cli("admin", &[&public[..], &proof].concat());
+        assert_ne!(refused.code, 0, "{}", refused.stdout);
+        assert!(refused.stderr.contains(flaw), "{}", refused.stderr);
+    }
+    me(&world, &grid, "jsmith", &[]).expect(401);
+    // The refusal has the command that he runs.
+    let asked = world.cli("admin", &["user", "certificate", "add", "imense", "john", &file]);
+    let (_, command) = asked.stderr.split_once("printf ").expect("a command");
+    let (command, _) = command.split_once("-out proof").expect("the whole of it");
+    let made = Command::new("sh")
+        .args(["-c", &format!("printf {command}-out proof")])
+        .current_dir(&grid.0)
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let proof = grid.file("proof");
+    let args = [
+        "user",
+        "certificate",
+        "add",
+        "imense",
+        "john",
+        &file,
+        "--proof",
+        &proof,
+    ];
+    world.cli("admin", &args).ok();
+    let who = me(&world, &grid, "jsmith", &[]).expect(200).json();
+    assert_eq!(who["username"], "john");
+}
+
+/// A certificate of this name that its holder made herself, with `own.key`.
+fn own_as(grid: &Grid, name: &str) -> String {
+    grid.openssl(&format!(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 20 -keyout own.key -out own.pem -subj /O=Grid/CN={name} \
+         -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature"
+    ));
+    grid.file("own.pem")
+}
+
+#[test]
+fn a_vo_certificate_that_names_itself_as_a_ca_or_a_person_keeps_nobody_out() {
+    let mut world = World::initialised();
+    let grid = Grid::new(&world.dir.path().join("grid"));
+    world.serve();
+    world.admin().person("john", &["scientist"]);
+    grid.person("jsmith");
+    // While no CA is trusted here nothing is known of names.
+    for name in ["CA", "jsmith"] {
+        crate::delegate::import(&world, &own_as(&grid, name), &grid.file("own.key")).ok();
+    }
+    world.stop();
+    listen(&world, &grid.trust());
+    world.serve();
+    world.login("admin", PASSWORD).ok();
+    let id = link(&world, &grid, "jsmith");
+    let who = me(&world, &grid, "jsmith", &[]).expect(200).json();
+    assert_eq!(who["username"], "john");
+    world
+        .cli("admin", &["user", "certificate", "remove", "imense", "john", &id])
+        .ok();
+    // From then on a CA's name is refused, in whatever case.
+    for name in ["CA", "ca"] {
+        let refused = crate::delegate::import(&world, &own_as(&grid, name), &grid.file("own.key"));
+        assert_ne!(refused.code, 0);
+        assert!(
+            refused.stderr.contains("is the name of a CA"),
+            "{}",
+            refused.stderr
+        );
+    }
+}
+
+#[test]
+fn the_name_that_a_ca_gave_one_vo_for_its_tools_is_not_anothers_for_downloads() {
+    let (world, grid) = world();
+    grid.person("robot");
+    let (certificate, key) = (grid.file("robot.pem"), grid.file("robot.key"));
+    world
+        .cli("admin", &["vo", "create", "lab", "--admin", "admin"])
+        .ok();
+    let import = |vo: &str, purpose: &str, certificate: &str, key: &str| {
+        let files = ["--certificate", certificate, "--key", key, "--use", purpose];
+        world.cli(
+            "admin",
+            &[&["vo", "certificate", "import", vo][..], &files].concat(),
+        )
+    };
+    import("lab", "tools", &certificate, &key).ok();
+    // Renewed, with another key; and one of that name that anybody can make.
+    grid.person("robot");
+    let renewed = (certificate, key);
+    for (certificate, key) in [renewed, (own_as(&grid, "robot"), grid.file("own.key"))] {
+        let refused = import("imense", "download", &certificate, &key);
+        assert!(
+            refused.code != 0
+                && refused
+                    .stderr
+                    .contains("is the subject of a certificate for `tools` already"),
+            "{}",
+            refused.stderr
+        );
+    }
 }
 
 /// What `/readyz` says.

@@ -123,7 +123,11 @@ fn people_and_roles(walk: &mut Walk) {
     walk.call("admin", "user.suspend", &jane, None);
     walk.call("admin", "user.resume", &jane, None);
     walk.call("admin", "user.reset_password", &jane, None);
-    let certificate = json!({ "certificate": include_str!("../../certs/vo-ec.pem") });
+    let of = |file: &str| format!("{}/certs/{file}", env!("CARGO_MANIFEST_DIR"));
+    let files = (of("vo-ec.pem"), of("vo-ec.key"));
+    let proof = crate::certificates::prove(walk.world.dir.path(), (&files.0, &files.1), "jane");
+    let proof = data_encoding::BASE64.encode(&fs::read(proof).unwrap());
+    let certificate = json!({ "certificate": include_str!("../../certs/vo-ec.pem"), "proof": proof });
     let linked = walk.call("admin", "user.add_certificate", &jane, Some(certificate));
     let certificate = ("certificate", linked["id"].as_str().unwrap());
     let certificate = [jane[0], jane[1], certificate];

@@ -321,6 +321,39 @@ fn a_certificate_for_downloads_has_a_subject_that_none_for_tools_has() {
     assert!(finds(&world, &private_key(&fs::read_to_string(&other.key).unwrap())).is_empty());
 }
 
+#[test]
+fn a_name_that_somebody_gave_her_own_certificate_keeps_no_other_vo_from_its_certificate() {
+    let world = World::start();
+    world.admin();
+    world
+        .cli("admin", &["vo", "create", "lab", "--admin", "admin"])
+        .ok();
+    let made = Pair::new(&world, "made", "/O=Test/CN=VO lab", 60);
+    let theirs = Pair::new(&world, "theirs", "/O=Test/CN=VO lab", 60);
+    let give = |vo: &str, pair: &Pair, purpose: &str| {
+        let files = ["--certificate", text(&pair.certificate), "--key", text(&pair.key)];
+        let args = ["vo", "certificate", "import", vo, "--use", purpose];
+        world.cli("admin", &[&args[..], &files].concat())
+    };
+    give("imense", &made, "download").ok();
+    // The very same one is what both would be called with.
+    let same = give("lab", &made, "tools");
+    assert!(
+        same.code != 0
+            && same
+                .stderr
+                .contains("is the subject of a certificate for `download` already"),
+        "{}",
+        same.stderr
+    );
+    let imported = give("lab", &theirs, "tools").ok();
+    let said = imported.stdout + &imported.stderr;
+    assert!(
+        said.contains("another virtual organisation has a certificate of the name"),
+        "{said}"
+    );
+}
+
 /// The mails in the outbox whose text has this word.
 fn mails(world: &World, word: &str) -> usize {
     let Ok(folder) = fs::read_dir(world.data().join("outbox")) else {

@@ -553,6 +553,55 @@ fn roles_of_providers_are_made_by_provider_add_alone_and_a_tools_name_leaves_roo
     assert!(refused.stderr.contains("at most 31"), "{}", refused.stderr);
 }
 
+#[test]
+fn a_removed_tool_takes_its_providers_and_what_they_see_along() {
+    let world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let alpha = Kept::at(&world, "alpha");
+    account(&world, "ops-a");
+    account(&world, "ops-b");
+    add(
+        &world,
+        "alpha",
+        "ops-a",
+        &["--answer", "at-once", "--show", "mail"],
+    );
+    let list = || world.cli_json("admin", &["provider", "list", "imense"])["providers"].clone();
+    assert_eq!(list().as_array().map(Vec::len), Some(1));
+    world.cli("admin", &["tool", "remove", "imense", "alpha"]).ok();
+    assert_eq!(list(), json!([]));
+    // All of it is on record, with the removal.
+    let records = world.records();
+    let change = |action: &str| {
+        let mut changes = records.iter().rev().map(|record| &record["event"]["change"]);
+        changes
+            .find(|change| change["change"]["action"] == action)
+            .unwrap()
+    };
+    let (removed, role, choice) = (
+        change("tool.remove"),
+        change("role.unassign"),
+        change("provider.choose"),
+    );
+    for with_it in [role, choice] {
+        assert_eq!(with_it["request"], removed["request"]);
+        assert!(with_it["change"]["after"].is_null(), "{with_it}");
+    }
+    // Another tool of that name is another one's: the old provider traces nothing of it, and nothing is shown at once.
+    let manifest = world.dir.path().join("alpha.toml");
+    world
+        .cli("admin", &["tool", "add", "imense", text(&manifest)])
+        .ok();
+    let (proxy, _) = alpha.proxy_of(&world, "alpha", "john");
+    ask(&world, "ops-a", "alpha", &certificate(&proxy)).expect(403);
+    add(&world, "alpha", "ops-b", &[]);
+    let listed = list();
+    assert_eq!(
+        (&listed[0]["username"], &listed[0]["answer"], &listed[1]),
+        (&json!("ops-b"), &json!("case"), &Value::Null)
+    );
+}
+
 /// What a tool was told by its last request: the headers that name somebody, and the claims of the assertion.
 fn told(folder: &Path) -> (String, String, Value) {
     let header = |name: &str| fs::read_to_string(folder.join(name)).unwrap();

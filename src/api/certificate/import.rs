@@ -87,6 +87,7 @@ impl Operation for Import {
             text: &body.certificate,
         };
         let named = (vo, body.purpose.into());
+        let trust = api.authenticate.trust();
         let (tx, imported) = match (&body.key, &body.pkcs11_uri) {
             (Some(key), None) => {
                 let key = Source {
@@ -96,7 +97,7 @@ impl Operation for Import {
                 let mut tx = api.begin().await?;
                 let imported = api
                     .delegate
-                    .import_certificate(&mut tx, named, certificate, key)
+                    .import_certificate(&mut tx, named, certificate, key, trust)
                     .await;
                 (tx, imported)
             }
@@ -110,7 +111,7 @@ impl Operation for Import {
                 let mut tx = api.begin().await?;
                 let imported = api
                     .delegate
-                    .import_checked(&mut tx, named, certificate.name, checked)
+                    .import_checked(&mut tx, named, certificate.name, checked, trust)
                     .await;
                 (tx, imported)
             }

@@ -53,14 +53,15 @@ impl Operation for Add {
 
     async fn run(api: &Api, call: &Call, body: ProviderAdd) -> Result<ProviderView, Problem> {
         let vo = call.vo()?.id;
-        known_tool(api, call, &body.tool)?;
         let name = role_for(&body.tool)?;
         let asked = body.choice.as_ref().map(choice).transpose()?;
         let until = body.until.as_deref();
         let until = until.map(|text| moment("until", text)).transpose()?;
+        let mut tx = api.begin().await?;
+        // SECURITY: looked at once nobody else can change anything: a tool that is removed leaves no provider behind.
+        known_tool(api, call, &body.tool)?;
         let person = member(api, vo, &body.username)?;
         let new = is_new(api, vo, &body.tool)?;
-        let mut tx = api.begin().await?;
         let mut changes = Vec::new();
         if new {
             changes.push(api.vos.create_role(&mut tx, vo, &name).await.map_err(problem)?);

@@ -28,9 +28,9 @@ impl Operation for Choose {
     }
 
     async fn run(api: &Api, call: &Call, body: ProviderChoice) -> Result<Nothing, Problem> {
-        let (vo, tool) = (call.vo()?.id, tool_of(api, call)?);
         let asked = choice(&body)?;
         let mut tx = api.begin().await?;
+        let (vo, tool) = (call.vo()?.id, tool_of(api, call)?);
         let change = api.providers.choose(&mut tx, vo, tool, &asked).await;
         api.commit(call, tx, vec![change.map_err(problem)?]).await?;
         Ok(Nothing {})

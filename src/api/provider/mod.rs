@@ -14,12 +14,15 @@ pub mod trace;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Api;
 use super::operation::Call;
 use super::proxy::trace::card;
+use super::{Api, problem};
 use crate::delegate::Mapped;
 use crate::delegate::provider::{Answered, Choice, Field};
+use crate::id::{PersonId, VoId};
 use crate::problem::{Kind, Problem};
+use crate::record::Change;
+use crate::store::Tx;
 use crate::tool::ResourceRule;
 use crate::vo::Condition;
 
@@ -164,6 +167,28 @@ pub(super) fn fields(names: &[String]) -> Result<Vec<Field>, Problem> {
     fields.sort_unstable();
     fields.dedup();
     Ok(fields)
+}
+
+/// Ends all that the providers of a tool, which is removed, may, and what the VO chose for them.
+///
+/// SECURITY: another tool of that name is another provider's. `tx` began before this is called, so no assignment comes in between.
+pub(super) async fn dismiss(api: &Api, tx: &mut Tx, vo: VoId, tool: &str) -> Result<Vec<Change>, Problem> {
+    let (directory, name) = (api.directory(), role(tool));
+    let mut changes = Vec::new();
+    if let Some(role) = directory.role_named(vo, &name) {
+        let mut held: Vec<PersonId> = directory
+            .assignments_of_vo(vo)
+            .filter(|held| held.role == role.id)
+            .map(|held| held.person)
+            .collect();
+        held.sort_unstable();
+        held.dedup();
+        for person in held {
+            changes.push(api.vos.unassign(tx, vo, &name, person).await.map_err(problem)?);
+        }
+    }
+    changes.extend(api.providers.forget(tx, vo, tool).await.map_err(problem)?);
+    Ok(changes)
 }
 
 fn cut(text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use super::named;
 use crate::api::operation::{Call, Nothing, Operation, VO, reasoned, task};
-use crate::api::{Api, problem};
+use crate::api::{Api, problem, provider};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
 
@@ -11,7 +11,7 @@ pub(in crate::api) struct Remove;
 impl Operation for Remove {
     type Body = Nothing;
     type Answer = Nothing;
-    const SUMMARY: &'static str = "Takes a tool out of service; with `version`, only that version of it";
+    const SUMMARY: &'static str = "Takes a tool out of service, and ends what its providers may; with `version`, only that version of it";
 
     fn task() -> Task {
         let task = task(
@@ -34,8 +34,10 @@ impl Operation for Remove {
         };
         let mut tx = api.begin().await?;
         api.vos.touch(&mut tx, vo).await.map_err(problem)?;
-        let change = api.tools.remove(&mut tx, vo, name, seen).await.map_err(problem)?;
-        api.commit(call, tx, vec![change]).await?;
+        let removed = api.tools.remove(&mut tx, vo, name, seen).await;
+        let mut changes = vec![removed.map_err(problem)?];
+        changes.extend(provider::dismiss(api, &mut tx, vo, name).await?);
+        api.commit(call, tx, changes).await?;
         api.resources.forget();
         Ok(Nothing {})
     }

@@ -318,7 +318,8 @@ async fn contract(db: &Db) {
 }
 
 async fn a_certificate_leads_to_one_person_until_its_link_ends(world: &World) {
-    let chain = crate::trust::pem::certificates("vo-ec.pem", include_str!("../../../certs/vo-ec.pem")).unwrap();
+    let chain =
+        crate::trust::pem::certificates("vo-ec.pem", include_str!("../../../certs/vo-ec.pem")).unwrap();
     let end_entity = crate::trust::chain::end_entity(&chain).unwrap();
     let (service, person) = (&world.service, world.person());
     let mut tx = world.db.begin_write().await.unwrap();

@@ -216,12 +216,7 @@ impl Delegate {
             due: now.plus(LIFETIME),
             revoked,
         };
-        let der = sign(
-            &contents,
-            (&signer, certificate.facts.sha256, certificate.vo),
-            by,
-        )
-        .await?;
+        let der = sign(&contents, (&signer, certificate.facts.sha256, certificate.vo), by).await?;
         let mut tx = self.db.begin_write().await?;
         keep(&mut tx, certificate, &contents, digest, &der).await?;
         tx.commit().await?;

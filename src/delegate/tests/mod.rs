@@ -78,7 +78,7 @@ impl World {
         let mut tx = self.delegate.db.begin_write().await.unwrap();
         let imported = self
             .delegate
-            .import_certificate(&mut tx, (self.vo.id, Use::Tools), certificate, key)
+            .import_certificate(&mut tx, (self.vo.id, Use::Tools), certificate, key, None)
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -984,7 +984,13 @@ async fn a_certificate_by_which_somebody_signs_in_becomes_no_vo_certificate() {
         .unwrap();
         let refused = world
             .delegate
-            .import_certificate(&mut tx, named, source("vo.pem", text), source("vo.key", key))
+            .import_certificate(
+                &mut tx,
+                named,
+                source("vo.pem", text),
+                source("vo.key", key),
+                None,
+            )
             .await
             .unwrap_err();
         assert!(matches!(refused, DelegateError::NamedAlike { .. }), "{refused}");
@@ -1443,7 +1449,7 @@ async fn a_vo_has_a_certificate_for_each_use_and_each_names_its_own_command() {
     let named = (world.vo.id, Use::Download);
     world
         .delegate
-        .import_certificate(&mut tx, named, certificate, key)
+        .import_certificate(&mut tx, named, certificate, key, None)
         .await
         .unwrap();
     tx.commit().await.unwrap();

@@ -341,10 +341,7 @@ fn what_cannot_tell_tasks_apart_is_refused_with_what_can() {
             "body = { kind = \"json\", action = \"b\" }",
             "only for `kind = \"soap\"`",
         ),
-        (
-            "body = { kind = \"json\", fields = [\"b\"] }",
-            "a JSON pointer",
-        ),
+        ("body = { kind = \"json\", fields = [\"b\"] }", "a JSON pointer"),
         (
             "body = { kind = \"json\", equals = { b = \"1\" } }",
             "must be a JSON pointer",

@@ -244,6 +244,44 @@ impl Anchors {
         (self.trusted.len(), self.lists.len())
     }
 
+    /// Whether a CA that is trusted here issued `certificate` (DER), itself or by way of CAs among `between`. For what was valid
+    /// once: neither time nor lists are looked at.
+    #[must_use]
+    pub fn issued(&self, certificate: &[u8], between: &[&[u8]]) -> bool {
+        let Some(certificate) = Certificate::read(certificate) else {
+            return false;
+        };
+        let mut unseen: Vec<Certificate<'_>> = between
+            .iter()
+            .filter_map(|der| Certificate::read(der))
+            .filter(|read| read.lacks_of_an_authority().is_none())
+            .collect();
+        let mut below = vec![certificate];
+        while let Some(one) = below.pop() {
+            if !one.names_one_algorithm() {
+                continue;
+            }
+            let name = one.issuer_der();
+            let mut known = self.authorities.iter();
+            if known.any(|known| known.name == name && one.is_signed_by_key(&known.key, self.taken)) {
+                return true;
+            }
+            let (above, rest): (Vec<_>, Vec<_>) = unseen
+                .into_iter()
+                .partition(|ca| one.issuer() == ca.subject() && one.is_signed_by(ca, self.taken));
+            below.extend(above);
+            unseen = rest;
+        }
+        false
+    }
+
+    /// Whether a CA that is trusted here has this name: the bytes, or the words in whatever case.
+    #[must_use]
+    pub fn have_name(&self, subject: &[u8], text: &str) -> bool {
+        let mut known = self.authorities.iter();
+        known.any(|known| known.name == subject || in_words(&known.name).eq_ignore_ascii_case(text))
+    }
+
     /// When the first of the lists is out of date.
     #[must_use]
     pub fn lists_due(&self) -> Option<Timestamp> {

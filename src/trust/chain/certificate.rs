@@ -192,6 +192,40 @@ impl<'a> Certificate<'a> {
         above.signed(&self.signed, self.signature_algorithm, self.signature, taken)
     }
 
+    /// Whether the key `spki` (`SubjectPublicKeyInfo`, DER) signed this.
+    pub(super) fn is_signed_by_key(
+        &self,
+        spki: &[u8],
+        taken: &[&dyn SignatureVerificationAlgorithm],
+    ) -> bool {
+        Spki::from_der(spki)
+            .is_ok_and(|spki| spki.signed(&self.signed, self.signature_algorithm, self.signature, taken))
+    }
+
+    /// Whether its key signed `message`, by one of `accepted`.
+    pub(super) fn key_signed(
+        &self,
+        message: &[u8],
+        signature: &[u8],
+        accepted: &[AlgorithmIdentifier],
+        taken: &[&dyn SignatureVerificationAlgorithm],
+    ) -> bool {
+        let Ok(spki) = self.body.spki.decode_as::<Spki<'_>>() else {
+            return false;
+        };
+        let Some(key) = spki.key.as_bytes() else {
+            return false;
+        };
+        let fits = |taken: &&&dyn SignatureVerificationAlgorithm| {
+            accepted.contains(&taken.signature_alg_id())
+                && taken.public_key_alg_id().as_ref() == spki.algorithm.value()
+        };
+        taken
+            .iter()
+            .filter(fits)
+            .any(|taken| taken.verify_signature(key, message, signature).is_ok())
+    }
+
     /// What keeps it from being a CA's (RFC 5280 sections 4.2.1.3 and 4.2.1.9). Version 1 says nothing of CAs: only one
     /// that signed itself is taken for one.
     pub(super) fn lacks_of_an_authority(&self) -> Option<&'static str> {

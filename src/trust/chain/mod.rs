@@ -19,7 +19,7 @@
 
 use std::time::Duration;
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, alg_id};
 
 use crate::clock::Timestamp;
 use crate::record::Hash;
@@ -99,11 +99,15 @@ pub struct EndEntity {
     pub spki: Hash,
     /// End of its validity.
     pub not_after: Timestamp,
+    /// The certificate (DER), then what came with it.
+    pub chain: Vec<Vec<u8>>,
 }
 
 impl EndEntity {
-    fn of(certificate: &Certificate<'_>, der: &[u8]) -> Self {
+    fn of<C: AsRef<[u8]>>(certificate: &Certificate<'_>, der: &[u8], above: &[C]) -> Self {
+        let above = above.iter().map(AsRef::as_ref);
         Self {
+            chain: std::iter::once(der).chain(above).map(<[u8]>::to_vec).collect(),
             sha256: Hash::of(der),
             subject: certificate.subject_der(),
             subject_text: in_words(&certificate.subject_der()),
@@ -196,7 +200,7 @@ pub fn verify<C: AsRef<[u8]>>(
             .map(|proxy| proxy.not_after)
             .fold(end_entity.not_after(), Timestamp::min),
         spki: parsed.first().map(Certificate::spki_der).unwrap_or_default(),
-        end_entity: EndEntity::of(end_entity, end_der.as_ref()),
+        end_entity: EndEntity::of(end_entity, end_der.as_ref(), &above),
         proxies,
     })
 }
@@ -219,13 +223,26 @@ pub fn is_signed_by(certificate: &[u8], above: &[u8]) -> bool {
         && certificate.is_signed_by(&above, anchors::taken())
 }
 
+/// Whether the key of `certificate` (DER) signed `message`: RSA (PKCS#1 v1.5) with SHA-256, ECDSA with SHA-256 or SHA-384.
+#[must_use]
+pub fn key_signed(certificate: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let accepted = [
+        alg_id::RSA_PKCS1_SHA256,
+        alg_id::ECDSA_SHA256,
+        alg_id::ECDSA_SHA384,
+    ];
+    Certificate::read(certificate)
+        .is_some_and(|read| read.key_signed(message, signature, &accepted, anchors::taken()))
+}
+
 /// The end entity's names in a chain or a single certificate (DER), as [`EndEntity`] has them; nothing is verified.
 /// `None` when there is none, or it is a CA's.
 #[must_use]
 pub fn end_entity<C: AsRef<[u8]>>(chain: &[C]) -> Option<EndEntity> {
     let (parsed, end) = split(chain, &Limits::default()).ok()?;
     let (certificate, der) = (parsed.get(end)?, chain.get(end)?);
-    (!certificate.is_authority()).then(|| EndEntity::of(certificate, der.as_ref()))
+    let above = chain.get(end + 1..).unwrap_or_default();
+    (!certificate.is_authority()).then(|| EndEntity::of(certificate, der.as_ref(), above))
 }
 
 /// A chain (DER) without its proxies: the end entity and what was put above it. `None` as for [`end_entity`].

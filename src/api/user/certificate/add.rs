@@ -1,4 +1,4 @@
-//! `user.add_certificate`: links a grid certificate to a member. For administrators of the account's home.
+//! `user.add_certificate`: links a grid certificate to a member, whose key agreed to it. For administrators of the account's home.
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::UserCertificate;
 use crate::api::Api;
 use crate::api::operation::{Call, Operation, VO, member, on_person, reasoned, task};
+use crate::authenticate::Account;
 use crate::problem::{Kind, Problem};
 use crate::tool::{self, Task};
 use crate::trust::pem;
@@ -19,6 +20,12 @@ pub struct UserCertificateAdd {
     /// valid now. The private key must not come along.
     #[schema(max_length = 100_000)]
     pub certificate: String,
+    /// Base64 of a signature by the certificate's own key (RSA PKCS#1 v1.5 or ECDSA with SHA-256, ECDSA with SHA-384) over
+    /// `countersign certificate`, the gateway's name, the user name, and the SHA-256 of the certificate in hex, each with a line feed
+    /// behind it. Without it the refusal has the command that makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 2_000)]
+    pub proof: Option<String>,
 }
 
 pub(in crate::api) struct Add;
@@ -51,9 +58,15 @@ impl Operation for Add {
             let detail = "`certificate` holds a private key; accepted: certificates alone (the key stays with its person)";
             return Err(invalid(detail.to_owned()));
         }
+        let account = Account {
+            gateway: &api.own.name,
+            username: &person.username,
+        };
         let chain = pem::certificates("certificate", &body.certificate)
             .map_err(|error| invalid(error.to_string()))?;
-        let end_entity = api.authenticate.judge_link(&chain)?;
+        let end_entity = api
+            .authenticate
+            .judge_link(&chain, &account, body.proof.as_deref())?;
         let mut tx = api.begin().await?;
         let (id, change) = api.authenticate.link(&mut tx, &person, &end_entity).await?;
         api.commit(call, tx, vec![change]).await?;
