@@ -315,7 +315,7 @@ fn a_vo_key_signs_proxies_in_one_module_which_looks_for_a_receipt_itself() {
         ["delegate/mint.rs", "delegate/robot.rs"]
     );
     // And signs revocation lists, once their bytes are on record.
-    assert_eq!(holding("sign_apart(signer"), ["delegate/crl/list.rs"]);
+    assert_eq!(holding("signer::sign_apart("), ["delegate/crl/list.rs"]);
     let list = fs::read_to_string(root().join("src/delegate/crl/list.rs")).unwrap();
     assert!(list.find("= record(body").unwrap() < list.find("sign_apart(signer").unwrap());
     assert_eq!(holding("Durable::by("), ["delegate/plan.rs"]);
