@@ -206,6 +206,19 @@ fn g5_debians_myproxy_logon_gets_a_proxy_of_the_second_certificate_with_an_accou
 }
 
 #[test]
+fn a9_with_a_factor_bound_a_password_gets_no_proxy_from_the_myproxy_port_and_a_token_does() {
+    let grid = grid();
+    let server = Server::granting(&grid);
+    server.given("john", PASSWORD, &[]);
+    let token = server.world.token("john");
+    crate::factor::bind(&server.world, &token);
+    server.refused("john", PASSWORD, &[]);
+    assert_eq!(server.events("mint").len(), 1);
+    server.given("john", &token, &["-k", "imense"]);
+    assert_eq!(server.events("mint").len(), 2);
+}
+
+#[test]
 fn g5_a_name_that_nobody_has_and_a_wrong_password_are_answered_alike_and_slowed_down_like_every_login() {
     let grid = grid();
     let server = Server::granting(&grid);
