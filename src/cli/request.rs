@@ -152,7 +152,7 @@ fn show(out: Output, found: &Explanation) -> std::io::Result<()> {
         ("Request", found.request.clone()),
         ("Time", found.time.clone()),
         ("Person", or_dash(person.as_deref())),
-        ("Shown", shown(found)),
+        ("Assurance", shown(found)),
         ("Virtual organisation", or_dash(found.vo.as_deref())),
         ("Tool", or_dash(found.tool.as_deref())),
         ("Task", or_dash(found.task.as_deref())),
