@@ -18,13 +18,15 @@ The form of the files, in the order in which it is checked below:
   Header: magic (16), format 1 (4), epoch (8), index (8), time in microseconds (8), SHA-256 of NAME (32), position of the
   first record (8), the tree's edge there (32 for each bit set in that position, largest subtree first), zeros, CRC-32 of
   everything before it (4).
-  Frame: magic (4), length of the record (4), batch (4; the highest bit marks the last frame of a batch), CRC-32 of length,
-  batch and record (4), the record. A record is JSON and begins `{"v":1,"seq":POSITION,`.
+  Frame: magic (4), length of the record (4), batch (4; the highest bit marks the last frame of a batch, the next one a frame
+  that holds no record but the batch's tag), CRC-32 of length, batch and record (4), the record. A record is JSON and begins
+  `{"v":1,"seq":POSITION,`. A tag is a code under a key that only the gateway has; it says who wrote the batch until a
+  checkpoint does, and nothing that can be checked here.
 * NNNNNNNNNN.log.zst: such a file, compressed (Zstandard; needs the program `zstd`). It may be a link to where it was moved.
   While both forms are there, the plain one counts.
 * The tree is that of RFC 6962 (SHA-256): leaf = H(0x00, record), node = H(0x01, left, right).
 * What an older file holds beyond the position at which the next one begins was never acknowledged and does not count.
-  After the last frame of the last file there may be the rest of one write that broke off, of the batch that comes next.
+  After the last whole batch of the last file there may be the rest of one write that broke off, of the batch that comes next.
 * epoch-NNNNNN/ has the files of epoch NNNNNN, which ended because something acknowledged was missing, or because the log was
   restored or its key changed. The first batch of the next epoch has records `epoch`, which list the files of all ended epochs
   (name, bytes, SHA-256); `total` is how many there are. `signed` and `root` are the newest head that was known of the epoch
@@ -176,7 +178,8 @@ def header(data, index):
 
 
 def frame(data, at):
-    """(record, batch, whether it is the batch's last) of the whole frame at an offset; None where there is none."""
+    """(record or tag, batch, whether it is the batch's last, whether it is a tag) of the whole frame at an offset; None where
+    there is none."""
     if data[at : at + 4] != FRAME or len(data) < at + 16:
         return None
     length, batch, checksum = struct.unpack_from("<III", data, at + 4)
@@ -185,7 +188,7 @@ def frame(data, at):
         return None
     if zlib.crc32(data[at + 4 : at + 12] + record) != checksum:
         return None
-    return record, batch & 0x7FFFFFFF, bool(batch >> 31)
+    return record, batch & 0x3FFFFFFF, bool(batch >> 31), bool(batch >> 30 & 1)
 
 
 def highest_batch(data, at):
@@ -367,9 +370,14 @@ def verify_epoch(folder, key, kept, head=None):
             raise Wrong(f"file {index} does not continue the log at record {tree.size}")
         last = file == files[-1]
         end = None if last else header(content(files[index + 1 - first]), index + 1)[3]
-        at, batch = HEADER, 1
-        while tree.size != end and (found := frame(data, at)):
-            record, number, closes = found
+        at, batch, within = HEADER, 1, False
+        whole = at, tree.size, tree.peaks[:]
+        while (within or tree.size != end) and (found := frame(data, at)):
+            record, number, closes, is_tag = found
+            at, batch, within = at + 16 + len(record), number + 1 if closes else number, not closes
+            if is_tag:
+                whole = (at, tree.size, tree.peaks[:]) if last else whole
+                continue
             position = POSITION.match(record)
             if not position or int(position[1]) != tree.size:
                 raise Wrong(f"record {tree.size} in file {index} is out of place")
@@ -380,7 +388,10 @@ def verify_epoch(folder, key, kept, head=None):
                 raise Wrong(f"the first {tree.size} records are not those that were signed")
             roots.pop(tree.size, None)
             has_head = has_head or head == (tree.size, tree.root().hex())
-            at, batch = at + 16 + len(record), number + 1 if closes else number
+            if closes and last:
+                whole = at, tree.size, tree.peaks[:]
+        if last:
+            at, tree.size, tree.peaks = whole
         if (not last and tree.size != end) or (last and highest_batch(data, at) > batch):
             raise Wrong(f"record {tree.size} in file {index} is missing or was changed")
         torn += len(data[at:].rstrip(b"\0"))

@@ -224,9 +224,9 @@ fn end_of(path: &Path, header: &Header, size: Option<u64>) -> io::Result<End> {
     let mut records = header.first();
     let mut ended = true;
     while size.is_none_or(|size| records < size || !ended) {
-        match frames.next()? {
+        match frames.step()? {
             Some((frame, _)) => {
-                records += 1;
+                records += u64::from(!frame.tag);
                 ended = frame.last;
             }
             None => break,

@@ -45,6 +45,7 @@ struct Fixture {
 
 static LOG: LazyLock<Fixture> = LazyLock::new(|| {
     let key = LogKey::generate(&Same(7)).unwrap();
+    let tags = key.tags().unwrap();
     let header = Header {
         epoch: 1,
         index: 0,
@@ -74,7 +75,8 @@ static LOG: LazyLock<Fixture> = LazyLock::new(|| {
             batch.add(number, |to| to.extend_from_slice(&bytes));
             records.push(bytes);
         }
-        segment.extend_from_slice(batch.end(number));
+        let tag = tags.tag((1, 0), number, &edge);
+        segment.extend_from_slice(batch.end(number, &tag));
     }
     let note = Checkpoint::sign(&key, ORIGIN, 1, 6, edge.root()).unwrap().note;
     Fixture {
@@ -190,21 +192,27 @@ fn frame(data: &[u8]) {
         let mut batch = Batch::default();
         batch.begin(&[]);
         batch.add(frame.batch, |to| to.extend_from_slice(record));
-        let last = batch.end(frame.batch).to_vec();
-        let (again, same) = segment::decode(&last).unwrap();
+        let made = batch.end(frame.batch, &[9; 32]).to_vec();
+        let (again, same) = segment::decode(&made).unwrap();
         assert_eq!(
             (again.batch, again.length, same),
             (frame.batch, frame.length, record)
         );
-        assert!(!frame.last || data[..FRAME + frame.length] == last);
+        let whole = FRAME + frame.length;
+        assert!(frame.last || frame.tag || data[..whole] == made[..whole]);
     }
     if !data.is_empty() && data.len() <= segment::LONGEST {
         let mut batch = Batch::default();
         batch.begin(&[]);
         batch.add(9, |to| to.extend_from_slice(data));
-        let bytes = batch.end(9).to_vec();
+        let bytes = batch.end(9, &[9; 32]).to_vec();
         let (frame, record) = segment::decode(&bytes).expect("written, but not read");
-        assert_eq!((frame.batch, frame.last, record), (9, true, data));
+        assert_eq!(
+            (frame.batch, frame.last, frame.tag, record),
+            (9, false, false, data)
+        );
+        let (tag, _) = segment::decode(&bytes[FRAME + data.len()..]).expect("written, but not read");
+        assert!(tag.last && tag.tag && tag.batch == 9);
         if let Some(seq) = segment::position(data) {
             assert!(data.starts_with(format!("{{\"v\":1,\"seq\":{seq}").as_bytes()) || data[13] == b'0');
         }
@@ -220,7 +228,7 @@ fn torn(data: &[u8]) {
                 folder: folder.to_owned(),
                 ..Config::default()
             };
-            if let Ok(found) = recover::recover(&config, &key) {
+            if let Ok(found) = recover::recover(&config, &key, &LOG.key.tags().unwrap()) {
                 assert!(
                     found.records >= 6 && found.epoch == 1 || !found.damage.is_empty(),
                     "{found:?}"
@@ -252,7 +260,7 @@ fn changed(data: &[u8]) {
             folder: folder.to_owned(),
             ..Config::default()
         };
-        if let Ok(found) = recover::recover(&config, &key) {
+        if let Ok(found) = recover::recover(&config, &key, &LOG.key.tags().unwrap()) {
             assert_eq!(found.damage.is_empty(), same || intact(&bytes), "{found:?}");
         }
     });
@@ -260,14 +268,15 @@ fn changed(data: &[u8]) {
 
 /// Whether all records stand there as they were written (a frame's own numbers may differ where nothing hangs on them).
 fn intact(bytes: &[u8]) -> bool {
-    let mut rest = &bytes[HEADER..];
-    for record in &LOG.records {
+    let (mut rest, mut records) = (&bytes[HEADER..], LOG.records.iter());
+    loop {
         match segment::decode(rest) {
-            Some((_, found)) if found == record => rest = &rest[FRAME + record.len()..],
-            _ => return false,
+            Some((frame, _)) if frame.tag => {}
+            Some((_, found)) if records.next().is_some_and(|record| record == found) => {}
+            _ => return rest.is_empty() && records.next().is_none(),
         }
+        rest = &rest[FRAME + segment::decode(rest).map_or(0, |(frame, _)| frame.length)..];
     }
-    true
 }
 
 /// Bytes as a record.

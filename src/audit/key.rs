@@ -8,9 +8,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use aws_lc_rs::encoding::{AsBigEndian, Curve25519SeedBin};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
+use super::tree::Edge;
 use crate::id::{Random, RandomError, random_bytes};
 
 /// Signature type byte of Ed25519 in a C2SP signed note.
@@ -111,6 +116,22 @@ impl LogKey {
         key
     }
 
+    /// The key of the tags of batches.
+    ///
+    /// # Errors
+    /// [`KeyError::Private`] when the library does not give the key's seed.
+    pub(super) fn tags(&self) -> Result<TagKey, KeyError> {
+        let seed: Curve25519SeedBin<'_> = self
+            .0
+            .seed()
+            .and_then(|seed| seed.as_be_bytes())
+            .map_err(|_| KeyError::Private)?;
+        let derived = Salt::new(HKDF_SHA256, b"countersign log").extract(seed.as_ref());
+        let derived = derived.expand(&[b"tags of batches, 1"], HMAC_SHA256);
+        let derived = derived.map_err(|_| KeyError::Private)?;
+        Ok(TagKey(hmac::Key::from(derived)))
+    }
+
     /// Signs `message`: 64 bytes.
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.0.sign(message).as_ref().to_vec()
@@ -120,6 +141,39 @@ impl LogKey {
 impl fmt::Debug for LogKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LogKey(..)")
+    }
+}
+
+/// The key that marks a batch as the gateway's own until a checkpoint signs it: derived from the log key (RFC 5869), so that
+/// only who has that one can write records that are believed after a crash.
+#[derive(Clone)]
+pub(crate) struct TagKey(hmac::Key);
+
+impl TagKey {
+    /// The tag of a batch of a segment, behind which the tree has `edge`.
+    pub(crate) fn tag(&self, header: (u64, u64), batch: u32, edge: &Edge) -> [u8; 32] {
+        let (epoch, segment) = header;
+        let mut context = hmac::Context::with_key(&self.0);
+        for number in [epoch, segment, batch.into(), edge.size()] {
+            context.update(&number.to_le_bytes());
+        }
+        for peak in edge.peaks() {
+            context.update(&peak.0);
+        }
+        let mut tag = [0; 32];
+        tag.copy_from_slice(context.sign().as_ref());
+        tag
+    }
+
+    /// Whether `tag` is the tag of that batch.
+    pub(crate) fn is_of(&self, tag: &[u8], header: (u64, u64), batch: u32, edge: &Edge) -> bool {
+        self.tag(header, batch, edge).ct_eq(tag).into()
+    }
+}
+
+impl fmt::Debug for TagKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TagKey(..)")
     }
 }
 

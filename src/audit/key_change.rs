@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::key::{KeyError, LogKey, VerifyingKey, verifies};
 use super::packed;
+use super::recover;
 use super::restored::{self, Restored};
 use super::segment::{self, Frames, Header};
 use super::writer::sync_folder;
@@ -34,6 +35,14 @@ pub enum KeyChangeError {
         #[source]
         source: io::Error,
     },
+    /// The gateway ended without signing what it had written.
+    #[error(
+        "{0} records at the end of the log are not signed: the gateway did not end by itself (start it and stop it, then change the key)"
+    )]
+    Unsigned(u64),
+    /// The log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Unreadable(String),
     /// The public key beside the log key is another's.
     #[error("`{}` is not the public half of the log key beside it", .0.display())]
     Pair(PathBuf),
@@ -246,6 +255,14 @@ pub fn change(folder: &Path, keys: &Path, random: &dyn Random) -> Result<Changed
             for old in [&next_key, &next_pub] {
                 remove(old).map_err(file_error(old))?;
             }
+            // What the old key has tagged and not signed, nobody could believe any more.
+            let unsigned = present
+                .tags()
+                .map(|tags| recover::unsigned(folder, &noted, &tags))?;
+            match unsigned.map_err(|error| KeyChangeError::Unreadable(error.to_string()))? {
+                0 => {}
+                records => return Err(KeyChangeError::Unsigned(records)),
+            }
             let new = LogKey::generate(random)?;
             new.save_with(&next_key, &new.public(name).to_string())?;
             sync_folder(keys).map_err(file_error(keys))?;
@@ -336,6 +353,22 @@ mod tests {
         audit.write(Event::Intent(Box::new(entry(&ids())))).await.unwrap();
         audit.close("test").await;
         public(data)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_key_stays_while_the_end_of_the_log_is_not_signed() {
+        let data = tempfile::tempdir().unwrap();
+        written(data.path()).await;
+        let log = log(data.path());
+        let notes = fs::read_to_string(log.join("checkpoints")).unwrap();
+        let first: Vec<&str> = notes.split("\n\n").take(2).collect();
+        let first = format!("{}\n\n{}\n", first[0], first[1]);
+        fs::write(log.join("checkpoints"), format!("{first}\n")).unwrap();
+        fs::write(log.join("checkpoint"), first).unwrap();
+        let refused = change(&log, data.path(), &SystemSource::new()).unwrap_err();
+        assert!(matches!(refused, KeyChangeError::Unsigned(1..)), "{refused}");
+        open(data.path()).audit.close("test").await;
+        assert_eq!(change(&log, data.path(), &SystemSource::new()).unwrap().epoch, 2);
     }
 
     #[tokio::test(flavor = "multi_thread")]

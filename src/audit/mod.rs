@@ -229,7 +229,8 @@ impl Audit {
         // From now on whoever reads all of the log finds what to hold.
         drop(dropped::hold_alone(&folder).map_err(file_error)?);
         let public = key.public(origin);
-        let mut found = recover::recover(&config, &public)?;
+        let tags = key.tags().map_err(|_| AuditError::Key)?;
+        let mut found = recover::recover(&config, &public, &tags)?;
 
         let shared = Arc::new(Shared::new(config, ids, found.epoch, found.newest.take()));
         held(&shared.open).extend(found.open.keys().copied());
@@ -242,6 +243,7 @@ impl Audit {
         keeper.adopt_spares().map_err(file_error)?;
         let begin = writer::Begin {
             origin: Hash::of(origin.as_bytes()),
+            tags,
             next_index: found.next_index,
             edge: std::mem::take(&mut found.edge),
             checkpoint_size,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
 use super::dropped::{self, Dropped};
-use super::key::VerifyingKey;
+use super::key::{TagKey, VerifyingKey};
 use super::key_change::{self, Keys};
 use super::packed::{self, Source};
 use super::prove::{COSIGNATURES, cosignatures};
@@ -71,7 +71,7 @@ impl Found {
 }
 
 /// Looks at the log in `config.folder` and makes it ready to be continued.
-pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, AuditError> {
+pub(crate) fn recover(config: &Config, key: &VerifyingKey, tags: &TagKey) -> Result<Found, AuditError> {
     let folder = config.folder.as_path();
     let marked = restored::read(folder)?;
     let change = marked.as_ref().and_then(|marked| marked.mark.key.as_ref());
@@ -87,38 +87,22 @@ pub(crate) fn recover(config: &Config, key: &VerifyingKey) -> Result<Found, Audi
         Some(marked) => believed(folder, marked, key)?,
         None => None,
     };
-    let keys = &keys;
-    let stored = stored_checkpoint(folder, keys)?;
-    let outside = match &config.outside {
-        Some(path) => read_checkpoint(path, keys)?,
-        None => None,
-    };
-    let mut known: Vec<Checkpoint> = [stored, outside]
-        .into_iter()
-        .flatten()
-        .chain(cosigned_checkpoints(folder, keys)?)
-        .collect();
-    known.sort_by_key(|known| (known.epoch, known.size));
-    let mut scan = Scan {
-        folder,
-        key,
-        keys,
-        known,
-        restored,
-        found: Found::default(),
-        headers: Vec::new(),
-        base: 0,
-        acted: false,
-        signed: 0,
-        changing: HashSet::new(),
-        recalls: false,
-        stopped: false,
-    };
-    scan.headers()?;
-    if scan.found.existed {
-        scan.records()?;
-    }
+    let mut scan = Scan::begin(folder, key, tags, &keys, config.outside.as_deref())?;
+    scan.restored = restored;
+    scan.read()?;
     scan.settle()
+}
+
+/// How many records at the end of a log of which no gateway is running no checkpoint signs: what was written in the last
+/// second before a crash. The log's key has to be the one that wrote them.
+pub(super) fn unsigned(folder: &Path, key: &VerifyingKey, tags: &TagKey) -> Result<u64, AuditError> {
+    let keys = Keys::read(folder, key, None).map_err(|error| AuditError::File {
+        path: folder.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let mut scan = Scan::begin(folder, key, tags, &keys, None)?;
+    scan.read()?;
+    Ok(scan.found.records.saturating_sub(scan.signed))
 }
 
 /// What the mark of a restore says. SECURITY: with the new epoch a state of who may do what is taken up, so nobody brings it
@@ -159,6 +143,7 @@ fn cosigned_checkpoints(folder: &Path, keys: &Keys) -> Result<Vec<Checkpoint>, A
 struct Scan<'a> {
     folder: &'a Path,
     key: &'a VerifyingKey,
+    tags: &'a TagKey,
     keys: &'a Keys,
     /// Every checkpoint that is known here or outside, the newest last. SECURITY: all of them are compared; one alone could be
     /// that of a fork, which has outgrown the others.
@@ -181,7 +166,51 @@ struct Scan<'a> {
     stopped: bool,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
+    fn begin(
+        folder: &'a Path,
+        key: &'a VerifyingKey,
+        tags: &'a TagKey,
+        keys: &'a Keys,
+        outside: Option<&Path>,
+    ) -> Result<Self, AuditError> {
+        let stored = stored_checkpoint(folder, keys)?;
+        let outside = match outside {
+            Some(path) => read_checkpoint(path, keys)?,
+            None => None,
+        };
+        let mut known: Vec<Checkpoint> = [stored, outside]
+            .into_iter()
+            .flatten()
+            .chain(cosigned_checkpoints(folder, keys)?)
+            .collect();
+        known.sort_by_key(|known| (known.epoch, known.size));
+        Ok(Self {
+            folder,
+            key,
+            tags,
+            keys,
+            known,
+            restored: None,
+            found: Found::default(),
+            headers: Vec::new(),
+            base: 0,
+            acted: false,
+            signed: 0,
+            changing: HashSet::new(),
+            recalls: false,
+            stopped: false,
+        })
+    }
+
+    fn read(&mut self) -> Result<(), AuditError> {
+        self.headers()?;
+        if self.found.existed {
+            self.records()?;
+        }
+        Ok(())
+    }
+
     /// Reads all headers and checks that they follow on each other.
     fn headers(&mut self) -> Result<(), AuditError> {
         let indexes = segment::list(self.folder).map_err(|error| AuditError::from_io(self.folder, &error))?;
@@ -396,48 +425,79 @@ impl Scan<'_> {
         let mut frames = Frames::open(&path).map_err(file_error)?;
         let mut batch = 1;
         let mut leading = first;
-        let mut stopped = false;
-        while until.is_none_or(|until| self.found.edge.size() < until) {
+        // What a batch holds counts once the batch is whole, and signed or tagged: until then the log ends before it.
+        let mut pending = Vec::new();
+        let (mut ended, mut offset) = (self.found.edge.clone(), frames.offset);
+        loop {
             let seq = self.found.edge.size();
-            let (frame, bytes) = match frames.next() {
+            if pending.is_empty() && until.is_some_and(|until| seq >= until) {
+                break;
+            }
+            let (frame, bytes) = match frames.step() {
                 Ok(Some(read)) => read,
                 Ok(None) => break,
                 // A compressed one that was changed is what a plain one would be.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
                 Err(error) => return Err(file_error(error)),
             };
-            let record: Record = serde_json::from_slice(bytes).map_err(|_| AuditError::Unreadable { seq })?;
-            // SECURITY: no key is needed to write a frame behind the end that was signed; the next start writes a new segment.
-            if record.seq != seq || (stopped && seq == self.signed) {
-                return Ok(false);
+            if !frame.tag {
+                let record: Record =
+                    serde_json::from_slice(bytes).map_err(|_| AuditError::Unreadable { seq })?;
+                if record.seq != seq || !self.may_follow(&record) {
+                    return Ok(false);
+                }
+                self.found.edge.push(tree::leaf(bytes));
+                self.compare();
+                pending.push(record);
             }
-            stopped = matches!(record.event, Event::Stop { .. });
-            // SECURITY: a start signs what it writes first before it takes anything else.
-            let first = is_first(&record.event);
-            if self.stopped && seq >= self.signed && !first && !stopped {
-                return Ok(false);
+            if frame.last {
+                let place = (header.epoch, header.index);
+                // SECURITY: no key is needed to write a frame behind the end that was signed, but for its batch's tag.
+                let is_ours = self.found.edge.size() <= self.signed
+                    || (frame.tag && self.tags.is_of(bytes, place, frame.batch, &self.found.edge));
+                if !is_ours {
+                    self.found.edge = ended;
+                    return Ok(false);
+                }
+                for record in pending.drain(..) {
+                    leading &= matches!(record.event, Event::LogOpen { .. });
+                    self.take(record, leading);
+                }
+                batch = frame.batch + 1;
+                (ended, offset) = (self.found.edge.clone(), frames.offset);
             }
-            self.stopped = stopped || (self.stopped && first && seq >= self.signed);
-            batch = if frame.last { frame.batch + 1 } else { frame.batch };
-            self.found.edge.push(tree::leaf(bytes));
-            self.compare();
-            leading &= matches!(record.event, Event::LogOpen { .. });
-            self.take(record, leading);
         }
+        // Nobody was told that it is written.
+        self.found.edge = ended;
         match until {
             Some(until) => Ok(self.found.edge.size() == until),
             None => {
-                let rest = segment::rest(&path, frames.offset).map_err(file_error)?;
+                let rest = segment::rest(&path, offset).map_err(file_error)?;
                 // A frame of a later batch was written only after this one had been acknowledged.
                 let whole = batch > 1 && rest.batch <= batch;
                 self.found.torn_bytes = rest.bytes;
                 self.found.clean &= rest.bytes == 0;
                 if whole && rest.bytes == 0 {
-                    shorten(&path, frames.offset).map_err(file_error)?;
+                    shorten(&path, offset).map_err(file_error)?;
                 }
                 Ok(whole)
             }
         }
+    }
+
+    /// Whether the gateway can have written `record` behind the ones before.
+    fn may_follow(&mut self, record: &Record) -> bool {
+        // SECURITY: a start signs what it writes first before it takes anything else, so its checkpoint was taken away.
+        let unsigned = record.seq >= self.signed;
+        let (is_stop, is_first) = (
+            matches!(record.event, Event::Stop { .. }),
+            is_first(&record.event),
+        );
+        if self.stopped && unsigned && !is_first && !is_stop {
+            return false;
+        }
+        self.stopped = is_stop || (self.stopped && is_first && unsigned);
+        true
     }
 
     /// Compares the tree with the checkpoints that have its size.
@@ -495,6 +555,8 @@ impl Scan<'_> {
     /// Looks in older segments for the intents of requests that have been open for long.
     fn entries(&mut self) -> Result<(), AuditError> {
         let mut missing = self.found.open.values().filter(|entry| entry.is_none()).count();
+        // What stands behind the end, or behind where the next segment goes on, was written by nobody who counts.
+        let mut until = self.found.edge.size();
         for header in self.headers.iter().rev() {
             if missing == 0 {
                 break;
@@ -502,7 +564,7 @@ impl Scan<'_> {
             let path = segment::path(self.folder, header.index);
             let file_error = |error: io::Error| AuditError::from_io(&path, &error);
             let mut frames = Frames::open(&path).map_err(file_error)?;
-            loop {
+            for _ in header.first()..std::mem::replace(&mut until, header.first()) {
                 let bytes = match frames.next() {
                     Ok(Some((_, bytes))) => bytes,
                     Ok(None) => break,
@@ -688,7 +750,7 @@ const fn is_first(event: &Event) -> bool {
 
 /// What an event says of the authorisation state: digests, and how the changes of them in `changing` ended.
 ///
-/// SECURITY: frames have checksums and no key, so what no checkpoint signs says nothing: a change is made only once it is
+/// SECURITY: what no checkpoint signs says nothing, for it may be cut off without a trace: a change is made only once it is
 /// signed. An outcome may be unsigned, for it says only that what was permitted and signed was made; whoever leaves it away
 /// makes the level doubtful.
 fn of_state(event: &Event, signed: bool, changing: &mut HashSet<RequestId>) -> Option<Event> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::segment::{FRAME, HEADER};
-use super::testing::{ORIGIN, config, ids, key, open};
+use super::testing::{ORIGIN, config, ids, key, open, public};
 use super::tests::mint;
 use super::{Audit, Config, Restored, packed, restored, segment};
 use crate::clock::{HandClock, Timestamp};
@@ -130,7 +130,9 @@ fn forge(data: &Path, event: Event) {
     let mut last = None;
     while let Some((frame, _)) = bytes.get(at..).and_then(segment::decode) {
         let record = &bytes[at + FRAME..at + FRAME + frame.length];
-        last = Some((frame.batch, serde_json::from_slice::<Record>(record).unwrap()));
+        if !frame.tag {
+            last = Some((frame.batch, serde_json::from_slice::<Record>(record).unwrap()));
+        }
         at += FRAME + frame.length;
     }
     let (number, mut record) = last.unwrap();
@@ -140,9 +142,49 @@ fn forge(data: &Path, event: Event) {
     let mut batch = segment::Batch::default();
     batch.begin(&[]);
     batch.add(number + 1, |bytes| bytes.extend_from_slice(&record));
-    let frame = batch.end(number + 1).to_vec();
+    let frame = batch.end(number + 1, &[9; 32]).to_vec();
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     file.write_all_at(&frame, at as u64).unwrap();
+}
+
+/// A copy of a log whose record `seq` is there and not signed: the newest checkpoints are taken away again.
+fn unsigned_copy(data: &Path, seq: u64) -> tempfile::TempDir {
+    let copy = copied(data);
+    let log = copy.path().join("log");
+    let text = std::fs::read_to_string(log.join("checkpoints")).unwrap();
+    let parts: Vec<&str> = text.split("\n\n").collect();
+    let mut kept = String::new();
+    for note in parts.chunks_exact(2) {
+        let note = format!("{}\n\n{}\n", note[0], note[1]);
+        if crate::audit::Checkpoint::parse(&note).unwrap().size <= seq {
+            kept.push_str(&format!("{note}\n"));
+            std::fs::write(log.join("checkpoint"), &note).unwrap();
+        }
+    }
+    std::fs::write(log.join("checkpoints"), kept).unwrap();
+    copy
+}
+
+/// Where the tags of a segment's batches begin.
+fn tags_of(path: &Path) -> Vec<usize> {
+    let bytes = std::fs::read(path).unwrap();
+    let (mut at, mut tags) = (HEADER, Vec::new());
+    while let Some((frame, _)) = bytes.get(at..).and_then(segment::decode) {
+        tags.extend(frame.tag.then_some(at));
+        at += FRAME + frame.length;
+    }
+    tags
+}
+
+/// Gives the last batch of a segment another tag, checksum and all.
+fn retagged(path: &Path, tag: &[u8; 32]) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = tags_of(path).pop().unwrap();
+    let number = segment::decode(&bytes[at..]).unwrap().0.batch;
+    let mut batch = segment::Batch::default();
+    batch.begin(&[]);
+    bytes[at..at + segment::TAGGED].copy_from_slice(batch.end(number, tag));
+    std::fs::write(path, bytes).unwrap();
 }
 
 /// Until everything up to record `seq` is under a checkpoint.
@@ -198,9 +240,70 @@ async fn what_no_checkpoint_signs_says_nothing_of_the_state() {
     forge(copy.path(), unsigned);
     forge(copy.path(), applied(open_yet));
     let opened = open(copy.path());
-    assert!(opened.recovery.damage.is_empty(), "{:?}", opened.recovery.damage);
+    assert!(!opened.recovery.damage.is_empty());
     assert_eq!(opened.recovery.states, honest);
     opened.audit.close("test").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_in_the_last_second_is_believed_with_the_batchs_tag_and_not_without() {
+    let data = tempfile::tempdir().unwrap();
+    let audit = open(data.path()).audit;
+    let request = ids().next().unwrap();
+    let written = audit.write(mint(request)).await.unwrap();
+    let copy = unsigned_copy(data.path(), written);
+    audit.close("test").await;
+    let forged = copied(copy.path());
+
+    let opened = open(copy.path());
+    assert!(opened.recovery.damage.is_empty(), "{:?}", opened.recovery.damage);
+    let minted: Vec<_> = opened.recovery.recent.iter().map(|record| record.seq).collect();
+    assert_eq!(minted, [written]);
+    opened.audit.close("test").await;
+
+    // Whoever writes the folder, and has no key, makes a proxy of somebody else's, or changes whose that one is.
+    let ours = copied(forged.path());
+    forge(forged.path(), mint(ids().next().unwrap()));
+    let log = ours.path().join("log");
+    let path = segment::path(&log, *segment::list(&log).unwrap().last().unwrap());
+    retagged(&path, &[9; 32]);
+    for (what, data, kept) in [("another", &forged, true), ("changed", &ours, false)] {
+        let opened = open(data.path());
+        assert_eq!(
+            opened.recovery.damage.len(),
+            1,
+            "{what}: {:?}",
+            opened.recovery.damage
+        );
+        assert_eq!(opened.recovery.epoch, 2);
+        let minted: Vec<_> = opened.recovery.recent.iter().map(|record| record.seq).collect();
+        assert_eq!(minted.contains(&written), kept, "{what}: {minted:?}");
+        assert!(minted.len() <= 1, "{what}: {minted:?}");
+        opened.audit.close("test").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_without_its_end_was_never_written_for_anybody() {
+    let data = tempfile::tempdir().unwrap();
+    let audit = open(data.path()).audit;
+    let written = audit.write(mint(ids().next().unwrap())).await.unwrap();
+    let copy = unsigned_copy(data.path(), written);
+    audit.close("test").await;
+    let log = copy.path().join("log");
+    let path = segment::path(&log, *segment::list(&log).unwrap().last().unwrap());
+    let cut = tags_of(&path).pop().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[cut..].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let public = public(copy.path());
+    let verified = crate::audit::verify::verify(&log, &public, None, |_| {}).unwrap();
+    let opened = open(copy.path());
+    assert!(opened.recovery.damage.is_empty(), "{:?}", opened.recovery.damage);
+    assert_eq!((opened.recovery.records, verified.records), (written, written));
+    assert!(opened.recovery.torn_bytes > 0 && opened.recovery.recent.is_empty());
+    opened.audit.close("test").await;
+    crate::audit::verify::verify(&log, &public, None, |_| {}).unwrap();
 }
 
 /// Puts a segment behind the last one, as whoever can write the folder does: begun as the gateway would begin it, with `event`

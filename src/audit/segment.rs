@@ -7,6 +7,10 @@
 //! and one fdatasync put down; its last frame is flagged. Because a batch is written only after the one before was
 //! synced, an unreadable frame with a *later* batch beyond it was once acknowledged (damage), and one with nothing but
 //! its own batch beyond it never was (a torn tail).
+//!
+//! The last frame of a batch holds no record but the batch's *tag*: HMAC-SHA256, under a key that is derived from the log
+//! key, over epoch, segment, batch and the tree's edge behind the batch. Checkpoints sign everything, but up to a second
+//! later; until then the tag shows that the gateway wrote it. Logs of before have batches that end with a record.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -29,6 +33,10 @@ const MAGIC: &[u8; 16] = b"countersign log\0";
 const FORMAT: u32 = 1;
 const FRAME_MAGIC: [u8; 4] = *b"\xc5fr1";
 const LAST: u32 = 1 << 31;
+/// The frame holds the tag of its batch.
+const TAG: u32 = 1 << 30;
+/// Bytes of a tag's frame.
+pub(crate) const TAGGED: usize = FRAME + 32;
 const PEAKS: usize = 64;
 
 /// What a segment says about itself.
@@ -141,7 +149,7 @@ impl Batch {
 
     /// Adds a frame whose record `write` appends to the buffer; gives the record back to be hashed.
     pub(crate) fn add(&mut self, number: u32, write: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
-        self.seal(number, false);
+        self.close(number, 0);
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0; FRAME]);
         write(&mut self.bytes);
@@ -149,13 +157,14 @@ impl Batch {
         self.bytes.get(at + FRAME..).unwrap_or_default()
     }
 
-    /// Ends the batch: its last frame says so. The bytes are ready to be written.
-    pub(crate) fn end(&mut self, number: u32) -> &[u8] {
-        self.seal(number, true);
+    /// Ends the batch with its tag. The bytes are ready to be written.
+    pub(crate) fn end(&mut self, number: u32, tag: &[u8; 32]) -> &[u8] {
+        self.add(number, |bytes| bytes.extend_from_slice(tag));
+        self.close(number, LAST | TAG);
         &self.bytes
     }
 
-    fn seal(&mut self, number: u32, last: bool) {
+    fn close(&mut self, number: u32, flags: u32) {
         let Some((head, payload)) = self
             .open
             .take()
@@ -164,7 +173,7 @@ impl Batch {
             return;
         };
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let batch = ((number & !LAST) | if last { LAST } else { 0 }).to_le_bytes();
+        let batch = ((number & !(LAST | TAG)) | flags).to_le_bytes();
         let crc = checksum(length, batch, payload).to_le_bytes();
         for (to, from) in head
             .iter_mut()
@@ -190,6 +199,8 @@ pub(crate) struct Frame {
     pub(crate) batch: u32,
     /// Whether it ends the batch.
     pub(crate) last: bool,
+    /// Whether it holds the batch's tag instead of a record.
+    pub(crate) tag: bool,
     /// Bytes of its record.
     pub(crate) length: usize,
 }
@@ -220,14 +231,15 @@ impl Head {
     fn check(&self, payload: &[u8]) -> Option<Frame> {
         let batch = u32::from_le_bytes(self.batch);
         (checksum(self.length, self.batch, payload) == self.crc).then_some(Frame {
-            batch: batch & !LAST,
+            batch: batch & !(LAST | TAG),
             last: batch & LAST != 0,
+            tag: batch & TAG != 0,
             length: self.size,
         })
     }
 }
 
-/// The frame at the start of `bytes` with its record; `None` when there is none that is whole.
+/// The frame at the start of `bytes` with what it holds; `None` when there is none that is whole.
 pub(crate) fn decode(bytes: &[u8]) -> Option<(Frame, &[u8])> {
     let (first, rest) = bytes.split_first_chunk::<FRAME>()?;
     let head = head(first)?;
@@ -261,9 +273,20 @@ impl Frames {
         })
     }
 
-    /// The next frame with its record; `None` where there is no whole one. Then the reader stands before it, so that
-    /// it can be asked again when more was written.
+    /// The next record's frame with the record, past tags; `None` where there is no whole one. Then the reader stands before
+    /// it, so that it can be asked again when more was written.
     pub(crate) fn next(&mut self) -> io::Result<Option<(Frame, &[u8])>> {
+        loop {
+            match self.step()? {
+                Some((frame, _)) if frame.tag => {}
+                Some((frame, _)) => return Ok(Some((frame, &self.payload))),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The next frame, whatever it holds.
+    pub(crate) fn step(&mut self) -> io::Result<Option<(Frame, &[u8])>> {
         match self.read() {
             Ok(Some(frame)) => {
                 self.offset += (FRAME + frame.length) as u64;
@@ -300,7 +323,7 @@ impl Frames {
 pub(crate) struct Rest {
     /// Bytes from there to the last one that is not zero.
     pub(crate) bytes: u64,
-    /// Whole frames among them.
+    /// Records among them.
     pub(crate) frames: u64,
     /// Highest batch number of those frames.
     pub(crate) batch: u32,
@@ -354,7 +377,7 @@ fn count_frames(from: &mut impl Read, found: &mut Rest) -> io::Result<()> {
             let rest = held.get(at..).unwrap_or_default();
             at += match decode(rest) {
                 Some((frame, _)) => {
-                    found.frames += 1;
+                    found.frames += u64::from(!frame.tag);
                     found.batch = found.batch.max(frame.batch);
                     FRAME + frame.length
                 }
@@ -491,7 +514,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.begin(&[]);
         batch.add(3, |to| to.extend_from_slice(&[b'x'; 5_000]));
-        let frame = batch.end(3).to_vec();
+        let frame = batch.end(3, &[9; 32]).to_vec();
         let mut long = Long {
             at: 0,
             frame,
@@ -527,15 +550,17 @@ mod tests {
                 let payload = batch.add(7, |bytes| bytes.extend_from_slice(record)).to_vec();
                 prop_assert_eq!(&payload, record);
             }
-            let bytes = batch.end(7).to_vec();
+            let bytes = batch.end(7, &[9; 32]).to_vec();
             let mut rest = bytes.as_slice();
-            for (n, record) in records.iter().enumerate() {
+            for record in &records {
                 let (frame, payload) = decode(rest).unwrap();
                 prop_assert_eq!(payload, record.as_slice());
-                prop_assert_eq!(frame, Frame { batch: 7, last: n + 1 == records.len(), length: record.len() });
+                prop_assert_eq!(frame, Frame { batch: 7, last: false, tag: false, length: record.len() });
                 rest = &rest[FRAME + record.len()..];
             }
-            prop_assert!(rest.is_empty());
+            let tag = Frame { batch: 7, last: true, tag: true, length: 32 };
+            prop_assert_eq!(decode(rest), Some((tag, &[9; 32][..])));
+            prop_assert_eq!(rest.len(), TAGGED);
             let mut changed = bytes[..FRAME + records[0].len()].to_vec();
             let at = at.index(changed.len());
             changed[at] ^= flip;

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::index::Query;
 use super::read::Reader;
-use super::segment::{self, FRAME, HEADER};
+use super::segment::{self, FRAME, HEADER, TAGGED};
 use super::testing::{ORIGIN, config, entry, ids, key, open, outcome, public, records};
 use super::verify::{Report, VerifyError, verify};
 use super::{Audit, AuditError, Checkpoint, Opened};
@@ -571,16 +571,15 @@ async fn what_was_never_acknowledged_before_a_new_segment_is_void() {
     let path = segment::path(&data.path().join("log"), 0);
     let all = frames(&path);
     // A batch that reached the disk although its sync failed, and a second segment that continues before it.
-    let record = String::from_utf8(all[1].1[FRAME..].to_vec())
-        .unwrap()
-        .replace("\"seq\":1,", "\"seq\":3,");
+    let record = framed(&all[1].1).replace("\"seq\":1,", "\"seq\":3,");
     let mut batch = segment::Batch::default();
     batch.begin(&[]);
     batch.add(9, |bytes| bytes.extend_from_slice(record.as_bytes()));
     let audit = open(data.path()).audit;
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     let (at, last) = all.last().unwrap();
-    file.write_all_at(batch.end(9), (at + last.len()) as u64).unwrap();
+    file.write_all_at(batch.end(9, &[9; 32]), (at + last.len()) as u64)
+        .unwrap();
     audit.close("test").await;
     let report = checked(data.path(), None).unwrap();
     assert_eq!(
@@ -838,16 +837,25 @@ async fn finished(data: &Path, outside_at: usize) -> Checkpoint {
     kept.or_else(|| audit.checkpoint()).unwrap()
 }
 
-/// (offset, whole frame) of each frame of a segment.
+/// (offset, whole frame) of each record of a segment, with the tag of its batch where it is the last one.
 fn frames(path: &Path) -> Vec<(usize, Vec<u8>)> {
     let bytes = fs::read(path).unwrap();
     let mut at = HEADER;
-    let mut frames = Vec::new();
+    let mut frames: Vec<(usize, Vec<u8>)> = Vec::new();
     while let Some((frame, _)) = segment::decode(&bytes[at..]) {
-        frames.push((at, bytes[at..at + FRAME + frame.length].to_vec()));
+        let whole = &bytes[at..at + FRAME + frame.length];
+        match frames.last_mut().filter(|_| frame.tag) {
+            Some((_, before)) => before.extend_from_slice(whole),
+            None => frames.push((at, whole.to_vec())),
+        }
         at += FRAME + frame.length;
     }
     frames
+}
+
+/// The record in such a frame.
+fn framed(frame: &[u8]) -> String {
+    String::from_utf8(segment::decode(frame).unwrap().1.to_vec()).unwrap()
 }
 
 /// The same frame with another record, checksum and all.
@@ -856,12 +864,8 @@ fn reframed(frame: &[u8], record: &[u8]) -> Vec<u8> {
     let mut batch = segment::Batch::default();
     batch.begin(&[]);
     batch.add(old.batch, |bytes| bytes.extend_from_slice(record));
-    if old.last {
-        return batch.end(old.batch).to_vec();
-    }
-    let length = FRAME + record.len();
-    batch.add(old.batch, |bytes| bytes.push(0));
-    batch.end(old.batch)[..length].to_vec()
+    let made = &batch.end(old.batch, &[9; 32])[..FRAME + record.len()];
+    [made, &frame[FRAME + old.length..]].concat()
 }
 
 fn rewrite(path: &Path, frames: &[Vec<u8>]) {
@@ -908,9 +912,7 @@ async fn every_kind_of_tampering_is_found_with_a_checkpoint_kept_elsewhere() {
 
     let changed = |folder: &Path| {
         let mut all: Vec<_> = frames_of(folder).into_iter().map(|(_, frame)| frame).collect();
-        let record = String::from_utf8(all[10][FRAME..].to_vec())
-            .unwrap()
-            .replace("submit job", "delete all");
+        let record = framed(&all[10]).replace("submit job", "delete all");
         all[10] = reframed(&all[10], record.as_bytes());
         rewrite(&folder.join(&second), &all);
     };
@@ -1101,7 +1103,7 @@ async fn a_torn_tail_is_dropped_and_is_no_damage_and_on_a_live_log_it_is_being_w
     batch.begin(&[]);
     batch.add(frame.batch + 1, |bytes| bytes.extend_from_slice(&[b'x'; 500]));
     batch.add(frame.batch + 1, |bytes| bytes.extend_from_slice(&[b'y'; 500]));
-    let bytes = batch.end(frame.batch + 1)[FRAME + 500..].to_vec();
+    let bytes = batch.end(frame.batch + 1, &[9; 32])[FRAME + 500..].to_vec();
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     let beyond = (at + last.len() + FRAME + 500) as u64;
     file.write_all_at(&bytes, beyond).unwrap();
@@ -1115,7 +1117,7 @@ async fn a_torn_tail_is_dropped_and_is_no_damage_and_on_a_live_log_it_is_being_w
     let report = checked(left.path(), None).unwrap();
     assert_eq!(
         (report.records, report.torn_bytes, report.live),
-        (21, 2 * (FRAME as u64 + 500), false)
+        (21, 2 * (FRAME as u64 + 500) + TAGGED as u64, false)
     );
     let Opened {
         audit: again,
@@ -1123,7 +1125,7 @@ async fn a_torn_tail_is_dropped_and_is_no_damage_and_on_a_live_log_it_is_being_w
     } = open(left.path());
     assert_eq!(
         (recovery.records, recovery.torn_bytes),
-        (21, 2 * (FRAME as u64 + 500))
+        (21, 2 * (FRAME as u64 + 500) + TAGGED as u64)
     );
     assert!(recovery.damage.is_empty() && recovery.epoch == 1);
     again.close("test").await;
@@ -1142,7 +1144,8 @@ async fn a_torn_tail_is_dropped_and_is_no_damage_and_on_a_live_log_it_is_being_w
     batch.begin(&[]);
     batch.add(frame.batch + 2, |bytes| bytes.extend_from_slice(&[b'y'; 500]));
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.write_all_at(batch.end(frame.batch + 2), beyond).unwrap();
+    file.write_all_at(batch.end(frame.batch + 2, &[9; 32]), beyond)
+        .unwrap();
     assert!(matches!(
         checked(damaged.path(), None),
         Err(VerifyError::Record { seq: 21, segment: 0 })
@@ -1289,7 +1292,7 @@ async fn an_earlier_epoch_that_was_altered_or_is_gone_does_not_verify() {
     altered("a record changed", &|old| {
         let path = segment::path(old, 0);
         let mut all: Vec<_> = frames(&path).into_iter().map(|(_, frame)| frame).collect();
-        let record = String::from_utf8(all[10][FRAME..].to_vec()).unwrap();
+        let record = framed(&all[10]);
         all[10] = reframed(&all[10], record.replace("submit job", "delete all").as_bytes());
         rewrite(&path, &all);
     });
@@ -1339,7 +1342,7 @@ async fn records_without_their_checkpoints_are_damage_and_are_never_signed() {
     let last = segment::path(&log, segment::list(&log).unwrap().into_iter().max().unwrap());
     let mut all: Vec<_> = frames(&last).into_iter().map(|(_, frame)| frame).collect();
     let at = all.len() - 2;
-    let record = String::from_utf8(all[at][FRAME..].to_vec()).unwrap();
+    let record = framed(&all[at]);
     all[at] = reframed(&all[at], record.replace("submit job", "delete all").as_bytes());
     rewrite(&last, &all);
     assert!(matches!(
@@ -1348,11 +1351,11 @@ async fn records_without_their_checkpoints_are_damage_and_are_never_signed() {
     ));
 
     let again = open(data.path());
-    assert_eq!((again.recovery.epoch, again.recovery.damage.len()), (2, 1));
+    let damage = &again.recovery.damage;
+    assert_eq!((again.recovery.epoch, damage.len()), (2, 2), "{damage:?}");
     assert!(
-        again.recovery.damage[0].contains("no checkpoint"),
-        "{:?}",
-        again.recovery.damage
+        damage[0].contains("was changed") && damage[1].contains("no checkpoint"),
+        "{damage:?}"
     );
     again.audit.close("test").await;
     let report = checked(data.path(), None).unwrap();

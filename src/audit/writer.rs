@@ -18,8 +18,9 @@ use super::blocks::Blocks;
 use super::draft::{Draft, Mark};
 use super::handover::Handed;
 use super::keeper::Keeper;
+use super::key::TagKey;
 use super::queue::{Item, Shared, Unwritten, held};
-use super::segment::{self, Batch, FRAME, Header};
+use super::segment::{self, Batch, FRAME, Header, TAGGED};
 use super::tree::{self, Edge};
 use crate::clock::Timestamp;
 use crate::id::RequestId;
@@ -51,7 +52,7 @@ impl Segment {
     /// Whether `item` fits behind what is there and `used` more bytes.
     fn fits(&self, used: usize, item: &Item) -> bool {
         let bytes: usize = item.drafts.iter().map(|draft| draft.bound() + FRAME).sum();
-        self.blocks.offset() + (used + bytes) as u64 <= self.size
+        self.blocks.offset() + (used + bytes + TAGGED) as u64 <= self.size
     }
 }
 
@@ -61,6 +62,7 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     keeper: Arc<Keeper>,
     origin: Hash,
+    tags: TagKey,
     segment: Option<Segment>,
     /// The segment is the reserved one.
     reserved: bool,
@@ -81,6 +83,7 @@ pub(crate) struct Writer {
 #[derive(Debug)]
 pub(crate) struct Begin {
     pub(crate) origin: Hash,
+    pub(crate) tags: TagKey,
     pub(crate) next_index: u64,
     pub(crate) edge: Edge,
     pub(crate) checkpoint_size: u64,
@@ -99,6 +102,7 @@ impl Writer {
             shared,
             keeper,
             origin: begin.origin,
+            tags: begin.tags,
             segment: None,
             reserved: false,
             closing: false,
@@ -254,7 +258,9 @@ impl Writer {
         let Some(segment) = &mut self.segment else {
             return Err((composed.items, io::Error::other("no segment")));
         };
-        let bytes = self.batch.end(segment.batch);
+        let place = (self.shared.epoch, segment.index);
+        let tag = self.tags.tag(place, segment.batch, &composed.edge);
+        let bytes = self.batch.end(segment.batch, &tag);
         let (clock, meters) = (self.shared.ids.clock(), &self.shared.meters);
         let begun = clock.monotonic();
         if let Err(error) = segment.blocks.append(bytes) {
@@ -487,7 +493,8 @@ impl Writer {
             drafts.push(draft);
         }
         let path = segment::path(&self.shared.config.folder, index);
-        let bytes = self.batch.end(1);
+        let tag = self.tags.tag((header.epoch, index), 1, &edge);
+        let bytes = self.batch.end(1, &tag);
         let blocks = match take_into_use(&spare, &path, bytes) {
             Ok(blocks) => blocks,
             Err(error) => {

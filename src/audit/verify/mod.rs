@@ -456,11 +456,22 @@ impl<'a> Run<'a> {
         };
         let mut frames = Frames::open(&path).map_err(|source| file_error(&path, source))?;
         let mut batch = 1;
-        while self.edge.size() < until {
+        // What the last batch of all holds counts once it is whole, as at the next start.
+        let mut ended = last.then(|| (self.edge.clone(), frames.offset));
+        let mut within = false;
+        while within || self.edge.size() < until {
             let seq = self.edge.size();
-            let Some((frame, record)) = frames.next().map_err(|source| file_error(&path, source))? else {
+            let Some((frame, record)) = frames.step().map_err(|source| file_error(&path, source))? else {
                 break;
             };
+            batch = if frame.last { frame.batch + 1 } else { frame.batch };
+            within = !frame.last;
+            if frame.tag {
+                if last {
+                    ended = Some((self.edge.clone(), frames.offset));
+                }
+                continue;
+            }
             if segment::position(record) != Some(seq) {
                 return Err(VerifyError::Order { seq, segment: index });
             }
@@ -473,11 +484,20 @@ impl<'a> Run<'a> {
             if let Some(dropped) = self.dropped.as_ref().filter(|dropped| dropped.record == seq) {
                 self.report.dropped = dropped_by(dropped, record);
             }
-            batch = if frame.last { frame.batch + 1 } else { frame.batch };
             self.edge.push(tree::leaf(record));
+            if last && frame.last {
+                ended = Some((self.edge.clone(), frames.offset));
+            }
             self.checkpoints()?;
         }
-        self.tail(&path, index, frames.offset, batch, last)
+        let offset = match ended {
+            Some((edge, offset)) => {
+                self.edge = edge;
+                offset
+            }
+            None => frames.offset,
+        };
+        self.tail(&path, index, offset, batch, last)
     }
 
     fn header(&self, index: u64) -> Result<Header, VerifyError> {

@@ -160,6 +160,15 @@ fn length(bytes: &[u8], at: usize) -> usize {
     u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize
 }
 
+/// Bytes of the frame at an offset, with the tag of its batch where it is followed by that.
+fn with_tag(bytes: &[u8], at: usize) -> usize {
+    let frame = FRAME_HEAD + length(bytes, at);
+    match bytes[at + frame + 11] & 0x40 {
+        0 => frame,
+        _ => frame + FRAME_HEAD + length(bytes, at + frame),
+    }
+}
+
 /// Changes a character of the first record that has one to spare, and makes its checksum right again.
 fn change_a_record(bytes: &mut [u8]) {
     let mut start = HEADER;
@@ -205,8 +214,8 @@ async fn the_guides_program_verifies_what_ours_does_and_finds_what_was_changed()
     });
     log.found_out("the first two records are swapped", None, |log| {
         log.edit(0, |bytes| {
-            let first = FRAME_HEAD + length(bytes, HEADER);
-            let second = FRAME_HEAD + length(bytes, HEADER + first);
+            let first = with_tag(bytes, HEADER);
+            let second = with_tag(bytes, HEADER + first);
             bytes[HEADER..HEADER + first + second].rotate_left(first);
         });
     });
