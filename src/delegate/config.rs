@@ -87,6 +87,13 @@ fn tokens(table: &mut Table<'_>) -> Vec<TokenConfig> {
             let message = format!("has `{}` twice: each name stands once", token.name);
             table.flaw("token", message);
         }
+        if let Some(other) = tokens.iter().find(|other| token.is_shared_with(other)) {
+            let message = format!(
+                "lets `{}` and `{}` use each other's keys on the token `{}`: give each entry its own `keys`, the labels of its keys",
+                other.vo, token.vo, token.label
+            );
+            table.flaw("token", message);
+        }
         tokens.push(token);
     }
     tokens
@@ -113,6 +120,33 @@ mod tests {
         let _ = Config::read(&mut root);
         root.end();
         assert_eq!(document.problems().len(), 5);
+    }
+
+    #[test]
+    fn no_vo_may_use_a_key_of_another_that_lies_on_the_same_token() {
+        let entry = |vo: &str, more: &str| {
+            format!(
+                "[[token]]\nname = \"{vo}\"\nmodule = \"/m.so\"\nlabel = \"hsm\"\npin_file = \"pin\"\nvo = \"{vo}\"\n{more}"
+            )
+        };
+        let flaws = |first: &str, second: &str| {
+            let text = entry("imaging", first) + &entry("trial", second);
+            let document = Document::parse("t.toml", &text).unwrap();
+            let mut root = document.root();
+            let _ = Config::read(&mut root);
+            root.end();
+            document.problems()
+        };
+        for (first, second) in [
+            ("", ""),
+            ("keys = [\"a\"]\n", ""),
+            ("keys = [\"a\", \"b\"]\n", "keys = [\"b\"]\n"),
+        ] {
+            let found = flaws(first, second);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(format!("{found:?}").contains("each other's keys"), "{found:?}");
+        }
+        assert!(flaws("keys = [\"a\"]\n", "keys = [\"b\"]\n").is_empty());
     }
 
     #[test]

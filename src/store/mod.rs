@@ -157,9 +157,15 @@ impl Db {
     /// # Errors
     /// [`StoreError::Open`].
     pub async fn look_sqlite(file: &Path) -> Result<Self, StoreError> {
-        Ok(Self::Sqlite(
-            sqlite_pool(sqlite_options(file).read_only(true)).await?,
-        ))
+        let beside = |end: &str| {
+            let mut name = file.as_os_str().to_owned();
+            name.push(end);
+            Path::new(&name).exists()
+        };
+        // A reader, too, makes the files of the journal, unless it is told that nobody writes.
+        let at_rest = !beside("-wal") && !beside("-shm");
+        let options = sqlite_options(file).read_only(true).immutable(at_rest);
+        Ok(Self::Sqlite(sqlite_pool(options).await?))
     }
 
     /// Connects to PostgreSQL by URL (`postgres://...`) and brings its tables up to date.

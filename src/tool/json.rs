@@ -81,9 +81,9 @@ impl<'a> Json<'a> {
     /// is asked for.
     ///
     /// # Errors
-    /// [`Twin`]: `Job`, `x:job` or `job\0` beside, or instead of, `job` (several JSON libraries match names without regard to
-    /// case, and programs that make XML of JSON drop prefixes), or a list on the way that holds more than the element that is
-    /// named, or an object where a list is asked for.
+    /// [`Twin`]: `Job`, `x:job`, `jo_b` or `job\0` beside, or instead of, `job` (several JSON libraries match names without regard
+    /// to case and punctuation, and programs that make XML of JSON drop prefixes), or a list on the way that holds more than the
+    /// element that is named, or an object where a list is asked for, or a list where an object is.
     pub(super) fn only(self, pointer: &str) -> Result<Option<Self>, Twin> {
         let mut value = self;
         for token in pointer.split('/').skip(1) {
@@ -93,12 +93,15 @@ impl<'a> Json<'a> {
                 if is_index(&token) {
                     return Err(Twin);
                 }
-                let seen = seen_as(&token);
                 for name in value.children().filter_map(|(name, _)| name?.string()) {
-                    if name != token && seen_as(&name) == seen {
+                    if name != token && may_be(&name, &token) {
                         return Err(Twin);
                     }
                 }
+            }
+            // SECURITY: a program that takes one or many reads the first of `[{"task": ..}]`, or all of them, as `{"task": ..}`.
+            if !is_index(&token) && value.elements().is_some_and(|elements| !elements.is_empty()) {
+                return Err(Twin);
             }
             // SECURITY: `/job/0/id` names one job; the tool would act on the others of the list as well.
             if value.elements().is_some_and(|elements| elements.len() > 1) {
@@ -147,6 +150,14 @@ impl<'a> Json<'a> {
         (self.first_byte() == Some(b'"'))
             .then(|| serde_json::from_str(self.raw()).ok())
             .flatten()
+    }
+
+    /// Whether it is a whole number that every program reads as the same one: those with doubles have no others (RFC 8259
+    /// section 6).
+    pub(super) fn is_exact(self) -> bool {
+        const MOST: u64 = (1 << 53) - 1;
+        let size = self.raw().trim_start_matches('-').parse::<u64>();
+        self.is_integer() && size.is_ok_and(|size| size <= MOST)
     }
 
     /// Whether it is a whole number in its plain spelling (`7`, not `7.0` or `07` or `-0`).
@@ -221,12 +232,25 @@ fn reason(error: &serde_json::Error) -> &'static str {
     }
 }
 
-/// What some program takes a name for: without regard to case and space around it, cut where C ends a text, and without a
+/// Whether some program takes `name` for `judged`, or for a place below it (`job.id`, `job[id]`).
+fn may_be(name: &str, judged: &str) -> bool {
+    let begin = |name: &str| seen_as(name.split(['.', '[']).next().unwrap_or_default());
+    let seen = seen_as(judged);
+    seen_as(name) == seen || begin(name) == seen || seen_as(name) == begin(judged)
+}
+
+/// What some program takes a name for: without regard to case, punctuation and space, cut where C ends a text, and without a
 /// prefix, as those do that make XML of JSON.
 fn seen_as(name: &str) -> String {
     let cut = name.split(char::is_control).next().unwrap_or_default();
     let local = cut.rsplit(':').next().unwrap_or_default();
-    local.trim().to_lowercase()
+    // One letter after the other, and up before down: `\u{17f}` and `\u{131}` are an s and an i only that way.
+    let folded = local
+        .chars()
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase);
+    let is_word = |letter: &char| !letter.is_whitespace() && !"\u{307}_-.@$#".contains(*letter);
+    folded.filter(is_word).collect()
 }
 
 fn is_index(token: &str) -> bool {
@@ -403,8 +427,22 @@ mod tests {
         };
         assert_eq!(only(r#"{"job":{"id":7,"name":1},"Id":2}"#), Ok(Some("7".into())));
         assert_eq!(only(r#"{"job":{"name":1}}"#), Ok(None));
-        assert_eq!(only(r#"{"job":[{"id":1}]}"#), Ok(None));
+        assert_eq!(only(r#"{"job":[]}"#), Ok(None));
+        assert_eq!(
+            only(r#"{"job":{"id":7,"video":2,"jobs":3}}"#),
+            Ok(Some("7".into()))
+        );
         for twin in [
+            r#"{"job":[{"id":1}]}"#,
+            r#"[{"job":{"id":1}}]"#,
+            "{\"job\":{\"id\":7,\"\u{131}d\":8}}",
+            "{\"job\":{\"id\":7,\"\u{130}d\":8}}",
+            r#"{"job":{"id":7,"\u0131d":8}}"#,
+            r#"{"job":{"id":7},"jo_b":{"id":8}}"#,
+            r#"{"job":{"id":7},"job.id":8}"#,
+            r#"{"job":{"id":7},"job[id]":8}"#,
+            r#"{"job":{"id":7,"@id":8}}"#,
+            r#"{"job":{"id":7,"$id":8}}"#,
             r#"{"job":{"id":7,"ID":8}}"#,
             r#"{"job":{"Id":8}}"#,
             r#"{"job":{"id":7},"Job":{"id":8}}"#,
@@ -418,6 +456,28 @@ mod tests {
         ] {
             assert_eq!(only(twin), Err(Twin), "{twin}");
         }
+    }
+
+    #[test]
+    fn letters_that_a_program_folds_are_the_same() {
+        let disk = |text: &str| {
+            Json::parse(text.as_bytes())
+                .unwrap()
+                .only("/disk")
+                .map(|v| v.is_some())
+        };
+        for name in [
+            "di\u{17f}k",
+            "d\u{131}sk",
+            "d\u{130}sk",
+            "dis\u{212a}",
+            "DISK",
+            "di_sk",
+            "di-sk",
+        ] {
+            assert_eq!(disk(&format!("{{\"disk\":7,\"{name}\":8}}")), Err(Twin), "{name}");
+        }
+        assert_eq!(disk(r#"{"disk":7,"disc":8,"disks":9}"#), Ok(true));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{VoError, Vos, store};
 use crate::clock::Timestamp;
-use crate::id::{PersonId, random_bytes};
+use crate::id::{PersonId, VoId, random_bytes};
 use crate::record::{Change, Hash};
 use crate::store::{StoreError, Tx};
 
@@ -138,15 +138,15 @@ impl Vos {
         Ok(cards)
     }
 
-    /// The people whose present card says `text` somewhere: in user name, name, e-mail address or organisation, in capital or
+    /// The members of a VO whose present card says `text` somewhere: in user name, name, e-mail address or organisation, in capital or
     /// small letters.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn people_with(&self, text: &str) -> Result<HashSet<PersonId>, StoreError> {
+    pub async fn people_with(&self, vo: VoId, text: &str) -> Result<HashSet<PersonId>, StoreError> {
         // The engines do not agree on what is small of a letter beyond ASCII.
         let wanted = text.to_lowercase();
-        let cards = store::present_cards(&self.db).await?;
+        let cards = store::present_cards(&self.db, vo).await?;
         let says = |card: &Card| {
             let fields = &card.fields;
             let texts = [

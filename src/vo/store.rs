@@ -233,13 +233,15 @@ pub(super) async fn card(db: &Db, hash: Hash) -> Result<Option<Card>, StoreError
     .transpose()
 }
 
-/// The present cards of everybody.
-pub(super) async fn present_cards(db: &Db) -> Result<Vec<Card>, StoreError> {
+/// The present cards of a VO's members.
+pub(super) async fn present_cards(db: &Db, vo: VoId) -> Result<Vec<Card>, StoreError> {
     let found = rows!(
         db,
         CardRow,
         "SELECT hash, person, version, salt, username, name, mail, organisation, created_at, ended_at
-         FROM card WHERE ended_at IS NULL"
+         FROM card WHERE ended_at IS NULL
+         AND person IN (SELECT person FROM membership WHERE vo_id = $1 AND ended_at IS NULL)",
+        vo.uuid()
     )?;
     found.into_iter().map(card_of).collect()
 }

@@ -64,8 +64,16 @@ fn the_doctor_finds_no_flaw_in_a_new_gateway_and_says_whether_it_runs() {
     // What a throw-away gateway has of warnings fails with --strict.
     assert_eq!(doctor(&world, &["--strict"]).code, 1);
     world.stop();
+    let names = || {
+        let entries = fs::read_dir(world.data()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
     one(&world, "gateway", "warning: it does not run");
     one(&world, "store", "ok");
+    assert_eq!(names(), before, "the doctor leaves nothing behind");
 }
 
 #[test]
@@ -80,6 +88,23 @@ fn the_doctor_names_files_that_others_may_read_and_changes_nothing() {
     );
     assert_eq!(doctor(&world, &[]).code, 1);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o604);
+}
+
+#[test]
+fn the_doctor_names_a_secret_that_lies_elsewhere_and_that_others_may_read() {
+    let world = World::initialised();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let password = elsewhere.path().join("smtp.password");
+    fs::write(&password, "secret\n").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let smtp = format!(
+        "[alert]\ntransport = \"smtp\"\nsmtp = {{ host = \"localhost\", port = 1, security = \"none\", username = \"u\", password_file = \"{}\" }}\n",
+        password.display()
+    );
+    set(&world, "[alert]\n", &smtp);
+    assert_eq!(about(&world, "secrets"), [""; 0]);
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o644)).unwrap();
+    one(&world, "secrets", "flaw: other accounts may read or change `");
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl Token {
     /// The settings that name it for `vo`.
     fn settings(&self, vo: &str) -> String {
         format!(
-            "[[delegation.token]]\nname = \"hsm\"\nmodule = \"{MODULE}\"\nlabel = \"imense\"\npin_file = \"{}\"\nvos = [\"{vo}\"]\n",
+            "[[delegation.token]]\nname = \"hsm\"\nmodule = \"{MODULE}\"\nlabel = \"imense\"\npin_file = \"{}\"\nvo = \"{vo}\"\n",
             self.file("pin")
         )
     }

@@ -51,7 +51,7 @@ impl Operation for List {
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<UserList, Problem> {
         let vo = call.vo()?.id;
         let directory = api.directory();
-        let wanted = Wanted::read(api, call).await?;
+        let wanted = Wanted::read(api, call, vo).await?;
         let people = directory
             .members(vo)
             .filter_map(|membership| directory.person(membership.person))
@@ -75,7 +75,7 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    async fn read(api: &Api, call: &'a Call) -> Result<Self, Problem> {
+    async fn read(api: &Api, call: &'a Call, vo: VoId) -> Result<Self, Problem> {
         let with_text = match call.query("text")? {
             Some(text) if text.chars().count() > LONGEST => {
                 return Err(Problem::new(
@@ -83,7 +83,7 @@ impl<'a> Wanted<'a> {
                     format!("`text` has more than {LONGEST} characters"),
                 ));
             }
-            Some(text) => Some(api.vos.people_with(text).await.map_err(problem)?),
+            Some(text) => Some(api.vos.people_with(vo, text).await.map_err(problem)?),
             None => None,
         };
         let state = call.query("state")?;

@@ -9,6 +9,8 @@ use data_encoding::BASE64;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::delegate::myproxy::Response;
+
 /// No folder that is given out has more files, or larger ones, in bytes, or more in all.
 const FILES: usize = 2_000;
 const FILE: u64 = 256 * 1024;
@@ -16,7 +18,8 @@ const ALL: usize = 8 * 1024 * 1024;
 /// How long what was read of it is given out: revocation lists change by the hour.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// The folder, read now and then: however many ask for it, it is in memory once.
+/// The folder, read now and then. SECURITY: whoever asks for it needs no account, so however many ask, and take nothing of the
+/// answer, it is in memory once.
 pub(super) struct Roots {
     folder: Option<PathBuf>,
     read: Mutex<Option<(Instant, Arc<str>)>>,
@@ -30,10 +33,10 @@ impl Roots {
         }
     }
 
-    /// The lines of an answer that bring the authorities; none where there are none.
-    pub(super) async fn lines(&self) -> Arc<str> {
+    /// The whole message that grants something and brings the authorities, where there are any.
+    pub(super) async fn answer(&self) -> Arc<str> {
         let Some(folder) = &self.folder else {
-            return Arc::from("");
+            return with("").into();
         };
         let mut read = self.read.lock().await;
         if let Some((at, lines)) = &*read
@@ -42,11 +45,18 @@ impl Roots {
             return lines.clone();
         }
         let folder = folder.clone();
-        let lines = tokio::task::spawn_blocking(move || lines(&authorities(&folder))).await;
-        let lines: Arc<str> = lines.unwrap_or_default().into();
-        *read = Some((Instant::now(), lines.clone()));
-        lines
+        let read_now = tokio::task::spawn_blocking(move || with(&lines(&authorities(&folder)))).await;
+        let answer: Arc<str> = read_now.unwrap_or_else(|_| with("")).into();
+        *read = Some((Instant::now(), answer.clone()));
+        answer
     }
+}
+
+/// The message with these lines at its end.
+fn with(lines: &str) -> String {
+    let message = Response::fine().write();
+    let head = message.strip_suffix('\0').unwrap_or(&message);
+    [head, lines, "\0"].concat()
 }
 
 fn lines(files: &[(String, Vec<u8>)]) -> String {
@@ -143,14 +153,16 @@ mod tests {
         put("host.key", b"secret");
         put("c.0", &vec![0; usize::try_from(FILE).unwrap() + 1]);
         let roots = Roots::new(Some(folder.path().to_owned()));
-        let lines = roots.lines().await;
+        let answer = roots.answer().await;
+        let fine = Response::fine().write();
+        let head = fine.strip_suffix('\0').unwrap();
         assert_eq!(
-            &*lines,
-            "TRUSTED_CERTS=a.0,b.0\nFILEDATA_a.0=b25l\nFILEDATA_b.0=dHdv\n"
+            &*answer,
+            format!("{head}TRUSTED_CERTS=a.0,b.0\nFILEDATA_a.0=b25l\nFILEDATA_b.0=dHdv\n\0")
         );
-        // Whoever asks next gets the very same.
-        assert!(Arc::ptr_eq(&lines, &roots.lines().await));
-        assert_eq!(&*Roots::new(None).lines().await, "");
-        assert_eq!(&*Roots::new(Some("/nowhere".into())).lines().await, "");
+        // Whoever asks next gets the very same, from the same memory.
+        assert!(Arc::ptr_eq(&answer, &roots.answer().await));
+        assert_eq!(&*Roots::new(None).answer().await, fine);
+        assert_eq!(&*Roots::new(Some("/nowhere".into())).answer().await, fine);
     }
 }

@@ -68,8 +68,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
             Command::Get => self.get(&request).await,
             Command::Info => self.say(info(&request)).await,
             Command::TrustRoots => {
-                let roots = self.roots.lines().await;
-                self.say_with(&Response::fine(), &roots).await
+                let answer = self.roots.answer().await;
+                self.write(answer.as_bytes()).await
             }
             Command::Put
             | Command::Destroy
@@ -121,8 +121,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         };
         match request.trust_roots {
             true => {
-                let roots = self.roots.lines().await;
-                self.say_with(&Response::fine(), &roots).await?;
+                // In one piece: a client that finds the head alone takes it for the whole.
+                let answer = self.roots.answer().await;
+                self.write(answer.as_bytes()).await?;
             }
             false => self.say(Response::fine()).await?,
         }
@@ -144,18 +145,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
     }
 
     async fn say(&mut self, response: Response) -> Result<(), TalkError> {
-        self.say_with(&response, "").await
-    }
-
-    /// Says it, with more lines at its end.
-    async fn say_with(&mut self, response: &Response, lines: &str) -> Result<(), TalkError> {
-        let message = response.write();
-        if lines.is_empty() {
-            return self.write(message.as_bytes()).await;
-        }
-        let head = message.strip_suffix('\0').unwrap_or(&message);
-        // In one piece: a client that finds the head alone takes it for the whole.
-        self.write([head, lines, "\0"].concat().as_bytes()).await
+        self.write(response.write().as_bytes()).await
     }
 
     /// Writes one piece. Clients tell pieces apart by the records of TLS, so each goes out on its own.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{DAY, Finding};
+use crate::alert::Transport;
 use crate::clock::Timestamp;
 use crate::config::Config;
 
@@ -29,7 +30,29 @@ const CLOCK_KEEPERS: &[&str] = &[
 ];
 
 pub(super) fn look(config: &Config, now: Timestamp) -> Vec<Finding> {
-    vec![folder(&config.data), room(config, now), clock(config, now)]
+    let mut found = vec![folder(&config.data), room(config, now), clock(config, now)];
+    found.extend(elsewhere(config));
+    found
+}
+
+/// Files with secrets that settings name outside the data folder, and that others may read.
+fn elsewhere(config: &Config) -> Option<Finding> {
+    let tokens = config.delegate.token.iter();
+    let smtp = match &config.alert.transport {
+        Transport::Smtp(smtp) => smtp.password_file.as_ref(),
+        Transport::File { .. } => None,
+    };
+    let named = tokens
+        .map(|token| config.data.join(&token.pin_file))
+        .chain(smtp.map(|file| config.data.join(file)))
+        .chain([config.sealing_key.clone()]);
+    let open = |path: &PathBuf| {
+        let outside = !path.starts_with(&config.data);
+        outside && fs::metadata(path).is_ok_and(|about| about.mode() & 0o027 != 0)
+    };
+    let path = named.into_iter().find(open)?;
+    let said = format!("other accounts may read or change `{}`", path.display());
+    Some(Finding::flaw("secrets", said).next(format!("chmod 600 {}", path.display())))
 }
 
 /// Every file below the data folder, with what is known of it; links are not followed.
@@ -65,7 +88,10 @@ fn folder(data: &Path) -> Finding {
     let mut foreign = Vec::new();
     let all = files(data);
     for (path, about) in std::iter::once((data.to_owned(), whole)).chain(all.iter().cloned()) {
-        let closed = about.is_symlink() || about.mode() & 0o027 == 0;
+        // Nobody beside the gateway needs a key.
+        let secret = path.starts_with(data.join("keys")) && path.extension().is_none_or(|end| end != "pub");
+        let mask = if secret { 0o077 } else { 0o027 };
+        let closed = about.is_symlink() || about.mode() & mask == 0;
         if !closed {
             open.push(path.clone());
         }
@@ -216,7 +242,7 @@ mod tests {
         fs::write(&key, "secret").unwrap();
         for (mode, state) in [
             (0o600, State::Ok),
-            (0o640, State::Ok),
+            (0o640, State::Flaw),
             (0o644, State::Flaw),
             (0o660, State::Flaw),
             (0o601, State::Flaw),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -24,6 +25,8 @@ use crate::vo::{Directory, Upstream, UpstreamAddress, Vos};
 
 /// How long one thing may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Upstreams that are asked at once.
+const AT_ONCE: usize = 16;
 /// How long this machine may take to answer itself.
 const NEAR: Duration = Duration::from_secs(1);
 /// More is no answer to whether the gateway is ready.
@@ -150,15 +153,20 @@ async fn stored(config: &Config) -> Result<Stored, String> {
 
 async fn upstreams(config: &Config, directory: &Directory) -> Vec<Finding> {
     let forward = Forward::new(config.forward.clone());
-    let mut found = Vec::new();
-    for vo in directory.all_vos() {
-        for upstream in directory.upstreams_of_vo(vo.id) {
-            let about = format!("upstream {}/{}", vo.name, upstream.name);
-            found.push(reached(&forward, upstream, &about).await);
+    let all = directory.all_vos().flat_map(|vo| {
+        let upstreams = directory.upstreams_of_vo(vo.id);
+        upstreams.map(|upstream| (format!("upstream {}/{}", vo.name, upstream.name), upstream))
+    });
+    let looked = all.map(|(about, upstream)| {
+        let forward = &forward;
+        async move {
+            let mut found = vec![reached(forward, upstream, &about).await];
             found.extend(past(&upstream.address, &about).await);
+            found
         }
-    }
-    found
+    });
+    // Those that do not answer are waited for together.
+    stream::iter(looked).buffered(AT_ONCE).concat().await
 }
 
 /// Whether a connection is made; over TLS with its certificate verified as for every request.

@@ -108,11 +108,11 @@ pub enum ContentError {
     },
     /// A place that is judged has a twin that tools may take for it.
     #[error(
-        "what stands at `{0}` in the body stands there twice, in a list with others, or also under a name that tools may take for it"
+        "what stands at `{0}` in the body stands there twice, in a list, under a name that tools may take for it, or spelled so that they may take it for what a task asks for"
     )]
     Twin(String),
     /// A place that is judged holds something else than one text.
-    #[error("what stands at `{0}` in the body is not one plain text, whole number or truth value")]
+    #[error("what stands at `{0}` in the body is not one plain text, whole number (to 2^53) or truth value")]
     NotPlain(String),
     /// A form field that no task here takes.
     #[error("the form has the field `{0}`, which this task does not take")]
@@ -225,7 +225,7 @@ fn plain(value: Json<'_>) -> Option<String> {
     let number = value
         .raw()
         .starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    value.scalar().filter(|_| !number || value.is_integer())
+    value.scalar().filter(|_| !number || value.is_exact())
 }
 
 impl BodyRule {
@@ -267,7 +267,16 @@ impl BodyRule {
         let mut fits = true;
         for (at, expected) in &self.equals {
             // Every place is looked at, so that a twin anywhere refuses the body.
-            fits &= content.text(at)?.as_deref() == Some(expected);
+            let text = content.text(at)?;
+            let fold = |text: &str| text.trim().to_lowercase();
+            // SECURITY: a wider task would be taken for it, and the tool may do what this one guards.
+            if text
+                .as_ref()
+                .is_some_and(|text| text != expected && fold(text) == fold(expected))
+            {
+                return Err(ContentError::Twin(at.clone()));
+            }
+            fits &= text.as_deref() == Some(expected);
         }
         Ok(fits)
     }

@@ -44,14 +44,16 @@ pub struct TokenConfig {
     pub label: String,
     /// The file that holds the PIN.
     pub pin_file: PathBuf,
-    /// The VOs whose keys may be on it, by name.
-    pub vos: Vec<String>,
+    /// The VO whose keys may be on it, by name.
+    pub vo: String,
+    /// Labels of its keys, where it is not the only one with keys there.
+    pub keys: Vec<String>,
 }
 
 impl TokenConfig {
     /// Reads a table of `[[delegation.token]]`. `None` when it is not whole: then it has a flaw.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
-        for key in ["name", "module", "label", "pin_file", "vos"] {
+        for key in ["name", "module", "label", "pin_file", "vo"] {
             if !table.has(key) {
                 table.flaw(key, "is missing: each `[[delegation.token]]` needs one");
             }
@@ -67,22 +69,36 @@ impl TokenConfig {
             (1..=32).contains(&text.len()).then(|| text.to_owned())
         });
         let pin_file = table.text("pin_file").map(PathBuf::from);
-        let vos = table.texts("vos");
-        // SECURITY: whoever may use a VO's key acts in its name, so no token is everybody's.
-        if vos.is_empty() && table.has("vos") {
-            table.flaw(
-                "vos",
-                "names nobody: it is the list of the virtual organisations whose keys are on it",
-            );
-        }
+        // SECURITY: whoever may use a VO's key acts in its name, and a certificate is no secret: so each VO has an entry of its own.
+        let vo = table.parsed("vo", "the name of a virtual organisation", |text| {
+            crate::vo::is_name(text).then(|| text.to_owned())
+        });
+        let keys = table.texts("keys");
         table.end();
         Some(Self {
             name: name?,
             module: module?,
             label: label?,
             pin_file: pin_file?,
-            vos,
+            vo: vo?,
+            keys,
         })
+    }
+
+    /// Whether another VO than this one's could sign with a key of this one.
+    #[must_use]
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        let same = self.module == other.module && self.label == other.label && self.vo != other.vo;
+        let apart = !self.keys.is_empty()
+            && !other.keys.is_empty()
+            && !self.keys.iter().any(|key| other.keys.contains(key));
+        same && !apart
+    }
+
+    /// Whether a key of that name is one of this VO's.
+    fn holds(&self, uri: &Uri) -> bool {
+        let named = |label: &String| self.keys.contains(label);
+        self.label == uri.token() && (self.keys.is_empty() || uri.object.as_ref().is_some_and(named))
     }
 
     /// The same with its PIN file in `folder`, where that path is relative.
@@ -98,8 +114,8 @@ impl TokenConfig {
 pub enum TokenError {
     /// The settings do not let the VO use it.
     #[error(
-        "the virtual organisation `{vo}` has no token with the label `{label}`; accepted: a `label` of `[[delegation.token]]` in the \
-         settings whose `vos` name it"
+        "the virtual organisation `{vo}` has no token with the label `{label}`, or no such key there; accepted: a `label` of a \
+         `[[delegation.token]]` in the settings whose `vo` it is, and, where `keys` stand there, one of these as `object`"
     )]
     NotAllowed {
         /// Name of the VO.
@@ -144,10 +160,7 @@ pub enum TokenError {
 impl TokenError {
     /// Whether it may be gone when everything is opened anew.
     const fn may_pass(&self) -> bool {
-        matches!(
-            self,
-            Self::Module(_) | Self::Absent(_) | Self::NoKey(_) | Self::Refused(_)
-        )
+        matches!(self, Self::Module(_) | Self::Absent(_) | Self::Refused(_))
     }
 }
 
@@ -184,8 +197,7 @@ impl Tokens {
         spki: Vec<u8>,
     ) -> Result<TokenKey, TokenError> {
         // SECURITY: a certificate is no secret; without this, one VO could import another's and sign with its key.
-        let allowed =
-            |config: &TokenConfig| config.label == uri.token() && config.vos.iter().any(|one| one == vo);
+        let allowed = |config: &TokenConfig| config.vo == vo && config.holds(uri);
         let found = self.0.iter().find(|(config, _)| allowed(config));
         let (token, module) = found.ok_or_else(|| TokenError::NotAllowed {
             vo: vo.to_owned(),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -26,8 +26,9 @@ use crate::secret;
 use super::uri::Uri;
 use super::{TokenConfig, TokenError};
 
-/// Questions that may wait for one module.
+/// Questions that may wait for one module, and those of one entry of the settings among them.
 const WAITING: usize = 64;
+const WAITING_OF_ONE: usize = 16;
 /// A module is not opened anew more often: who signs with another token of it waits meanwhile.
 const SELDOM: Duration = Duration::from_secs(5);
 
@@ -63,6 +64,19 @@ pub(super) struct Module {
     path: PathBuf,
     clock: Arc<dyn Clock>,
     questions: Mutex<Option<SyncSender<Question>>>,
+    /// How many wait, by the name of their entry.
+    waiting: Mutex<HashMap<String, usize>>,
+}
+
+/// A question that waits, counted until it is answered or given up.
+pub(super) struct Waits<'a>(&'a Module, &'a str);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = self.0.held().get_mut(self.1) {
+            *count = count.saturating_sub(1);
+        }
+    }
 }
 
 impl Module {
@@ -71,7 +85,23 @@ impl Module {
             path: path.to_owned(),
             clock,
             questions: Mutex::default(),
+            waiting: Mutex::default(),
         }
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a question; `None` where too many of the entry wait already.
+    pub(super) fn waits<'a>(&'a self, name: &'a str) -> Option<Waits<'a>> {
+        let mut waiting = self.held();
+        let count = waiting.entry(name.to_owned()).or_default();
+        if *count >= WAITING_OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Waits(self, name))
     }
 
     /// Has a token sign, and waits for it: at most `patience`.
@@ -91,6 +121,7 @@ impl Module {
             answer,
         };
         let slow = || TokenError::Slow(token.name.clone());
+        let _waits = self.waits(&token.name).ok_or_else(slow)?;
         let asked = self.questions(token)?.try_send(question);
         asked.map_err(|_| slow())?;
         answered.recv_timeout(patience).unwrap_or_else(|_| Err(slow()))
