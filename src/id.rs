@@ -208,6 +208,10 @@ ids! {
     LinkId,
     /// A second factor of a person.
     FactorId,
+    /// An identity provider that people sign in with.
+    IdpId,
+    /// Who somebody is at an identity provider.
+    IdentityId,
     /// A message in the outbox.
     MessageId,
     /// An episode of repeated denials.

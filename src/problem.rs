@@ -101,6 +101,9 @@ kinds! {
     Suspended "suspended" 403 "The account or the virtual organisation is suspended",
         "Nothing is allowed while it is suspended.",
         "Ask the administrator who suspended it.";
+    SignInRefused "sign_in_refused" 403 "This sign-in was not accepted",
+        "What came back from the home organisation cannot be accepted, or does not open an account here.",
+        "Begin again at the sign-in page; if it stays so, tell the administrator the request id.";
     ForeignOrigin "foreign_origin" 403 "The request came from another site",
         "A page of another origin tried to act with your session, so nothing was done.",
         "Open the page under its own address and try again there.";
@@ -164,6 +167,9 @@ kinds! {
     Sealed "sealed" 503 "The gateway is sealed",
         "This tool needs a key that is sealed, and the sealing key is not there.",
         "The system administrator must provide the sealing key; name the request id.";
+    ProviderUnavailable "provider_unavailable" 503 "The home organisation does not answer",
+        "The identity provider that you sign in with cannot be reached, so nobody can sign in with it at the moment.",
+        "Try again later. Whoever has a password here can sign in with that, and who is signed in stays so.";
     DelegationFailed "delegation_failed" 503 "No credential could be made for the tool",
         "What the tool is given authority with is missing, expired or does not fit (the virtual organisation's certificate, or the tool's own credential), so the tool was not called.",
         "Tell your VO administrator the request id; the detail says what is missing.";

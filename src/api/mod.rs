@@ -17,6 +17,7 @@ pub mod certificate;
 pub mod factor;
 pub mod gateway;
 pub mod grant;
+pub mod idp;
 mod openapi;
 mod operation;
 pub mod person;
@@ -179,6 +180,18 @@ fn entries() -> Vec<Entry> {
         entry::<administrator::add::Add>(),
         entry::<administrator::list::List>(),
         entry::<administrator::remove::Remove>(),
+        entry::<idp::add::Add>(),
+        entry::<idp::list::List>(),
+        entry::<idp::show::Show>(),
+        entry::<idp::edit::Edit>(),
+        entry::<idp::suspend::Suspend>(),
+        entry::<idp::resume::Resume>(),
+        entry::<idp::remove::Remove>(),
+        entry::<idp::identities::Identities>(),
+        entry::<idp::approve::Approve>(),
+        entry::<idp::reject::Reject>(),
+        entry::<idp::sign_in::Show>(),
+        entry::<idp::sign_in::Resource>(),
         entry::<gateway::reload::Run>(),
         entry::<session::create::Create>(),
         entry::<session::list::List>(),

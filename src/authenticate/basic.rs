@@ -170,6 +170,7 @@ impl Authenticate {
             methods: vec!["pwd".into()],
             acr: login::ACR_PASSWORD.into(),
             must_change: false,
+            identity: None,
         };
         let login = Login {
             request: journal.request,
@@ -181,6 +182,7 @@ impl Authenticate {
             count: self.logins(person.id).await.map_err(problem)?.logins + 1,
             source: source.network(),
             certificate: None,
+            federated: None,
         };
         // INVARIANT: the login is on record before its session is worth anything.
         (journal.write)(vec![Event::Login(login)]).await?;

@@ -245,6 +245,7 @@ impl Authenticate {
             methods: vec![METHOD.into()],
             acr: login::ACR_PASSWORD.into(),
             must_change: false,
+            identity: None,
         });
         let login = Login {
             request: journal.request,
@@ -256,6 +257,7 @@ impl Authenticate {
             count: self.logins(person.id).await.map_err(problem)?.logins + 1,
             source: source.network(),
             certificate: Some(verified.end_entity.sha256),
+            federated: None,
         };
         // INVARIANT: the login is on record before its session is worth anything.
         (journal.write)(vec![Event::Login(login)]).await?;

@@ -7,9 +7,9 @@ use super::factor::{self, Coded, METHODS, Used};
 use super::session::Live;
 use super::store::{self, Stored};
 use super::subject::{Session, SessionKind, Source};
-use super::{Authenticate, AuthenticateError};
+use super::{Authenticate, AuthenticateError, federation};
 use crate::clock::Timestamp;
-use crate::id::{PersonId, RequestId, SessionId, VoId};
+use crate::id::{IdentityId, IdpId, PersonId, RequestId, SessionId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, ChangeEvent, Event, Hash, Login, SessionEnded};
 use crate::secret::Secret;
@@ -122,6 +122,8 @@ pub(super) enum Ground {
     Parent(SessionId),
     /// The session in whose place the new one comes is alive, and the code is unused.
     StepUp(SessionId, Used),
+    /// The identity has its account, and its provider is active.
+    Federated(IdentityId, IdpId),
 }
 
 /// A session that has begun.
@@ -270,6 +272,7 @@ impl Authenticate {
             count: 0,
             source: attempt.source.network(),
             certificate: None,
+            federated: None,
         };
         let (
             Verdict::Right {
@@ -345,6 +348,7 @@ impl Authenticate {
                 methods,
                 acr: factor::acr(with_factor).into(),
                 must_change,
+                identity: None,
             },
             home: person.home,
             token,
@@ -365,6 +369,10 @@ impl Authenticate {
                 Ground::Password { .. } => wrong(),
                 Ground::StepUp(..) => factor::wrong_code(),
                 Ground::Parent(_) => Problem::new(Kind::WrongCredential, "the session has ended meanwhile"),
+                Ground::Federated(..) => Problem::new(
+                    Kind::SignInRefused,
+                    "the identity provider or the account was suspended or removed meanwhile",
+                ),
             });
         }
         let session = Arc::new(prepared.session);
@@ -401,11 +409,14 @@ impl Authenticate {
             } => store::use_up(&mut tx, person, *version, session.created).await?,
             Ground::Password { version, .. } => store::is_unchanged(&mut tx, person, *version).await?,
             Ground::Parent(parent) | Ground::StepUp(parent, _) => store::is_alive(&mut tx, *parent).await?,
+            Ground::Federated(identity, idp) => {
+                federation::store::holds(&mut tx, (*identity, *idp), person, session.created).await?
+            }
         };
         let used = match &prepared.ground {
             Ground::Password { used, .. } => used.as_ref(),
             Ground::StepUp(_, used) => Some(used),
-            Ground::Parent(_) => None,
+            Ground::Parent(_) | Ground::Federated(..) => None,
         };
         let unused = match used {
             Some(used) => factor::store::use_up(&mut tx, person, used, session.created).await?,
@@ -433,6 +444,9 @@ impl Authenticate {
             }
             Ground::StepUp(old, _) => {
                 store::end_session(&mut tx, *old, super::second::STEP_UP, session.created).await?;
+            }
+            Ground::Federated(..) => {
+                store::count_login(&mut tx, person, prepared.home, session.created).await?;
             }
             Ground::Parent(_) => {}
         }

@@ -25,6 +25,7 @@ mod credential;
 mod enter;
 mod erase;
 mod factor;
+mod federation;
 mod held;
 mod login;
 mod password;
@@ -47,10 +48,17 @@ pub use config::{Config, Cost};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use credential::fuzz_credential;
 pub use credential::{
-    COOKIE, CredentialError, NONCE_COOKIE, TOKEN_PREFIX, clear_cookie, is_navigation, nonce, set_cookie,
+    COOKIE, CredentialError, LOGIN_COOKIE, NONCE_COOKIE, TOKEN_PREFIX, clear_cookie, is_navigation,
+    login_cookie, nonce, set_cookie,
 };
 pub use enter::{EnterStart, Entered, is_local_path, percent};
 pub use factor::{Factor, FactorChange, NewFactor, Offer, Used};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use federation::token::fuzz_token;
+pub use federation::{
+    Approval, Arrived, Attributes, Claims, FederatedRefusal, FederatedStart, Identity, Idp, IdpError,
+    IdpSettings, ManyIdentities, Mapping, NewIdp, Returned, SignedInBy, Standing,
+};
 pub use held::HeldSession;
 pub use login::{Opened, Opening, Prepared, SignIn, SignedIn};
 pub use password::HashError;
@@ -95,6 +103,7 @@ struct Inner {
     basic: basic::Kept,
     certificates: certificate::Certificates,
     codes: enter::Codes,
+    federation: federation::Federation,
     /// What seals the secrets of second factors; not there while the gateway is sealed.
     seals: std::sync::OnceLock<SealingKey>,
     // INVARIANT: held from before the store is read or written until memory says the same.
@@ -148,6 +157,7 @@ impl Authenticate {
             basic: basic::Kept::new(&**ids.random())?,
             certificates: certificate::Certificates::default(),
             codes: enter::Codes::default(),
+            federation: federation::Federation::default(),
             seals: std::sync::OnceLock::new(),
             changing: tokio::sync::Mutex::default(),
             db,

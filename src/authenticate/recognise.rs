@@ -77,6 +77,7 @@ impl Refusal {
             result: "failed".into(),
             methods: self.methods.clone(),
             acr: String::new(),
+            identity: None,
         }
     }
 }

@@ -160,6 +160,7 @@ impl Authenticate {
             count: 0,
             source: subject.source().network(),
             certificate: None,
+            federated: None,
         };
         let Some(used) = self.shown(person, code).await? else {
             return Ok(SignedIn::refused(login, factor::wrong_code()));

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::subject::{Session, SessionKind};
 use crate::clock::Timestamp;
-use crate::id::{PersonId, SessionId};
+use crate::id::{IdpId, PersonId, SessionId};
 use crate::record::Hash;
 
 /// A session with what only this process knows of it.
@@ -218,6 +218,22 @@ impl Sessions {
         alive
     }
 
+    /// Those that began by an identity of this provider, by person.
+    pub(super) fn of_idp(&self, idp: IdpId) -> HashMap<PersonId, Vec<SessionId>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found: HashMap<PersonId, Vec<SessionId>> = HashMap::new();
+        for live in table.by_id.values() {
+            let by = live.session.identity.as_ref();
+            if by.is_some_and(|by| by.entry.provider == idp) {
+                found
+                    .entry(live.session.person)
+                    .or_default()
+                    .push(live.session.id);
+            }
+        }
+        found
+    }
+
     /// A session by id, alive or about to be swept, without marking it as used.
     pub(super) fn peek(&self, id: SessionId) -> Option<Arc<Session>> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
@@ -394,6 +410,7 @@ mod tests {
             methods: vec!["pwd".into()],
             acr: String::new(),
             must_change: false,
+            identity: None,
         };
         Live::new(Arc::new(session), Some(Hash::of(&n.to_le_bytes())), NOW)
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::federation;
 use super::session::Live;
 use super::subject::{Session, SessionKind};
 use crate::clock::Timestamp;
@@ -194,8 +195,8 @@ pub(super) async fn insert_session(
     run!(
         tx,
         "INSERT INTO session (id, vo_id, person, kind, parent, host, token, created_at, expires_at, seen_at,
-             methods, acr, must_change, version, ended_at, end_reason)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1, NULL, NULL)",
+             methods, acr, must_change, identity, version, ended_at, end_reason)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 1, NULL, NULL)",
         session.id.uuid(),
         home.uuid(),
         session.person.uuid(),
@@ -208,7 +209,8 @@ pub(super) async fn insert_session(
         session.created.micros(),
         session.methods.join(" "),
         session.acr.as_str(),
-        session.must_change
+        session.must_change,
+        session.identity.as_ref().map(|by| by.id.uuid())
     )
     .map(|_| ())
 }
@@ -285,16 +287,32 @@ pub(super) async fn alive(db: &Db) -> Result<Vec<Live>, StoreError> {
         String,
         String,
         bool,
+        Option<uuid::Uuid>,
     );
+    let identities = federation::store::began_by(db).await?;
     let rows = rows!(
         db,
         Row,
-        "SELECT id, person, kind, parent, host, token, created_at, expires_at, seen_at, methods, acr, must_change
+        "SELECT id, person, kind, parent, host, token, created_at, expires_at, seen_at, methods, acr, must_change, identity
          FROM session WHERE ended_at IS NULL ORDER BY id"
     )?;
     rows.into_iter()
         .map(
-            |(id, person, kind, parent, host, token, created, expires, seen, methods, acr, must_change)| {
+            |(
+                id,
+                person,
+                kind,
+                parent,
+                host,
+                token,
+                created,
+                expires,
+                seen,
+                methods,
+                acr,
+                must_change,
+                by,
+            )| {
                 let kind = match (kind.as_str(), parent, host) {
                     ("browser", None, None) => SessionKind::Browser,
                     ("token", None, None) => SessionKind::Token,
@@ -329,6 +347,7 @@ pub(super) async fn alive(db: &Db) -> Result<Vec<Live>, StoreError> {
                         .collect(),
                     acr,
                     must_change,
+                    identity: by.and_then(|id| identities.get(&id).cloned()),
                 };
                 Ok(Live::new(Arc::new(session), token, Timestamp(seen)))
             },

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::federation::SignedInBy;
 use crate::clock::Timestamp;
 use crate::id::{PersonId, SessionId};
 use crate::record::SubjectEntry;
@@ -89,12 +90,15 @@ pub struct Session {
     pub created: Timestamp,
     /// End.
     pub expires: Timestamp,
-    /// Methods (RFC 8176): `pwd`; `otp` and `mfa` with a second factor; `pop` with a certificate.
+    /// Methods (RFC 8176): `pwd`; `otp` and `mfa` with a second factor; `pop` with a certificate; `federated` with an identity
+    /// provider, and what that says.
     pub methods: Vec<String>,
     /// Level of assurance.
     pub acr: String,
     /// Opened with a one-time password, or with one that has become too short: good for nothing but choosing a new one.
     pub must_change: bool,
+    /// By which identity of an identity provider it began.
+    pub identity: Option<SignedInBy>,
 }
 
 impl Session {
@@ -205,6 +209,9 @@ impl Subject {
             result: result.into(),
             methods: session.map(|session| session.methods.clone()).unwrap_or_default(),
             acr: session.map(|session| session.acr.clone()).unwrap_or_default(),
+            identity: session
+                .and_then(|session| session.identity.as_ref())
+                .map(|by| by.entry.clone()),
         }
     }
 }

@@ -17,6 +17,7 @@ mod download;
 mod factor;
 mod failure;
 mod grant;
+mod idp;
 mod init;
 mod input;
 mod operation;
@@ -89,6 +90,8 @@ enum Command {
     Factor(factor::Factor),
     #[command(subcommand)]
     Admin(admin::Admin),
+    #[command(subcommand)]
+    Idp(idp::Idp),
     #[command(subcommand)]
     Vo(vo::Vo),
     #[command(subcommand)]
@@ -242,6 +245,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Password(command) => session::own_password(command, out).await,
         Command::Session(command) => session::sessions(command, out).await,
         Command::Factor(command) => factor::run(command, out).await,
+        Command::Idp(command) => idp::run(command, out).await,
         Command::Admin(command) => admin::run(command, out).await,
         Command::Vo(command) => vo::run(command, out).await,
         Command::User(command) => user::run(command, out).await,

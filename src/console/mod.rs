@@ -15,6 +15,7 @@ use tower::service_fn;
 mod access;
 mod answer;
 mod enter;
+mod federation;
 mod form;
 mod login;
 mod multipart;
@@ -92,6 +93,33 @@ pub fn tasks() -> Vec<Task> {
             "console.login_code",
             "POST /login/code",
             Create,
+            Audience::Everyone,
+        )),
+        Task {
+            query: Some(vec!["to".to_owned()]),
+            ..task(
+                "console.federated_start",
+                "GET /login/with/{idp:slug}",
+                Read,
+                Audience::Everyone,
+            )
+        },
+        // Not a change of state in its kind, for the browser comes from another site. What it brings (state, code) is good once, and
+        // is judged there; providers send parameters of their own along.
+        Task {
+            query: None,
+            strict: true,
+            ..task(
+                "console.federated_return",
+                "GET /login/with/{idp:slug}/callback",
+                Read,
+                Audience::Everyone,
+            )
+        },
+        form(task(
+            "console.federated_logout",
+            "POST /login/with/{idp:slug}/logout",
+            Update,
             Audience::Everyone,
         )),
         Task {
@@ -284,7 +312,10 @@ impl Console {
         let permit = Arc::clone(&request.permit);
         match permit.found().task.name.as_str() {
             "console.home" => self.home(&request),
-            "console.login_page" => Ok(self.login_page(&request)),
+            "console.login_page" => Ok(self.login_page(request).await),
+            "console.federated_start" => self.federated_start(request).await,
+            "console.federated_return" => self.federated_return(request).await,
+            "console.federated_logout" => self.federated_logout(request).await,
             "console.login" => self.login(request).await,
             "console.login_code" => self.login_code(request).await,
             "console.step_up_page" => self.step_up_page(&permit).await,

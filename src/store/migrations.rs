@@ -89,6 +89,11 @@ macro_rules! steps {
                 "proxy_identity",
                 include_str!(concat!("../../migrations/", $engine, "/1600_proxy_identity.sql")),
             ),
+            (
+                1700,
+                "federation",
+                include_str!(concat!("../../migrations/", $engine, "/1700_federation.sql")),
+            ),
         ]
     };
 }

@@ -19,7 +19,8 @@ const OF_SESSIONS: [(&str, &str); 3] = [
     ("session.step_up", "login"),
 ];
 /// Updates of what was not there before: their change has no `before`.
-const NEW: [&str; 5] = [
+const NEW: [&str; 6] = [
+    "idp.approve",
     "user.reset_password",
     "vo_certificate.import",
     "tool.set_credential",
@@ -288,6 +289,30 @@ fn tools(walk: &mut Walk, url: &str) {
     walk.call("admin", "gateway.reload", &[], None);
 }
 
+/// An identity provider comes and goes; of two who came from it one gets an account. Nothing is asked of it.
+fn identity_providers(walk: &mut Walk) {
+    let settings = json!({ "display_name": "University A", "client_id": "gateway" });
+    let add = json!({ "name": "uni-a", "issuer": "https://idp.example.org", "client_secret": "s", "settings": settings });
+    let added = walk.call("admin", "idp.add", &[], Some(add));
+    let idp = ("idp", "uni-a");
+    let edit = json!({ "settings": { "display_name": "University B" } });
+    walk.call("admin", "idp.edit", &[idp], Some(edit));
+    walk.call("admin", "idp.suspend", &[idp], None);
+    walk.call("admin", "idp.resume", &[idp], None);
+    let provider = added["id"].as_str().unwrap().replace('-', "");
+    for (id, subject) in [("1", "alice-0001"), ("2", "bob-0002")] {
+        walk.world.write_store(&format!(
+            "INSERT INTO federated_identity VALUES (X'0199a1b2000070008000{id:0>12}', zeroblob(16), X'{provider}',
+                 'https://idp.example.org', '{subject}', zeroblob(16), NULL, 'pending', '{{}}', NULL, 1, 1, 1, NULL)"
+        ));
+    }
+    let of = |id: &str| format!("0199a1b2-0000-7000-8000-{id:0>12}");
+    let (alice, bob) = (of("1"), of("2"));
+    walk.call("admin", "idp.approve", &[idp, ("identity", &alice)], None);
+    walk.call("admin", "idp.reject", &[idp, ("identity", &bob)], None);
+    walk.call("admin", "idp.remove", &[idp], None);
+}
+
 /// A provider asks about a proxy of its tool, and is answered.
 fn providers(walk: &mut Walk) {
     let (vo, grid) = (("vo", "imense"), ("tool", "grid"));
@@ -367,6 +392,7 @@ fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
     people_and_roles(&mut walk);
     tools(&mut walk, &tool.url());
     providers(&mut walk);
+    identity_providers(&mut walk);
     let request = unknown(&mut walk, &tool);
     let settle = [("vo", "imense"), ("request", request.as_str())];
     walk.call(
@@ -446,6 +472,13 @@ const EDITS: &[&str] = &[
     "administrator.remove",
     "grant.add",
     "grant.remove",
+    "idp.add",
+    "idp.approve",
+    "idp.edit",
+    "idp.reject",
+    "idp.remove",
+    "idp.resume",
+    "idp.suspend",
     "person.factor.reset",
     "provider.add",
     "provider.choose",

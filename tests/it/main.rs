@@ -37,6 +37,7 @@ mod life;
 mod manifest;
 mod evil_tool;
 mod factor;
+mod federation;
 mod grid;
 mod grpc;
 mod held;

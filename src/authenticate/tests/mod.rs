@@ -9,12 +9,13 @@ use http::request::Parts;
 use super::*;
 use crate::clock::{Clock, HandClock};
 use crate::id::{SystemSource, VoId};
-use crate::record::{Event, Hash, Login};
+use crate::record::{Change, Event, Hash, Login};
 use crate::secret::Secret;
 use crate::tool::{Address, Audience, Found, Kind as TaskKind, Place, Target, Task, Tool, ToolTarget};
 use crate::vo::{Directory, Membership, Person, PersonState, Rows, Vo, VoState};
 
 mod factors;
+mod federation;
 
 const PHRASE: &str = "violet harbour tuesday";
 const OTHER: &str = "copper lantern thursday";

@@ -389,6 +389,7 @@ pub(super) fn signed_in(number: u128, must_change: bool, methods: &[&str]) -> Su
         methods: methods.iter().map(ToString::to_string).collect(),
         acr: if methods.contains(&"otp") { "aal2" } else { "aal1" }.into(),
         must_change,
+        identity: None,
     };
     let row = Person {
         id: person,
