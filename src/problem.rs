@@ -81,7 +81,7 @@ kinds! {
         "This asks for more assurance of who you are than a password alone gives.",
         "Show your second factor in this session (`countersign session step-up`, or the page `/step-up` of the gateway) and try again; who has none adds one first (`countersign factor add`).";
     PasswordChangeRequired "password_change_required" 403 "Choose your own password first",
-        "You signed in with a one-time password, or with one that is too short without a second factor, which opens nothing but the change of the password.",
+        "You signed in with a one-time password, with one that is too short without a second factor, or with one that others may know, which opens nothing but the change of the password.",
         "Change the password (`countersign password change`, or the page that the gateway shows), then sign in again.";
     NoTask "no_task" 403 "No task allows this request",
         "The tool is wrapped so that only named tasks reach it, and none of them names this request.",
@@ -104,6 +104,18 @@ kinds! {
     SignInRefused "sign_in_refused" 403 "This sign-in was not accepted",
         "What came back from the home organisation cannot be accepted, or does not open an account here.",
         "Begin again at the sign-in page; if it stays so, tell the administrator the request id.";
+    AccountPending "account_pending" 403 "The account is not approved yet",
+        "The account was asked for, and nobody has decided about it yet.",
+        "Wait for the mail that tells the decision; the administrators of the virtual organisation that you asked have the request.";
+    AccountRejected "account_rejected" 403 "The request for the account was refused",
+        "The account was asked for, and an administrator decided against it; the mail about that says why.",
+        "Ask the administrators of the virtual organisation; they can still approve the request.";
+    AccountExpired "account_expired" 403 "The account has expired",
+        "The account was open until a date that has passed.",
+        "Ask an administrator of your virtual organisation for more time (`countersign user expire`).";
+    AccountDeleted "account_deleted" 403 "The account was deleted",
+        "The account has ended for good; what was done with it stays on record.",
+        "If you need access again, ask the administrators of the virtual organisation for a new account.";
     ForeignOrigin "foreign_origin" 403 "The request came from another site",
         "A page of another origin tried to act with your session, so nothing was done.",
         "Open the page under its own address and try again there.";

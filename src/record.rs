@@ -607,9 +607,10 @@ pub struct Login {
     pub session: Option<SessionId>,
     /// Methods that were tried.
     pub methods: Vec<String>,
-    /// `ok`, `wrong`, `throttled`, `expired`, `used`, `suspended`; `one_time` where a one-time password was right and not taken;
-    /// with a second factor also `code_needed` (the password was right), `wrong_code`, `sealed`; with an identity provider also
-    /// `refused` (its answer is not accepted), `wrong_assurance`, `pending`, `rejected`, `lapsed`, `unavailable`.
+    /// `ok`, `wrong`, `throttled`, `expired` (the one-time password), `used`; where the password is right and the account opens
+    /// nothing: `suspended`, `pending`, `rejected`, `account_expired`, `deleted`; `one_time` where a one-time password was right and
+    /// not taken; with a second factor also `code_needed` (the password was right), `wrong_code`, `sealed`; with an identity provider
+    /// also `refused` (its answer is not accepted), `wrong_assurance`, `pending`, `rejected`, `lapsed`, `unavailable`.
     pub result: String,
     /// How many logins this account has had, this one included; 0 when it failed.
     pub count: i64,
@@ -633,7 +634,7 @@ pub struct SessionEnded {
     pub person: PersonId,
     /// Which, children included.
     pub sessions: Vec<SessionId>,
-    /// `logout`, `provider_logout`, `provider_removed`, `expired`, `reset`, `suspended`, `password_changed`, `factor_added`, `factor_removed`, `factor_reset`, `step_up` (another
+    /// `logout`, `provider_logout`, `provider_removed`, `expired`, `reset`, `suspended`, `account_expired`, `deleted`, `compromised`, `password_changed`, `factor_added`, `factor_removed`, `factor_reset`, `step_up` (another
     /// session with more assurance came in its place).
     pub reason: String,
 }

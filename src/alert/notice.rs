@@ -14,6 +14,12 @@ pub enum Happened {
     Suspended,
     /// An account was let in again.
     Resumed,
+    /// The time of an account is over.
+    Expired,
+    /// An account was ended for good.
+    Deleted,
+    /// Others may know the password.
+    PasswordFlagged,
     /// An administrator took all second factors away.
     FactorsReset,
     /// A second factor was added.
@@ -22,6 +28,19 @@ pub enum Happened {
     FactorRemoved,
     /// A recovery code let somebody in.
     RecoveryCodeUsed,
+}
+
+impl Happened {
+    /// Why sessions end with it, as records say.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Expired => "account_expired",
+            Self::Deleted => "deleted",
+            Self::PasswordFlagged => "compromised",
+            _ => "suspended",
+        }
+    }
 }
 
 /// Something that happened to an account. The person's own address is told of it, too.
@@ -243,6 +262,19 @@ impl Notice<'_> {
             Happened::Resumed => (
                 format!("{vo}: the account `{username}` is open again"),
                 "It was suspended. What ended then stays ended: its owner signs in anew.",
+            ),
+            Happened::Expired => (
+                format!("{vo}: the account `{username}` has expired"),
+                "It opens nothing until an administrator gives it more time; its sessions and proxies have ended.",
+            ),
+            Happened::Deleted => (
+                format!("{vo}: the account `{username}` was deleted"),
+                "It opens nothing any more; its memberships, sessions and proxies have ended. What was done with it stays on record.",
+            ),
+            Happened::PasswordFlagged => (
+                format!("{vo}: choose another password for `{username}`"),
+                "Others may know the present one, so all sessions and proxies of the account have ended. The next sign-in opens \
+                 nothing but the choice of another password; whoever uses the same one elsewhere changes it there, too.",
             ),
             Happened::FactorsReset => (
                 format!("{vo}: the second factors of `{username}` were taken away"),

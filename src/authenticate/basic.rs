@@ -89,10 +89,10 @@ fn with_factor() -> Problem {
     .instead("Send `Authorization: Bearer TOKEN`; `countersign login` asks for the code and gets one.")
 }
 
-fn too_short() -> Problem {
+fn to_be_changed() -> Problem {
     Problem::new(
         Kind::PasswordChangeRequired,
-        "the password is too short without a second factor",
+        "the password must be changed first: it is too short without a second factor, or others may know it",
     )
 }
 
@@ -125,7 +125,7 @@ impl Authenticate {
         let Some(person) = person else {
             let problem = match checked.verdict {
                 login::Verdict::CodeNeeded => with_factor(),
-                login::Verdict::Right { one_time: false, .. } => too_short(),
+                login::Verdict::Right { one_time: false, .. } => to_be_changed(),
                 other => other.problem(),
             };
             return Err(BasicRefused {

@@ -140,8 +140,7 @@ impl Authenticate {
         let link = linked(&self.0.db, &verified.end_entity).await.map_err(failed)?;
         let person = link
             .as_ref()
-            .and_then(|link| self.0.directory.load().person(link.person).cloned())
-            .filter(|person| person.state != PersonState::Ended);
+            .and_then(|link| self.0.directory.load().person(link.person).cloned());
         let (Some(link), Some(person)) = (link, person) else {
             let subject = &verified.end_entity.subject_text;
             let detail = format!("no account is linked to the certificate `{subject}`");
@@ -204,8 +203,9 @@ impl Authenticate {
         if let Some(session) = alive() {
             return Ok(session);
         }
-        if person.state != PersonState::Active {
-            return Err(login::Verdict::Suspended.problem());
+        let state = person.standing(self.now());
+        if state != PersonState::Active {
+            return Err(login::stopped(state));
         }
         let _beginning = self.0.certificates.beginning.lock().await;
         if let Some(session) = alive() {

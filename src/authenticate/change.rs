@@ -18,6 +18,9 @@ use crate::secret::Secret;
 use crate::store::{StoreError, Tx};
 use crate::vo::Person;
 
+/// Why sessions ended whose password others may know.
+const FLAGGED: &str = "compromised";
+
 /// A new password that was judged and hashed, for the person and session that asked.
 #[derive(Debug)]
 pub struct NewPassword {
@@ -214,6 +217,27 @@ impl Authenticate {
         let expires = Some(self.one_time_expiry());
         store::set_password(tx, (person, home), (&one_time.hash, false), expires, self.now()).await?;
         Ok(one_time.password)
+    }
+
+    /// Notes that others may know the password of an account, and ends all its sessions: the next one opens nothing but the
+    /// choice of another password. `None` when the account has no password.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn flag_password(
+        &self,
+        tx: &mut Tx,
+        person: &Person,
+        request: RequestId,
+    ) -> Result<Option<PasswordChange>, StoreError> {
+        if !store::flag(tx, person.id).await? {
+            return Ok(None);
+        }
+        let ended = self.ending_all(person.id, None, FLAGGED, Some(request));
+        store::end_sessions(tx, person.id, None, FLAGGED, self.now()).await?;
+        let (before, after) = (json!({ "compromised": false }), json!({ "compromised": true }));
+        let change = password_change("user.flag_compromised", person, Some(before), after);
+        Ok(Some(PasswordChange { change, ended }))
     }
 
     fn one_time_expiry(&self) -> Timestamp {

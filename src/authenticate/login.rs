@@ -144,6 +144,8 @@ pub(super) enum Verdict {
         one_time: bool,
         /// The password was given by somebody else, or is too short where no factor stands beside it.
         must_change: bool,
+        /// Also where a second factor stands beside it.
+        insisted: bool,
         rehash: bool,
         used: Option<Used>,
     },
@@ -157,7 +159,8 @@ pub(super) enum Verdict {
     Throttled(u32),
     Expired,
     Used,
-    Suspended,
+    /// The password is right, and the account in a state that opens nothing.
+    Stopped(PersonState),
 }
 
 impl Verdict {
@@ -171,7 +174,8 @@ impl Verdict {
             Self::Throttled(_) => "throttled",
             Self::Expired => "expired",
             Self::Used => "used",
-            Self::Suspended => "suspended",
+            Self::Stopped(PersonState::Expired) => "account_expired",
+            Self::Stopped(state) => state.as_str(),
         }
     }
 
@@ -188,7 +192,7 @@ impl Verdict {
                 "too many wrong passwords for this account from here",
             )
             .retry_after(*wait),
-            Self::Suspended => Problem::new(Kind::Suspended, "the account is suspended"),
+            Self::Stopped(state) => stopped(*state),
             Self::CodeNeeded => Problem::new(
                 Kind::SecondFactorRequired,
                 "a code of your second factor is needed beside the password",
@@ -198,6 +202,18 @@ impl Verdict {
             _ => wrong(),
         }
     }
+}
+
+/// The answer to somebody who has shown that the account is hers, and whom it does not let in.
+pub(super) fn stopped(state: PersonState) -> Problem {
+    let detail = match state {
+        PersonState::Pending => "the account is not approved yet",
+        PersonState::Rejected => "the request for this account was refused",
+        PersonState::Expired => "the account has expired",
+        PersonState::Ended => "the account was deleted",
+        PersonState::Active | PersonState::Suspended => "the account is suspended",
+    };
+    Problem::new(state.refusal().unwrap_or(Kind::Suspended), detail)
 }
 
 /// The one answer to a name, password or code that is not right.
@@ -464,7 +480,12 @@ impl Authenticate {
     ) -> Result<Checked, Problem> {
         let username = username.trim().to_lowercase();
         let person = (username.len() <= MAX_USERNAME)
-            .then(|| self.0.directory.load().person_named(&username).cloned())
+            .then(|| {
+                let directory = self.0.directory.load();
+                // Who had the name last is told that the account is gone, if she knows its password.
+                let person = directory.person_named(&username);
+                person.or_else(|| directory.person_once_named(&username)).cloned()
+            })
             .flatten();
         let attempt = match self.0.throttle.attempt(&username, source) {
             Ok(attempt) => attempt,
@@ -502,6 +523,8 @@ impl Authenticate {
             Verdict::Right { .. } => self.0.throttle.forgive(attempt),
             // SECURITY: the password alone forgives nothing, else it would clear the way for the next wrong codes.
             Verdict::CodeNeeded | Verdict::Sealed => self.0.throttle.undo(attempt),
+            // Who knows the password and is told to wait is not to wait for that, too.
+            Verdict::Stopped(_) => self.0.throttle.undo(attempt),
             _ => {}
         }
     }
@@ -545,7 +568,7 @@ impl Authenticate {
     pub(super) fn with_code(&self, person: PersonId, right: Verdict, coded: Coded) -> Verdict {
         let Verdict::Right {
             one_time,
-            must_change,
+            insisted,
             rehash,
             ..
         } = right
@@ -568,7 +591,8 @@ impl Authenticate {
                 Verdict::Right {
                     one_time,
                     // Beside a factor a short password is long enough.
-                    must_change: must_change && one_time,
+                    must_change: insisted,
+                    insisted,
                     rehash,
                     used: Some(used),
                 }
@@ -585,8 +609,9 @@ impl Authenticate {
 }
 
 pub(super) fn right_password(stored: &Stored, person: &Person, now: Timestamp, rehash: bool) -> Verdict {
-    if person.state != PersonState::Active {
-        return Verdict::Suspended;
+    let state = person.standing(now);
+    if state != PersonState::Active {
+        return Verdict::Stopped(state);
     }
     if stored.one_time && stored.used {
         return Verdict::Used;
@@ -596,7 +621,8 @@ pub(super) fn right_password(stored: &Stored, person: &Person, now: Timestamp, r
     }
     Verdict::Right {
         one_time: stored.one_time,
-        must_change: stored.one_time || stored.short,
+        must_change: stored.one_time || stored.short || stored.flagged,
+        insisted: stored.one_time || stored.flagged,
         rehash,
         used: None,
     }

@@ -19,6 +19,8 @@ pub(super) struct Stored {
     pub(super) used: bool,
     /// Long enough beside a second factor only.
     pub(super) short: bool,
+    /// Others may know it.
+    pub(super) flagged: bool,
     pub(super) version: i64,
 }
 
@@ -38,21 +40,22 @@ pub struct LoginCount {
 pub(super) async fn password(db: &Db, person: PersonId) -> Result<Option<Stored>, StoreError> {
     let found = row!(
         db,
-        (String, bool, Option<i64>, Option<i64>, bool, i64),
-        "SELECT hash, one_time, expires_at, used_at, short, version FROM password
+        (String, bool, Option<i64>, Option<i64>, bool, bool, i64),
+        "SELECT hash, one_time, expires_at, used_at, short, flagged, version FROM password
          WHERE person = $1 AND ended_at IS NULL",
         person.uuid()
     )?;
-    Ok(
-        found.map(|(hash, one_time, expires, used, short, version)| Stored {
+    Ok(found.map(
+        |(hash, one_time, expires, used, short, flagged, version)| Stored {
             hash,
             one_time,
             expires: expires.map(Timestamp),
             used: used.is_some(),
             short,
+            flagged,
             version,
-        }),
-    )
+        },
+    ))
 }
 
 /// Sets the password, whatever it was before: its hash, and whether it is short. `expires` makes it a one-time password.
@@ -69,6 +72,7 @@ pub(super) async fn set_password(
          VALUES ($1, $2, $3, $4, $5, NULL, $6, $7, 1, NULL)
          ON CONFLICT (person) DO UPDATE SET hash = excluded.hash, one_time = excluded.one_time,
              expires_at = excluded.expires_at, used_at = NULL, set_at = excluded.set_at, short = excluded.short,
+             flagged = FALSE,
              version = password.version + 1, ended_at = NULL",
         person.uuid(),
         home.uuid(),
@@ -79,6 +83,16 @@ pub(super) async fn set_password(
         short
     )
     .map(|_| ())
+}
+
+/// Notes that others may know the password; `false` when there is none.
+pub(super) async fn flag(tx: &mut Tx, person: PersonId) -> Result<bool, StoreError> {
+    let changed = run!(
+        tx,
+        "UPDATE password SET flagged = TRUE, version = version + 1 WHERE person = $1 AND ended_at IS NULL",
+        person.uuid()
+    )?;
+    Ok(changed == 1)
 }
 
 /// The same password under a new cost, unless it was changed meanwhile.

@@ -8,6 +8,8 @@ use crate::vo::SYSTEM_ADMINISTRATOR;
 
 /// Finer word for [`Kind::Suspended`]: the VO is, not the person.
 pub(super) const SUSPENDED_VO: &str = "suspended_vo";
+/// The other way round.
+pub(super) const SUSPENDED_PERSON: &str = "suspended_person";
 
 /// What a refusal is made of.
 pub(super) struct Refusal<'a> {
@@ -52,7 +54,14 @@ pub(super) fn problem(
     };
     if matches!(
         refusal.kind,
-        Kind::NotAMember | Kind::PasswordChangeRequired | Kind::Suspended | Kind::StateInDoubt
+        Kind::NotAMember
+            | Kind::PasswordChangeRequired
+            | Kind::Suspended
+            | Kind::AccountPending
+            | Kind::AccountRejected
+            | Kind::AccountExpired
+            | Kind::AccountDeleted
+            | Kind::StateInDoubt
     ) {
         return problem;
     }
@@ -106,9 +115,14 @@ fn detail(refusal: &Refusal<'_>, place: &Place, chain: &[Resource]) -> String {
                     "the virtual organisation `{vo}` is suspended, nothing is allowed in it until it is resumed"
                 )
             }
+            _ if refusal.reason == SUSPENDED_PERSON => "your account is suspended".into(),
             Some(vo) => format!("your account, or the virtual organisation `{vo}`, is suspended"),
             None => "your account, or the gateway, is suspended".into(),
         },
+        Kind::AccountPending => "your account is not approved yet".into(),
+        Kind::AccountRejected => "the request for your account was refused".into(),
+        Kind::AccountExpired => "your account has expired".into(),
+        Kind::AccountDeleted => "your account was deleted".into(),
         Kind::StateInDoubt => match vo {
             Some(vo) => format!("the state of the virtual organisation `{vo}` was changed past the gateway"),
             None => "the state of the gateway's own level was changed past the gateway".into(),

@@ -165,7 +165,7 @@ impl Authorize {
     pub async fn decide(&self, subject: Subject, place: Place) -> Result<Permit, Box<Denial>> {
         let directory = self.0.directory.load();
         let now = self.0.clock.now();
-        let standing = match standing(&directory, &subject, &place) {
+        let standing = match standing(&directory, &subject, &place, now) {
             Ok(standing) => standing,
             Err(kind) => return Err(self.refuse_early(&directory, kind, subject, place)),
         };
@@ -270,7 +270,7 @@ impl Authorize {
             return Err(Problem::new(Kind::ToolAnswer, detail));
         }
         // SECURITY: who lost her standing since the permit sees nothing.
-        let Ok(standing) = standing(&directory, permit.subject(), place) else {
+        let Ok(standing) = standing(&directory, permit.subject(), place, now) else {
             return Ok(vec![false; ids.len()]);
         };
         let chains = self
@@ -305,7 +305,7 @@ impl Authorize {
         tasks
             .filter_map(|(tool, task)| {
                 let place = listing_place(&directory, vo, tool, task)?;
-                let standing = standing(&directory, subject, &place).ok()?;
+                let standing = standing(&directory, subject, &place, now).ok()?;
                 let bucket = self.bucket(spot(&directory, &standing)).ok()?;
                 ruling::allowed(spot(&directory, &standing), &bucket, person.id, now)
             })
@@ -509,10 +509,14 @@ impl Authorize {
             let state = directory.person(person.id).map(|person| person.state);
             state == Some(PersonState::Active)
         };
-        let vo_is = kind == Kind::Suspended && subject.as_person().is_none_or(|person| active(person));
+        let vo_is = subject.as_person().is_none_or(|person| active(person));
         let refusal = Refusal {
             kind,
-            reason: if vo_is { denial::SUSPENDED_VO } else { kind.name() },
+            reason: match kind {
+                Kind::Suspended if vo_is => denial::SUSPENDED_VO,
+                Kind::Suspended => denial::SUSPENDED_PERSON,
+                _ => kind.name(),
+            },
             would_allow: &[],
         };
         let problem = denial::problem(&refusal, &subject, &place, &[]);

@@ -100,6 +100,7 @@ fn rows(ids: &Ids, john: PersonId, home: VoId) -> Rows {
             username: "john".into(),
             home,
             state: PersonState::Active,
+            until: None,
             card: Hash::of(b"card"),
             version: 1,
         }],

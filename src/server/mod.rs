@@ -3,6 +3,7 @@
 //! The only place that knows all concrete types. Tests about time start the same [`Server`] with a clock that they move.
 
 mod backup;
+mod accounts;
 mod certificates;
 mod check;
 mod doctor;

@@ -193,13 +193,14 @@ impl Whole {
     /// Accounts count in every level that they belong to: whoever changes one changes all of these.
     fn add_people(&self, levels: &mut BTreeMap<VoId, Level>) {
         for (person, belongs) in self.belonging() {
-            let state = match person.state {
-                PersonState::Active => "active",
-                PersonState::Suspended => "suspended",
-                PersonState::Ended => continue,
-            };
-            let home = person.home.to_string();
-            let fields = [person.username.as_str(), &home, state].map(Some);
+            if person.state == PersonState::Ended {
+                continue;
+            }
+            let (home, state) = (person.home.to_string(), person.state.as_str());
+            let until = person.until.map(|until| until.micros().to_string());
+            let mut fields = [person.username.as_str(), &home, state].map(Some).to_vec();
+            // Only where there is one: accounts that never end have the digests that they always had.
+            fields.extend(until.as_deref().map(Some));
             for vo in belongs {
                 levels.entry(vo).or_default().add("person", person.id, &fields);
             }

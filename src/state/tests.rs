@@ -35,6 +35,7 @@ fn whole(ids: &Ids) -> (VoId, Whole) {
         username: username.into(),
         home: vo,
         state: PersonState::Active,
+        until: None,
         card: Hash::default(),
         version: 1,
     };

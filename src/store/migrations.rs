@@ -94,6 +94,11 @@ macro_rules! steps {
                 "federation",
                 include_str!(concat!("../../migrations/", $engine, "/1700_federation.sql")),
             ),
+            (
+                1800,
+                "account",
+                include_str!(concat!("../../migrations/", $engine, "/1800_account.sql")),
+            ),
         ]
     };
 }

@@ -123,6 +123,9 @@ fn people_and_roles(walk: &mut Walk) {
     );
     walk.call("admin", "user.suspend", &jane, None);
     walk.call("admin", "user.resume", &jane, None);
+    let until = json!({ "until": "2090-01-01T00:00:00Z" });
+    walk.call("admin", "user.expire", &jane, Some(until));
+    walk.call("admin", "user.flag_compromised", &jane, None);
     walk.call("admin", "user.reset_password", &jane, None);
     let of = |file: &str| format!("{}/certs/{file}", env!("CARGO_MANIFEST_DIR"));
     let files = (of("vo-ec.pem"), of("vo-ec.key"));
@@ -144,6 +147,10 @@ fn people_and_roles(walk: &mut Walk) {
     walk.call("admin", "role.unassign", &reader, None);
     walk.call("admin", "user.remove", &jane, None);
     walk.call("admin", "person.erase", &[("person", person.as_str())], None);
+    let kate = json!({ "username": "kate", "name": "Kate", "show_password": true });
+    let added = walk.call("admin", "user.add", &[vo], Some(kate));
+    let kate = [vo, ("person", added["user"]["id"].as_str().unwrap())];
+    walk.call("admin", "user.delete", &kate, None);
     let john = walk.call("john", "person.me", &[], None)["id"]
         .as_str()
         .unwrap()
@@ -498,6 +505,9 @@ const EDITS: &[&str] = &[
     "user.add",
     "user.add_certificate",
     "user.clear_certificate",
+    "user.delete",
+    "user.expire",
+    "user.flag_compromised",
     "user.mark_certificate",
     "user.remove",
     "user.remove_certificate",

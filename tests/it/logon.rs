@@ -219,6 +219,30 @@ fn a9_with_a_factor_bound_a_password_gets_no_proxy_from_the_myproxy_port_and_a_t
 }
 
 #[test]
+fn b9_no_stopped_account_gets_a_proxy_at_the_myproxy_port_and_its_owner_is_told_why() {
+    let grid = grid();
+    let server = Server::granting(&grid);
+    server.given("john", PASSWORD, &[]);
+    for (words, why) in [
+        ("user suspend imense john", "suspended"),
+        ("user expire imense john", "expired"),
+        ("user delete imense john", "deleted"),
+    ] {
+        let words: Vec<&str> = words.split(' ').chain(["--reason", "a test"]).collect();
+        server.world.cli("admin", &words).ok();
+        let said = server.refused("john", PASSWORD, &[]);
+        assert!(said.contains(why), "{said}");
+        if why != "deleted" {
+            server
+                .world
+                .cli("admin", &["user", "resume", "imense", "john"])
+                .ok();
+            server.given("john", PASSWORD, &[]);
+        }
+    }
+}
+
+#[test]
 fn g5_a_name_that_nobody_has_and_a_wrong_password_are_answered_alike_and_slowed_down_like_every_login() {
     let grid = grid();
     let server = Server::granting(&grid);

@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod accounts;
 mod alert;
 mod alert_story;
 mod architecture;

@@ -330,9 +330,10 @@ impl Authenticate {
             card: Some(person.card),
             ..login_of(of, "ok", None)
         };
-        if person.state != PersonState::Active {
-            login.result = "suspended".into();
-            return Ok(SignedIn::refused(login, Verdict::Suspended.problem()));
+        let standing = Verdict::Stopped(person.standing(self.now()));
+        if person.standing(self.now()) != PersonState::Active {
+            login.result = standing.word().into();
+            return Ok(SignedIn::refused(login, standing.problem()));
         }
         let problem = |error: AuthenticateError| error.as_problem();
         let now = self.now();

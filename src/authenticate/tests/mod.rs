@@ -88,6 +88,7 @@ impl World {
                 username: "john".into(),
                 home: self.home,
                 state,
+                until: None,
                 card: Hash::of(b"card"),
                 version: 1,
             }],
@@ -1187,6 +1188,22 @@ async fn suspension_and_the_end_of_an_account_are_seen_at_once(world: &World) {
             .ending_all(world.john, None, "suspended", None)
             .is_none()
     );
+    for (state, word) in [
+        (PersonState::Pending, "pending"),
+        (PersonState::Rejected, "rejected"),
+        (PersonState::Expired, "account_expired"),
+        (PersonState::Ended, "deleted"),
+    ] {
+        world.state(state);
+        let (login, problem) = world.refused("john", PHRASE, "192.0.2.1").await;
+        assert_eq!(
+            (login.result.as_str(), Some(problem.kind)),
+            (word, state.refusal())
+        );
+        let elsewhere = format!("198.51.100.{}", word.len());
+        let (_, problem) = world.refused("john", OTHER, &elsewhere).await;
+        assert_eq!(problem.kind, Kind::WrongCredential, "{word}");
+    }
     world.state(PersonState::Active);
     let opened = world.sign_in(PHRASE, Opening::Token).await;
     world.state(PersonState::Ended);

@@ -12,6 +12,7 @@ use world::{
 use super::bucket::{Bucket, Spot};
 use super::{Authorize, ConditionError, Denial, Permit};
 use crate::authenticate::Subject;
+use crate::clock::Timestamp;
 use crate::problem::Kind;
 use crate::tool::Place;
 use crate::vo::{
@@ -315,6 +316,33 @@ fn a_suspended_person_or_vo_is_allowed_nothing() {
             Kind::Suspended
         );
     }
+}
+
+#[test]
+fn b9_each_state_of_an_account_has_a_refusal_of_its_own_and_its_second_is_its_end() {
+    let asks = |state: PersonState, until: Option<Timestamp>| {
+        let mut world = story();
+        world.rows.people[0].state = state;
+        world.rows.people[0].until = until;
+        let place = place(Some(IMENSE), &jobs(), Some("submit job"), None);
+        decide(&world.authorize(), jane(), place)
+    };
+    let states = [
+        PersonState::Suspended,
+        PersonState::Pending,
+        PersonState::Rejected,
+        PersonState::Expired,
+        PersonState::Ended,
+    ];
+    let mut next = std::collections::HashSet::new();
+    for state in states {
+        let problem = asks(state, None).unwrap_err().problem;
+        assert_eq!(Some(problem.kind), state.refusal());
+        assert!(next.insert(problem.kind.next()), "{problem}");
+    }
+    let at = |until| asks(PersonState::Active, Some(until));
+    assert_eq!(at(START).unwrap_err().problem.kind, Kind::AccountExpired);
+    assert!(at(START.plus(Duration::from_micros(1))).is_ok());
 }
 
 #[test]

@@ -138,6 +138,7 @@ impl World {
             username: name.into(),
             home: id(home),
             state: PersonState::Active,
+            until: None,
             card: Hash::of(name.as_bytes()),
             version: 1,
         });
@@ -396,6 +397,7 @@ pub(super) fn signed_in(number: u128, must_change: bool, methods: &[&str]) -> Su
         username: "from the session".into(),
         home: id(IMENSE),
         state: PersonState::Active,
+        until: None,
         card: Hash::default(),
         version: 0,
     };
