@@ -89,6 +89,11 @@ macro_rules! steps {
                 "proxy_identity",
                 include_str!(concat!("../../migrations/", $engine, "/1600_proxy_identity.sql")),
             ),
+            (
+                2100,
+                "ceiling",
+                include_str!(concat!("../../migrations/", $engine, "/2100_ceiling.sql")),
+            ),
         ]
     };
 }

@@ -46,6 +46,7 @@ mod level;
 mod log_key;
 mod logon;
 mod peers;
+mod policy;
 mod power;
 mod proof;
 mod property;
