@@ -194,6 +194,8 @@ ids! {
     AssignmentId,
     /// A role's hold on a task.
     GrantId,
+    /// What a VO may grant at all of some of its tools.
+    CeilingId,
     /// An address given to a VO.
     UpstreamId,
     /// A wrapped tool.

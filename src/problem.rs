@@ -92,6 +92,9 @@ kinds! {
     NoGrant "no_grant" 403 "None of your roles allows this task",
         "You are known here, but none of the roles you hold may do this task.",
         "Ask your VO administrator for one of the roles that may, and name the request id.";
+    OutsideCeiling "outside_ceiling" 403 "The virtual organisation may not grant this task",
+        "Whoever gave the resource to the virtual organisation has set a ceiling on what it may grant, and this task is outside it.",
+        "Ask a system administrator, who sets the ceiling (`countersign vo ceiling show` says what it is).";
     NotOwner "not_owner" 403 "This belongs to somebody else",
         "Your role allows this task on your own things only, and this one is not yours.",
         "Use one of your own, or ask its owner or your VO administrator.";

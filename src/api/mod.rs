@@ -13,6 +13,7 @@ pub mod administrator;
 pub mod alert;
 pub mod audit;
 pub mod case;
+pub mod ceiling;
 pub mod certificate;
 pub mod factor;
 pub mod gateway;
@@ -144,6 +145,8 @@ fn entries() -> Vec<Entry> {
         entry::<grant::add::Add>(),
         entry::<grant::list::List>(),
         entry::<grant::remove::Remove>(),
+        entry::<ceiling::show::Show>(),
+        entry::<ceiling::set::Set>(),
         entry::<upstream::allow::Allow>(),
         entry::<upstream::list::List>(),
         entry::<upstream::end::End>(),

@@ -164,7 +164,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    const fn word(&self) -> &'static str {
+    pub(super) const fn word(&self) -> &'static str {
         match self {
             Self::Right { .. } => "ok",
             Self::CodeNeeded => "code_needed",

@@ -139,6 +139,9 @@ fn detail(refusal: &Refusal<'_>, place: &Place, chain: &[Resource]) -> String {
         Kind::StepUpRequired => {
             format!("`{task}` on `{tool}` asks for a second factor, which was not shown in this session")
         }
+        Kind::OutsideCeiling => format!(
+            "whoever gave `{tool}` to the virtual organisation does not let it grant `{task}`, so the grant that your role has does not hold"
+        ),
         Kind::ConditionNotMet => match refusal.reason {
             "not_home" => format!(
                 "`{task}` is for the administrators of the account's home alone, and never for an account that administers something elsewhere"

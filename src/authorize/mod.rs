@@ -11,12 +11,14 @@
 //! | --- | --- |
 //! | `standing.rs` | what needs no policy: strangers, suspended people, wrong VO, no task |
 //! | `bucket.rs`, `schema.rs`, `condition.rs`, `attributes.rs` | the policies of one task, generated and checked |
+//! | `ceiling.rs` | whether the VO may grant the task at all |
 //! | `slice.rs` | the entities of one request |
 //! | `ruling.rs` | Cedar's answer, and what it means |
 //! | `denial.rs` | the words of a refusal |
 
 mod attributes;
 mod bucket;
+mod ceiling;
 mod condition;
 mod denial;
 mod permit;
@@ -36,6 +38,7 @@ use futures_util::future::BoxFuture;
 use moka::sync::Cache;
 
 pub use bucket::PolicyFlaw;
+pub use ceiling::{Outside, outside, pin};
 pub use condition::{At, ConditionError};
 pub use permit::{Denial, Permit};
 
@@ -357,6 +360,17 @@ impl Authorize {
             task,
         };
         bucket::check(spot, text)
+    }
+
+    /// Whether the VO may grant a task at all.
+    ///
+    /// # Errors
+    /// [`Outside`], with the ceiling that forbids it.
+    pub fn check_ceiling(&self, vo: VoId, tool: &Tool, task: &Task) -> Result<(), Outside> {
+        match ceiling::outside(&self.0.directory.load(), vo, tool, task) {
+            None => Ok(()),
+            Some(outside) => Err(outside),
+        }
     }
 
     /// Builds the buckets of a tool now, and says what does not fit. For a check before a tool or a grant goes live.

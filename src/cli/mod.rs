@@ -9,6 +9,7 @@ mod admin;
 mod alert;
 mod audit;
 mod backup;
+mod ceiling;
 mod certificate;
 mod client;
 mod completions;

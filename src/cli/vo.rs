@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::ceiling::{self, Ceiling};
 use super::client::Client;
 use super::failure::Failure;
 use super::input::{Reason, secret_file, text_file};
@@ -48,6 +49,9 @@ pub(crate) enum Vo {
     /// What proxies say of their person.
     #[command(subcommand)]
     ProxyIdentity(ProxyIdentity),
+    /// What a virtual organisation may grant at all.
+    #[command(subcommand)]
+    Ceiling(Ceiling),
     /// What was changed in the database past the gateway.
     #[command(subcommand)]
     State(State),
@@ -357,6 +361,7 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
             limits(&set, out)?;
         }
         Vo::ProxyIdentity(command) => identity(&client, command, out).await?,
+        Vo::Ceiling(command) => ceiling::run(&client, command, out).await?,
         Vo::State(State::Show) => {
             let doubts: Vec<DoubtView> = client.task("state.list").list("doubts").await?;
             if doubts.is_empty() {

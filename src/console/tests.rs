@@ -135,7 +135,7 @@ fn rows(ids: &Ids, john: PersonId, home: VoId) -> Rows {
             grant("submit job", Condition::Always),
             grant("show job", Condition::Own),
         ],
-        upstreams: Vec::new(),
+        ..Rows::default()
     }
 }
 

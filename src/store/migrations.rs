@@ -99,6 +99,11 @@ macro_rules! steps {
                 "account",
                 include_str!(concat!("../../migrations/", $engine, "/1800_account.sql")),
             ),
+            (
+                2100,
+                "ceiling",
+                include_str!(concat!("../../migrations/", $engine, "/2100_ceiling.sql")),
+            ),
         ]
     };
 }

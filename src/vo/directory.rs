@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::Ceiling;
 use crate::clock::Timestamp;
 use crate::id::{AssignmentId, GrantId, MembershipId, PersonId, RoleId, UpstreamId, VoId};
 use crate::problem::Kind;
@@ -263,6 +264,7 @@ pub struct Directory {
     assignments: HashMap<(VoId, PersonId), Vec<Assignment>>,
     grants: HashMap<(VoId, String, String), Vec<Grant>>,
     upstreams: HashMap<(VoId, String), Arc<Upstream>>,
+    ceilings: HashMap<VoId, Vec<Ceiling>>,
 }
 
 /// The rows a [`Directory`] is built from; only those that have not ended.
@@ -282,6 +284,8 @@ pub struct Rows {
     pub grants: Vec<Grant>,
     /// Upstreams.
     pub upstreams: Vec<Upstream>,
+    /// Ceilings.
+    pub ceilings: Vec<Ceiling>,
 }
 
 impl Directory {
@@ -332,6 +336,9 @@ impl Directory {
             directory
                 .upstreams
                 .insert((upstream.vo, upstream.name.clone()), Arc::new(upstream));
+        }
+        for ceiling in rows.ceilings {
+            directory.ceilings.entry(ceiling.vo).or_default().push(ceiling);
         }
         directory
     }
@@ -488,6 +495,12 @@ impl Directory {
     #[must_use]
     pub fn upstream(&self, vo: VoId, name: &str) -> Option<&Arc<Upstream>> {
         self.upstreams.get(&(vo, name.to_owned()))
+    }
+
+    /// What a VO may grant at all: a task has to be within each of these that is over its tool.
+    #[must_use]
+    pub fn ceilings(&self, vo: VoId) -> &[Ceiling] {
+        self.ceilings.get(&vo).map_or(&[], Vec::as_slice)
     }
 
     /// All upstreams of a VO.

@@ -5,6 +5,7 @@
 //! that asked for it writes the record before it commits.
 
 mod card;
+mod ceiling;
 mod directory;
 mod erase;
 mod grants;
@@ -27,6 +28,7 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::store::{Db, StoreError, Tx};
 
 pub use card::{Card, CardFields};
+pub use ceiling::{Allowance, Ceiling, CeilingScope, CeilingTask};
 pub use directory::{
     Assignment, Condition, Directory, DirectoryHandle, Grant, Membership, Person, PersonState, Role, Rows,
     Upstream, UpstreamAddress, Vo, VoState,

@@ -30,6 +30,7 @@ pub(super) async fn read(tx: &mut Tx) -> Result<Rows, StoreError> {
         assignments: read_assignments(tx).await?,
         grants: read_grants(tx).await?,
         upstreams: read_upstreams(tx).await?,
+        ceilings: super::ceiling::read(tx).await?,
     })
 }
 

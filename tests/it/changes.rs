@@ -281,6 +281,13 @@ fn tools(walk: &mut Walk, url: &str) {
     walk.call("admin", "vo_certificate.import", &[vo], Some(pair));
     let limit = json!({ "lifetime": 600 });
     walk.call("admin", "proxy_limit.set", &[vo], Some(limit));
+    walk.call(
+        "admin",
+        "ceiling.set",
+        &[vo],
+        Some(json!({ "kinds": ["read", "create"] })),
+    );
+    walk.call("admin", "ceiling.set", &[vo], Some(json!({ "lift": true })));
     let tells = json!({ "tells": "username" });
     walk.call("admin", "proxy_identity.set", &[vo], Some(tells));
     let late = json!({ "name": "late", "url": "http://127.0.0.1:9" });
@@ -477,6 +484,7 @@ fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
 const EDITS: &[&str] = &[
     "administrator.add",
     "administrator.remove",
+    "ceiling.set",
     "grant.add",
     "grant.remove",
     "idp.add",

@@ -48,6 +48,7 @@ mod level;
 mod log_key;
 mod logon;
 mod peers;
+mod policy;
 mod power;
 mod proof;
 mod property;

@@ -330,10 +330,11 @@ impl Authenticate {
             card: Some(person.card),
             ..login_of(of, "ok", None)
         };
-        let standing = Verdict::Stopped(person.standing(self.now()));
-        if person.standing(self.now()) != PersonState::Active {
-            login.result = standing.word().into();
-            return Ok(SignedIn::refused(login, standing.problem()));
+        let standing = person.standing(self.now());
+        if standing != PersonState::Active {
+            let verdict = Verdict::Stopped(standing);
+            login.result = verdict.word().into();
+            return Ok(SignedIn::refused(login, verdict.problem()));
         }
         let problem = |error: AuthenticateError| error.as_problem();
         let now = self.now();

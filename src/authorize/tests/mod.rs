@@ -1037,7 +1037,16 @@ fn every_shipped_bucket_fits_its_schema_and_so_does_every_slice() {
                 let checked = cedar_policy::Entities::from_entities(entities, Some(&schema));
                 checked.unwrap_or_else(|error| panic!("{}: {error:?}", task.name));
                 let action = bucket.action.clone();
-                let context = super::slice::context(&subject, judge.vo_active, START, false).unwrap();
+                let context = super::slice::context(
+                    &subject,
+                    super::slice::Stands {
+                        vo_active: judge.vo_active,
+                        within_ceiling: true,
+                    },
+                    START,
+                    false,
+                )
+                .unwrap();
                 context.validate(&schema, &action).unwrap();
             }
         }

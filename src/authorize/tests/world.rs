@@ -20,8 +20,8 @@ use crate::tool::{
     Whose,
 };
 use crate::vo::{
-    Assignment, Condition, Directory, DirectoryHandle, Grant, Membership, OWN_TOOL, Person, PersonState,
-    Role, Rows, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, Vo, VoState,
+    Assignment, Ceiling, CeilingScope, CeilingTask, Condition, Directory, DirectoryHandle, Grant, Membership,
+    OWN_TOOL, Person, PersonState, Role, Rows, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, Vo, VoState,
 };
 
 pub(super) const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -197,6 +197,18 @@ impl World {
             condition: Condition::parse(when),
         };
         self.rows.grants.push(grant);
+    }
+
+    /// Sets a ceiling of the wrapped tool's VO.
+    pub(super) fn ceiling(&mut self, scope: CeilingScope, kinds: Vec<String>, tasks: Vec<CeilingTask>) {
+        let ceiling = Ceiling {
+            id: id(self.number()),
+            vo: id(IMENSE),
+            scope,
+            kinds,
+            tasks,
+        };
+        self.rows.ceilings.push(ceiling);
     }
 
     pub(super) fn job(&mut self, number: &str, owner: Option<u128>, hospital: Option<&str>) {
