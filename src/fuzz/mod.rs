@@ -64,6 +64,7 @@ pub const TARGETS: &[Target] = &[
     target("trace", certificate::trace),
     target("proxy-chain", trust::chain::fuzz_chain),
     target("proxy-cert-info", trust::chain::fuzz_info),
+    target("pkcs12", trust::pkcs12::fuzz),
     target("form", console::fuzz_form),
     target("settings", settings::settings),
     target("pkcs10", delegate::pkcs10::fuzz),

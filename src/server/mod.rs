@@ -422,7 +422,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
     )
     .counting(metrics.clone())
     .knowing(vos.handle())
-    .spooling()?;
+    .spooling(&config.data.join("spool-folders"))?;
     delegate.load().await?;
     metrics.register(|registry| opened.audit.register(registry));
     let alert = Alert::new(
