@@ -124,6 +124,11 @@ pub fn bind(world: &World, token: &str) -> (Authenticator, Vec<String>) {
     (authenticator, codes)
 }
 
+/// The id that records have of somebody.
+fn listed_person(world: &World, user: &str) -> Value {
+    world.cli_json("admin", &["user", "show", "imense", user])["id"].clone()
+}
+
 fn file(world: &World, name: &str, text: &str) -> String {
     let file = world.dir.path().join(name);
     fs::write(&file, text).unwrap();
@@ -588,6 +593,28 @@ fn a9_an_administrator_takes_factors_away_with_a_reason_and_nobody_else_does() {
     world
         .cli("mary", &["factor", "remove", id, "--code-file", &code])
         .ok();
+    // Both uses of a recovery code are on record before what they allowed, and told by mail.
+    let records = world.records();
+    let changes = records.iter().map(|record| &record["event"]["change"]["change"]);
+    let actions: Vec<&str> = changes
+        .filter(|change| change["person"] == listed_person(&world, "mary"))
+        .filter_map(|change| change["action"].as_str())
+        .filter(|action| action.starts_with("factor."))
+        .collect();
+    let used = "factor.use_recovery_code";
+    let renewed = "factor.renew_recovery_codes";
+    assert_eq!(actions, ["factor.add", used, renewed, used, "factor.remove"]);
+    until("the mails to mary", || {
+        let folder = fs::read_dir(world.data().join("outbox")).ok()?;
+        let told = folder
+            .map(|mail| fs::read_to_string(mail.unwrap().path()).unwrap_or_default())
+            .filter(|mail| mail.contains("mary@example.org") && mail.contains("a recovery code of"))
+            .count();
+        (told >= 2).then_some(())
+    });
+    // The session ended with the last factor.
+    assert_eq!(world.cli("mary", &["factor", "list"]).code, 3);
+    world.login("mary", PASSWORD).ok();
     assert_eq!(world.cli_json("mary", &["factor", "list"])["factors"], json!([]));
     // Whoever operates the machine helps the administrator who lost hers, codes and all.
     let admin = world.token("admin");
@@ -874,4 +901,12 @@ fn a9_in_a_browser_the_code_comes_after_the_password_and_a_page_that_asks_for_mo
         .submit("/factors/remove", &[("factor", &factor), ("code", &code)])
         .expect(303);
     assert_eq!(removed.header("location"), Some("/factors?note=factor-removed"));
+    // The session ended with the last factor.
+    let next = browser.open("/factors?note=factor-removed");
+    assert!(
+        next.expect(303)
+            .header("location")
+            .unwrap()
+            .starts_with("/login")
+    );
 }

@@ -91,6 +91,16 @@ impl World {
         self.service.sign_in(asked).await.unwrap()
     }
 
+    /// The session that comes in the place of `opened` when a code is shown.
+    async fn raised(&self, opened: &Opened, authenticator: &Authenticator) -> Opened {
+        let subject = self.subject(opened).await;
+        let code = authenticator.code(self, 0);
+        let signed = self.service.step_up(&subject, &code, request()).await.unwrap();
+        let raised = self.service.begin(signed.result.unwrap()).await.unwrap();
+        self.service.forget(&signed.ended.unwrap()).await.unwrap();
+        raised
+    }
+
     async fn removed(&self, opened: &Opened, code: &Secret<String>) {
         let subject = self.subject(opened).await;
         let (factors, _) = self.service.factors(self.john).await.unwrap();
@@ -114,14 +124,17 @@ pub(super) async fn contract(db: &Db) {
     a_wrong_code_is_answered_as_a_wrong_password_and_slows_the_person(&World::unsealed(db).await).await;
     a_password_alone_never_clears_the_way_for_more_codes(&World::unsealed(db).await).await;
     a_recovery_code_is_good_once_and_on_record(&World::unsealed(db).await).await;
+    a_recovery_code_that_renews_the_codes_is_on_record_as_used(&World::unsealed(db).await).await;
     a_ticket_ends_with_its_time_and_with_its_password(&World::unsealed(db).await).await;
     stepping_up_ends_the_old_session_and_keeps_its_end(&World::unsealed(db).await).await;
     what_began_by_the_password_alone_ends_when_a_factor_is_bound(&World::unsealed(db).await).await;
+    an_offer_from_before_the_first_factor_binds_none_beside_it(&World::unsealed(db).await).await;
     an_offer_is_taken_up_once_by_its_person_in_time(&World::unsealed(db).await).await;
     a_short_password_is_enough_beside_a_factor_and_no_longer(&World::unsealed(db).await).await;
     while_sealed_nobody_with_a_factor_signs_in(db).await;
     another_sealing_key_opens_what_the_first_one_sealed(&World::unsealed(db).await).await;
     a_reset_takes_factors_codes_and_sessions_away(&World::unsealed(db).await).await;
+    no_session_outlives_the_last_factor(&World::unsealed(db).await).await;
 }
 
 async fn with_a_factor_a_password_alone_opens_nothing(world: &World) {
@@ -266,6 +279,27 @@ async fn a_recovery_code_is_good_once_and_on_record(world: &World) {
     assert_eq!(new.login.result, "ok");
 }
 
+async fn a_recovery_code_that_renews_the_codes_is_on_record_as_used(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (_, change) = world.bound(&opened).await;
+    let subject = world.subject(&opened).await;
+    let code = &change.recovery_codes[2];
+    let used = world.service.fresh_code(&subject, code).await.unwrap();
+    let mut tx = world.db.begin_write().await.unwrap();
+    let renewed = world.service.renew_recovery_codes(&mut tx, &subject, used);
+    let renewed = renewed.await.unwrap();
+    tx.commit().await.unwrap();
+    let [used, renewed] = renewed.changes.as_slice() else {
+        panic!("{:?}", renewed.changes)
+    };
+    assert_eq!(used.action, "factor.use_recovery_code");
+    assert_eq!(used.after.as_ref().unwrap()["recovery_codes"], 9);
+    assert_eq!(renewed.action, "factor.renew_recovery_codes");
+    assert_eq!(renewed.before.as_ref().unwrap()["recovery_codes"], 9);
+    assert_eq!(renewed.after.as_ref().unwrap()["recovery_codes"], 10);
+}
+
 async fn a_ticket_ends_with_its_time_and_with_its_password(world: &World) {
     world.settled().await;
     let opened = world.sign_in(PHRASE, Opening::Token).await;
@@ -367,6 +401,34 @@ async fn what_began_by_the_password_alone_ends_when_a_factor_is_bound(world: &Wo
         .await
         .unwrap_err();
     assert_eq!(refused.kind, Kind::StepUpRequired);
+}
+
+async fn an_offer_from_before_the_first_factor_binds_none_beside_it(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let subject = world.subject(&opened).await;
+    let second = world.service.offer_factor(&subject, &secret(PHRASE), HOST);
+    let second = second.await.unwrap();
+    let (first, _) = world.bound(&opened).await;
+    let raw = BASE32_NOPAD.decode(second.secret.expose().as_bytes()).unwrap();
+    let authenticator = Authenticator(raw);
+    let bind = |subject: Subject| {
+        let (code, binding) = (authenticator.code(world, 0), second.binding.clone());
+        async move {
+            let new = world.service.add_factor(&subject, &binding, &code, "").await;
+            let mut tx = world.db.begin_write().await.unwrap();
+            let bound = world.service.bind_factor(&mut tx, &subject, new?, request()).await;
+            tx.commit().await.unwrap();
+            bound
+        }
+    };
+    let refused = bind(subject.clone()).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::StepUpRequired);
+    assert_eq!(world.service.factors(world.john).await.unwrap().0.len(), 1);
+    // Once the first was shown, the same offer is good.
+    let raised = world.raised(&opened, &first).await;
+    bind(world.subject(&raised).await).await.unwrap();
+    assert_eq!(world.service.factors(world.john).await.unwrap().0.len(), 2);
 }
 
 async fn an_offer_is_taken_up_once_by_its_person_in_time(world: &World) {
@@ -513,6 +575,25 @@ async fn another_sealing_key_opens_what_the_first_one_sealed(world: &World) {
         request: request(),
     };
     assert_eq!(after.sign_in(asked).await.unwrap().login.result, "ok");
+}
+
+async fn no_session_outlives_the_last_factor(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (phone, _) = world.bound(&opened).await;
+    let raised = world.raised(&opened, &phone).await;
+    let (key, _) = world.bound(&raised).await;
+    // The first of two goes: the session stays, for the other was there as well.
+    world.removed(&raised, &key.code(world, 0)).await;
+    assert_eq!(
+        world.subject(&raised).await.session().unwrap().assurance(),
+        Assurance::Aal2
+    );
+    world.clock.advance(Duration::from_secs(60));
+    world.removed(&raised, &key.code(world, 0)).await;
+    let gone = world.kind(&bearer(&raised), &own(Audience::AnyPerson)).await;
+    assert_eq!(gone, Some(Kind::WrongCredential));
+    assert!(world.service.sessions_of(world.john).is_empty());
 }
 
 async fn a_reset_takes_factors_codes_and_sessions_away(world: &World) {
