@@ -101,6 +101,9 @@ kinds! {
     Suspended "suspended" 403 "The account or the virtual organisation is suspended",
         "Nothing is allowed while it is suspended.",
         "Ask the administrator who suspended it.";
+    OutOfScope "out_of_scope" 403 "The access token is not for this",
+        "You may do this yourself, but the personal access token that came with the request was not made for it.",
+        "Make a token whose scope covers it (`countersign token create`), or sign in (`countersign login`).";
     ForeignOrigin "foreign_origin" 403 "The request came from another site",
         "A page of another origin tried to act with your session, so nothing was done.",
         "Open the page under its own address and try again there.";

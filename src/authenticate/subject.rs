@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::personal::Personal;
 use crate::clock::Timestamp;
 use crate::id::{PersonId, SessionId};
 use crate::record::SubjectEntry;
@@ -56,6 +57,8 @@ pub enum SessionKind {
     },
     /// Opaque bearer token.
     Token,
+    /// Personal access token of a script.
+    Personal(Arc<Personal>),
     /// HTTP Basic, verified once and kept for a minute.
     Basic,
     /// A certificate or proxy, judged with every request.
@@ -70,8 +73,18 @@ impl SessionKind {
             Self::Browser => "browser",
             Self::Child { .. } => "child",
             Self::Token => "token",
+            Self::Personal(_) => "personal",
             Self::Basic => "basic",
             Self::Certificate => "certificate",
+        }
+    }
+
+    /// The personal access token, where it is one.
+    #[must_use]
+    pub const fn personal(&self) -> Option<&Arc<Personal>> {
+        match self {
+            Self::Personal(personal) => Some(personal),
+            _ => None,
         }
     }
 }
@@ -89,7 +102,8 @@ pub struct Session {
     pub created: Timestamp,
     /// End.
     pub expires: Timestamp,
-    /// Methods (RFC 8176): `pwd`; `otp` and `mfa` with a second factor; `pop` with a certificate.
+    /// Methods (RFC 8176): `pwd`; `otp` and `mfa` with a second factor; `pop` with a certificate. Beside these `token` for a
+    /// personal access token.
     pub methods: Vec<String>,
     /// Level of assurance.
     pub acr: String,

@@ -29,11 +29,16 @@ impl Ruling {
     /// The same as a refusal, because the request asks for more assurance than its session has.
     pub(super) fn short_of_assurance(self) -> Self {
         let kind = Kind::StepUpRequired;
+        self.refused_for((kind, kind.name()))
+    }
+
+    /// The same as a refusal, for what lies in how the subject came and not in its roles.
+    pub(super) fn refused_for(self, (kind, reason): (Kind, &'static str)) -> Self {
         Self {
-            refused: Some((kind, kind.name())),
+            refused: Some((kind, reason)),
             entry: Arc::new(DecisionEntry {
                 permit: false,
-                reason: kind.name().into(),
+                reason: reason.into(),
                 would_allow: Vec::new(),
                 ..DecisionEntry::clone(&self.entry)
             }),

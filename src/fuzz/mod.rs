@@ -49,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     target("manifest", tool::manifest),
     target("list", tool::list),
     target("credential", authenticate::fuzz_credential),
+    target("token", authenticate::fuzz_personal),
     target("request-headers", forward::fuzz_request_headers),
     target("answer-headers", forward::fuzz_answer_headers),
     target("segment", audit::fuzz::segment),

@@ -89,6 +89,11 @@ macro_rules! steps {
                 "proxy_identity",
                 include_str!(concat!("../../migrations/", $engine, "/1600_proxy_identity.sql")),
             ),
+            (
+                1900,
+                "personal_token",
+                include_str!(concat!("../../migrations/", $engine, "/1900_personal_token.sql")),
+            ),
         ]
     };
 }

@@ -46,6 +46,7 @@ mod level;
 mod log_key;
 mod logon;
 mod peers;
+mod personal_token;
 mod power;
 mod proof;
 mod property;
