@@ -13,6 +13,7 @@
 mod access;
 mod alert;
 mod alert_story;
+mod api_document;
 mod architecture;
 mod audit;
 mod authenticate;
