@@ -119,6 +119,9 @@ kinds! {
     AccountDeleted "account_deleted" 403 "The account was deleted",
         "The account has ended for good; what was done with it stays on record.",
         "If you need access again, ask the administrators of the virtual organisation for a new account.";
+    OutOfScope "out_of_scope" 403 "The access token is not for this",
+        "You may do this yourself, but the personal access token that came with the request was not made for it.",
+        "Make a token whose scope covers it (`countersign token create`), or sign in (`countersign login`).";
     ForeignOrigin "foreign_origin" 403 "The request came from another site",
         "A page of another origin tried to act with your session, so nothing was done.",
         "Open the page under its own address and try again there.";

@@ -30,6 +30,7 @@ pub mod request;
 pub mod role;
 pub mod session;
 pub mod state;
+pub mod token;
 pub mod tool;
 pub mod upstream;
 pub mod user;
@@ -203,6 +204,9 @@ fn entries() -> Vec<Entry> {
         entry::<session::list::List>(),
         entry::<session::end::End>(),
         entry::<session::step_up::StepUp>(),
+        entry::<token::create::Create>(),
+        entry::<token::list::List>(),
+        entry::<token::revoke::Revoke>(),
         entry::<factor::list::List>(),
         entry::<factor::offer::Offer>(),
         entry::<factor::add::Add>(),

@@ -29,9 +29,11 @@ mod federation;
 mod held;
 mod login;
 mod password;
+mod personal;
 mod possession;
 mod recognise;
 mod restore;
+mod scope;
 mod second;
 mod session;
 mod store;
@@ -62,9 +64,13 @@ pub use federation::{
 pub use held::HeldSession;
 pub use login::{Opened, Opening, Prepared, SignIn, SignedIn};
 pub use password::HashError;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use personal::fuzz as fuzz_personal;
+pub use personal::{NewToken, Personal, TokenAsk};
 pub use possession::Account;
 pub use recognise::Refusal;
 pub use restore::{AllEnded, end_all};
+pub use scope::{SCOPE_PARTS, Scope, ScopeError, ScopePart};
 pub use second::SecondStep;
 pub use session::SessionWatch;
 pub use store::LoginCount;
@@ -311,8 +317,9 @@ impl Authenticate {
             self.0.sessions.expire(&ended.sessions);
         } else {
             self.0.sessions.remove(&ended.sessions);
-            // Signing out of one session, or raising it, says nothing about the others; a reset or a suspension is about all.
-            if ended.reason != LOGOUT && ended.reason != second::STEP_UP {
+            // Signing out of one session, or raising it, or revoking a token says nothing about the others; a reset or a
+            // suspension is about all.
+            if ![LOGOUT, second::STEP_UP, personal::REVOKED].contains(&ended.reason.as_str()) {
                 self.0.sessions.revoke_outlived(ended.person);
             }
         }

@@ -302,13 +302,16 @@ pub(super) async fn alive(db: &Db) -> Result<Vec<Live>, StoreError> {
         String,
         bool,
         Option<uuid::Uuid>,
+        Option<String>,
+        Option<String>,
     );
     let identities = federation::store::began_by(db).await?;
     let rows = rows!(
         db,
         Row,
-        "SELECT id, person, kind, parent, host, token, created_at, expires_at, seen_at, methods, acr, must_change, identity
-         FROM session WHERE ended_at IS NULL ORDER BY id"
+        "SELECT s.id, s.person, s.kind, s.parent, s.host, s.token, s.created_at, s.expires_at, s.seen_at, s.methods,
+             s.acr, s.must_change, s.identity, p.name, p.scope
+         FROM session s LEFT JOIN personal_token p ON p.session = s.id WHERE s.ended_at IS NULL ORDER BY s.id"
     )?;
     rows.into_iter()
         .map(
@@ -326,8 +329,13 @@ pub(super) async fn alive(db: &Db) -> Result<Vec<Live>, StoreError> {
                 acr,
                 must_change,
                 by,
+                name,
+                scope,
             )| {
                 let kind = match (kind.as_str(), parent, host) {
+                    ("personal", None, None) => {
+                        super::personal::stored(id, name.unwrap_or_default(), &scope.unwrap_or_default())?
+                    }
                     ("browser", None, None) => SessionKind::Browser,
                     ("token", None, None) => SessionKind::Token,
                     ("basic", None, None) => SessionKind::Basic,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::federation::SignedInBy;
+use super::personal::Personal;
 use crate::clock::Timestamp;
 use crate::id::{PersonId, SessionId};
 use crate::record::SubjectEntry;
@@ -57,6 +58,8 @@ pub enum SessionKind {
     },
     /// Opaque bearer token.
     Token,
+    /// Personal access token of a script.
+    Personal(Arc<Personal>),
     /// HTTP Basic, verified once and kept for a minute.
     Basic,
     /// A certificate or proxy, judged with every request.
@@ -71,8 +74,18 @@ impl SessionKind {
             Self::Browser => "browser",
             Self::Child { .. } => "child",
             Self::Token => "token",
+            Self::Personal(_) => "personal",
             Self::Basic => "basic",
             Self::Certificate => "certificate",
+        }
+    }
+
+    /// The personal access token, where it is one.
+    #[must_use]
+    pub const fn personal(&self) -> Option<&Arc<Personal>> {
+        match self {
+            Self::Personal(personal) => Some(personal),
+            _ => None,
         }
     }
 }
@@ -91,7 +104,7 @@ pub struct Session {
     /// End.
     pub expires: Timestamp,
     /// Methods (RFC 8176): `pwd`; `otp` and `mfa` with a second factor; `pop` with a certificate; `federated` with an identity
-    /// provider, and what that says.
+    /// provider, and what that says. Beside these `token` for a personal access token.
     pub methods: Vec<String>,
     /// Level of assurance.
     pub acr: String,

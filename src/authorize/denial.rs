@@ -1,5 +1,6 @@
 //! The words of a refusal: which task it was, why not, and what would allow it.
 
+use super::narrow;
 use crate::authenticate::Subject;
 use crate::problem::{Kind, Problem};
 use crate::resource::Resource;
@@ -79,6 +80,13 @@ pub(super) fn problem(
     if refusal.kind == Kind::StepUpRequired {
         return problem.with("acr_values", Assurance::Aal2.as_str());
     }
+    if refusal.kind == Kind::OutOfScope {
+        let personal = subject.session().and_then(|session| session.kind.personal());
+        let words = personal
+            .map(|personal| personal.scope.words())
+            .unwrap_or_default();
+        return problem.with("reason", refusal.reason).with("scope", words);
+    }
     problem.with("would_allow", refusal.would_allow.to_vec())
 }
 
@@ -142,6 +150,13 @@ fn detail(refusal: &Refusal<'_>, place: &Place, chain: &[Resource]) -> String {
         Kind::OutsideCeiling => format!(
             "whoever gave `{tool}` to the virtual organisation does not let it grant `{task}`, so the grant that your role has does not hold"
         ),
+        Kind::OutOfScope => match refusal.reason {
+            narrow::PEOPLE => format!("`{task}` is for people who have signed in, and for no access token"),
+            narrow::ASSURANCE => {
+                format!("`{task}` on `{tool}` asks for a second factor, which no access token shows")
+            }
+            _ => format!("the access token was not made for `{task}` on `{tool}`"),
+        },
         Kind::ConditionNotMet => match refusal.reason {
             "not_home" => format!(
                 "`{task}` is for the administrators of the account's home alone, and never for an account that administers something elsewhere"

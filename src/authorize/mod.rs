@@ -9,6 +9,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `narrow.rs` | what a personal access token takes away |
 //! | `standing.rs` | what needs no policy: strangers, suspended people, wrong VO, no task |
 //! | `bucket.rs`, `schema.rs`, `condition.rs`, `attributes.rs` | the policies of one task, generated and checked |
 //! | `ceiling.rs` | whether the VO may grant the task at all |
@@ -21,6 +22,7 @@ mod bucket;
 mod ceiling;
 mod condition;
 mod denial;
+mod narrow;
 mod permit;
 mod ruling;
 mod schema;
@@ -181,6 +183,8 @@ impl Authorize {
             Err(error) => Ruling::of_error(standing.level.version, error),
         };
         self.alarm_of(&standing, &ruling);
+        // SECURITY: last, so that a token can only take away.
+        let ruling = narrow::narrowed(ruling, &subject, &standing, &place);
         let found = standing.found.clone();
         match ruling.refused {
             None => Ok(Permit::new(subject, place, found, chain, ruling.entry)),
@@ -318,6 +322,9 @@ impl Authorize {
             .filter_map(|(tool, task)| {
                 let place = listing_place(&directory, vo, tool, task)?;
                 let standing = standing(&directory, subject, &place, now).ok()?;
+                if !narrow::is_within(subject, &standing, &place) {
+                    return None;
+                }
                 let bucket = self.bucket(spot(&directory, &standing)).ok()?;
                 ruling::allowed(spot(&directory, &standing), &bucket, person.id, now)
             })

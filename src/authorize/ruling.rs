@@ -37,11 +37,16 @@ impl Ruling {
     }
 
     fn refused_as(self, kind: Kind) -> Self {
+        self.refused_for((kind, kind.name()))
+    }
+
+    /// The same as a refusal, for what lies in how the subject came and not in its roles.
+    pub(super) fn refused_for(self, (kind, reason): (Kind, &'static str)) -> Self {
         Self {
-            refused: Some((kind, kind.name())),
+            refused: Some((kind, reason)),
             entry: Arc::new(DecisionEntry {
                 permit: false,
-                reason: kind.name().into(),
+                reason: reason.into(),
                 would_allow: Vec::new(),
                 ..DecisionEntry::clone(&self.entry)
             }),

@@ -35,6 +35,7 @@ pub mod sample;
 mod seal;
 mod serve;
 mod session;
+mod token;
 mod tool;
 mod trace;
 mod upstream;
@@ -89,6 +90,8 @@ enum Command {
     Session(session::Session),
     #[command(subcommand)]
     Factor(factor::Factor),
+    #[command(subcommand)]
+    Token(token::Token),
     #[command(subcommand)]
     Admin(admin::Admin),
     #[command(subcommand)]
@@ -247,6 +250,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Session(command) => session::sessions(command, out).await,
         Command::Factor(command) => factor::run(command, out).await,
         Command::Idp(command) => idp::run(command, out).await,
+        Command::Token(command) => token::run(command, out).await,
         Command::Admin(command) => admin::run(command, out).await,
         Command::Vo(command) => vo::run(command, out).await,
         Command::User(command) => user::run(command, out).await,

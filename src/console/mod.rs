@@ -24,9 +24,10 @@ mod password;
 mod second;
 #[cfg(test)]
 mod tests;
+mod token;
 mod trace;
 
-use crate::api::Api;
+use crate::api::{Api, Asked};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use multipart::fuzz_form;
 
@@ -79,7 +80,7 @@ pub fn tasks() -> Vec<Task> {
         strict: true,
         ..task
     };
-    vec![
+    let mut tasks = vec![
         Task {
             query: to(),
             ..task("console.home", "GET /", Read, Audience::AnyPerson)
@@ -244,7 +245,9 @@ pub fn tasks() -> Vec<Task> {
             Read,
             Audience::Everyone,
         ),
-    ]
+    ];
+    tasks.extend(token::tasks());
+    tasks
 }
 
 fn task(name: &str, matches: &str, kind: tool::Kind, audience: Audience) -> Task {
@@ -325,6 +328,8 @@ impl Console {
             | "console.factor_add"
             | "console.factor_remove"
             | "console.recovery_codes" => self.factor(request).await,
+            "console.tokens_page" => self.tokens_page(&permit, Asked::of(&request)).await,
+            "console.token_create" | "console.token_revoke" => self.token(request).await,
             "console.password_page" => self.password_page(&request),
             "console.password" => self.password(request).await,
             "console.logout" => self.logout(request).await,
@@ -482,6 +487,7 @@ fn note(name: &str) -> pages::Said {
         "factor-removed" => {
             pages::Said::Good("The authenticator is removed, and your other sessions have ended.")
         }
+        "token-revoked" => pages::Said::Good(token::REVOKED),
         "signed-out" => pages::Said::Good("You are signed out here and at all tools."),
         _ => pages::Said::Nothing,
     }

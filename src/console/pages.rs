@@ -409,7 +409,7 @@ pub(super) fn kinds() -> String {
 <dt>Roles at the gateway</dt><dd>{% for role in access.roles %}<span class="tag">{{ role }}</span>{% endfor %}</dd>
 {%- endif %}
 </dl>
-<p class="hint"><a href="/password">Change my password</a> · <a href="/factors">Second factors</a></p>
+<p class="hint"><a href="/password">Change my password</a> · <a href="/factors">Second factors</a> · <a href="/tokens">Access tokens</a></p>
 </section>
 {%- if !traces.is_empty() %}
 <section class="card">

@@ -50,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     target("list", tool::list),
     target("credential", authenticate::fuzz_credential),
     target("id-token", authenticate::fuzz_token),
+    target("token", authenticate::fuzz_personal),
     target("request-headers", forward::fuzz_request_headers),
     target("answer-headers", forward::fuzz_answer_headers),
     target("segment", audit::fuzz::segment),

@@ -100,6 +100,11 @@ macro_rules! steps {
                 include_str!(concat!("../../migrations/", $engine, "/1800_account.sql")),
             ),
             (
+                1900,
+                "personal_token",
+                include_str!(concat!("../../migrations/", $engine, "/1900_personal_token.sql")),
+            ),
+            (
                 2100,
                 "ceiling",
                 include_str!(concat!("../../migrations/", $engine, "/2100_ceiling.sql")),

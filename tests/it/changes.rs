@@ -13,10 +13,11 @@ use crate::python::PythonTool;
 use crate::world::{Answer, PASSWORD, World, until};
 
 /// Tasks that change no state of the gateway's but sessions, with the event that they leave instead of a change.
-const OF_SESSIONS: [(&str, &str); 3] = [
+const OF_SESSIONS: [(&str, &str); 4] = [
     ("session.create", "login"),
     ("session.end", "session_ended"),
     ("session.step_up", "login"),
+    ("token.revoke", "session_ended"),
 ];
 /// Updates of what was not there before: their change has no `before`.
 const NEW: [&str; 6] = [
@@ -171,6 +172,11 @@ fn people_and_roles(walk: &mut Walk) {
     );
     let session = sessions["session"].as_str().unwrap().to_owned();
     walk.call("john", "session.end", &[("session", &session)], None);
+    let expires = crate::personal_token::days(1);
+    let token = json!({ "name": "nightly", "scopes": ["imense"], "expires": expires });
+    let token = walk.call("john", "token.create", &[], Some(token));
+    let token = token["id"].as_str().unwrap().to_owned();
+    walk.call("john", "token.revoke", &[("token", &token)], None);
     let new = json!({ "current": PASSWORD, "new": "another quiet walk by the sea" });
     walk.call("mary", "user.change_own_password", &[], Some(new));
 }

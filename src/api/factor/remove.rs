@@ -7,7 +7,7 @@ use crate::api::Api;
 use crate::api::operation::{Call, Nothing, Operation, task};
 use crate::id::FactorId;
 use crate::problem::Problem;
-use crate::tool::{self, Audience, Task};
+use crate::tool::{self, Audience, Task, TokenRule};
 
 pub(in crate::api) struct Remove;
 
@@ -19,6 +19,7 @@ impl Operation for Remove {
 
     fn task() -> Task {
         Task {
+            tokens: TokenRule::Never,
             max_body: Some(Self::LIMIT as u64),
             ..task(
                 "factor.remove",

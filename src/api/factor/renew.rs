@@ -4,7 +4,7 @@ use super::{FactorCode, RecoveryCodes, done, tell_of_use};
 use crate::api::Api;
 use crate::api::operation::{Call, Operation, task};
 use crate::problem::Problem;
-use crate::tool::{self, Audience, Task};
+use crate::tool::{self, Audience, Task, TokenRule};
 
 pub(in crate::api) struct Renew;
 
@@ -16,6 +16,7 @@ impl Operation for Renew {
 
     fn task() -> Task {
         Task {
+            tokens: TokenRule::Never,
             max_body: Some(Self::LIMIT as u64),
             ..task(
                 "factor.renew_recovery_codes",

@@ -138,8 +138,11 @@ pub struct HeldPart {
 pub struct HeldSessionView {
     /// Id.
     pub id: String,
-    /// `browser`, `child`, `token`, `basic` or `certificate`.
+    /// `browser`, `child`, `token`, `personal`, `basic` or `certificate`.
     pub kind: String,
+    /// What a personal access token is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The one host that a child was good for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
@@ -292,6 +295,7 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
             .map(|session| HeldSessionView {
                 id: session.id.to_string(),
                 kind: session.kind,
+                name: session.name,
                 host: session.host,
                 methods: session.methods,
                 acr: session.acr,

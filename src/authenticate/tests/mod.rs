@@ -16,6 +16,7 @@ use crate::vo::{Directory, Membership, Person, PersonState, Rows, Vo, VoState};
 
 mod factors;
 mod federation;
+mod personal;
 
 const PHRASE: &str = "violet harbour tuesday";
 const OTHER: &str = "copper lantern thursday";
@@ -317,6 +318,7 @@ async fn contract(db: &Db) {
     no_password_or_token_is_in_the_store(&World::new(db).await).await;
     a_certificate_leads_to_one_person_until_its_link_ends(&World::new(db).await).await;
     factors::contract(db).await;
+    personal::contract(db).await;
 }
 
 async fn a_certificate_leads_to_one_person_until_its_link_ends(world: &World) {

@@ -5,8 +5,8 @@ mod world;
 use std::time::Duration;
 
 use world::{
-    AHE, IMENSE, JANE, JOHN, NOWHERE, START, World, id, jane, jobs, now, own, place, resource, signed_in,
-    stranger,
+    AHE, IMENSE, JANE, JOHN, NOWHERE, START, World, by_token, id, jane, jobs, now, own, place, resource,
+    signed_in, stranger,
 };
 
 use super::bucket::{Bucket, Spot};
@@ -14,7 +14,7 @@ use super::{Authorize, ConditionError, Denial, Permit};
 use crate::authenticate::Subject;
 use crate::clock::Timestamp;
 use crate::problem::Kind;
-use crate::tool::Place;
+use crate::tool::{Audience, Place};
 use crate::vo::{
     Condition, Directory, DirectoryHandle, PersonState, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, VoState,
 };
@@ -44,6 +44,77 @@ fn story() -> World {
     world.job("8", Some(JOHN), None);
     world.job("9", None, None);
     world
+}
+
+/// Whatever a token is for, it does nothing that its person may not do, and nothing outside its scope.
+#[test]
+fn a_token_only_takes_away() {
+    let mut world = story();
+    world.hold(IMENSE, JANE, VO_ADMINISTRATOR, None);
+    let authorize = world.authorize();
+    let scopes: [&[&str]; 6] = [
+        &["imense"],
+        &["ahe"],
+        &["imense/jobs"],
+        &["imense/jobs/submit job", "gateway"],
+        &["imense/countersign/role.create"],
+        &["gateway/countersign/session.list"],
+    ];
+    let (jobs, own) = (jobs(), own());
+    let mut permitted = 0;
+    for (tool, vos) in [(&jobs, &[Some(IMENSE)][..]), (&own, &[Some(IMENSE), None])] {
+        for (task, vo) in tool
+            .tasks
+            .iter()
+            .flat_map(|task| vos.iter().map(move |vo| (task, vo)))
+        {
+            for id in ["7", "8"] {
+                let at = || place(*vo, tool, Some(&task.name), Some(id));
+                let person = decide(&authorize, jane(), at());
+                for (scope, read_only) in scopes.iter().flat_map(|scope| [(scope, false), (scope, true)]) {
+                    let subject = by_token(scope, read_only);
+                    let parts = subject
+                        .session()
+                        .and_then(|session| session.kind.personal().cloned());
+                    let level = match vo {
+                        Some(_) if task.name != "upstream.allow" => "imense",
+                        _ => crate::vo::GATEWAY,
+                    };
+                    let covered = parts.is_some_and(|token| token.scope.covers(level, &tool.name, task));
+                    let public = tool.name == crate::vo::OWN_TOOL && task.audience == Audience::Everyone;
+                    let token = decide(&authorize, subject, at());
+                    let (may, does) = (person.is_ok(), token.is_ok());
+                    assert_eq!(does, may && (covered || public), "{} by {scope:?}", task.name);
+                    permitted += usize::from(does);
+                    if let (true, Err(denial)) = (may, token) {
+                        assert_eq!(denial.problem.kind, Kind::OutOfScope);
+                        assert_eq!(
+                            (denial.decision.permit, denial.decision.reason.as_str()),
+                            (false, "out_of_scope")
+                        );
+                    }
+                }
+            }
+        }
+    }
+    assert!(permitted > 20, "{permitted}");
+}
+
+#[test]
+fn what_a_token_may_do_is_what_is_listed_for_it() {
+    let authorize = story().authorize();
+    let id = id(IMENSE);
+    let listed = |subject: &Subject| {
+        let may = authorize.may(subject, Some(id), &[jobs()]);
+        may.into_iter().map(|allowed| allowed.task).collect::<Vec<_>>()
+    };
+    assert!(listed(&jane()).len() > 2);
+    assert_eq!(
+        listed(&by_token(&["imense/jobs/submit job"], false)),
+        ["submit job"]
+    );
+    assert!(listed(&by_token(&["imense/jobs/submit job"], true)).is_empty());
+    assert!(listed(&by_token(&["ahe"], false)).is_empty());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::authenticate::{Session, SessionKind, Source, Subject, Who};
+use crate::authenticate::{Personal, Scope, Session, SessionKind, Source, Subject, Who};
 use crate::authorize::{Authorize, Chains};
 use crate::clock::{HandClock, Timestamp};
 use crate::id::{PersonId, RoleId, VoId};
@@ -414,6 +414,26 @@ pub(super) fn signed_in(number: u128, must_change: bool, methods: &[&str]) -> Su
         version: 0,
     };
     Subject::for_test(Who::Person(Arc::new(row)), Some(Arc::new(session)), source())
+}
+
+/// Jane by one of her tokens.
+pub(super) fn by_token(parts: &[&str], read_only: bool) -> Subject {
+    let subject = jane();
+    let session = subject.session().expect("a session");
+    let scope = Scope {
+        parts: parts.iter().map(|part| part.parse().expect("a part")).collect(),
+        read_only,
+        myproxy: false,
+    };
+    let personal = Personal {
+        name: "nightly".into(),
+        scope,
+    };
+    let session = Session {
+        kind: SessionKind::Personal(Arc::new(personal)),
+        ..Session::clone(session)
+    };
+    Subject::for_test(subject.who().clone(), Some(Arc::new(session)), source())
 }
 
 fn source() -> Source {
