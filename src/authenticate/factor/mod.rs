@@ -174,10 +174,8 @@ impl Authenticate {
         let bound = store::bound(&self.0.db, person.id).await;
         let bound = bound.map_err(|error| error.as_problem())?;
         // SECURITY: who has a factor shows it before another is taken; a password alone (or a certificate) binds none beside it.
-        if !bound.is_empty() && session.assurance() < Assurance::Aal2 {
-            return Err(step_up(
-                "another second factor is added beside one that you have shown",
-            ));
+        if !bound.is_empty() {
+            shown_first(session)?;
         }
         let key = self.seal_key()?;
         self.confirm(person, Some(password), "password", subject.source())
@@ -276,7 +274,8 @@ impl Authenticate {
     /// factor she gets recovery codes.
     ///
     /// # Errors
-    /// A [`Problem`]: too many factors, the session ended meanwhile, or the store failed.
+    /// A [`Problem`]: too many factors, another one that was not shown in this session, the session ended meanwhile, or the
+    /// store failed.
     pub async fn bind_factor(
         &self,
         tx: &mut Tx,
@@ -293,6 +292,10 @@ impl Authenticate {
                 Kind::Conflict,
                 format!("an account has at most {MOST} second factors"),
             ));
+        }
+        // SECURITY: an offer says nothing of the factors that were bound after it; what counts is what there is now.
+        if before > 0 {
+            shown_first(session)?;
         }
         let home = (person.id, person.home);
         let now = self.now();
@@ -487,9 +490,13 @@ impl Authenticate {
     }
 }
 
-/// The answer where a second factor must be shown in this session first.
-fn step_up(why: &str) -> Problem {
-    Problem::new(Kind::StepUpRequired, why).with("acr_values", Assurance::Aal2.as_str())
+/// Beside a factor another is added only in a session in which one was shown.
+fn shown_first(session: &Session) -> Result<(), Problem> {
+    if session.assurance() >= Assurance::Aal2 {
+        return Ok(());
+    }
+    let why = "another second factor is added beside one that you have shown";
+    Err(Problem::new(Kind::StepUpRequired, why).with("acr_values", Assurance::Aal2.as_str()))
 }
 
 /// Whether a password of so many characters is enough only beside a factor.

@@ -117,6 +117,7 @@ pub(super) async fn contract(db: &Db) {
     a_ticket_ends_with_its_time_and_with_its_password(&World::unsealed(db).await).await;
     stepping_up_ends_the_old_session_and_keeps_its_end(&World::unsealed(db).await).await;
     what_began_by_the_password_alone_ends_when_a_factor_is_bound(&World::unsealed(db).await).await;
+    an_offer_from_before_the_first_factor_binds_none_beside_it(&World::unsealed(db).await).await;
     an_offer_is_taken_up_once_by_its_person_in_time(&World::unsealed(db).await).await;
     a_short_password_is_enough_beside_a_factor_and_no_longer(&World::unsealed(db).await).await;
     while_sealed_nobody_with_a_factor_signs_in(db).await;
@@ -367,6 +368,43 @@ async fn what_began_by_the_password_alone_ends_when_a_factor_is_bound(world: &Wo
         .await
         .unwrap_err();
     assert_eq!(refused.kind, Kind::StepUpRequired);
+}
+
+async fn an_offer_from_before_the_first_factor_binds_none_beside_it(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let subject = world.subject(&opened).await;
+    let second = world
+        .service
+        .offer_factor(&subject, &secret(PHRASE), HOST)
+        .await
+        .unwrap();
+    let (first, _) = world.bound(&opened).await;
+    let raw = BASE32_NOPAD.decode(second.secret.expose().as_bytes()).unwrap();
+    let authenticator = Authenticator(raw);
+    let bind = |subject: Subject| {
+        let (code, binding) = (authenticator.code(world, 0), second.binding.clone());
+        async move {
+            let new = world.service.add_factor(&subject, &binding, &code, "").await;
+            let mut tx = world.db.begin_write().await.unwrap();
+            let bound = world
+                .service
+                .bind_factor(&mut tx, &subject, new?, request())
+                .await;
+            tx.commit().await.unwrap();
+            bound
+        }
+    };
+    let refused = bind(subject.clone()).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::StepUpRequired);
+    assert_eq!(world.service.factors(world.john).await.unwrap().0.len(), 1);
+    // Once the first was shown, the same offer is good.
+    let code = first.code(world, 0);
+    let signed = world.service.step_up(&subject, &code, request()).await.unwrap();
+    let raised = world.service.begin(signed.result.unwrap()).await.unwrap();
+    world.service.forget(&signed.ended.unwrap()).await.unwrap();
+    bind(world.subject(&raised).await).await.unwrap();
+    assert_eq!(world.service.factors(world.john).await.unwrap().0.len(), 2);
 }
 
 async fn an_offer_is_taken_up_once_by_its_person_in_time(world: &World) {
