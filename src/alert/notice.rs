@@ -20,7 +20,7 @@ pub enum Happened {
     FactorAdded,
     /// A second factor was removed.
     FactorRemoved,
-    /// A recovery code let somebody in.
+    /// A recovery code was taken in the place of a code.
     RecoveryCodeUsed,
 }
 

@@ -124,6 +124,11 @@ pub fn bind(world: &World, token: &str) -> (Authenticator, Vec<String>) {
     (authenticator, codes)
 }
 
+/// The id that records have of somebody.
+fn listed_person(world: &World, user: &str) -> Value {
+    world.cli_json("admin", &["user", "show", "imense", user])["id"].clone()
+}
+
 fn file(world: &World, name: &str, text: &str) -> String {
     let file = world.dir.path().join(name);
     fs::write(&file, text).unwrap();
@@ -588,6 +593,25 @@ fn a9_an_administrator_takes_factors_away_with_a_reason_and_nobody_else_does() {
     world
         .cli("mary", &["factor", "remove", id, "--code-file", &code])
         .ok();
+    // Both uses of a recovery code are on record before what they allowed, and told by mail.
+    let records = world.records();
+    let changes = records.iter().map(|record| &record["event"]["change"]["change"]);
+    let actions: Vec<&str> = changes
+        .filter(|change| change["person"] == listed_person(&world, "mary"))
+        .filter_map(|change| change["action"].as_str())
+        .filter(|action| action.starts_with("factor."))
+        .collect();
+    let used = "factor.use_recovery_code";
+    let renewed = "factor.renew_recovery_codes";
+    assert_eq!(actions, ["factor.add", used, renewed, used, "factor.remove"]);
+    until("the mails to mary", || {
+        let folder = fs::read_dir(world.data().join("outbox")).ok()?;
+        let told = folder
+            .map(|mail| fs::read_to_string(mail.unwrap().path()).unwrap_or_default())
+            .filter(|mail| mail.contains("mary@example.org") && mail.contains("a recovery code of"))
+            .count();
+        (told >= 2).then_some(())
+    });
     assert_eq!(world.cli_json("mary", &["factor", "list"])["factors"], json!([]));
     // Whoever operates the machine helps the administrator who lost hers, codes and all.
     let admin = world.token("admin");

@@ -1,6 +1,6 @@
 //! `factor.remove`: takes one of the own factors away, against a code. Other sessions of the person end.
 
-use super::{FactorCode, done, tell};
+use super::{FactorCode, done, tell, tell_of_use};
 use crate::alert::Happened;
 use crate::api::Api;
 use crate::api::operation::{Call, Nothing, Operation, task};
@@ -36,11 +36,13 @@ impl Operation for Remove {
 
 pub(super) async fn remove(api: &Api, call: &Call, id: FactorId, body: &FactorCode) -> Result<(), Problem> {
     let used = api.authenticate.fresh_code(&call.subject, &body.code).await?;
+    let by_recovery = used.is_recovery();
     let mut tx = api.begin().await?;
     let change = api
         .authenticate
         .remove_factor(&mut tx, &call.subject, (id, used), call.id)
         .await?;
+    tell_of_use(api, call, &mut tx, by_recovery).await?;
     tell(api, call.id, &mut tx, Happened::FactorRemoved, call.person()?).await?;
     done(api, call, tx, &change).await
 }

@@ -363,7 +363,8 @@ impl Authenticate {
         })
     }
 
-    /// Puts new recovery codes in the place of the old ones, against a fresh code.
+    /// Puts new recovery codes in the place of the old ones, against a fresh code. The use of a recovery code is a change of its
+    /// own, before that.
     ///
     /// # Errors
     /// A [`Problem`]: the code was used meanwhile, or the store failed.
@@ -377,20 +378,20 @@ impl Authenticate {
         self.still(tx, session).await?;
         self.spend(tx, person, &used).await?;
         let codes = self.new_codes()?;
-        let before = store::recovery_hashes(&self.0.db, person.id).await;
-        let before = before.map_err(|error| error.as_problem())?.len();
+        let before = store::count_recovery(tx, person.id).await;
+        let before = before.map_err(|error| error.as_problem())?;
         self.replace_codes(tx, person, &codes).await?;
-        let counted = |count: usize| Some(json!({ "recovery_codes": count }));
+        let counted = |count: i64| Some(json!({ "recovery_codes": count }));
         let target = person.id.to_string();
         let renewed = change(
             "factor.renew_recovery_codes",
             person,
             target,
             counted(before),
-            counted(codes.len()),
+            counted(i64::try_from(codes.len()).unwrap_or(i64::MAX)),
         );
         Ok(FactorChange {
-            changes: vec![renewed],
+            changes: used.change(person).into_iter().chain([renewed]).collect(),
             ended: None,
             recovery_codes: codes.iter().map(recovery::shown).collect(),
         })

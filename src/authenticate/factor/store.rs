@@ -165,6 +165,17 @@ pub(super) async fn recovery_hashes(db: &Db, person: PersonId) -> Result<Vec<Has
         .map_err(|_| StoreError::Inconsistent(format!("a recovery code of {person} has a wrong length")))
 }
 
+/// How many recovery codes of a person are still good, seen inside a transaction.
+pub(super) async fn count_recovery(tx: &mut Tx, person: PersonId) -> Result<i64, StoreError> {
+    let found = tx_rows!(
+        tx,
+        (i64,),
+        "SELECT COUNT(*) FROM recovery_code WHERE person = $1 AND used_at IS NULL AND ended_at IS NULL",
+        person.uuid()
+    )?;
+    Ok(found.first().map_or(0, |(count,)| *count))
+}
+
 /// Puts new recovery codes in the place of all that there were.
 pub(super) async fn replace_recovery(
     tx: &mut Tx,

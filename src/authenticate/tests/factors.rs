@@ -114,6 +114,7 @@ pub(super) async fn contract(db: &Db) {
     a_wrong_code_is_answered_as_a_wrong_password_and_slows_the_person(&World::unsealed(db).await).await;
     a_password_alone_never_clears_the_way_for_more_codes(&World::unsealed(db).await).await;
     a_recovery_code_is_good_once_and_on_record(&World::unsealed(db).await).await;
+    a_recovery_code_that_renews_the_codes_is_on_record_as_used(&World::unsealed(db).await).await;
     a_ticket_ends_with_its_time_and_with_its_password(&World::unsealed(db).await).await;
     stepping_up_ends_the_old_session_and_keeps_its_end(&World::unsealed(db).await).await;
     what_began_by_the_password_alone_ends_when_a_factor_is_bound(&World::unsealed(db).await).await;
@@ -265,6 +266,27 @@ async fn a_recovery_code_is_good_once_and_on_record(world: &World) {
         .try_with_code(PHRASE, Some(&renewed.recovery_codes[0]), "192.0.2.1")
         .await;
     assert_eq!(new.login.result, "ok");
+}
+
+async fn a_recovery_code_that_renews_the_codes_is_on_record_as_used(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (_, change) = world.bound(&opened).await;
+    let subject = world.subject(&opened).await;
+    let code = &change.recovery_codes[2];
+    let used = world.service.fresh_code(&subject, code).await.unwrap();
+    let mut tx = world.db.begin_write().await.unwrap();
+    let renewed = world.service.renew_recovery_codes(&mut tx, &subject, used);
+    let renewed = renewed.await.unwrap();
+    tx.commit().await.unwrap();
+    let [used, renewed] = renewed.changes.as_slice() else {
+        panic!("{:?}", renewed.changes)
+    };
+    assert_eq!(used.action, "factor.use_recovery_code");
+    assert_eq!(used.after.as_ref().unwrap()["recovery_codes"], 9);
+    assert_eq!(renewed.action, "factor.renew_recovery_codes");
+    assert_eq!(renewed.before.as_ref().unwrap()["recovery_codes"], 9);
+    assert_eq!(renewed.after.as_ref().unwrap()["recovery_codes"], 10);
 }
 
 async fn a_ticket_ends_with_its_time_and_with_its_password(world: &World) {
