@@ -45,7 +45,7 @@ use ruling::Ruling;
 use slice::{Prepared, PreparedKey, is_account};
 use standing::{Standing, gateway_level, is_own, level, standing};
 
-use crate::authenticate::Subject;
+use crate::authenticate::{Subject, Who};
 use crate::clock::{Clock, Timestamp};
 use crate::id::{PersonId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
@@ -210,12 +210,21 @@ impl Authorize {
         chain: &Arc<[Resource]>,
     ) -> Ruling {
         let ruling = judge.rule(place, chain);
-        let Some(session) = subject.as_person().and(subject.session()) else {
-            // Strangers are let in where nothing is asked of them, and jobs of the gateway are the gateway.
-            return ruling;
+        let session = match subject.who() {
+            // Jobs of the gateway are the gateway.
+            Who::Service(_) => return ruling,
+            Who::Person(_) | Who::Anonymous => subject.session(),
+        };
+        let asked_for = self.asked_for(standing, place);
+        let Some(session) = session else {
+            // SECURITY: who shows nothing is below every level but the lowest, however the policies came to let her in.
+            return match ruling.refused.is_none() && asked_for > Assurance::Aal1 {
+                true => ruling.without_credential(),
+                false => ruling,
+            };
         };
         let short = match &ruling.refused {
-            None => session.assurance() < self.asked_for(standing, place),
+            None => session.assurance() < asked_for,
             // Only the session stands in the way: she is told, as for a setting.
             Some((kind, reason))
                 if matches!(kind, Kind::ConditionNotMet | Kind::NotOwner) && *reason == kind.name() =>

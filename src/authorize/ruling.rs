@@ -28,7 +28,15 @@ pub(super) struct Ruling {
 impl Ruling {
     /// The same as a refusal, because the request asks for more assurance than its session has.
     pub(super) fn short_of_assurance(self) -> Self {
-        let kind = Kind::StepUpRequired;
+        self.refused_as(Kind::StepUpRequired)
+    }
+
+    /// The same as a refusal, because the request asks for assurance and nobody is signed in.
+    pub(super) fn without_credential(self) -> Self {
+        self.refused_as(Kind::NoCredential)
+    }
+
+    fn refused_as(self, kind: Kind) -> Self {
         Self {
             refused: Some((kind, kind.name())),
             entry: Arc::new(DecisionEntry {

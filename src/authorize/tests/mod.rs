@@ -711,6 +711,22 @@ fn a_session_with_too_little_assurance_is_told_what_is_asked_for_and_a_role_stil
 }
 
 #[test]
+fn who_shows_nothing_is_below_every_assurance_that_is_asked_for() {
+    let authorize = World::new().authorize();
+    let on = |tool: &std::sync::Arc<crate::tool::Tool>| place(None, tool, Some("session.create"), None);
+    assert!(decide(&authorize, stranger(), on(&own())).is_ok());
+    let mut tool = crate::tool::Tool::clone(&own());
+    tool.min_assurance = crate::tool::Assurance::Aal2;
+    let careful = std::sync::Arc::new(tool);
+    let denial = decide(&authorize, stranger(), on(&careful)).expect_err("nobody");
+    assert_eq!(denial.problem.kind, Kind::NoCredential);
+    assert_eq!(
+        (denial.decision.permit, denial.decision.reason.as_str()),
+        (false, "no_credential")
+    );
+}
+
+#[test]
 fn administrators_can_be_asked_for_a_second_factor_and_what_is_everybodys_stays_open() {
     let authorize = || {
         let mut world = World::new();
