@@ -256,7 +256,7 @@ impl Notice<'_> {
             ),
             Happened::FactorRemoved => (
                 format!("{vo}: a second factor of `{username}` was removed"),
-                "Its codes open nothing any more; the other sessions have ended. If it was not you, tell your administrator.",
+                "Its codes open nothing any more; the sessions have ended. If it was not you, tell your administrator.",
             ),
             Happened::RecoveryCodeUsed => (
                 format!("{vo}: a recovery code of `{username}` was used"),

@@ -181,6 +181,7 @@ fn factors(walk: &mut Walk) {
     let codes = walk.call("john", "factor.renew_recovery_codes", &[], Some(code));
     let code = json!({ "code": codes["recovery_codes"][0] });
     walk.call("john", "factor.remove", &[("factor", &id)], Some(code));
+    walk.world.login("john", PASSWORD).ok();
     let (mut of_mary, _) = bound(walk, "mary");
     let mary = walk.call("mary", "person.me", &[], None)["id"]
         .as_str()

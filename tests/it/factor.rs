@@ -612,6 +612,9 @@ fn a9_an_administrator_takes_factors_away_with_a_reason_and_nobody_else_does() {
             .count();
         (told >= 2).then_some(())
     });
+    // The session ended with the last factor.
+    assert_eq!(world.cli("mary", &["factor", "list"]).code, 3);
+    world.login("mary", PASSWORD).ok();
     assert_eq!(world.cli_json("mary", &["factor", "list"])["factors"], json!([]));
     // Whoever operates the machine helps the administrator who lost hers, codes and all.
     let admin = world.token("admin");
@@ -898,4 +901,7 @@ fn a9_in_a_browser_the_code_comes_after_the_password_and_a_page_that_asks_for_mo
         .submit("/factors/remove", &[("factor", &factor), ("code", &code)])
         .expect(303);
     assert_eq!(removed.header("location"), Some("/factors?note=factor-removed"));
+    // The session ended with the last factor.
+    let next = browser.open("/factors?note=factor-removed");
+    assert!(next.expect(303).header("location").unwrap().starts_with("/login"));
 }

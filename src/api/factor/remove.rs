@@ -1,4 +1,5 @@
-//! `factor.remove`: takes one of the own factors away, against a code. Other sessions of the person end.
+//! `factor.remove`: takes one of the own factors away, against a code. Other sessions of the person end, and with the last
+//! factor the one that asks.
 
 use super::{FactorCode, done, tell, tell_of_use};
 use crate::alert::Happened;
@@ -14,7 +15,8 @@ impl Operation for Remove {
     type Body = FactorCode;
     type Answer = Nothing;
     const LIMIT: usize = 8 * 1024;
-    const SUMMARY: &'static str = "Removes one of your second factors; your other sessions end";
+    const SUMMARY: &'static str =
+        "Removes one of your second factors; your other sessions end, with the last factor this one too";
 
     fn task() -> Task {
         Task {

@@ -321,7 +321,8 @@ impl Authenticate {
         })
     }
 
-    /// Takes one of the own factors away, against a fresh code. Other sessions end; with the last factor the recovery codes end.
+    /// Takes one of the own factors away, against a fresh code. Other sessions end; with the last factor the recovery codes end,
+    /// and so does the session that asks.
     ///
     /// # Errors
     /// A [`Problem`]: there is none of this id, the code was used meanwhile, or the store failed.
@@ -345,8 +346,10 @@ impl Authenticate {
         if before <= 1 {
             self.replace_codes(tx, person, &[]).await?;
         }
-        let ended = self.ending_all(person.id, Some(session.id), "factor_removed", Some(request));
-        let others = accounts::end_sessions(tx, person.id, Some(session.id), "factor_removed", now).await;
+        // SECURITY: no session has more assurance than the factors that are left can give.
+        let kept = (before > 1).then_some(session.id);
+        let ended = self.ending_all(person.id, kept, "factor_removed", Some(request));
+        let others = accounts::end_sessions(tx, person.id, kept, "factor_removed", now).await;
         others.map_err(failed)?;
         let counted = |count: i64| Some(json!({ "factors": count }));
         let removed = change(

@@ -91,6 +91,16 @@ impl World {
         self.service.sign_in(asked).await.unwrap()
     }
 
+    /// The session that comes in the place of `opened` when a code is shown.
+    async fn raised(&self, opened: &Opened, authenticator: &Authenticator) -> Opened {
+        let subject = self.subject(opened).await;
+        let code = authenticator.code(self, 0);
+        let signed = self.service.step_up(&subject, &code, request()).await.unwrap();
+        let raised = self.service.begin(signed.result.unwrap()).await.unwrap();
+        self.service.forget(&signed.ended.unwrap()).await.unwrap();
+        raised
+    }
+
     async fn removed(&self, opened: &Opened, code: &Secret<String>) {
         let subject = self.subject(opened).await;
         let (factors, _) = self.service.factors(self.john).await.unwrap();
@@ -124,6 +134,7 @@ pub(super) async fn contract(db: &Db) {
     while_sealed_nobody_with_a_factor_signs_in(db).await;
     another_sealing_key_opens_what_the_first_one_sealed(&World::unsealed(db).await).await;
     a_reset_takes_factors_codes_and_sessions_away(&World::unsealed(db).await).await;
+    no_session_outlives_the_last_factor(&World::unsealed(db).await).await;
 }
 
 async fn with_a_factor_a_password_alone_opens_nothing(world: &World) {
@@ -421,10 +432,7 @@ async fn an_offer_from_before_the_first_factor_binds_none_beside_it(world: &Worl
     assert_eq!(refused.kind, Kind::StepUpRequired);
     assert_eq!(world.service.factors(world.john).await.unwrap().0.len(), 1);
     // Once the first was shown, the same offer is good.
-    let code = first.code(world, 0);
-    let signed = world.service.step_up(&subject, &code, request()).await.unwrap();
-    let raised = world.service.begin(signed.result.unwrap()).await.unwrap();
-    world.service.forget(&signed.ended.unwrap()).await.unwrap();
+    let raised = world.raised(&opened, &first).await;
     bind(world.subject(&raised).await).await.unwrap();
     assert_eq!(world.service.factors(world.john).await.unwrap().0.len(), 2);
 }
@@ -573,6 +581,25 @@ async fn another_sealing_key_opens_what_the_first_one_sealed(world: &World) {
         request: request(),
     };
     assert_eq!(after.sign_in(asked).await.unwrap().login.result, "ok");
+}
+
+async fn no_session_outlives_the_last_factor(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (phone, _) = world.bound(&opened).await;
+    let raised = world.raised(&opened, &phone).await;
+    let (key, _) = world.bound(&raised).await;
+    // The first of two goes: the session stays, for the other was there as well.
+    world.removed(&raised, &key.code(world, 0)).await;
+    assert_eq!(
+        world.subject(&raised).await.session().unwrap().assurance(),
+        Assurance::Aal2
+    );
+    world.clock.advance(Duration::from_secs(60));
+    world.removed(&raised, &key.code(world, 0)).await;
+    let gone = world.kind(&bearer(&raised), &own(Audience::AnyPerson)).await;
+    assert_eq!(gone, Some(Kind::WrongCredential));
+    assert!(world.service.sessions_of(world.john).is_empty());
 }
 
 async fn a_reset_takes_factors_codes_and_sessions_away(world: &World) {
