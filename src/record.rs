@@ -579,7 +579,8 @@ pub struct Login {
     /// Methods that were tried.
     pub methods: Vec<String>,
     /// `ok`, `wrong`, `throttled`, `expired`, `used`, `suspended`; `one_time` where a one-time password was right and not taken;
-    /// with a second factor also `code_needed` (the password was right), `wrong_code`, `sealed`.
+    /// with a second factor also `code_needed` (the password was right), `wrong_code`, `sealed`, `stopped` (after too many
+    /// wrong codes none of an authenticator is taken).
     pub result: String,
     /// How many logins this account has had, this one included; 0 when it failed.
     pub count: i64,

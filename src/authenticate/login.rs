@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::credential::{TOKEN_PREFIX, fresh};
+use super::factor::store::Bound;
 use super::factor::{self, Coded, METHODS, Used};
 use super::session::Live;
 use super::store::{self, Stored};
@@ -153,6 +154,8 @@ pub(super) enum Verdict {
     Sealed,
     Wrong,
     Throttled(u32),
+    /// The password is right; after so many wrong codes none of an authenticator is taken any more.
+    Stopped,
     Expired,
     Used,
     Suspended,
@@ -167,6 +170,7 @@ impl Verdict {
             Self::Sealed => "sealed",
             Self::Wrong => "wrong",
             Self::Throttled(_) => "throttled",
+            Self::Stopped => "stopped",
             Self::Expired => "expired",
             Self::Used => "used",
             Self::Suspended => "suspended",
@@ -192,6 +196,7 @@ impl Verdict {
                 "a code of your second factor is needed beside the password",
             ),
             Self::Sealed => factor::sealed(),
+            Self::Stopped => factor::stopped(),
             // SECURITY: a wrong code is answered as a wrong password is.
             _ => wrong(),
         }
@@ -512,10 +517,9 @@ impl Authenticate {
         let compared = self.0.hasher.verify(looked_at, against).await?;
         let verdict = match (&stored, person) {
             (Some(stored), Some(person)) if compared.right => {
-                // SECURITY: only now, so that nobody without the password learns from the time whether there is a factor.
-                let coded = self.judge_code(id, &bound, code).await?;
                 let right = right_password(stored, person, self.now(), compared.rehash);
-                self.with_code(person.id, right, coded)
+                // SECURITY: only now, so that nobody without the password learns from the time whether there is a factor.
+                self.with_code(right, person, &bound, code).await?
             }
             _ => Verdict::Wrong,
         };
@@ -527,8 +531,14 @@ impl Authenticate {
         Ok((verdict, version))
     }
 
-    /// A right password with what became of the code.
-    pub(super) fn with_code(&self, person: PersonId, right: Verdict, coded: Coded) -> Verdict {
+    /// A right password with what becomes of the code.
+    pub(super) async fn with_code(
+        &self,
+        right: Verdict,
+        person: &Person,
+        bound: &[Bound],
+        code: Option<&Secret<String>>,
+    ) -> Result<Verdict, StoreError> {
         let Verdict::Right {
             one_time,
             must_change,
@@ -536,30 +546,23 @@ impl Authenticate {
             ..
         } = right
         else {
-            return right;
+            return Ok(right);
         };
-        match coded {
+        Ok(match self.judge_code(person, bound, code).await? {
             Coded::NotNeeded => right,
             Coded::Missing => Verdict::CodeNeeded,
             Coded::Sealed => Verdict::Sealed,
-            Coded::Wrong | Coded::Right(_) => {
-                // SECURITY: taken for right codes too, so that whoever tries many at once meets the end of the cells.
-                if let Err(wait) = self.0.throttle.code(person) {
-                    return Verdict::Throttled(wait);
-                }
-                let Coded::Right(used) = coded else {
-                    return Verdict::WrongCode;
-                };
-                self.0.throttle.forgive_code(person);
-                Verdict::Right {
-                    one_time,
-                    // Beside a factor a short password is long enough.
-                    must_change: must_change && one_time,
-                    rehash,
-                    used: Some(used),
-                }
-            }
-        }
+            Coded::Wrong => Verdict::WrongCode,
+            Coded::Throttled(wait) => Verdict::Throttled(wait),
+            Coded::Stopped => Verdict::Stopped,
+            Coded::Right(used) => Verdict::Right {
+                one_time,
+                // Beside a factor a short password is long enough.
+                must_change: must_change && one_time,
+                rehash,
+                used: Some(used),
+            },
+        })
     }
 
     /// Counts a failed attempt.

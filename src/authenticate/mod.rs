@@ -50,7 +50,7 @@ pub use credential::{
     COOKIE, CredentialError, NONCE_COOKIE, TOKEN_PREFIX, clear_cookie, is_navigation, nonce, set_cookie,
 };
 pub use enter::{EnterStart, Entered, is_local_path, percent};
-pub use factor::{Factor, FactorChange, NewFactor, Offer, Used};
+pub use factor::{Factor, FactorChange, Guessed, NewFactor, Offer, Used};
 pub use held::HeldSession;
 pub use login::{Opened, Opening, Prepared, SignIn, SignedIn};
 pub use password::HashError;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use data_encoding::BASE64URL_NOPAD;
 
 use super::credential::{TOKEN_PREFIX, fresh};
-use super::factor::{self, Coded, METHODS};
+use super::factor::{self, METHODS};
 use super::login::{self, Attempted, Checked, Ground, Opening, Prepared, SignedIn, Verdict};
 use super::subject::{Session, SessionKind, Source, Subject};
 use super::{Authenticate, AuthenticateError, store};
@@ -108,16 +108,13 @@ impl Authenticate {
         };
         let stored = store::password(&self.0.db, id).await.map_err(failed)?;
         let bound = factor::store::bound(&self.0.db, id).await.map_err(failed)?;
-        let coded = self
-            .judge_code(id, &bound, Some(asked.code))
-            .await
-            .map_err(failed)?;
-        let verdict = match (&stored, coded) {
+        let verdict = match &stored {
             // SECURITY: the ticket stands for a password that was right for as long as that is the password, and for an
             // account that has a factor.
-            (Some(stored), coded) if stored.version == version && coded != Coded::NotNeeded => {
+            Some(stored) if stored.version == version && !bound.is_empty() => {
                 let right = login::right_password(stored, &person, self.now(), false);
-                self.with_code(id, right, coded)
+                let judged = self.with_code(right, &person, &bound, Some(asked.code)).await;
+                judged.map_err(failed)?
             }
             _ => Verdict::Expired,
         };

@@ -5,6 +5,7 @@
 //! begins no session, in no way: sign-in asks for a code, HTTP Basic is over, and what had begun by the password alone ends.
 //!
 //! Promises: a secret rests sealed, and is forgotten when its factor ends; a code is good once, and so is a recovery code;
+//! guessing codes has an end, across restarts and nodes;
 //! while the gateway is sealed nobody who has a factor signs in.
 
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
@@ -24,12 +25,15 @@ use crate::trust::seal::{Label, SealError, SealingKey};
 use crate::vo::Person;
 
 mod check;
+mod guess;
 mod recovery;
 pub(super) mod store;
 pub(super) mod totp;
 
 use check::throttled;
 pub(super) use check::{Coded, sealed, wrong_code};
+pub use guess::Guessed;
+pub(super) use guess::stopped;
 
 /// How long an offer can be taken up.
 const OFFER: std::time::Duration = std::time::Duration::from_secs(600);
@@ -417,6 +421,7 @@ impl Authenticate {
             return Ok(None);
         }
         store::replace_recovery(tx, (person.id, person.home), &[], now).await?;
+        store::forget_codes(tx, person.id).await?;
         let ended = self.ending_all(person.id, None, "factor_reset", Some(request));
         accounts::end_sessions(tx, person.id, None, "factor_reset", now).await?;
         let counted = |count: u64| Some(json!({ "factors": count }));

@@ -91,6 +91,19 @@ impl World {
         self.service.sign_in(asked).await.unwrap()
     }
 
+    /// As if so many wrong codes had been tried.
+    async fn guessed(&self, count: i64) {
+        let mut tx = self.db.begin_write().await.unwrap();
+        let changed = crate::store::run!(
+            &mut tx,
+            "UPDATE login_count SET wrong_codes = $1 WHERE person = $2",
+            count,
+            self.john.uuid()
+        );
+        assert_eq!(changed.unwrap(), 1);
+        tx.commit().await.unwrap();
+    }
+
     /// The session that comes in the place of `opened` when a code is shown.
     async fn raised(&self, opened: &Opened, authenticator: &Authenticator) -> Opened {
         let subject = self.subject(opened).await;
@@ -135,6 +148,9 @@ pub(super) async fn contract(db: &Db) {
     another_sealing_key_opens_what_the_first_one_sealed(&World::unsealed(db).await).await;
     a_reset_takes_factors_codes_and_sessions_away(&World::unsealed(db).await).await;
     no_session_outlives_the_last_factor(&World::unsealed(db).await).await;
+    a_hundred_wrong_codes_are_the_last_and_a_recovery_code_ends_it(&World::unsealed(db).await).await;
+    codes_that_come_at_once_are_judged_to_the_limit_and_no_further(&World::unsealed(db).await).await;
+    what_sets_the_count_of_codes_back(&World::unsealed(db).await).await;
 }
 
 async fn with_a_factor_a_password_alone_opens_nothing(world: &World) {
@@ -581,6 +597,99 @@ async fn another_sealing_key_opens_what_the_first_one_sealed(world: &World) {
         request: request(),
     };
     assert_eq!(after.sign_in(asked).await.unwrap().login.result, "ok");
+}
+
+async fn a_hundred_wrong_codes_are_the_last_and_a_recovery_code_ends_it(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (authenticator, change) = world.bound(&opened).await;
+    let service = &world.service;
+    for n in 1..=100 {
+        world.clock.advance(Duration::from_secs(20));
+        let wrong = wrong_code(&authenticator, world);
+        let tried = world.try_with_code(PHRASE, Some(&wrong), "192.0.2.1").await;
+        assert_eq!(tried.login.result, "wrong_code", "{n}");
+        let due = service.guessed().await.unwrap();
+        let counts: Vec<i64> = due.iter().map(|guessed| guessed.count).collect();
+        match n {
+            10 | 100 => {
+                assert_eq!((counts.as_slice(), due[0].is_end()), (&[n][..], n == 100));
+                let mut tx = world.db.begin_write().await.unwrap();
+                assert!(service.told_of(&mut tx, due[0]).await.unwrap());
+                assert!(!service.told_of(&mut tx, due[0]).await.unwrap());
+                tx.commit().await.unwrap();
+            }
+            _ => assert!(due.is_empty(), "{n}: {counts:?}"),
+        }
+    }
+    world.clock.advance(Duration::from_secs(20));
+    let right = authenticator.code(world, 0);
+    let stopped = world.try_with_code(PHRASE, Some(&right), "198.51.100.1").await;
+    assert_eq!(stopped.login.result, "stopped");
+    assert_eq!(stopped.result.unwrap_err().kind, Kind::TooManyAttempts);
+    let subject = world.subject(&opened).await;
+    let stopped = service.fresh_code(&subject, &right).await.unwrap_err();
+    assert_eq!(stopped.kind, Kind::TooManyAttempts);
+    // Who does not know the password learns nothing of it.
+    let other = world.try_with_code(OTHER, Some(&right), "198.51.100.2").await;
+    assert_eq!(other.login.result, "wrong");
+    let code = &change.recovery_codes[0];
+    let recovered = world.try_with_code(PHRASE, Some(code), "198.51.100.1").await;
+    assert_eq!(recovered.login.result, "ok");
+    let signed = world.try_with_code(PHRASE, Some(&right), "198.51.100.1").await;
+    assert_eq!(signed.login.result, "ok");
+}
+
+async fn codes_that_come_at_once_are_judged_to_the_limit_and_no_further(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (authenticator, _) = world.bound(&opened).await;
+    world.guessed(98).await;
+    let wrong = wrong_code(&authenticator, world);
+    let tries = (1..=5).map(|n| {
+        let (ip, wrong) = (format!("198.51.100.{n}"), &wrong);
+        async move { world.try_with_code(PHRASE, Some(wrong), &ip).await.login.result }
+    });
+    let mut results = futures_util::future::join_all(tries).await;
+    results.sort_unstable();
+    assert_eq!(
+        results,
+        ["stopped", "stopped", "stopped", "wrong_code", "wrong_code"]
+    );
+}
+
+async fn what_sets_the_count_of_codes_back(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (authenticator, _) = world.bound(&opened).await;
+    let result = async |password: &str| {
+        world.clock.advance(Duration::from_secs(30));
+        let code = authenticator.code(world, 0);
+        let signed = world.try_with_code(password, Some(&code), "192.0.2.1").await;
+        (signed.login.result.clone(), signed)
+    };
+    // A right code.
+    world.guessed(99).await;
+    assert_eq!(result(PHRASE).await.0, "ok");
+    world.guessed(99).await;
+    assert_eq!(result(PHRASE).await.0, "ok");
+    // No change of the password in a session in which no factor was shown: whoever has one would go on guessing.
+    world.guessed(100).await;
+    let subject = world.subject(&opened).await;
+    world.change(&subject, Some(PHRASE), OTHER).await.unwrap();
+    assert_eq!(result(OTHER).await.0, "stopped");
+    // A reset by somebody else, and a change in a session that has shown one.
+    let reset = world.reset().await;
+    let (word, signed) = result(reset.password.expose()).await;
+    assert_eq!(word, "ok");
+    let begun = world.service.begin(signed.result.unwrap()).await.unwrap();
+    world.guessed(100).await;
+    let subject = world
+        .ask(&bearer(&begun), &own(Audience::AnySession))
+        .await
+        .unwrap();
+    world.change(&subject, None, PHRASE).await.unwrap();
+    assert_eq!(result(PHRASE).await.0, "ok");
 }
 
 async fn no_session_outlives_the_last_factor(world: &World) {
