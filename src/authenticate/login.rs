@@ -8,6 +8,7 @@ use super::factor::{self, Coded, METHODS, Used};
 use super::session::Live;
 use super::store::{self, Stored};
 use super::subject::{Session, SessionKind, Source};
+use super::throttle::Shown;
 use super::{Authenticate, AuthenticateError};
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId, SessionId, VoId};
@@ -468,7 +469,10 @@ impl Authenticate {
                 });
             }
         };
-        let judged = self.judge_password(person.as_deref(), password, code).await;
+        let shown = Shown::SignIn(source);
+        let judged = self
+            .judge_password(person.as_deref(), password, (code, shown))
+            .await;
         let (verdict, version) = match judged {
             Ok(judged) => judged,
             Err(error) => {
@@ -501,7 +505,7 @@ impl Authenticate {
         &self,
         person: Option<&Person>,
         password: &Secret<String>,
-        code: Option<&Secret<String>>,
+        code: (Option<&Secret<String>>, Shown),
     ) -> Result<(Verdict, i64), AuthenticateError> {
         // SECURITY: an unknown account takes the same way: the same rows looked up, one computation, one row written.
         let id = person.map_or_else(|| PersonId::from(uuid::Uuid::nil()), |person| person.id);
@@ -537,7 +541,7 @@ impl Authenticate {
         right: Verdict,
         person: &Person,
         bound: &[Bound],
-        code: Option<&Secret<String>>,
+        code: (Option<&Secret<String>>, Shown),
     ) -> Result<Verdict, StoreError> {
         let Verdict::Right {
             one_time,

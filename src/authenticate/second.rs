@@ -9,6 +9,7 @@ use super::credential::{TOKEN_PREFIX, fresh};
 use super::factor::{self, METHODS};
 use super::login::{self, Attempted, Checked, Ground, Opening, Prepared, SignedIn, Verdict};
 use super::subject::{Session, SessionKind, Source, Subject};
+use super::throttle::Shown;
 use super::{Authenticate, AuthenticateError, store};
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId};
@@ -113,7 +114,8 @@ impl Authenticate {
             // account that has a factor.
             Some(stored) if stored.version == version && !bound.is_empty() => {
                 let right = login::right_password(stored, &person, self.now(), false);
-                let judged = self.with_code(right, &person, &bound, Some(asked.code)).await;
+                let code = (Some(asked.code), Shown::SignIn(asked.source));
+                let judged = self.with_code(right, &person, &bound, code).await;
                 judged.map_err(failed)?
             }
             _ => Verdict::Expired,
@@ -158,7 +160,7 @@ impl Authenticate {
             source: subject.source().network(),
             certificate: None,
         };
-        let Some(used) = self.shown(person, code).await? else {
+        let Some(used) = self.shown(person, old, code).await? else {
             return Ok(SignedIn::refused(login, factor::wrong_code()));
         };
         let problem = |error: AuthenticateError| error.as_problem();

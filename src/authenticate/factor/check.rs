@@ -4,7 +4,8 @@ use super::guess::stopped;
 use super::store::{self, Bound};
 use super::{Used, recovery, secret_label, totp};
 use crate::authenticate::Authenticate;
-use crate::authenticate::subject::Subject;
+use crate::authenticate::subject::{Session, Subject};
+use crate::authenticate::throttle::{CodeKind, Shown};
 use crate::id::{FactorId, PersonId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::Hash;
@@ -43,7 +44,7 @@ impl Authenticate {
         &self,
         person: &Person,
         bound: &[Bound],
-        code: Option<&Secret<String>>,
+        (code, shown): (Option<&Secret<String>>, Shown),
     ) -> Result<Coded, StoreError> {
         if bound.is_empty() {
             return Ok(Coded::NotNeeded);
@@ -62,18 +63,24 @@ impl Authenticate {
         if opened.is_empty() {
             return Ok(Coded::Sealed);
         }
+        let recovery = recovery::hash(person.id, code);
+        let kind = match recovery {
+            Some(_) => CodeKind::Recovery,
+            None => CodeKind::Authenticator,
+        };
         // SECURITY: taken for right codes too, so that whoever tries many at once meets the end of the cells.
-        if let Err(wait) = self.0.throttle.code(person.id) {
-            return Ok(Coded::Throttled(wait));
-        }
-        let judged = match recovery::hash(person.id, code) {
+        let attempt = match self.0.throttle.code(person.id, shown, kind) {
+            Ok(attempt) => attempt,
+            Err(wait) => return Ok(Coded::Throttled(wait)),
+        };
+        let judged = match recovery {
             Some(hash) => self.judge_recovery(person.id, hash).await,
             None => self.judge_shown(person, &opened, code).await,
         };
         match judged {
-            Ok(Coded::Right(_)) => self.0.throttle.forgive_code(person.id),
+            Ok(Coded::Right(_)) => self.0.throttle.forgive_code(&attempt),
             Ok(Coded::Wrong) => {}
-            _ => self.0.throttle.undo_code(person.id),
+            _ => self.0.throttle.undo_code(&attempt),
         }
         judged
     }
@@ -115,21 +122,21 @@ impl Authenticate {
     /// # Errors
     /// A [`Problem`]: no factor, sealed, not right, too many attempts, or the store failed.
     pub async fn fresh_code(&self, subject: &Subject, code: &Secret<String>) -> Result<Used, Problem> {
-        let person = subject
-            .as_person()
-            .ok_or_else(|| Problem::new(Kind::NoCredential, "nobody is signed in"))?;
-        self.shown(person, code).await?.ok_or_else(wrong_code)
+        let (person, session) = super::own(subject)?;
+        self.shown(person, session, code).await?.ok_or_else(wrong_code)
     }
 
     /// The same; `None` when it is not right, which is counted.
     pub(in crate::authenticate) async fn shown(
         &self,
         person: &Person,
+        session: &Session,
         code: &Secret<String>,
     ) -> Result<Option<Used>, Problem> {
         let failed = |error: StoreError| error.as_problem();
         let bound = store::bound(&self.0.db, person.id).await.map_err(failed)?;
-        let coded = self.judge_code(person, &bound, Some(code)).await;
+        let shown = Shown::Session(session.id);
+        let coded = self.judge_code(person, &bound, (Some(code), shown)).await;
         match coded.map_err(failed)? {
             Coded::Right(used) => Ok(Some(used)),
             Coded::Wrong | Coded::Missing => {

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::strength::MIN_CHARACTERS;
 use super::subject::{Session, Subject};
+use super::throttle::{CodeKind, Shown};
 use super::{Authenticate, AuthenticateError, login, store as accounts};
 use crate::clock::Timestamp;
 use crate::id::{FactorId, PersonId, RequestId, random_bytes};
@@ -220,7 +221,7 @@ impl Authenticate {
         code: &Secret<String>,
         name: &str,
     ) -> Result<NewFactor, Problem> {
-        let (person, _) = own(subject)?;
+        let (person, session) = own(subject)?;
         let name = named(name)?;
         let over = || {
             Problem::new(Kind::Invalid, "the offer is over, or was taken up already")
@@ -232,9 +233,11 @@ impl Authenticate {
         if self.now() >= until || store::is_known(&self.0.db, id).await.map_err(failed)? {
             return Err(over());
         }
-        self.0.throttle.code(person.id).map_err(throttled)?;
+        let shown = Shown::Session(session.id);
+        let attempt = self.0.throttle.code(person.id, shown, CodeKind::Authenticator);
+        let attempt = attempt.map_err(throttled)?;
         let step = totp::matching(secret.expose(), code.expose(), self.now(), -1).ok_or_else(wrong_code)?;
-        self.0.throttle.forgive_code(person.id);
+        self.0.throttle.forgive_code(&attempt);
         let key = self.seal_key()?;
         let random = &**self.0.ids.random();
         let sealed = key.seal(random, &secret_label(person.id, id), secret.expose());
