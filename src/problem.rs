@@ -153,7 +153,7 @@ kinds! {
         "The new password is too short, too common, or contains a name that is easy to guess here.",
         "Take a phrase of at least 15 characters that only you would think of.";
     TooManyAttempts "too_many_attempts" 429 "Too many attempts",
-        "Attempts for this account from here are slowed down for a while; nobody is locked out.",
+        "Attempts for this account from here are slowed down for a while; no code of an authenticator is taken after a hundred wrong ones.",
         "Wait as long as Retry-After says, then try again.";
     HeadersTooLarge "headers_too_large" 431 "The request's headers are too large",
         "The head of the request is larger than the gateway takes.",

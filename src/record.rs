@@ -609,7 +609,8 @@ pub struct Login {
     pub methods: Vec<String>,
     /// `ok`, `wrong`, `throttled`, `expired` (the one-time password), `used`; where the password is right and the account opens
     /// nothing: `suspended`, `pending`, `rejected`, `account_expired`, `deleted`; `one_time` where a one-time password was right and
-    /// not taken; with a second factor also `code_needed` (the password was right), `wrong_code`, `sealed`; with an identity provider
+    /// not taken; with a second factor also `code_needed` (the password was right), `wrong_code`, `sealed`, `stopped` (after too many
+    /// wrong codes none of an authenticator is taken); with an identity provider
     /// also `refused` (its answer is not accepted), `wrong_assurance`, `pending`, `rejected`, `lapsed`, `unavailable`.
     pub result: String,
     /// How many logins this account has had, this one included; 0 when it failed.

@@ -28,6 +28,10 @@ pub enum Happened {
     FactorRemoved,
     /// A recovery code was taken in the place of a code.
     RecoveryCodeUsed,
+    /// Many codes were wrong.
+    WrongCodes,
+    /// So many codes were wrong that none of an authenticator is taken any more.
+    CodesStopped,
 }
 
 impl Happened {
@@ -294,6 +298,17 @@ impl Notice<'_> {
                 format!("{vo}: a recovery code of `{username}` was used"),
                 "It is used up. If it was not you, somebody knows your password and your codes: change the password, make new \
                  codes, and tell your administrator.",
+            ),
+            Happened::WrongCodes => (
+                format!("{vo}: somebody tries codes of `{username}`"),
+                "Ten codes in a row were wrong. Only who knows the password, or has one of the sessions, can try any. If it was not \
+                 you, change the password, and tell your administrator.",
+            ),
+            Happened::CodesStopped => (
+                format!("{vo}: no code of the authenticator of `{username}` is taken any more"),
+                "A hundred codes in a row were wrong. Only who knows the password, or has one of the sessions, can try any. A \
+                 recovery code still opens the account, and ends this. If it was not you, change the password, and tell your \
+                 administrator, who can reset it.",
             ),
         };
         let body = format!(

@@ -16,6 +16,7 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, SessionEnded};
 use crate::secret::Secret;
 use crate::store::{StoreError, Tx};
+use crate::tool::Assurance;
 use crate::vo::Person;
 
 /// Why sessions ended whose password others may know.
@@ -159,6 +160,10 @@ impl Authenticate {
             }
             store::set_password(tx, (person.id, person.home), (&new.hash, new.short), None, now).await?;
             store::end_sessions(tx, person.id, kept, "password_changed", now).await?;
+            // SECURITY: not in a session of the password alone, else whoever has one changes it to go on guessing.
+            if new.session.assurance() >= Assurance::Aal2 {
+                factor::store::forget_codes(tx, person.id).await?;
+            }
             Ok(true)
         };
         if !written.await.map_err(|error: StoreError| error.as_problem())? {
@@ -195,6 +200,8 @@ impl Authenticate {
         let password = self.first_password(tx, person.id, person.home, one_time).await?;
         let ended = self.ending_all(person.id, None, "reset", Some(request));
         store::end_sessions(tx, person.id, None, "reset", self.now()).await?;
+        // Whoever guessed knew the password that is over now.
+        factor::store::forget_codes(tx, person.id).await?;
         let after = json!({ "one_time": true, "expires": self.one_time_expiry().to_string() });
         Ok(Reset {
             password,

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::credential::{TOKEN_PREFIX, fresh};
+use super::factor::store::Bound;
 use super::factor::{self, Coded, METHODS, Used};
 use super::session::Live;
 use super::store::{self, Stored};
 use super::subject::{Session, SessionKind, Source};
+use super::throttle::Shown;
 use super::{Authenticate, AuthenticateError, federation};
 use crate::clock::Timestamp;
 use crate::id::{IdentityId, IdpId, PersonId, RequestId, SessionId, VoId};
@@ -157,6 +159,8 @@ pub(super) enum Verdict {
     Sealed,
     Wrong,
     Throttled(u32),
+    /// The password is right; after so many wrong codes none of an authenticator is taken any more.
+    NoMoreCodes,
     Expired,
     Used,
     /// The password is right, and the account in a state that opens nothing.
@@ -172,6 +176,7 @@ impl Verdict {
             Self::Sealed => "sealed",
             Self::Wrong => "wrong",
             Self::Throttled(_) => "throttled",
+            Self::NoMoreCodes => "stopped",
             Self::Expired => "expired",
             Self::Used => "used",
             Self::Stopped(PersonState::Expired) => "account_expired",
@@ -198,6 +203,7 @@ impl Verdict {
                 "a code of your second factor is needed beside the password",
             ),
             Self::Sealed => factor::sealed(),
+            Self::NoMoreCodes => factor::stopped(),
             // SECURITY: a wrong code is answered as a wrong password is.
             _ => wrong(),
         }
@@ -498,7 +504,10 @@ impl Authenticate {
                 });
             }
         };
-        let judged = self.judge_password(person.as_deref(), password, code).await;
+        let shown = Shown::SignIn(source);
+        let judged = self
+            .judge_password(person.as_deref(), password, (code, shown))
+            .await;
         let (verdict, version) = match judged {
             Ok(judged) => judged,
             Err(error) => {
@@ -533,7 +542,7 @@ impl Authenticate {
         &self,
         person: Option<&Person>,
         password: &Secret<String>,
-        code: Option<&Secret<String>>,
+        code: (Option<&Secret<String>>, Shown),
     ) -> Result<(Verdict, i64), AuthenticateError> {
         // SECURITY: an unknown account takes the same way: the same rows looked up, one computation, one row written.
         let id = person.map_or_else(|| PersonId::from(uuid::Uuid::nil()), |person| person.id);
@@ -549,10 +558,9 @@ impl Authenticate {
         let compared = self.0.hasher.verify(looked_at, against).await?;
         let verdict = match (&stored, person) {
             (Some(stored), Some(person)) if compared.right => {
-                // SECURITY: only now, so that nobody without the password learns from the time whether there is a factor.
-                let coded = self.judge_code(id, &bound, code).await?;
                 let right = right_password(stored, person, self.now(), compared.rehash);
-                self.with_code(person.id, right, coded)
+                // SECURITY: only now, so that nobody without the password learns from the time whether there is a factor.
+                self.with_code(right, person, &bound, code).await?
             }
             _ => Verdict::Wrong,
         };
@@ -564,8 +572,14 @@ impl Authenticate {
         Ok((verdict, version))
     }
 
-    /// A right password with what became of the code.
-    pub(super) fn with_code(&self, person: PersonId, right: Verdict, coded: Coded) -> Verdict {
+    /// A right password with what becomes of the code.
+    pub(super) async fn with_code(
+        &self,
+        right: Verdict,
+        person: &Person,
+        bound: &[Bound],
+        code: (Option<&Secret<String>>, Shown),
+    ) -> Result<Verdict, StoreError> {
         let Verdict::Right {
             one_time,
             insisted,
@@ -573,31 +587,24 @@ impl Authenticate {
             ..
         } = right
         else {
-            return right;
+            return Ok(right);
         };
-        match coded {
+        Ok(match self.judge_code(person, bound, code).await? {
             Coded::NotNeeded => right,
             Coded::Missing => Verdict::CodeNeeded,
             Coded::Sealed => Verdict::Sealed,
-            Coded::Wrong | Coded::Right(_) => {
-                // SECURITY: taken for right codes too, so that whoever tries many at once meets the end of the cells.
-                if let Err(wait) = self.0.throttle.code(person) {
-                    return Verdict::Throttled(wait);
-                }
-                let Coded::Right(used) = coded else {
-                    return Verdict::WrongCode;
-                };
-                self.0.throttle.forgive_code(person);
-                Verdict::Right {
-                    one_time,
-                    // Beside a factor a short password is long enough.
-                    must_change: insisted,
-                    insisted,
-                    rehash,
-                    used: Some(used),
-                }
-            }
-        }
+            Coded::Wrong => Verdict::WrongCode,
+            Coded::Throttled(wait) => Verdict::Throttled(wait),
+            Coded::Stopped => Verdict::NoMoreCodes,
+            Coded::Right(used) => Verdict::Right {
+                one_time,
+                // Beside a factor a short password is long enough.
+                must_change: insisted,
+                insisted,
+                rehash,
+                used: Some(used),
+            },
+        })
     }
 
     /// Counts a failed attempt.

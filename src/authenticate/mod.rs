@@ -54,7 +54,7 @@ pub use credential::{
     login_cookie, nonce, set_cookie,
 };
 pub use enter::{EnterStart, Entered, is_local_path, percent};
-pub use factor::{Factor, FactorChange, NewFactor, Offer, Used};
+pub use factor::{Factor, FactorChange, Guessed, NewFactor, Offer, Used};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use federation::token::fuzz_token;
 pub use federation::{

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, accounts, notify, standing};
+use super::{Built, accounts, guesses, notify, standing};
 use crate::audit::Audit;
 use crate::clock::Timestamp;
 use crate::id::RequestId;
@@ -103,6 +103,11 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
                 tracing::error!("accounts whose time is over cannot be ended: {error:#}");
             }
         }
+    }));
+    let guessing = built.clone();
+    tasks.spawn(every(SWEEP, stop.clone(), move || {
+        let built = guessing.clone();
+        async move { guesses::tell(&built).await }
     }));
 
     let keeper = built.clone();

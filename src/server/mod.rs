@@ -8,6 +8,7 @@ mod certificates;
 mod check;
 mod doctor;
 mod gauges;
+mod guesses;
 mod jobs;
 mod lock;
 mod notify;

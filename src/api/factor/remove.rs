@@ -15,7 +15,8 @@ impl Operation for Remove {
     type Body = FactorCode;
     type Answer = Nothing;
     const LIMIT: usize = 8 * 1024;
-    const SUMMARY: &'static str = "Removes one of your second factors; your other sessions end, with the last factor this one too";
+    const SUMMARY: &'static str =
+        "Removes one of your second factors; your other sessions end, with the last factor this one too";
 
     fn task() -> Task {
         Task {

@@ -5,6 +5,7 @@
 //! begins no session, in no way: sign-in asks for a code, HTTP Basic is over, and what had begun by the password alone ends.
 //!
 //! Promises: a secret rests sealed, and is forgotten when its factor ends; a code is good once, and so is a recovery code;
+//! guessing codes has an end, across restarts and nodes;
 //! while the gateway is sealed nobody who has a factor signs in.
 
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use super::strength::MIN_CHARACTERS;
 use super::subject::{Session, Subject};
+use super::throttle::{CodeKind, Shown};
 use super::{Authenticate, AuthenticateError, login, store as accounts};
 use crate::clock::Timestamp;
 use crate::id::{FactorId, PersonId, RequestId, random_bytes};
@@ -24,12 +26,15 @@ use crate::trust::seal::{Label, SealError, SealingKey};
 use crate::vo::Person;
 
 mod check;
+mod guess;
 mod recovery;
 pub(super) mod store;
 pub(super) mod totp;
 
 use check::throttled;
 pub(super) use check::{Coded, sealed, wrong_code};
+pub use guess::Guessed;
+pub(super) use guess::stopped;
 
 /// How long an offer can be taken up.
 const OFFER: std::time::Duration = std::time::Duration::from_secs(600);
@@ -216,7 +221,7 @@ impl Authenticate {
         code: &Secret<String>,
         name: &str,
     ) -> Result<NewFactor, Problem> {
-        let (person, _) = own(subject)?;
+        let (person, session) = own(subject)?;
         let name = named(name)?;
         let over = || {
             Problem::new(Kind::Invalid, "the offer is over, or was taken up already")
@@ -228,9 +233,11 @@ impl Authenticate {
         if self.now() >= until || store::is_known(&self.0.db, id).await.map_err(failed)? {
             return Err(over());
         }
-        self.0.throttle.code(person.id).map_err(throttled)?;
+        let shown = Shown::Session(session.id);
+        let attempt = self.0.throttle.code(person.id, shown, CodeKind::Authenticator);
+        let attempt = attempt.map_err(throttled)?;
         let step = totp::matching(secret.expose(), code.expose(), self.now(), -1).ok_or_else(wrong_code)?;
-        self.0.throttle.forgive_code(person.id);
+        self.0.throttle.forgive_code(&attempt);
         let key = self.seal_key()?;
         let random = &**self.0.ids.random();
         let sealed = key.seal(random, &secret_label(person.id, id), secret.expose());
@@ -417,6 +424,7 @@ impl Authenticate {
             return Ok(None);
         }
         store::replace_recovery(tx, (person.id, person.home), &[], now).await?;
+        store::forget_codes(tx, person.id).await?;
         let ended = self.ending_all(person.id, None, "factor_reset", Some(request));
         accounts::end_sessions(tx, person.id, None, "factor_reset", now).await?;
         let counted = |count: u64| Some(json!({ "factors": count }));
