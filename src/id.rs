@@ -194,6 +194,8 @@ ids! {
     AssignmentId,
     /// A role's hold on a task.
     GrantId,
+    /// What a VO may grant at all of some of its tools.
+    CeilingId,
     /// An address given to a VO.
     UpstreamId,
     /// A wrapped tool.
@@ -208,6 +210,10 @@ ids! {
     LinkId,
     /// A second factor of a person.
     FactorId,
+    /// An identity provider that people sign in with.
+    IdpId,
+    /// Who somebody is at an identity provider.
+    IdentityId,
     /// A message in the outbox.
     MessageId,
     /// An episode of repeated denials.

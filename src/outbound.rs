@@ -28,6 +28,12 @@ pub enum OutboundError {
         /// Section of the settings that names it.
         section: &'static str,
     },
+    /// The same, where they are no file.
+    #[error("the authorities of an {whom} are no PEM certificates that can be trusted")]
+    Text {
+        /// For whom.
+        whom: &'static str,
+    },
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -47,6 +53,35 @@ pub fn client(url: &Uri, ca_file: Option<&Path>, section: &'static str) -> Resul
     let connector = hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
+        .enable_http1()
+        .build();
+    Ok(Client::builder(TokioExecutor::new()).build(connector))
+}
+
+/// A client that speaks TLS and nothing else, for `whom`. It trusts the authorities in `pem`, else the system's.
+///
+/// # Errors
+/// [`OutboundError`].
+pub fn secure(pem: Option<&str>, whom: &'static str) -> Result<Outbound, OutboundError> {
+    let roots = match pem {
+        None => authorities(None, whom)?,
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                let certificate = certificate.map_err(|_| OutboundError::Text { whom })?;
+                roots.add(certificate).map_err(|_| OutboundError::Text { whom })?;
+            }
+            roots
+        }
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_only()
         .enable_http1()
         .build();
     Ok(Client::builder(TokioExecutor::new()).build(connector))

@@ -81,7 +81,7 @@ kinds! {
         "This asks for more assurance of who you are than a password alone gives.",
         "Show your second factor in this session (`countersign session step-up`, or the page `/step-up` of the gateway) and try again; who has none adds one first (`countersign factor add`).";
     PasswordChangeRequired "password_change_required" 403 "Choose your own password first",
-        "You signed in with a one-time password, or with one that is too short without a second factor, which opens nothing but the change of the password.",
+        "You signed in with a one-time password, with one that is too short without a second factor, or with one that others may know, which opens nothing but the change of the password.",
         "Change the password (`countersign password change`, or the page that the gateway shows), then sign in again.";
     NoTask "no_task" 403 "No task allows this request",
         "The tool is wrapped so that only named tasks reach it, and none of them names this request.",
@@ -92,6 +92,9 @@ kinds! {
     NoGrant "no_grant" 403 "None of your roles allows this task",
         "You are known here, but none of the roles you hold may do this task.",
         "Ask your VO administrator for one of the roles that may, and name the request id.";
+    OutsideCeiling "outside_ceiling" 403 "The virtual organisation may not grant this task",
+        "Whoever gave the resource to the virtual organisation has set a ceiling on what it may grant, and this task is outside it.",
+        "Ask a system administrator, who sets the ceiling (`countersign vo ceiling show` says what it is).";
     NotOwner "not_owner" 403 "This belongs to somebody else",
         "Your role allows this task on your own things only, and this one is not yours.",
         "Use one of your own, or ask its owner or your VO administrator.";
@@ -101,6 +104,24 @@ kinds! {
     Suspended "suspended" 403 "The account or the virtual organisation is suspended",
         "Nothing is allowed while it is suspended.",
         "Ask the administrator who suspended it.";
+    SignInRefused "sign_in_refused" 403 "This sign-in was not accepted",
+        "What came back from the home organisation cannot be accepted, or does not open an account here.",
+        "Begin again at the sign-in page; if it stays so, tell the administrator the request id.";
+    AccountPending "account_pending" 403 "The account is not approved yet",
+        "The account was asked for, and nobody has decided about it yet.",
+        "Wait for the mail that tells the decision; the administrators of the virtual organisation that you asked have the request.";
+    AccountRejected "account_rejected" 403 "The request for the account was refused",
+        "The account was asked for, and an administrator decided against it; the mail about that says why.",
+        "Ask the administrators of the virtual organisation; they can still approve the request.";
+    AccountExpired "account_expired" 403 "The account has expired",
+        "The account was open until a date that has passed.",
+        "Ask an administrator of your virtual organisation for more time (`countersign user expire`).";
+    AccountDeleted "account_deleted" 403 "The account was deleted",
+        "The account has ended for good; what was done with it stays on record.",
+        "If you need access again, ask the administrators of the virtual organisation for a new account.";
+    OutOfScope "out_of_scope" 403 "The access token is not for this",
+        "You may do this yourself, but the personal access token that came with the request was not made for it.",
+        "Make a token whose scope covers it (`countersign token create`), or sign in (`countersign login`).";
     ForeignOrigin "foreign_origin" 403 "The request came from another site",
         "A page of another origin tried to act with your session, so nothing was done.",
         "Open the page under its own address and try again there.";
@@ -132,7 +153,7 @@ kinds! {
         "The new password is too short, too common, or contains a name that is easy to guess here.",
         "Take a phrase of at least 15 characters that only you would think of.";
     TooManyAttempts "too_many_attempts" 429 "Too many attempts",
-        "Attempts for this account from here are slowed down for a while; nobody is locked out.",
+        "Attempts for this account from here are slowed down for a while; no code of an authenticator is taken after a hundred wrong ones.",
         "Wait as long as Retry-After says, then try again.";
     HeadersTooLarge "headers_too_large" 431 "The request's headers are too large",
         "The head of the request is larger than the gateway takes.",
@@ -164,6 +185,9 @@ kinds! {
     Sealed "sealed" 503 "The gateway is sealed",
         "This tool needs a key that is sealed, and the sealing key is not there.",
         "The system administrator must provide the sealing key; name the request id.";
+    ProviderUnavailable "provider_unavailable" 503 "The home organisation does not answer",
+        "The identity provider that you sign in with cannot be reached, so nobody can sign in with it at the moment.",
+        "Try again later. Whoever has a password here can sign in with that, and who is signed in stays so.";
     DelegationFailed "delegation_failed" 503 "No credential could be made for the tool",
         "What the tool is given authority with is missing, expired or does not fit (the virtual organisation's certificate, or the tool's own credential), so the tool was not called.",
         "Tell your VO administrator the request id; the detail says what is missing.";

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::id::{EpisodeId, PersonId, RequestId, SessionId, VoId};
+use crate::id::{EpisodeId, IdpId, PersonId, RequestId, SessionId, VoId};
 
 /// Version of the record format written by this build.
 pub const VERSION: u8 = 1;
@@ -244,6 +244,35 @@ pub struct SubjectEntry {
     /// Level of assurance (`acr`).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub acr: String,
+    /// By which identity of an identity provider the session began, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityEntry>,
+}
+
+/// Who somebody is at an identity provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityEntry {
+    /// The provider.
+    pub provider: IdpId,
+    /// Its issuer identifier.
+    pub issuer: String,
+    /// Hash of issuer and subject with a salt: whoever is shown the three can check it, and nobody guesses a subject from it.
+    pub subject: Hash,
+}
+
+/// A sign-in with an identity provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FederatedLogin {
+    /// The provider.
+    pub provider: IdpId,
+    /// Its issuer identifier.
+    pub issuer: String,
+    /// Hash of issuer and subject, where it is an identity that is known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Hash>,
+    /// What was wrong with the provider's answer, in a word: a member of its token (`nonce`, `aud`, `signature`), `state`, `iss`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flaw: Option<String>,
 }
 
 /// Where the request was made.
@@ -578,8 +607,11 @@ pub struct Login {
     pub session: Option<SessionId>,
     /// Methods that were tried.
     pub methods: Vec<String>,
-    /// `ok`, `wrong`, `throttled`, `expired`, `used`, `suspended`; `one_time` where a one-time password was right and not taken;
-    /// with a second factor also `code_needed` (the password was right), `wrong_code`, `sealed`.
+    /// `ok`, `wrong`, `throttled`, `expired` (the one-time password), `used`; where the password is right and the account opens
+    /// nothing: `suspended`, `pending`, `rejected`, `account_expired`, `deleted`; `one_time` where a one-time password was right and
+    /// not taken; with a second factor also `code_needed` (the password was right), `wrong_code`, `sealed`, `stopped` (after too many
+    /// wrong codes none of an authenticator is taken); with an identity provider
+    /// also `refused` (its answer is not accepted), `wrong_assurance`, `pending`, `rejected`, `lapsed`, `unavailable`.
     pub result: String,
     /// How many logins this account has had, this one included; 0 when it failed.
     pub count: i64,
@@ -588,6 +620,9 @@ pub struct Login {
     /// SHA-256 of the end entity's certificate (DER), where she came with one or with a proxy of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Hash>,
+    /// The identity provider, where she came from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federated: Option<FederatedLogin>,
 }
 
 /// The end of a session.
@@ -600,7 +635,7 @@ pub struct SessionEnded {
     pub person: PersonId,
     /// Which, children included.
     pub sessions: Vec<SessionId>,
-    /// `logout`, `expired`, `reset`, `suspended`, `password_changed`, `factor_added`, `factor_removed`, `factor_reset`, `step_up` (another
+    /// `logout`, `provider_logout`, `provider_removed`, `expired`, `reset`, `suspended`, `account_expired`, `deleted`, `compromised`, `password_changed`, `factor_added`, `factor_removed`, `factor_reset`, `step_up` (another
     /// session with more assurance came in its place).
     pub reason: String,
 }

@@ -358,7 +358,7 @@ impl Inner {
         let directory = self.vos.handle().load();
         let active = |id: &PersonId| {
             let person = directory.person(*id);
-            person.is_some_and(|person| person.state == PersonState::Active)
+            person.is_some_and(|person| person.standing(now) == PersonState::Active)
         };
         let mut holders = directory.holders(vo, role, now);
         // SECURITY: who left the VO is told nothing of it, whatever assignments are left.

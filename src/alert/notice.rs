@@ -14,14 +14,37 @@ pub enum Happened {
     Suspended,
     /// An account was let in again.
     Resumed,
+    /// The time of an account is over.
+    Expired,
+    /// An account was ended for good.
+    Deleted,
+    /// Others may know the password.
+    PasswordFlagged,
     /// An administrator took all second factors away.
     FactorsReset,
     /// A second factor was added.
     FactorAdded,
     /// A second factor was removed.
     FactorRemoved,
-    /// A recovery code let somebody in.
+    /// A recovery code was taken in the place of a code.
     RecoveryCodeUsed,
+    /// Many codes were wrong.
+    WrongCodes,
+    /// So many codes were wrong that none of an authenticator is taken any more.
+    CodesStopped,
+}
+
+impl Happened {
+    /// Why sessions end with it, as records say.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Expired => "account_expired",
+            Self::Deleted => "deleted",
+            Self::PasswordFlagged => "compromised",
+            _ => "suspended",
+        }
+    }
 }
 
 /// Something that happened to an account. The person's own address is told of it, too.
@@ -244,6 +267,19 @@ impl Notice<'_> {
                 format!("{vo}: the account `{username}` is open again"),
                 "It was suspended. What ended then stays ended: its owner signs in anew.",
             ),
+            Happened::Expired => (
+                format!("{vo}: the account `{username}` has expired"),
+                "It opens nothing until an administrator gives it more time; its sessions and proxies have ended.",
+            ),
+            Happened::Deleted => (
+                format!("{vo}: the account `{username}` was deleted"),
+                "It opens nothing any more; its memberships, sessions and proxies have ended. What was done with it stays on record.",
+            ),
+            Happened::PasswordFlagged => (
+                format!("{vo}: choose another password for `{username}`"),
+                "Others may know the present one, so all sessions and proxies of the account have ended. The next sign-in opens \
+                 nothing but the choice of another password; whoever uses the same one elsewhere changes it there, too.",
+            ),
             Happened::FactorsReset => (
                 format!("{vo}: the second factors of `{username}` were taken away"),
                 "Its password alone opens it now, until its owner adds another factor; its sessions have ended. If you did not \
@@ -256,12 +292,23 @@ impl Notice<'_> {
             ),
             Happened::FactorRemoved => (
                 format!("{vo}: a second factor of `{username}` was removed"),
-                "Its codes open nothing any more; the other sessions have ended. If it was not you, tell your administrator.",
+                "Its codes open nothing any more; the sessions have ended. If it was not you, tell your administrator.",
             ),
             Happened::RecoveryCodeUsed => (
                 format!("{vo}: a recovery code of `{username}` was used"),
                 "It is used up. If it was not you, somebody knows your password and your codes: change the password, make new \
                  codes, and tell your administrator.",
+            ),
+            Happened::WrongCodes => (
+                format!("{vo}: somebody tries codes of `{username}`"),
+                "Ten codes in a row were wrong. Only who knows the password, or has one of the sessions, can try any. If it was not \
+                 you, change the password, and tell your administrator.",
+            ),
+            Happened::CodesStopped => (
+                format!("{vo}: no code of the authenticator of `{username}` is taken any more"),
+                "A hundred codes in a row were wrong. Only who knows the password, or has one of the sessions, can try any. A \
+                 recovery code still opens the account, and ends this. If it was not you, change the password, and tell your \
+                 administrator, who can reset it.",
             ),
         };
         let body = format!(

@@ -13,10 +13,12 @@ pub mod administrator;
 pub mod alert;
 pub mod audit;
 pub mod case;
+pub mod ceiling;
 pub mod certificate;
 pub mod factor;
 pub mod gateway;
 pub mod grant;
+pub mod idp;
 mod openapi;
 mod operation;
 pub mod person;
@@ -28,6 +30,7 @@ pub mod request;
 pub mod role;
 pub mod session;
 pub mod state;
+pub mod token;
 pub mod tool;
 pub mod upstream;
 pub mod user;
@@ -122,6 +125,9 @@ fn entries() -> Vec<Entry> {
         entry::<user::reset_factors::ResetFactors>(),
         entry::<user::suspend::Suspend>(),
         entry::<user::resume::Resume>(),
+        entry::<user::expire::Expire>(),
+        entry::<user::delete::Delete>(),
+        entry::<user::flag_compromised::FlagCompromised>(),
         entry::<user::export::Export>(),
         entry::<proxy_limit::list::List>(),
         entry::<proxy_limit::set::Set>(),
@@ -140,6 +146,8 @@ fn entries() -> Vec<Entry> {
         entry::<grant::add::Add>(),
         entry::<grant::list::List>(),
         entry::<grant::remove::Remove>(),
+        entry::<ceiling::show::Show>(),
+        entry::<ceiling::set::Set>(),
         entry::<upstream::allow::Allow>(),
         entry::<upstream::list::List>(),
         entry::<upstream::end::End>(),
@@ -179,11 +187,26 @@ fn entries() -> Vec<Entry> {
         entry::<administrator::add::Add>(),
         entry::<administrator::list::List>(),
         entry::<administrator::remove::Remove>(),
+        entry::<idp::add::Add>(),
+        entry::<idp::list::List>(),
+        entry::<idp::show::Show>(),
+        entry::<idp::edit::Edit>(),
+        entry::<idp::suspend::Suspend>(),
+        entry::<idp::resume::Resume>(),
+        entry::<idp::remove::Remove>(),
+        entry::<idp::identities::Identities>(),
+        entry::<idp::approve::Approve>(),
+        entry::<idp::reject::Reject>(),
+        entry::<idp::sign_in::Show>(),
+        entry::<idp::sign_in::Resource>(),
         entry::<gateway::reload::Run>(),
         entry::<session::create::Create>(),
         entry::<session::list::List>(),
         entry::<session::end::End>(),
         entry::<session::step_up::StepUp>(),
+        entry::<token::create::Create>(),
+        entry::<token::list::List>(),
+        entry::<token::revoke::Revoke>(),
         entry::<factor::list::List>(),
         entry::<factor::offer::Offer>(),
         entry::<factor::add::Add>(),

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::operation::{Call, Entry, Nothing, Operation, task};
+use super::operation::{Call, Entry, MOST, Nothing, Operation, USUAL, task};
 use super::{Api, entries};
 use crate::problem::Problem;
-use crate::tool::{self, Audience, Task};
+use crate::tool::{self, Audience, REASON, Task};
 
 /// A problem document (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -104,12 +104,17 @@ fn responses(entry: &Entry, schemas: &mut Vec<(String, RefOr<Schema>)>) -> Value
     if let (Some(answer), Some(members)) = (entry.answer, done.as_object_mut()) {
         members.insert("content".into(), content("application/json", &answer(schemas)));
     }
+    // Nothing else is ever answered: neither another success nor a redirect.
+    let problem = |why: &str| {
+        json!({
+            "description": format!("{why}: a problem document (RFC 9457)"),
+            "content": content("application/problem+json", "ProblemDocument"),
+        })
+    };
     json!({
         entry.status.as_str(): done,
-        "default": {
-            "description": "a problem document (RFC 9457)",
-            "content": content("application/problem+json", "ProblemDocument"),
-        },
+        "4XX": problem("refused"),
+        "5XX": problem("failed"),
     })
 }
 
@@ -142,16 +147,29 @@ fn parameters(task: &Task, template: &str) -> Vec<Value> {
             let (name, kind) = variable.split_once(':').unwrap_or((variable, "segment"));
             let schema = match kind {
                 "uuid" => json!({ "type": "string", "format": "uuid" }),
-                "int" => json!({ "type": "integer" }),
-                _ => json!({ "type": "string" }),
+                "int" => json!({ "type": "integer", "minimum": 0 }),
+                "slug" => json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$" }),
+                _ => json!({ "type": "string", "minLength": 1 }),
             };
             json!({ "name": name, "in": "path", "required": true, "schema": schema })
         })
         .collect();
     for name in task.query.iter().flatten() {
-        parameters.push(json!({ "name": name, "in": "query", "schema": { "type": "string" } }));
+        let required = task.reasoned && name == REASON;
+        parameters.push(json!({ "name": name, "in": "query", "required": required, "schema": query(name) }));
     }
     parameters
+}
+
+/// What a parameter of the query may be. One name means the same wherever it stands.
+fn query(name: &str) -> Value {
+    match name {
+        "limit" => json!({ "type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL }),
+        REASON => json!({ "type": "string", "minLength": 1, "maxLength": 500 }),
+        "show_password" => json!({ "type": "boolean" }),
+        "from" | "to" => json!({ "type": "string", "format": "date-time" }),
+        _ => json!({ "type": "string" }),
+    }
 }
 
 /// `/vos/{vo:slug}` as OpenAPI writes it: `/vos/{vo}`.

@@ -29,6 +29,10 @@ use crate::vo::{Person, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR};
 /// Largest body of an operation that does not say otherwise.
 pub(super) const LIMIT: usize = 1024 * 1024;
 
+/// How many items of a list are answered at most, and where nothing is asked for.
+pub(super) const MOST: usize = 1000;
+pub(super) const USUAL: usize = 200;
+
 /// For administrators of the VO in the path.
 pub(super) const VO: Audience = Audience::Granted(&[VO_ADMINISTRATOR]);
 /// For system administrators; their role is looked up at the gateway's level, also where the path names a VO.
@@ -348,8 +352,8 @@ impl Call {
     pub(super) fn limit(&self) -> Result<usize, Problem> {
         let limit = self
             .query_as("limit", "a number from 1 to 1000")?
-            .unwrap_or(200_usize);
-        if !(1..=1000).contains(&limit) {
+            .unwrap_or(USUAL);
+        if !(1..=MOST).contains(&limit) {
             return Err(Problem::new(
                 Kind::Invalid,
                 "`limit` must be a number from 1 to 1000",

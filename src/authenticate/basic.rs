@@ -89,10 +89,10 @@ fn with_factor() -> Problem {
     .instead("Send `Authorization: Bearer TOKEN`; `countersign login` asks for the code and gets one.")
 }
 
-fn too_short() -> Problem {
+fn to_be_changed() -> Problem {
     Problem::new(
         Kind::PasswordChangeRequired,
-        "the password is too short without a second factor",
+        "the password must be changed first: it is too short without a second factor, or others may know it",
     )
 }
 
@@ -125,7 +125,7 @@ impl Authenticate {
         let Some(person) = person else {
             let problem = match checked.verdict {
                 login::Verdict::CodeNeeded => with_factor(),
-                login::Verdict::Right { one_time: false, .. } => too_short(),
+                login::Verdict::Right { one_time: false, .. } => to_be_changed(),
                 other => other.problem(),
             };
             return Err(BasicRefused {
@@ -170,6 +170,7 @@ impl Authenticate {
             methods: vec!["pwd".into()],
             acr: login::ACR_PASSWORD.into(),
             must_change: false,
+            identity: None,
         };
         let login = Login {
             request: journal.request,
@@ -181,6 +182,7 @@ impl Authenticate {
             count: self.logins(person.id).await.map_err(problem)?.logins + 1,
             source: source.network(),
             certificate: None,
+            federated: None,
         };
         // INVARIANT: the login is on record before its session is worth anything.
         (journal.write)(vec![Event::Login(login)]).await?;

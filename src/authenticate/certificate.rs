@@ -140,8 +140,7 @@ impl Authenticate {
         let link = linked(&self.0.db, &verified.end_entity).await.map_err(failed)?;
         let person = link
             .as_ref()
-            .and_then(|link| self.0.directory.load().person(link.person).cloned())
-            .filter(|person| person.state != PersonState::Ended);
+            .and_then(|link| self.0.directory.load().person(link.person).cloned());
         let (Some(link), Some(person)) = (link, person) else {
             let subject = &verified.end_entity.subject_text;
             let detail = format!("no account is linked to the certificate `{subject}`");
@@ -204,8 +203,9 @@ impl Authenticate {
         if let Some(session) = alive() {
             return Ok(session);
         }
-        if person.state != PersonState::Active {
-            return Err(login::Verdict::Suspended.problem());
+        let state = person.standing(self.now());
+        if state != PersonState::Active {
+            return Err(login::stopped(state));
         }
         let _beginning = self.0.certificates.beginning.lock().await;
         if let Some(session) = alive() {
@@ -245,6 +245,7 @@ impl Authenticate {
             methods: vec![METHOD.into()],
             acr: login::ACR_PASSWORD.into(),
             must_change: false,
+            identity: None,
         });
         let login = Login {
             request: journal.request,
@@ -256,6 +257,7 @@ impl Authenticate {
             count: self.logins(person.id).await.map_err(problem)?.logins + 1,
             source: source.network(),
             certificate: Some(verified.end_entity.sha256),
+            federated: None,
         };
         // INVARIANT: the login is on record before its session is worth anything.
         (journal.write)(vec![Event::Login(login)]).await?;

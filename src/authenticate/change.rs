@@ -16,7 +16,11 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, SessionEnded};
 use crate::secret::Secret;
 use crate::store::{StoreError, Tx};
+use crate::tool::Assurance;
 use crate::vo::Person;
+
+/// Why sessions ended whose password others may know.
+const FLAGGED: &str = "compromised";
 
 /// A new password that was judged and hashed, for the person and session that asked.
 #[derive(Debug)]
@@ -156,6 +160,10 @@ impl Authenticate {
             }
             store::set_password(tx, (person.id, person.home), (&new.hash, new.short), None, now).await?;
             store::end_sessions(tx, person.id, kept, "password_changed", now).await?;
+            // SECURITY: not in a session of the password alone, else whoever has one changes it to go on guessing.
+            if new.session.assurance() >= Assurance::Aal2 {
+                factor::store::forget_codes(tx, person.id).await?;
+            }
             Ok(true)
         };
         if !written.await.map_err(|error: StoreError| error.as_problem())? {
@@ -192,6 +200,8 @@ impl Authenticate {
         let password = self.first_password(tx, person.id, person.home, one_time).await?;
         let ended = self.ending_all(person.id, None, "reset", Some(request));
         store::end_sessions(tx, person.id, None, "reset", self.now()).await?;
+        // Whoever guessed knew the password that is over now.
+        factor::store::forget_codes(tx, person.id).await?;
         let after = json!({ "one_time": true, "expires": self.one_time_expiry().to_string() });
         Ok(Reset {
             password,
@@ -214,6 +224,27 @@ impl Authenticate {
         let expires = Some(self.one_time_expiry());
         store::set_password(tx, (person, home), (&one_time.hash, false), expires, self.now()).await?;
         Ok(one_time.password)
+    }
+
+    /// Notes that others may know the password of an account, and ends all its sessions: the next one opens nothing but the
+    /// choice of another password. `None` when the account has no password.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn flag_password(
+        &self,
+        tx: &mut Tx,
+        person: &Person,
+        request: RequestId,
+    ) -> Result<Option<PasswordChange>, StoreError> {
+        if !store::flag(tx, person.id).await? {
+            return Ok(None);
+        }
+        let ended = self.ending_all(person.id, None, FLAGGED, Some(request));
+        store::end_sessions(tx, person.id, None, FLAGGED, self.now()).await?;
+        let (before, after) = (json!({ "compromised": false }), json!({ "compromised": true }));
+        let change = password_change("user.flag_compromised", person, Some(before), after);
+        Ok(Some(PasswordChange { change, ended }))
     }
 
     fn one_time_expiry(&self) -> Timestamp {

@@ -23,6 +23,8 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// A bearer token that is not used for this long ends.
     pub token_idle: Duration,
+    /// Longest life of a personal access token.
+    pub personal_lifetime: Duration,
     /// How long a one-time password can be used.
     pub one_time_lifetime: Duration,
     /// How long a verified HTTP Basic password is remembered (under a keyed hash, in memory).
@@ -72,6 +74,7 @@ impl Default for Config {
             browser_idle: 2 * HOUR,
             token_lifetime: 12 * HOUR,
             token_idle: 12 * HOUR,
+            personal_lifetime: 90 * 24 * HOUR,
             one_time_lifetime: 7 * 24 * HOUR,
             basic_kept: Duration::from_secs(60),
             sessions_per_person: 100,
@@ -116,6 +119,7 @@ impl Config {
             browser_idle: table.duration("browser_idle", 60 * second..=year, default.browser_idle),
             token_lifetime: table.duration("token_lifetime", 60 * second..=year, default.token_lifetime),
             token_idle: table.duration("token_idle", 60 * second..=year, default.token_idle),
+            personal_lifetime: table.duration("personal_lifetime", HOUR..=year, default.personal_lifetime),
             one_time_lifetime: table.duration(
                 "one_time_lifetime",
                 60 * second..=year,

@@ -13,6 +13,8 @@ use crate::secret::Secret;
 pub const COOKIE: &str = "__Host-countersign";
 /// Name of the cookie that holds the nonce while a tool's host waits for its session.
 pub const NONCE_COOKIE: &str = "__Host-countersign-enter";
+/// Name of the cookie that holds what a browser was sent to an identity provider with.
+pub const LOGIN_COOKIE: &str = "__Host-countersign-login";
 /// What every bearer token begins with, so that scanners for leaked secrets recognise it.
 pub const TOKEN_PREFIX: &str = "cst_";
 
@@ -118,6 +120,14 @@ pub(super) fn cookie(headers: &HeaderMap) -> Result<Option<Secret<String>>, Cred
 /// [`CredentialError::TwoCookies`].
 pub fn nonce(headers: &HeaderMap) -> Result<Option<Secret<String>>, CredentialError> {
     named_cookie(headers, NONCE_COOKIE)
+}
+
+/// The value of the cookie of a sign-in with an identity provider.
+///
+/// # Errors
+/// [`CredentialError::TwoCookies`].
+pub fn login_cookie(headers: &HeaderMap) -> Result<Option<Secret<String>>, CredentialError> {
+    named_cookie(headers, LOGIN_COOKIE)
 }
 
 fn named_cookie(headers: &HeaderMap, wanted: &str) -> Result<Option<Secret<String>>, CredentialError> {

@@ -172,6 +172,7 @@ impl Authenticate {
                 count: 0,
                 source: source.network(),
                 certificate: None,
+                federated: None,
             },
             prepared,
             to: code.to,
@@ -198,6 +199,7 @@ impl Authenticate {
             methods: parent.methods.clone(),
             acr: parent.acr.clone(),
             must_change: parent.must_change,
+            identity: parent.identity.clone(),
         };
         Ok(Prepared {
             request,

@@ -5,7 +5,8 @@ use crate::id::PersonId;
 use crate::store::{StoreError, Tx, run};
 
 impl Authenticate {
-    /// Deletes the password, the second factors, the linked certificates and the counts of an account. Its sessions, which name
+    /// Deletes the password, the second factors, the linked certificates, the identities of identity providers, the names of tokens
+    /// and the counts of an account. Its sessions, which name
     /// no one, stay for tracing; so do marks on its certificates, which are hashes: a stolen key is nobody's login afterwards
     /// either.
     ///
@@ -19,6 +20,8 @@ impl Authenticate {
             person.uuid()
         )?;
         super::factor::store::erase(tx, person).await?;
+        super::federation::store::erase(tx, person).await?;
+        super::personal::erase(tx, person).await?;
         run!(tx, "DELETE FROM login_count WHERE person = $1", person.uuid()).map(|_| ())
     }
 }

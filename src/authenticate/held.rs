@@ -12,8 +12,10 @@ use crate::store::{Db, StoreError, rows};
 pub struct HeldSession {
     /// Id.
     pub id: SessionId,
-    /// `browser`, `child`, `token`, `basic` or `certificate`.
+    /// `browser`, `child`, `token`, `personal`, `basic` or `certificate`.
     pub kind: String,
+    /// What a personal access token is called.
+    pub name: Option<String>,
     /// The one host that a child was good for.
     pub host: Option<String>,
     /// Start.
@@ -47,6 +49,7 @@ async fn sessions(db: &Db, person: PersonId) -> Result<Vec<HeldSession>, StoreEr
         Uuid,
         String,
         Option<String>,
+        Option<String>,
         i64,
         i64,
         i64,
@@ -58,14 +61,15 @@ async fn sessions(db: &Db, person: PersonId) -> Result<Vec<HeldSession>, StoreEr
     let rows = rows!(
         db,
         Row,
-        "SELECT id, kind, host, created_at, seen_at, expires_at, methods, acr, ended_at, end_reason
-         FROM session WHERE person = $1 ORDER BY id",
+        "SELECT s.id, s.kind, p.name, s.host, s.created_at, s.seen_at, s.expires_at, s.methods, s.acr, s.ended_at, s.end_reason
+         FROM session s LEFT JOIN personal_token p ON p.session = s.id WHERE s.person = $1 ORDER BY s.id",
         person.uuid()
     )?;
     let held = rows.into_iter().map(
-        |(id, kind, host, created, seen, expires, methods, acr, ended, reason)| HeldSession {
+        |(id, kind, name, host, created, seen, expires, methods, acr, ended, reason)| HeldSession {
             id: id.into(),
             kind,
+            name,
             host,
             created: Timestamp(created),
             seen: Timestamp(seen),

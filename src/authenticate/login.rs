@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::credential::{TOKEN_PREFIX, fresh};
+use super::factor::store::Bound;
 use super::factor::{self, Coded, METHODS, Used};
 use super::session::Live;
 use super::store::{self, Stored};
 use super::subject::{Session, SessionKind, Source};
-use super::{Authenticate, AuthenticateError};
+use super::throttle::Shown;
+use super::{Authenticate, AuthenticateError, federation};
 use crate::clock::Timestamp;
-use crate::id::{PersonId, RequestId, SessionId, VoId};
+use crate::id::{IdentityId, IdpId, PersonId, RequestId, SessionId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, ChangeEvent, Event, Hash, Login, SessionEnded};
 use crate::secret::Secret;
@@ -122,6 +124,8 @@ pub(super) enum Ground {
     Parent(SessionId),
     /// The session in whose place the new one comes is alive, and the code is unused.
     StepUp(SessionId, Used),
+    /// The identity has its account, and its provider is active.
+    Federated(IdentityId, IdpId),
 }
 
 /// A session that has begun.
@@ -142,6 +146,8 @@ pub(super) enum Verdict {
         one_time: bool,
         /// The password was given by somebody else, or is too short where no factor stands beside it.
         must_change: bool,
+        /// Also where a second factor stands beside it.
+        insisted: bool,
         rehash: bool,
         used: Option<Used>,
     },
@@ -153,13 +159,16 @@ pub(super) enum Verdict {
     Sealed,
     Wrong,
     Throttled(u32),
+    /// The password is right; after so many wrong codes none of an authenticator is taken any more.
+    NoMoreCodes,
     Expired,
     Used,
-    Suspended,
+    /// The password is right, and the account in a state that opens nothing.
+    Stopped(PersonState),
 }
 
 impl Verdict {
-    const fn word(&self) -> &'static str {
+    pub(super) const fn word(&self) -> &'static str {
         match self {
             Self::Right { .. } => "ok",
             Self::CodeNeeded => "code_needed",
@@ -167,9 +176,11 @@ impl Verdict {
             Self::Sealed => "sealed",
             Self::Wrong => "wrong",
             Self::Throttled(_) => "throttled",
+            Self::NoMoreCodes => "stopped",
             Self::Expired => "expired",
             Self::Used => "used",
-            Self::Suspended => "suspended",
+            Self::Stopped(PersonState::Expired) => "account_expired",
+            Self::Stopped(state) => state.as_str(),
         }
     }
 
@@ -186,16 +197,29 @@ impl Verdict {
                 "too many wrong passwords for this account from here",
             )
             .retry_after(*wait),
-            Self::Suspended => Problem::new(Kind::Suspended, "the account is suspended"),
+            Self::Stopped(state) => stopped(*state),
             Self::CodeNeeded => Problem::new(
                 Kind::SecondFactorRequired,
                 "a code of your second factor is needed beside the password",
             ),
             Self::Sealed => factor::sealed(),
+            Self::NoMoreCodes => factor::stopped(),
             // SECURITY: a wrong code is answered as a wrong password is.
             _ => wrong(),
         }
     }
+}
+
+/// The answer to somebody who has shown that the account is hers, and whom it does not let in.
+pub(super) fn stopped(state: PersonState) -> Problem {
+    let detail = match state {
+        PersonState::Pending => "the account is not approved yet",
+        PersonState::Rejected => "the request for this account was refused",
+        PersonState::Expired => "the account has expired",
+        PersonState::Ended => "the account was deleted",
+        PersonState::Active | PersonState::Suspended => "the account is suspended",
+    };
+    Problem::new(state.refusal().unwrap_or(Kind::Suspended), detail)
 }
 
 /// The one answer to a name, password or code that is not right.
@@ -270,6 +294,7 @@ impl Authenticate {
             count: 0,
             source: attempt.source.network(),
             certificate: None,
+            federated: None,
         };
         let (
             Verdict::Right {
@@ -345,6 +370,7 @@ impl Authenticate {
                 methods,
                 acr: factor::acr(with_factor).into(),
                 must_change,
+                identity: None,
             },
             home: person.home,
             token,
@@ -365,6 +391,10 @@ impl Authenticate {
                 Ground::Password { .. } => wrong(),
                 Ground::StepUp(..) => factor::wrong_code(),
                 Ground::Parent(_) => Problem::new(Kind::WrongCredential, "the session has ended meanwhile"),
+                Ground::Federated(..) => Problem::new(
+                    Kind::SignInRefused,
+                    "the identity provider or the account was suspended or removed meanwhile",
+                ),
             });
         }
         let session = Arc::new(prepared.session);
@@ -401,11 +431,14 @@ impl Authenticate {
             } => store::use_up(&mut tx, person, *version, session.created).await?,
             Ground::Password { version, .. } => store::is_unchanged(&mut tx, person, *version).await?,
             Ground::Parent(parent) | Ground::StepUp(parent, _) => store::is_alive(&mut tx, *parent).await?,
+            Ground::Federated(identity, idp) => {
+                federation::store::holds(&mut tx, (*identity, *idp), person, session.created).await?
+            }
         };
         let used = match &prepared.ground {
             Ground::Password { used, .. } => used.as_ref(),
             Ground::StepUp(_, used) => Some(used),
-            Ground::Parent(_) => None,
+            Ground::Parent(_) | Ground::Federated(..) => None,
         };
         let unused = match used {
             Some(used) => factor::store::use_up(&mut tx, person, used, session.created).await?,
@@ -434,6 +467,9 @@ impl Authenticate {
             Ground::StepUp(old, _) => {
                 store::end_session(&mut tx, *old, super::second::STEP_UP, session.created).await?;
             }
+            Ground::Federated(..) => {
+                store::count_login(&mut tx, person, prepared.home, session.created).await?;
+            }
             Ground::Parent(_) => {}
         }
         tx.commit().await?;
@@ -450,7 +486,12 @@ impl Authenticate {
     ) -> Result<Checked, Problem> {
         let username = username.trim().to_lowercase();
         let person = (username.len() <= MAX_USERNAME)
-            .then(|| self.0.directory.load().person_named(&username).cloned())
+            .then(|| {
+                let directory = self.0.directory.load();
+                // Who had the name last is told that the account is gone, if she knows its password.
+                let person = directory.person_named(&username);
+                person.or_else(|| directory.person_once_named(&username)).cloned()
+            })
             .flatten();
         let attempt = match self.0.throttle.attempt(&username, source) {
             Ok(attempt) => attempt,
@@ -463,7 +504,10 @@ impl Authenticate {
                 });
             }
         };
-        let judged = self.judge_password(person.as_deref(), password, code).await;
+        let shown = Shown::SignIn(source);
+        let judged = self
+            .judge_password(person.as_deref(), password, (code, shown))
+            .await;
         let (verdict, version) = match judged {
             Ok(judged) => judged,
             Err(error) => {
@@ -488,6 +532,8 @@ impl Authenticate {
             Verdict::Right { .. } => self.0.throttle.forgive(attempt),
             // SECURITY: the password alone forgives nothing, else it would clear the way for the next wrong codes.
             Verdict::CodeNeeded | Verdict::Sealed => self.0.throttle.undo(attempt),
+            // Who knows the password and is told to wait is not to wait for that, too.
+            Verdict::Stopped(_) => self.0.throttle.undo(attempt),
             _ => {}
         }
     }
@@ -496,7 +542,7 @@ impl Authenticate {
         &self,
         person: Option<&Person>,
         password: &Secret<String>,
-        code: Option<&Secret<String>>,
+        code: (Option<&Secret<String>>, Shown),
     ) -> Result<(Verdict, i64), AuthenticateError> {
         // SECURITY: an unknown account takes the same way: the same rows looked up, one computation, one row written.
         let id = person.map_or_else(|| PersonId::from(uuid::Uuid::nil()), |person| person.id);
@@ -512,10 +558,9 @@ impl Authenticate {
         let compared = self.0.hasher.verify(looked_at, against).await?;
         let verdict = match (&stored, person) {
             (Some(stored), Some(person)) if compared.right => {
-                // SECURITY: only now, so that nobody without the password learns from the time whether there is a factor.
-                let coded = self.judge_code(id, &bound, code).await?;
                 let right = right_password(stored, person, self.now(), compared.rehash);
-                self.with_code(person.id, right, coded)
+                // SECURITY: only now, so that nobody without the password learns from the time whether there is a factor.
+                self.with_code(right, person, &bound, code).await?
             }
             _ => Verdict::Wrong,
         };
@@ -527,39 +572,39 @@ impl Authenticate {
         Ok((verdict, version))
     }
 
-    /// A right password with what became of the code.
-    pub(super) fn with_code(&self, person: PersonId, right: Verdict, coded: Coded) -> Verdict {
+    /// A right password with what becomes of the code.
+    pub(super) async fn with_code(
+        &self,
+        right: Verdict,
+        person: &Person,
+        bound: &[Bound],
+        code: (Option<&Secret<String>>, Shown),
+    ) -> Result<Verdict, StoreError> {
         let Verdict::Right {
             one_time,
-            must_change,
+            insisted,
             rehash,
             ..
         } = right
         else {
-            return right;
+            return Ok(right);
         };
-        match coded {
+        Ok(match self.judge_code(person, bound, code).await? {
             Coded::NotNeeded => right,
             Coded::Missing => Verdict::CodeNeeded,
             Coded::Sealed => Verdict::Sealed,
-            Coded::Wrong | Coded::Right(_) => {
-                // SECURITY: taken for right codes too, so that whoever tries many at once meets the end of the cells.
-                if let Err(wait) = self.0.throttle.code(person) {
-                    return Verdict::Throttled(wait);
-                }
-                let Coded::Right(used) = coded else {
-                    return Verdict::WrongCode;
-                };
-                self.0.throttle.forgive_code(person);
-                Verdict::Right {
-                    one_time,
-                    // Beside a factor a short password is long enough.
-                    must_change: must_change && one_time,
-                    rehash,
-                    used: Some(used),
-                }
-            }
-        }
+            Coded::Wrong => Verdict::WrongCode,
+            Coded::Throttled(wait) => Verdict::Throttled(wait),
+            Coded::Stopped => Verdict::NoMoreCodes,
+            Coded::Right(used) => Verdict::Right {
+                one_time,
+                // Beside a factor a short password is long enough.
+                must_change: insisted,
+                insisted,
+                rehash,
+                used: Some(used),
+            },
+        })
     }
 
     /// Counts a failed attempt.
@@ -571,8 +616,9 @@ impl Authenticate {
 }
 
 pub(super) fn right_password(stored: &Stored, person: &Person, now: Timestamp, rehash: bool) -> Verdict {
-    if person.state != PersonState::Active {
-        return Verdict::Suspended;
+    let state = person.standing(now);
+    if state != PersonState::Active {
+        return Verdict::Stopped(state);
     }
     if stored.one_time && stored.used {
         return Verdict::Used;
@@ -582,7 +628,8 @@ pub(super) fn right_password(stored: &Stored, person: &Person, now: Timestamp, r
     }
     Verdict::Right {
         one_time: stored.one_time,
-        must_change: stored.one_time || stored.short,
+        must_change: stored.one_time || stored.short || stored.flagged,
+        insisted: stored.one_time || stored.flagged,
         rehash,
         used: None,
     }

@@ -25,12 +25,15 @@ mod credential;
 mod enter;
 mod erase;
 mod factor;
+mod federation;
 mod held;
 mod login;
 mod password;
+mod personal;
 mod possession;
 mod recognise;
 mod restore;
+mod scope;
 mod second;
 mod session;
 mod store;
@@ -47,16 +50,27 @@ pub use config::{Config, Cost};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use credential::fuzz_credential;
 pub use credential::{
-    COOKIE, CredentialError, NONCE_COOKIE, TOKEN_PREFIX, clear_cookie, is_navigation, nonce, set_cookie,
+    COOKIE, CredentialError, LOGIN_COOKIE, NONCE_COOKIE, TOKEN_PREFIX, clear_cookie, is_navigation,
+    login_cookie, nonce, set_cookie,
 };
 pub use enter::{EnterStart, Entered, is_local_path, percent};
-pub use factor::{Factor, FactorChange, NewFactor, Offer, Used};
+pub use factor::{Factor, FactorChange, Guessed, NewFactor, Offer, Used};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use federation::token::fuzz_token;
+pub use federation::{
+    Approval, Arrived, Attributes, Claims, FederatedRefusal, FederatedStart, Identity, Idp, IdpError,
+    IdpSettings, ManyIdentities, Mapping, NewIdp, Returned, SignedInBy, Standing,
+};
 pub use held::HeldSession;
 pub use login::{Opened, Opening, Prepared, SignIn, SignedIn};
 pub use password::HashError;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use personal::fuzz as fuzz_personal;
+pub use personal::{NewToken, Personal, TokenAsk};
 pub use possession::Account;
 pub use recognise::Refusal;
 pub use restore::{AllEnded, end_all};
+pub use scope::{SCOPE_PARTS, Scope, ScopeError, ScopePart};
 pub use second::SecondStep;
 pub use session::SessionWatch;
 pub use store::LoginCount;
@@ -95,6 +109,7 @@ struct Inner {
     basic: basic::Kept,
     certificates: certificate::Certificates,
     codes: enter::Codes,
+    federation: federation::Federation,
     /// What seals the secrets of second factors; not there while the gateway is sealed.
     seals: std::sync::OnceLock<SealingKey>,
     // INVARIANT: held from before the store is read or written until memory says the same.
@@ -148,6 +163,7 @@ impl Authenticate {
             basic: basic::Kept::new(&**ids.random())?,
             certificates: certificate::Certificates::default(),
             codes: enter::Codes::default(),
+            federation: federation::Federation::default(),
             seals: std::sync::OnceLock::new(),
             changing: tokio::sync::Mutex::default(),
             db,
@@ -301,8 +317,9 @@ impl Authenticate {
             self.0.sessions.expire(&ended.sessions);
         } else {
             self.0.sessions.remove(&ended.sessions);
-            // Signing out of one session, or raising it, says nothing about the others; a reset or a suspension is about all.
-            if ended.reason != LOGOUT && ended.reason != second::STEP_UP {
+            // Signing out of one session, or raising it, or revoking a token says nothing about the others; a reset or a
+            // suspension is about all.
+            if ![LOGOUT, second::STEP_UP, personal::REVOKED].contains(&ended.reason.as_str()) {
                 self.0.sessions.revoke_outlived(ended.person);
             }
         }

@@ -8,6 +8,7 @@ use http::{Method, header};
 use super::Authenticate;
 use super::basic::Journal;
 use super::credential::{self, Credential, CredentialError, Initiator};
+use super::personal;
 use super::subject::{Session, SessionKind, Source, Subject};
 use crate::problem::{Kind, Problem};
 use crate::record::{Hash, SubjectEntry};
@@ -77,6 +78,7 @@ impl Refusal {
             result: "failed".into(),
             methods: self.methods.clone(),
             acr: String::new(),
+            identity: None,
         }
     }
 }
@@ -98,7 +100,8 @@ impl Authenticate {
     /// - The gateway's host takes its browser cookie or a bearer token; a tool's host takes the cookie of exactly that
     ///   host, a bearer token, or HTTP Basic where the tool allows it.
     /// - `Authorization` in one of our schemes goes before a cookie; in a foreign scheme it is not a credential.
-    /// - The first use of HTTP Basic begins a session, which `journal` takes down.
+    /// - A personal access token does as bearer token and in the place of a Basic password, wherever a bearer token does.
+    /// - The first use of HTTP Basic with a password begins a session, which `journal` takes down.
     /// - A cookie that no session has (any more) counts as anonymous where a browser opens a page and on the pages for
     ///   everyone, so that the login page can be reached; elsewhere it is refused.
     ///
@@ -134,6 +137,9 @@ impl Authenticate {
     }
 
     fn bearer(&self, token: &Secret<String>, source: Source) -> Result<Subject, Box<Refusal>> {
+        if personal::is_meant(token.expose()) {
+            return self.by_personal(token, None, source);
+        }
         let session = self
             .0
             .sessions
@@ -157,6 +163,13 @@ impl Authenticate {
         source: Source,
         journal: &Journal<'_>,
     ) -> Result<Subject, Box<Refusal>> {
+        if personal::is_meant(password.expose()) {
+            // SECURITY: browsers add Basic by themselves, see below.
+            if credential::initiator(head) == Initiator::Foreign {
+                return Err(Refusal::stranger(foreign_origin()));
+            }
+            return self.by_personal(password, Some(username), source);
+        }
         // SECURITY: never for console or API, and only where the manifest says so.
         let allowed = place.address != Address::Gateway && place.tool.as_ref().is_some_and(|tool| tool.basic);
         if !allowed {
@@ -165,8 +178,9 @@ impl Authenticate {
                 "HTTP Basic is not accepted here, whatever the user name and password",
             )
             .instead(
-                "Send `Authorization: Bearer TOKEN` (`countersign login` gets one). Basic is only for tools whose manifest says \
-                 `basic = true`; your VO administrator can add that.",
+                "Send `Authorization: Bearer TOKEN` (`countersign login` gets one), or a personal access token in the place of the \
+                 password (`countersign token create`). Passwords are only for tools whose manifest says `basic = true`; your VO \
+                 administrator can add that.",
             )));
         }
         // SECURITY: browsers add Basic by themselves, so another site's page must not be able to use it.
@@ -217,7 +231,7 @@ impl Authenticate {
         Ok(subject)
     }
 
-    fn person_of(&self, session: Arc<Session>, source: Source) -> Option<Subject> {
+    pub(super) fn person_of(&self, session: Arc<Session>, source: Source) -> Option<Subject> {
         let directory = self.0.directory.load();
         let person = directory.person(session.person)?;
         // A suspended person stays known: the decision refuses her, with the reason.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use data_encoding::BASE64URL_NOPAD;
 
 use super::credential::{TOKEN_PREFIX, fresh};
-use super::factor::{self, Coded, METHODS};
+use super::factor::{self, METHODS};
 use super::login::{self, Attempted, Checked, Ground, Opening, Prepared, SignedIn, Verdict};
 use super::subject::{Session, SessionKind, Source, Subject};
+use super::throttle::Shown;
 use super::{Authenticate, AuthenticateError, store};
 use crate::clock::Timestamp;
 use crate::id::{PersonId, RequestId};
@@ -108,16 +109,14 @@ impl Authenticate {
         };
         let stored = store::password(&self.0.db, id).await.map_err(failed)?;
         let bound = factor::store::bound(&self.0.db, id).await.map_err(failed)?;
-        let coded = self
-            .judge_code(id, &bound, Some(asked.code))
-            .await
-            .map_err(failed)?;
-        let verdict = match (&stored, coded) {
+        let verdict = match &stored {
             // SECURITY: the ticket stands for a password that was right for as long as that is the password, and for an
             // account that has a factor.
-            (Some(stored), coded) if stored.version == version && coded != Coded::NotNeeded => {
+            Some(stored) if stored.version == version && !bound.is_empty() => {
                 let right = login::right_password(stored, &person, self.now(), false);
-                self.with_code(id, right, coded)
+                let code = (Some(asked.code), Shown::SignIn(asked.source));
+                let judged = self.with_code(right, &person, &bound, code).await;
+                judged.map_err(failed)?
             }
             _ => Verdict::Expired,
         };
@@ -160,8 +159,9 @@ impl Authenticate {
             count: 0,
             source: subject.source().network(),
             certificate: None,
+            federated: None,
         };
-        let Some(used) = self.shown(person, code).await? else {
+        let Some(used) = self.shown(person, old, code).await? else {
             return Ok(SignedIn::refused(login, factor::wrong_code()));
         };
         let problem = |error: AuthenticateError| error.as_problem();

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::subject::{Session, SessionKind};
 use crate::clock::Timestamp;
-use crate::id::{PersonId, SessionId};
+use crate::id::{IdpId, PersonId, SessionId};
 use crate::record::Hash;
 
 /// A session with what only this process knows of it.
@@ -145,6 +145,8 @@ impl Sessions {
             SessionKind::Browser => self.idle.browser,
             // A child rests as long as it likes within its parent: using a neighbour keeps them all.
             SessionKind::Child { .. } | SessionKind::Basic | SessionKind::Certificate => return false,
+            // A script may run once a month.
+            SessionKind::Personal(_) => return false,
             SessionKind::Token => self.idle.token,
         };
         now.since(live.seen()) >= limit
@@ -159,11 +161,13 @@ impl Sessions {
     /// The oldest sessions of a person that have to go, with their children, because `id` is one too many.
     pub(super) fn surplus(&self, person: PersonId, id: SessionId) -> Vec<SessionId> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        let own = table
-            .by_person
-            .get(&person)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        // Tokens have a bound of their own, so that signing in often ends no script.
+        let is_token = |id: &SessionId| {
+            let live = table.by_id.get(id);
+            live.is_some_and(|live| live.session.kind.personal().is_some())
+        };
+        let own = table.by_person.get(&person).into_iter().flatten();
+        let own: Vec<SessionId> = own.copied().filter(|id| !is_token(id)).collect();
         let surplus = own.len().saturating_sub(self.per_person);
         // Ids sort by the time at which they were made.
         let parent = table.by_id.get(&id).and_then(|live| match &live.session.kind {
@@ -216,6 +220,22 @@ impl Sessions {
             .collect();
         alive.sort_unstable_by_key(|(session, _)| session.id);
         alive
+    }
+
+    /// Those that began by an identity of this provider, by person.
+    pub(super) fn of_idp(&self, idp: IdpId) -> HashMap<PersonId, Vec<SessionId>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found: HashMap<PersonId, Vec<SessionId>> = HashMap::new();
+        for live in table.by_id.values() {
+            let by = live.session.identity.as_ref();
+            if by.is_some_and(|by| by.entry.provider == idp) {
+                found
+                    .entry(live.session.person)
+                    .or_default()
+                    .push(live.session.id);
+            }
+        }
+        found
     }
 
     /// A session by id, alive or about to be swept, without marking it as used.
@@ -394,6 +414,7 @@ mod tests {
             methods: vec!["pwd".into()],
             acr: String::new(),
             must_change: false,
+            identity: None,
         };
         Live::new(Arc::new(session), Some(Hash::of(&n.to_le_bytes())), NOW)
     }

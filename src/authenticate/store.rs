@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::federation;
 use super::session::Live;
 use super::subject::{Session, SessionKind};
 use crate::clock::Timestamp;
@@ -18,6 +19,8 @@ pub(super) struct Stored {
     pub(super) used: bool,
     /// Long enough beside a second factor only.
     pub(super) short: bool,
+    /// Others may know it.
+    pub(super) flagged: bool,
     pub(super) version: i64,
 }
 
@@ -37,21 +40,22 @@ pub struct LoginCount {
 pub(super) async fn password(db: &Db, person: PersonId) -> Result<Option<Stored>, StoreError> {
     let found = row!(
         db,
-        (String, bool, Option<i64>, Option<i64>, bool, i64),
-        "SELECT hash, one_time, expires_at, used_at, short, version FROM password
+        (String, bool, Option<i64>, Option<i64>, bool, bool, i64),
+        "SELECT hash, one_time, expires_at, used_at, short, flagged, version FROM password
          WHERE person = $1 AND ended_at IS NULL",
         person.uuid()
     )?;
-    Ok(
-        found.map(|(hash, one_time, expires, used, short, version)| Stored {
+    Ok(found.map(
+        |(hash, one_time, expires, used, short, flagged, version)| Stored {
             hash,
             one_time,
             expires: expires.map(Timestamp),
             used: used.is_some(),
             short,
+            flagged,
             version,
-        }),
-    )
+        },
+    ))
 }
 
 /// Sets the password, whatever it was before: its hash, and whether it is short. `expires` makes it a one-time password.
@@ -68,6 +72,7 @@ pub(super) async fn set_password(
          VALUES ($1, $2, $3, $4, $5, NULL, $6, $7, 1, NULL)
          ON CONFLICT (person) DO UPDATE SET hash = excluded.hash, one_time = excluded.one_time,
              expires_at = excluded.expires_at, used_at = NULL, set_at = excluded.set_at, short = excluded.short,
+             flagged = FALSE,
              version = password.version + 1, ended_at = NULL",
         person.uuid(),
         home.uuid(),
@@ -78,6 +83,16 @@ pub(super) async fn set_password(
         short
     )
     .map(|_| ())
+}
+
+/// Notes that others may know the password; `false` when there is none.
+pub(super) async fn flag(tx: &mut Tx, person: PersonId) -> Result<bool, StoreError> {
+    let changed = run!(
+        tx,
+        "UPDATE password SET flagged = TRUE, version = version + 1 WHERE person = $1 AND ended_at IS NULL",
+        person.uuid()
+    )?;
+    Ok(changed == 1)
 }
 
 /// The same password under a new cost, unless it was changed meanwhile.
@@ -194,8 +209,8 @@ pub(super) async fn insert_session(
     run!(
         tx,
         "INSERT INTO session (id, vo_id, person, kind, parent, host, token, created_at, expires_at, seen_at,
-             methods, acr, must_change, version, ended_at, end_reason)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1, NULL, NULL)",
+             methods, acr, must_change, identity, version, ended_at, end_reason)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 1, NULL, NULL)",
         session.id.uuid(),
         home.uuid(),
         session.person.uuid(),
@@ -208,7 +223,8 @@ pub(super) async fn insert_session(
         session.created.micros(),
         session.methods.join(" "),
         session.acr.as_str(),
-        session.must_change
+        session.must_change,
+        session.identity.as_ref().map(|by| by.id.uuid())
     )
     .map(|_| ())
 }
@@ -285,17 +301,41 @@ pub(super) async fn alive(db: &Db) -> Result<Vec<Live>, StoreError> {
         String,
         String,
         bool,
+        Option<uuid::Uuid>,
+        Option<String>,
+        Option<String>,
     );
+    let identities = federation::store::began_by(db).await?;
     let rows = rows!(
         db,
         Row,
-        "SELECT id, person, kind, parent, host, token, created_at, expires_at, seen_at, methods, acr, must_change
-         FROM session WHERE ended_at IS NULL ORDER BY id"
+        "SELECT s.id, s.person, s.kind, s.parent, s.host, s.token, s.created_at, s.expires_at, s.seen_at, s.methods,
+             s.acr, s.must_change, s.identity, p.name, p.scope
+         FROM session s LEFT JOIN personal_token p ON p.session = s.id WHERE s.ended_at IS NULL ORDER BY s.id"
     )?;
     rows.into_iter()
         .map(
-            |(id, person, kind, parent, host, token, created, expires, seen, methods, acr, must_change)| {
+            |(
+                id,
+                person,
+                kind,
+                parent,
+                host,
+                token,
+                created,
+                expires,
+                seen,
+                methods,
+                acr,
+                must_change,
+                by,
+                name,
+                scope,
+            )| {
                 let kind = match (kind.as_str(), parent, host) {
+                    ("personal", None, None) => {
+                        super::personal::stored(id, name.unwrap_or_default(), &scope.unwrap_or_default())?
+                    }
                     ("browser", None, None) => SessionKind::Browser,
                     ("token", None, None) => SessionKind::Token,
                     ("basic", None, None) => SessionKind::Basic,
@@ -329,6 +369,7 @@ pub(super) async fn alive(db: &Db) -> Result<Vec<Live>, StoreError> {
                         .collect(),
                     acr,
                     must_change,
+                    identity: by.and_then(|id| identities.get(&id).cloned()),
                 };
                 Ok(Live::new(Arc::new(session), token, Timestamp(seen)))
             },

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::federation::SignedInBy;
+use super::personal::Personal;
 use crate::clock::Timestamp;
 use crate::id::{PersonId, SessionId};
 use crate::record::SubjectEntry;
@@ -56,6 +58,8 @@ pub enum SessionKind {
     },
     /// Opaque bearer token.
     Token,
+    /// Personal access token of a script.
+    Personal(Arc<Personal>),
     /// HTTP Basic, verified once and kept for a minute.
     Basic,
     /// A certificate or proxy, judged with every request.
@@ -70,8 +74,18 @@ impl SessionKind {
             Self::Browser => "browser",
             Self::Child { .. } => "child",
             Self::Token => "token",
+            Self::Personal(_) => "personal",
             Self::Basic => "basic",
             Self::Certificate => "certificate",
+        }
+    }
+
+    /// The personal access token, where it is one.
+    #[must_use]
+    pub const fn personal(&self) -> Option<&Arc<Personal>> {
+        match self {
+            Self::Personal(personal) => Some(personal),
+            _ => None,
         }
     }
 }
@@ -89,12 +103,15 @@ pub struct Session {
     pub created: Timestamp,
     /// End.
     pub expires: Timestamp,
-    /// Methods (RFC 8176): `pwd`; `otp` and `mfa` with a second factor; `pop` with a certificate.
+    /// Methods (RFC 8176): `pwd`; `otp` and `mfa` with a second factor; `pop` with a certificate; `federated` with an identity
+    /// provider, and what that says. Beside these `token` for a personal access token.
     pub methods: Vec<String>,
     /// Level of assurance.
     pub acr: String,
     /// Opened with a one-time password, or with one that has become too short: good for nothing but choosing a new one.
     pub must_change: bool,
+    /// By which identity of an identity provider it began.
+    pub identity: Option<SignedInBy>,
 }
 
 impl Session {
@@ -205,6 +222,9 @@ impl Subject {
             result: result.into(),
             methods: session.map(|session| session.methods.clone()).unwrap_or_default(),
             acr: session.map(|session| session.acr.clone()).unwrap_or_default(),
+            identity: session
+                .and_then(|session| session.identity.as_ref())
+                .map(|by| by.entry.clone()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Slows guessing by (account, address) and by network, so that nobody is locked out by others.
 //!
 //! Every attempt takes one cell before its password is looked at; a right password gives it back. Somebody else's wrong
-//! attempts from elsewhere never use up the cells of the person herself.
+//! attempts from elsewhere never use up the cells of the person herself. Codes of second factors are slowed by (person, address), by
+//! the session they are shown in, and, as far as somebody could guess them at sign-in, by person.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -18,19 +19,49 @@ use governor::{Quota, RateLimiter};
 use super::config::Config;
 use super::subject::Source;
 use crate::clock::Clock;
-use crate::id::PersonId;
+use crate::id::{PersonId, SessionId};
 use crate::record::Hash;
 
 /// Keys that one table remembers; when it is full, keys that are at rest go first, then any.
 const CAPACITY: usize = 50_000;
+/// From so many addresses at once codes of one person may be tried as from one.
+const PLACES: u32 = 4;
 
 /// Limits attempts to sign in.
 #[derive(Debug)]
 pub(super) struct Throttle {
     accounts: Limiter,
     sources: Limiter,
-    /// Codes of second factors, by person and from wherever: who gets here knows the password or has the session.
+    /// Codes of second factors, by person and address, or by session: who gets here knows the password or has the session.
     codes: Limiter,
+    /// Codes of authenticators at sign-in, by person and from wherever.
+    totals: Limiter,
+}
+
+/// Where a code is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// At sign-in, from there.
+    SignIn(Source),
+    /// In a session that has begun.
+    Session(SessionId),
+}
+
+/// What a code looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CodeKind {
+    /// One that an authenticator shows.
+    Authenticator,
+    /// A recovery code.
+    Recovery,
+}
+
+/// The cells that a code took.
+#[derive(Debug)]
+#[must_use = "a right code gives its cells back with `Throttle::forgive_code`"]
+pub(super) struct CodeAttempt {
+    own: Hash,
+    total: Option<Hash>,
 }
 
 /// The cells that an attempt took.
@@ -49,6 +80,11 @@ impl Throttle {
             accounts: Limiter::new(config.account_burst, config.account_period, clock),
             sources: Limiter::new(config.source_burst, config.source_period, clock),
             codes: Limiter::new(config.account_burst, config.account_period, clock),
+            totals: Limiter::new(
+                config.account_burst.saturating_mul(PLACES),
+                config.account_period / PLACES,
+                clock,
+            ),
         }
     }
 
@@ -56,18 +92,38 @@ impl Throttle {
     ///
     /// # Errors
     /// Seconds to wait when there is none left.
-    pub(super) fn code(&self, person: PersonId) -> Result<(), u32> {
-        self.codes.take(of_person(person))
+    pub(super) fn code(&self, person: PersonId, shown: Shown, kind: CodeKind) -> Result<CodeAttempt, u32> {
+        let attempt = CodeAttempt {
+            own: of_code(person, shown),
+            // SECURITY: what is shown in a session is charged to that session alone, and a recovery code, which nobody guesses, to
+            // where it comes from: so whoever knows the password keeps nobody out of a session, and none with such a code out.
+            total: matches!((shown, kind), (Shown::SignIn(_), CodeKind::Authenticator))
+                .then(|| of_person(person)),
+        };
+        self.codes.take(attempt.own)?;
+        if let Some(total) = attempt.total
+            && let Err(wait) = self.totals.take(total)
+        {
+            self.codes.give_back(attempt.own);
+            return Err(wait);
+        }
+        Ok(attempt)
     }
 
-    /// The code was right: forgets the wrong ones.
-    pub(super) fn forgive_code(&self, person: PersonId) {
-        self.codes.forget(of_person(person));
+    /// The code was right: forgets the wrong ones from there. Those from elsewhere stay counted.
+    pub(super) fn forgive_code(&self, attempt: &CodeAttempt) {
+        self.codes.forget(attempt.own);
+        if let Some(total) = attempt.total {
+            self.totals.give_back(total);
+        }
     }
 
-    /// Gives back the cell of a code that was never judged.
-    pub(super) fn undo_code(&self, person: PersonId) {
-        self.codes.give_back(of_person(person));
+    /// Gives back the cells of a code that was never judged.
+    pub(super) fn undo_code(&self, attempt: &CodeAttempt) {
+        self.codes.give_back(attempt.own);
+        if let Some(total) = attempt.total {
+            self.totals.give_back(total);
+        }
     }
 
     /// Takes a cell for an attempt at `account` from `source`.
@@ -102,6 +158,14 @@ impl Throttle {
 
 fn of_person(person: PersonId) -> Hash {
     Hash::of(person.uuid().as_bytes())
+}
+
+fn of_code(person: PersonId, shown: Shown) -> Hash {
+    let place = match shown {
+        Shown::SignIn(source) => address(source),
+        Shown::Session(session) => format!("session {session}"),
+    };
+    Hash::of(format!("{}\n{place}", person.uuid()).as_bytes())
 }
 
 /// The address that an account's attempts are counted under: one IPv4 address, or the /64 of an IPv6 one.
@@ -264,6 +328,37 @@ mod tests {
             let attempt = throttle.attempt("john", from("2001:db8::1")).unwrap();
             throttle.undo(&attempt);
         }
+    }
+
+    #[test]
+    fn codes_from_elsewhere_use_up_the_cells_of_nobody_else_until_there_are_very_many() {
+        let (throttle, clock) = throttle();
+        let john = PersonId::from(uuid::Uuid::from_u128(1));
+        let at = |n: usize| Shown::SignIn(from(&format!("192.0.2.{n}")));
+        let code = |shown| throttle.code(john, shown, CodeKind::Authenticator);
+        for n in 1..=3 {
+            for _ in 0..5 {
+                let _ = code(at(n)).unwrap();
+            }
+            assert_eq!(code(at(n)).unwrap_err(), 20);
+        }
+        let right = code(at(4)).unwrap();
+        throttle.forgive_code(&right);
+        for _ in 0..5 {
+            let _ = code(at(5)).unwrap();
+        }
+        // Now the person's own are used up, but not those of a session, nor those of who has a recovery code.
+        assert_eq!(code(at(4)).unwrap_err(), 5);
+        let session = Shown::Session(uuid::Uuid::from_u128(2).into());
+        for _ in 0..5 {
+            let _ = code(session).unwrap();
+            let _ = throttle.code(john, at(6), CodeKind::Recovery).unwrap();
+        }
+        assert!(code(session).is_err());
+        assert!(throttle.code(john, at(6), CodeKind::Recovery).is_err());
+        clock.advance(Duration::from_secs(5));
+        let _ = code(at(4)).unwrap();
+        assert!(code(at(7)).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cedar_policy::{EntityUid, Policy, PolicySet, Schema, ValidationMode, Validator, pst};
 
 use super::schema::{TYPES, schema, uid};
-use super::{attributes, condition};
+use super::{attributes, ceiling, condition};
 use crate::id::{GrantId, RoleId, ToolId, VoId};
 use crate::record::Hash;
 use crate::tool::{Audience, Task, Tool};
@@ -84,6 +84,8 @@ pub(super) struct Bucket {
     pub(super) list: Option<EntityUid>,
     /// Whether a VO's own expression stands in it.
     pub(super) has_expressions: bool,
+    /// The ceiling that the task is outside of, so that no grant of it holds.
+    pub(super) outside: Option<ceiling::Outside>,
     /// Whether its policies come from a build without flaws.
     pub(super) sound: bool,
     pub(super) flaws: Vec<PolicyFlaw>,
@@ -173,6 +175,7 @@ impl Bucket {
             has_expressions: rules
                 .iter()
                 .any(|rule| matches!(rule.why, Why::Granted(Condition::Cedar(_)))),
+            outside: ceiling::outside(spot.directory, spot.level.id, spot.tool, spot.task),
             rules,
             list,
             sound: flaws.is_empty(),

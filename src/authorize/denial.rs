@@ -1,5 +1,6 @@
 //! The words of a refusal: which task it was, why not, and what would allow it.
 
+use super::narrow;
 use crate::authenticate::Subject;
 use crate::problem::{Kind, Problem};
 use crate::resource::Resource;
@@ -8,6 +9,8 @@ use crate::vo::SYSTEM_ADMINISTRATOR;
 
 /// Finer word for [`Kind::Suspended`]: the VO is, not the person.
 pub(super) const SUSPENDED_VO: &str = "suspended_vo";
+/// The other way round.
+pub(super) const SUSPENDED_PERSON: &str = "suspended_person";
 
 /// What a refusal is made of.
 pub(super) struct Refusal<'a> {
@@ -52,7 +55,14 @@ pub(super) fn problem(
     };
     if matches!(
         refusal.kind,
-        Kind::NotAMember | Kind::PasswordChangeRequired | Kind::Suspended | Kind::StateInDoubt
+        Kind::NotAMember
+            | Kind::PasswordChangeRequired
+            | Kind::Suspended
+            | Kind::AccountPending
+            | Kind::AccountRejected
+            | Kind::AccountExpired
+            | Kind::AccountDeleted
+            | Kind::StateInDoubt
     ) {
         return problem;
     }
@@ -69,6 +79,13 @@ pub(super) fn problem(
     }
     if refusal.kind == Kind::StepUpRequired {
         return problem.with("acr_values", Assurance::Aal2.as_str());
+    }
+    if refusal.kind == Kind::OutOfScope {
+        let personal = subject.session().and_then(|session| session.kind.personal());
+        let words = personal
+            .map(|personal| personal.scope.words())
+            .unwrap_or_default();
+        return problem.with("reason", refusal.reason).with("scope", words);
     }
     problem.with("would_allow", refusal.would_allow.to_vec())
 }
@@ -106,9 +123,14 @@ fn detail(refusal: &Refusal<'_>, place: &Place, chain: &[Resource]) -> String {
                     "the virtual organisation `{vo}` is suspended, nothing is allowed in it until it is resumed"
                 )
             }
+            _ if refusal.reason == SUSPENDED_PERSON => "your account is suspended".into(),
             Some(vo) => format!("your account, or the virtual organisation `{vo}`, is suspended"),
             None => "your account, or the gateway, is suspended".into(),
         },
+        Kind::AccountPending => "your account is not approved yet".into(),
+        Kind::AccountRejected => "the request for your account was refused".into(),
+        Kind::AccountExpired => "your account has expired".into(),
+        Kind::AccountDeleted => "your account was deleted".into(),
         Kind::StateInDoubt => match vo {
             Some(vo) => format!("the state of the virtual organisation `{vo}` was changed past the gateway"),
             None => "the state of the gateway's own level was changed past the gateway".into(),
@@ -125,6 +147,16 @@ fn detail(refusal: &Refusal<'_>, place: &Place, chain: &[Resource]) -> String {
         Kind::StepUpRequired => {
             format!("`{task}` on `{tool}` asks for a second factor, which was not shown in this session")
         }
+        Kind::OutsideCeiling => format!(
+            "whoever gave `{tool}` to the virtual organisation does not let it grant `{task}`, so the grant that your role has does not hold"
+        ),
+        Kind::OutOfScope => match refusal.reason {
+            narrow::PEOPLE => format!("`{task}` is for people who have signed in, and for no access token"),
+            narrow::ASSURANCE => {
+                format!("`{task}` on `{tool}` asks for a second factor, which no access token shows")
+            }
+            _ => format!("the access token was not made for `{task}` on `{tool}`"),
+        },
         Kind::ConditionNotMet => match refusal.reason {
             "not_home" => format!(
                 "`{task}` is for the administrators of the account's home alone, and never for an account that administers something elsewhere"

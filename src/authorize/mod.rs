@@ -9,16 +9,20 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `narrow.rs` | what a personal access token takes away |
 //! | `standing.rs` | what needs no policy: strangers, suspended people, wrong VO, no task |
 //! | `bucket.rs`, `schema.rs`, `condition.rs`, `attributes.rs` | the policies of one task, generated and checked |
+//! | `ceiling.rs` | whether the VO may grant the task at all |
 //! | `slice.rs` | the entities of one request |
 //! | `ruling.rs` | Cedar's answer, and what it means |
 //! | `denial.rs` | the words of a refusal |
 
 mod attributes;
 mod bucket;
+mod ceiling;
 mod condition;
 mod denial;
+mod narrow;
 mod permit;
 mod ruling;
 mod schema;
@@ -36,6 +40,7 @@ use futures_util::future::BoxFuture;
 use moka::sync::Cache;
 
 pub use bucket::PolicyFlaw;
+pub use ceiling::{Outside, outside, pin};
 pub use condition::{At, ConditionError};
 pub use permit::{Denial, Permit};
 
@@ -45,7 +50,7 @@ use ruling::Ruling;
 use slice::{Prepared, PreparedKey, is_account};
 use standing::{Standing, gateway_level, is_own, level, standing};
 
-use crate::authenticate::Subject;
+use crate::authenticate::{Subject, Who};
 use crate::clock::{Clock, Timestamp};
 use crate::id::{PersonId, VoId};
 use crate::problem::{AsProblem, Kind, Problem};
@@ -165,7 +170,7 @@ impl Authorize {
     pub async fn decide(&self, subject: Subject, place: Place) -> Result<Permit, Box<Denial>> {
         let directory = self.0.directory.load();
         let now = self.0.clock.now();
-        let standing = match standing(&directory, &subject, &place) {
+        let standing = match standing(&directory, &subject, &place, now) {
             Ok(standing) => standing,
             Err(kind) => return Err(self.refuse_early(&directory, kind, subject, place)),
         };
@@ -178,6 +183,8 @@ impl Authorize {
             Err(error) => Ruling::of_error(standing.level.version, error),
         };
         self.alarm_of(&standing, &ruling);
+        // SECURITY: last, so that a token can only take away.
+        let ruling = narrow::narrowed(ruling, &subject, &standing, &place);
         let found = standing.found.clone();
         match ruling.refused {
             None => Ok(Permit::new(subject, place, found, chain, ruling.entry)),
@@ -210,12 +217,21 @@ impl Authorize {
         chain: &Arc<[Resource]>,
     ) -> Ruling {
         let ruling = judge.rule(place, chain);
-        let Some(session) = subject.as_person().and(subject.session()) else {
-            // Strangers are let in where nothing is asked of them, and jobs of the gateway are the gateway.
-            return ruling;
+        let session = match subject.who() {
+            // Jobs of the gateway are the gateway.
+            Who::Service(_) => return ruling,
+            Who::Person(_) | Who::Anonymous => subject.session(),
+        };
+        let asked_for = self.asked_for(standing, place);
+        let Some(session) = session else {
+            // SECURITY: who shows nothing is below every level but the lowest, however the policies came to let her in.
+            return match ruling.refused.is_none() && asked_for > Assurance::Aal1 {
+                true => ruling.without_credential(),
+                false => ruling,
+            };
         };
         let short = match &ruling.refused {
-            None => session.assurance() < self.asked_for(standing, place),
+            None => session.assurance() < asked_for,
             // Only the session stands in the way: she is told, as for a setting.
             Some((kind, reason))
                 if matches!(kind, Kind::ConditionNotMet | Kind::NotOwner) && *reason == kind.name() =>
@@ -270,7 +286,7 @@ impl Authorize {
             return Err(Problem::new(Kind::ToolAnswer, detail));
         }
         // SECURITY: who lost her standing since the permit sees nothing.
-        let Ok(standing) = standing(&directory, permit.subject(), place) else {
+        let Ok(standing) = standing(&directory, permit.subject(), place, now) else {
             return Ok(vec![false; ids.len()]);
         };
         let chains = self
@@ -305,7 +321,10 @@ impl Authorize {
         tasks
             .filter_map(|(tool, task)| {
                 let place = listing_place(&directory, vo, tool, task)?;
-                let standing = standing(&directory, subject, &place).ok()?;
+                let standing = standing(&directory, subject, &place, now).ok()?;
+                if !narrow::is_within(subject, &standing, &place) {
+                    return None;
+                }
                 let bucket = self.bucket(spot(&directory, &standing)).ok()?;
                 ruling::allowed(spot(&directory, &standing), &bucket, person.id, now)
             })
@@ -357,6 +376,17 @@ impl Authorize {
             task,
         };
         bucket::check(spot, text)
+    }
+
+    /// Whether the VO may grant a task at all.
+    ///
+    /// # Errors
+    /// [`Outside`], with the ceiling that forbids it.
+    pub fn check_ceiling(&self, vo: VoId, tool: &Tool, task: &Task) -> Result<(), Outside> {
+        match ceiling::outside(&self.0.directory.load(), vo, tool, task) {
+            None => Ok(()),
+            Some(outside) => Err(outside),
+        }
     }
 
     /// Builds the buckets of a tool now, and says what does not fit. For a check before a tool or a grant goes live.
@@ -509,10 +539,14 @@ impl Authorize {
             let state = directory.person(person.id).map(|person| person.state);
             state == Some(PersonState::Active)
         };
-        let vo_is = kind == Kind::Suspended && subject.as_person().is_none_or(|person| active(person));
+        let vo_is = subject.as_person().is_none_or(|person| active(person));
         let refusal = Refusal {
             kind,
-            reason: if vo_is { denial::SUSPENDED_VO } else { kind.name() },
+            reason: match kind {
+                Kind::Suspended if vo_is => denial::SUSPENDED_VO,
+                Kind::Suspended => denial::SUSPENDED_PERSON,
+                _ => kind.name(),
+            },
             would_allow: &[],
         };
         let problem = denial::problem(&refusal, &subject, &place, &[]);

@@ -7,7 +7,7 @@ use moka::sync::Cache;
 
 use super::Allowed;
 use super::bucket::{Bucket, Rule, Spot, Why};
-use super::slice::{self, Held, Prepared, Scene, roles_of};
+use super::slice::{self, Held, Prepared, Scene, Stands, roles_of};
 use super::standing::{Standing, is_own};
 use crate::authenticate::Subject;
 use crate::clock::Timestamp;
@@ -28,12 +28,25 @@ pub(super) struct Ruling {
 impl Ruling {
     /// The same as a refusal, because the request asks for more assurance than its session has.
     pub(super) fn short_of_assurance(self) -> Self {
-        let kind = Kind::StepUpRequired;
+        self.refused_as(Kind::StepUpRequired)
+    }
+
+    /// The same as a refusal, because the request asks for assurance and nobody is signed in.
+    pub(super) fn without_credential(self) -> Self {
+        self.refused_as(Kind::NoCredential)
+    }
+
+    fn refused_as(self, kind: Kind) -> Self {
+        self.refused_for((kind, kind.name()))
+    }
+
+    /// The same as a refusal, for what lies in how the subject came and not in its roles.
+    pub(super) fn refused_for(self, (kind, reason): (Kind, &'static str)) -> Self {
         Self {
-            refused: Some((kind, kind.name())),
+            refused: Some((kind, reason)),
             entry: Arc::new(DecisionEntry {
                 permit: false,
-                reason: kind.name().into(),
+                reason: reason.into(),
                 would_allow: Vec::new(),
                 ..DecisionEntry::clone(&self.entry)
             }),
@@ -174,10 +187,14 @@ impl Judge<'_> {
     }
 
     fn evaluate(&self, resource: EntityUid, entities: &Entities) -> Result<Answer, String> {
+        let stands = Stands {
+            vo_active: self.vo_active,
+            within_ceiling: self.bucket.outside.is_none(),
+        };
         let context = if self.bucket.has_expressions {
-            slice::context(self.subject, self.vo_active, self.now, self.raised)?
+            slice::context(self.subject, stands, self.now, self.raised)?
         } else {
-            slice::short_context(self.vo_active)?
+            slice::short_context(stands)?
         };
         let (principal, action) = (self.prepared.principal.clone(), self.bucket.action.clone());
         let request =
@@ -214,6 +231,9 @@ impl Judge<'_> {
             let kind = if stranger { Kind::NotAMember } else { Kind::NoGrant };
             return (kind, kind.name());
         }
+        if forbade("core/ceiling") {
+            return (Kind::OutsideCeiling, Kind::OutsideCeiling.name());
+        }
         if forbade("core/home") {
             return (Kind::ConditionNotMet, "not_home");
         }
@@ -237,6 +257,8 @@ impl Judge<'_> {
     /// Names of the roles that would have allowed it. Who is not a member is told none.
     fn would_allow(&self, kind: Kind) -> Vec<String> {
         let all = match kind {
+            // No role may, whatever it is granted.
+            _ if self.bucket.outside.is_some() => return Vec::new(),
             Kind::NoGrant => true,
             Kind::NotOwner | Kind::ConditionNotMet => false,
             _ => return Vec::new(),
@@ -265,6 +287,10 @@ impl Judge<'_> {
         };
         let mut path = vec![format!("person/{person}")];
         path.extend(self.prepared.membership.map(|id| format!("membership/{id}")));
+        if let Some(outside) = self.bucket.outside.as_ref().filter(|_| !answer.allowed) {
+            let (over, name) = outside.scope.parts();
+            path.push(format!("ceiling/{over}/{name}").trim_end_matches('/').to_owned());
+        }
         let is_list = |policy: &String| policy.ends_with("/list") && self.bucket.rule(policy).is_none();
         let listed = answer.allowed && answer.determining.iter().any(is_list);
         for rule in self.held_rules() {
@@ -286,6 +312,9 @@ fn hops(rule: &Rule, held: &Held) -> [String; 2] {
 
 /// What the roles of a person allow of one task.
 pub(super) fn allowed(spot: Spot<'_>, bucket: &Bucket, person: PersonId, now: Timestamp) -> Option<Allowed> {
+    if bucket.outside.is_some() {
+        return None;
+    }
     let (held, _) = roles_of(spot.directory, spot.level, person, now);
     let mut conditions = Vec::new();
     let mut roles = Vec::new();

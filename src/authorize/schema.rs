@@ -134,6 +134,7 @@ fn context() -> Value {
         }},
         "source": { "type": "Extension", "name": "ipaddr" },
         "vo_active": { "type": "Boolean" },
+        "within_ceiling": { "type": "Boolean" },
         "breakGlass": { "type": "Record", "required": false, "attributes": {
             "reason": { "type": "String" },
             "until": { "type": "Extension", "name": "datetime" },

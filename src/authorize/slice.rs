@@ -311,13 +311,31 @@ pub(super) fn is_account(tool: &Tool, kind: &str) -> bool {
     tool.name == crate::vo::OWN_TOOL && kind == "person"
 }
 
+/// What the core rules read in the context of every request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stands {
+    /// Whether the VO and the gateway are open.
+    pub(super) vo_active: bool,
+    /// Whether the VO may grant the task at all.
+    pub(super) within_ceiling: bool,
+}
+
+impl Stands {
+    fn pairs(self) -> [(String, RestrictedExpression); 2] {
+        [
+            ("vo_active".into(), flag(self.vo_active)),
+            ("within_ceiling".into(), flag(self.within_ceiling)),
+        ]
+    }
+}
+
 /// The context of a request that only the shipped policies look at. Reading a time and an address in Cedar costs more
 /// than the decision, and no shipped policy asks for them: one that did would fail, which denies.
 ///
 /// # Errors
 /// A sentence when Cedar does not take it.
-pub(super) fn short_context(vo_active: bool) -> Result<Context, String> {
-    Context::from_pairs([("vo_active".into(), flag(vo_active))]).map_err(|e| e.to_string())
+pub(super) fn short_context(stands: Stands) -> Result<Context, String> {
+    Context::from_pairs(stands.pairs()).map_err(|e| e.to_string())
 }
 
 /// The context of a request, with all that a VO's own expression may look at; `raised` as it were with a second factor.
@@ -326,7 +344,7 @@ pub(super) fn short_context(vo_active: bool) -> Result<Context, String> {
 /// A sentence when Cedar does not take it.
 pub(super) fn context(
     subject: &Subject,
-    vo_active: bool,
+    stands: Stands,
     now: Timestamp,
     raised: bool,
 ) -> Result<Context, String> {
@@ -351,7 +369,7 @@ pub(super) fn context(
         Source::Ip(ip) => ip,
         Source::Local => IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
-    Context::from_pairs([
+    let asked = [
         ("now".into(), RestrictedExpression::new_datetime(cedar_time(now))),
         (
             "mfa".into(),
@@ -359,9 +377,8 @@ pub(super) fn context(
         ),
         ("session".into(), held),
         ("source".into(), RestrictedExpression::new_ip(ip.to_string())),
-        ("vo_active".into(), flag(vo_active)),
-    ])
-    .map_err(|e| e.to_string())
+    ];
+    Context::from_pairs(asked.into_iter().chain(stands.pairs())).map_err(|e| e.to_string())
 }
 
 /// Methods that stand for a second factor (RFC 8176 section 2).

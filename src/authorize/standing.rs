@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::slice::is_active;
 use crate::authenticate::{Subject, Who};
+use crate::clock::Timestamp;
 use crate::problem::Kind;
 use crate::tool::{Audience, Found, Place, Tool};
 use crate::vo::{Directory, OWN_TOOL, PersonState, SYSTEM_ADMINISTRATOR, Vo, VoState};
@@ -86,15 +87,17 @@ pub(super) fn standing<'a>(
     directory: &Directory,
     subject: &Subject,
     place: &'a Place,
+    now: Timestamp,
 ) -> Result<Standing<'a>, Kind> {
     // SECURITY: strangers learn nothing: the same answer on anything private, existing or not.
     if subject.is_anonymous() && !is_public(place) {
         return Err(Kind::NoCredential);
     }
     if let Who::Person(person) = subject.who() {
-        let state = directory.person(person.id).map(|person| person.state);
-        if state != Some(PersonState::Active) {
-            return Err(Kind::Suspended);
+        // SECURITY: an account expires at its second, whether that was written down yet or not.
+        let state = directory.person(person.id).map(|person| person.standing(now));
+        if let Some(why) = state.unwrap_or(PersonState::Ended).refusal() {
+            return Err(why);
         }
         let must_change = subject.session().is_some_and(|session| session.must_change);
         let open = matches!(audience(place), Some(Audience::Everyone | Audience::AnySession));

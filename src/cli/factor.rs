@@ -69,7 +69,8 @@ pub(crate) struct Confirm {
 #[command(verbatim_doc_comment)]
 pub(crate) struct List {}
 
-/// Removes one of your second factors, against a code of it, or a recovery code. Your other sessions end.
+/// Removes one of your second factors, against a code of it, or a recovery code. Your other sessions end; with the last factor
+/// this one ends as well.
 ///
 /// Examples:
 ///   countersign factor remove 0199a1b2-0000-7000-8000-000000000001
@@ -119,7 +120,7 @@ pub(crate) async fn run(command: Factor, out: Output) -> Result<(), Failure> {
             operation.send::<_, serde_json::Value>(&body).await?;
             out.done(
                 "factor.remove",
-                format!("removed the factor {id}; your other sessions have ended"),
+                format!("removed the factor {id}; your other sessions have ended, with the last factor this one as well"),
             )?;
             Ok(())
         }

@@ -9,6 +9,7 @@ mod admin;
 mod alert;
 mod audit;
 mod backup;
+mod ceiling;
 mod certificate;
 mod client;
 mod completions;
@@ -17,6 +18,7 @@ mod download;
 mod factor;
 mod failure;
 mod grant;
+mod idp;
 mod init;
 mod input;
 mod operation;
@@ -33,6 +35,7 @@ pub mod sample;
 mod seal;
 mod serve;
 mod session;
+mod token;
 mod tool;
 mod trace;
 mod upstream;
@@ -88,7 +91,11 @@ enum Command {
     #[command(subcommand)]
     Factor(factor::Factor),
     #[command(subcommand)]
+    Token(token::Token),
+    #[command(subcommand)]
     Admin(admin::Admin),
+    #[command(subcommand)]
+    Idp(idp::Idp),
     #[command(subcommand)]
     Vo(vo::Vo),
     #[command(subcommand)]
@@ -242,6 +249,8 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Password(command) => session::own_password(command, out).await,
         Command::Session(command) => session::sessions(command, out).await,
         Command::Factor(command) => factor::run(command, out).await,
+        Command::Idp(command) => idp::run(command, out).await,
+        Command::Token(command) => token::run(command, out).await,
         Command::Admin(command) => admin::run(command, out).await,
         Command::Vo(command) => vo::run(command, out).await,
         Command::User(command) => user::run(command, out).await,

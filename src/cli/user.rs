@@ -10,6 +10,7 @@ use super::output::{Output, or_dash};
 use crate::api::person::erase::PersonErased;
 use crate::api::person::export::PersonExport;
 use crate::api::user::add::{UserAdd, UserAdded};
+use crate::api::user::expire::UserExpire;
 use crate::api::user::find::{UserFind, UserFound};
 use crate::api::user::reset_password::PasswordReset;
 use crate::api::user::show::{SignIns, UserShown};
@@ -47,6 +48,23 @@ pub(crate) enum User {
     ///   countersign user resume imaging john
     #[command(verbatim_doc_comment)]
     Resume(Edited),
+    Expire(Expire),
+    /// Ends an account for good, in every virtual organisation, with its roles, sessions and proxies. For administrators of the
+    /// account's home. What was done with it stays on record; `user erase` destroys what names the person.
+    ///
+    /// Examples:
+    ///   countersign user delete imaging john --reason 'left the institute'
+    #[command(verbatim_doc_comment)]
+    Delete(Edited),
+    /// Makes an account choose another password at its next sign-in, because others may know the present one. Its sessions end
+    /// and its proxies are revoked. For administrators of the account's home.
+    ///
+    /// Where somebody else may be faster to sign in, give a one-time password instead: `user reset-password`.
+    ///
+    /// Examples:
+    ///   countersign user flag-compromised imaging john --reason 'the password was in a published list'
+    #[command(verbatim_doc_comment)]
+    FlagCompromised(Edited),
     /// Takes all second factors and recovery codes of an account away and ends its sessions: its password alone opens it
     /// then. For administrators of the account's home.
     ///
@@ -129,7 +147,7 @@ pub(crate) struct List {
     #[arg(long)]
     role: Option<String>,
     /// Only those whose account is in this state.
-    #[arg(long, value_parser = ["active", "suspended", "ended"])]
+    #[arg(long, value_parser = ["active", "suspended", "pending", "rejected", "expired", "deleted"])]
     state: Option<String>,
 }
 
@@ -171,6 +189,28 @@ pub(crate) struct Member {
 pub(crate) struct Edited {
     #[command(flatten)]
     member: Member,
+    #[command(flatten)]
+    reason: Reason,
+}
+
+/// Says when an account expires: at that second it lets nobody in any more, its sessions end and its proxies are revoked.
+/// For administrators of the account's home.
+///
+/// Examples:
+///   countersign user expire imaging john --at 2030-01-31T12:00:00Z --reason 'guest until then'
+///   countersign user expire imaging john --reason 'the project is over'
+///   countersign user expire imaging john --never --reason 'permanent position'
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Expire {
+    #[command(flatten)]
+    member: Member,
+    /// When (RFC 3339); at once when not given.
+    #[arg(long, value_name = "TIME", value_parser = super::input::moment)]
+    at: Option<Timestamp>,
+    /// It expires no more, and is open again where it had expired.
+    #[arg(long, conflicts_with = "at")]
+    never: bool,
     #[command(flatten)]
     reason: Reason,
 }
@@ -308,6 +348,26 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
                 out.line(format!("{} may sign in again", user.username))
             })?;
         }
+        User::Expire(args) => expire(&client, args, out).await?,
+        User::Delete(Edited { member, reason }) => {
+            let person = client.person(&member.vo, &member.user).await?;
+            let task = client
+                .task("user.delete")
+                .at("vo", &member.vo)
+                .at("person", person);
+            task.because(&reason).act().await?;
+            out.done("user.delete", format!("the account {} is deleted", member.user))?;
+        }
+        User::FlagCompromised(Edited { member, reason }) => {
+            let person = client.person(&member.vo, &member.user).await?;
+            let task = client
+                .task("user.flag_compromised")
+                .at("vo", &member.vo)
+                .at("person", person);
+            task.because(&reason).act().await?;
+            let done = format!("{} chooses another password at the next sign-in", member.user);
+            out.done("user.flag_compromised", done)?;
+        }
         User::ResetFactors(Edited { member, reason }) => {
             let person = client.person(&member.vo, &member.user).await?;
             client
@@ -404,6 +464,29 @@ async fn add(client: &Client, args: Add, out: Output) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn expire(client: &Client, args: Expire, out: Output) -> Result<(), Failure> {
+    let person = client.person(&args.member.vo, &args.member.user).await?;
+    let until = match (args.at, args.never) {
+        (Some(at), _) => Some(at.to_string()),
+        (None, true) => None,
+        // The gateway takes what has passed by its own clock for at once.
+        (None, false) => Some(Timestamp::from_secs(0).to_string()),
+    };
+    let task = client
+        .task("user.expire")
+        .at("vo", &args.member.vo)
+        .at("person", person);
+    let user: UserView = task.because(&args.reason).send(&UserExpire { until }).await?;
+    out.show(&user, |out, user| {
+        out.line(match (user.state.as_str(), &user.until) {
+            ("expired", _) => format!("{} has expired", user.username),
+            (_, Some(until)) => format!("{} expires at {until}", user.username),
+            (_, None) => format!("{} does not expire", user.username),
+        })
+    })?;
+    Ok(())
+}
+
 async fn export(client: &Client, args: Export, out: Output) -> Result<(), Failure> {
     let person = match &args.vo {
         Some(vo) => client.person(vo, &args.user).await?,
@@ -480,11 +563,18 @@ fn pairs(user: &UserView) -> Vec<(&'static str, String)> {
         ("Name", user.name.clone()),
         ("Mail", or_dash(user.mail.as_deref())),
         ("Organisation", or_dash(user.organisation.as_deref())),
-        ("State", user.state.clone()),
+        ("State", state(user)),
         ("Roles", roles(user)),
         ("Home", user.home.clone()),
         ("Id", user.id.clone()),
     ]
+}
+
+fn state(user: &UserView) -> String {
+    match (&user.until, user.state.as_str()) {
+        (Some(until), "active" | "suspended") => format!("{}, until {until}", user.state),
+        _ => user.state.clone(),
+    }
 }
 
 fn sign_ins(counted: &SignIns) -> [(&'static str, String); 2] {

@@ -1,12 +1,13 @@
 //! `countersign vo`: virtual organisations and their certificates.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::ceiling::{self, Ceiling};
 use super::client::Client;
 use super::failure::Failure;
-use super::input::{Reason, secret_file, text_file};
+use super::input::{Reason, bytes, password, secret_file, text_file};
 use super::output::{Output, words};
 use crate::api::certificate::CertificateUse;
 use crate::api::certificate::import::{CertificateImport, CertificateImported};
@@ -18,6 +19,8 @@ use crate::api::state::DoubtView;
 use crate::api::state::accept::StateAccept;
 use crate::api::vo::VoView;
 use crate::api::vo::create::VoCreate;
+use crate::secret::Secret;
+use crate::trust::pkcs12;
 
 /// Virtual organisations.
 #[derive(Debug, Subcommand)]
@@ -48,6 +51,9 @@ pub(crate) enum Vo {
     /// What proxies say of their person.
     #[command(subcommand)]
     ProxyIdentity(ProxyIdentity),
+    /// What a virtual organisation may grant at all.
+    #[command(subcommand)]
+    Ceiling(Ceiling),
     /// What was changed in the database past the gateway.
     #[command(subcommand)]
     State(State),
@@ -193,6 +199,8 @@ pub(crate) enum Certificate {
 ///
 /// Examples:
 ///   countersign vo certificate import imaging --certificate imaging.pem --key imaging.key
+///   countersign vo certificate import imaging imaging.p12
+///   countersign vo certificate import imaging imaging.p12 --password-file password
 ///   countersign vo certificate import imaging --use download --certificate people.pem --key people.key
 ///   countersign vo certificate import imaging --certificate imaging.pem --pkcs11-uri 'pkcs11:token=imaging;object=vo;type=private'
 #[derive(Debug, Args)]
@@ -200,11 +208,17 @@ pub(crate) enum Certificate {
 pub(crate) struct Import {
     /// Name of the virtual organisation.
     vo: String,
+    /// Certificate, key and intermediates in one PKCS#12 file (`.p12`, `.pfx`), which is opened here: its password goes nowhere.
+    #[arg(value_name = "FILE", conflicts_with_all = ["certificate", "key", "pkcs11_uri"])]
+    file: Option<PathBuf>,
+    /// Password of the PKCS#12 file: a file, or - for standard input; asked for without it.
+    #[arg(long, value_name = "FILE", requires = "file")]
+    password_file: Option<PathBuf>,
     /// The certificate (PEM), then its intermediates.
-    #[arg(long, value_name = "FILE")]
-    certificate: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "file")]
+    certificate: Option<PathBuf>,
     /// Its key (PEM, not encrypted).
-    #[arg(long, value_name = "FILE", required_unless_present = "pkcs11_uri")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["pkcs11_uri", "file"])]
     key: Option<PathBuf>,
     /// Its key on a PKCS#11 token that the settings name (`[[delegation.token]]`), where it stays (RFC 7512).
     #[arg(long, value_name = "URI", conflicts_with = "key")]
@@ -357,6 +371,7 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
             limits(&set, out)?;
         }
         Vo::ProxyIdentity(command) => identity(&client, command, out).await?,
+        Vo::Ceiling(command) => ceiling::run(&client, command, out).await?,
         Vo::State(State::Show) => {
             let doubts: Vec<DoubtView> = client.task("state.list").list("doubts").await?;
             if doubts.is_empty() {
@@ -440,20 +455,7 @@ async fn accept(client: &Client, args: Accept, out: Output) -> Result<(), Failur
 }
 
 async fn import(client: &Client, args: &Import, out: Output) -> Result<(), Failure> {
-    let body = CertificateImport {
-        certificate: text_file(&args.certificate)?,
-        key: args.key.as_deref().map(secret_file).transpose()?,
-        pkcs11_uri: args.pkcs11_uri.clone(),
-        purpose: match args.purpose {
-            Purpose::Tools => CertificateUse::Tools,
-            Purpose::Download => CertificateUse::Download,
-        },
-        certificate_name: args.certificate.display().to_string(),
-        key_name: args
-            .key
-            .as_deref()
-            .map_or_else(String::new, |key| key.display().to_string()),
-    };
+    let body = brought(args)?;
     let imported: CertificateImported = client
         .task("vo_certificate.import")
         .at("vo", &args.vo)
@@ -466,6 +468,44 @@ async fn import(client: &Client, args: &Import, out: Output) -> Result<(), Failu
         out.note(format!("warning: {warning}"));
     }
     Ok(())
+}
+
+/// What the files of the command hold.
+fn brought(args: &Import) -> Result<CertificateImport, Failure> {
+    let purpose = match args.purpose {
+        Purpose::Tools => CertificateUse::Tools,
+        Purpose::Download => CertificateUse::Download,
+    };
+    let shown = |path: Option<&Path>| path.map_or_else(String::new, |path| path.display().to_string());
+    if let Some(file) = &args.file {
+        let name = file.display().to_string();
+        let bytes = Secret::new(bytes(file)?);
+        let password = password(
+            args.password_file.as_deref(),
+            &format!("Password of {name}: "),
+            "--password-file",
+        )?;
+        let held = pkcs12::read(&name, bytes.expose(), &password)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        return Ok(CertificateImport {
+            certificate: held.certificate,
+            key: Some(held.key),
+            pkcs11_uri: None,
+            purpose,
+            certificate_name: name.clone(),
+            key_name: name,
+        });
+    }
+    let certificate = args.certificate.as_deref();
+    let nothing = || Failure::usage("there is no certificate to import");
+    Ok(CertificateImport {
+        certificate: text_file(certificate.ok_or_else(nothing)?)?,
+        key: args.key.as_deref().map(secret_file).transpose()?,
+        pkcs11_uri: args.pkcs11_uri.clone(),
+        purpose,
+        certificate_name: shown(certificate),
+        key_name: shown(args.key.as_deref()),
+    })
 }
 
 const CERTIFICATE: [&str; 5] = ["USE", "SUBJECT", "VALID FROM", "UNTIL", "SHA-256"];

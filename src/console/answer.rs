@@ -53,6 +53,17 @@ pub(super) fn refused(problem: &Problem, text: String) -> Response<Body> {
     response
 }
 
+/// A problem in plain words, for whoever reads no pages.
+pub(super) fn told(problem: &Problem, status: StatusCode, text: String) -> Response<Body> {
+    let mut response = plain(status, "text/plain; charset=utf-8", text);
+    if let Some(seconds) = problem.retry_after {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
 /// A JSON document.
 pub(super) fn json(value: &serde_json::Value) -> Response<Body> {
     plain(StatusCode::OK, "application/json", format!("{value}\n"))

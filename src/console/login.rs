@@ -25,16 +25,18 @@ pub(super) fn password_address(to: &str) -> String {
 }
 
 impl Console {
-    pub(super) fn login_page(&self, request: &LocalRequest) -> Response<Body> {
-        let to = local(parameter(request, "to"));
+    pub(super) async fn login_page(&self, request: LocalRequest) -> Response<Body> {
+        let to = local(parameter(&request, "to")).to_owned();
         if let Some(session) = request.permit.subject().session() {
             return match session.must_change {
-                true => answer::see_other(&password_address(to)),
-                false => answer::see_other(to),
+                true => answer::see_other(&password_address(&to)),
+                false => answer::see_other(&to),
             };
         }
-        let said = note(parameter(request, "note"));
-        answer::page(StatusCode::OK, pages::login(&said, to, ""))
+        let said = note(parameter(&request, "note"));
+        drop(request);
+        let with = self.providers().await;
+        answer::page(StatusCode::OK, pages::login_with(&said, &to, "", &with))
     }
 
     pub(super) async fn login(&self, request: LocalRequest) -> Result<Response<Body>, Problem> {
@@ -51,9 +53,10 @@ impl Console {
             source,
             request: id,
         };
+        let with = self.providers().await;
         let again = |problem: &Problem| {
             let said = pages::Said::Bad(words(problem));
-            answer::refused(problem, pages::login(&said, &to, username))
+            answer::refused(problem, pages::login_with(&said, &to, username, &with))
         };
         let signed = match self.0.authenticate.sign_in(asked).await {
             Ok(signed) => signed,
@@ -119,7 +122,7 @@ impl Console {
     }
 
     /// Ends sessions: records, then store and memory.
-    async fn end(&self, ended: &SessionEnded) -> Result<(), Problem> {
+    pub(super) async fn end(&self, ended: &SessionEnded) -> Result<(), Problem> {
         self.record(vec![Event::SessionEnded(ended.clone())]).await?;
         for session in &ended.sessions {
             self.0.delegate.end_session(*session);

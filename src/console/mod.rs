@@ -15,6 +15,7 @@ use tower::service_fn;
 mod access;
 mod answer;
 mod enter;
+mod federation;
 mod form;
 mod login;
 mod multipart;
@@ -23,9 +24,10 @@ mod password;
 mod second;
 #[cfg(test)]
 mod tests;
+mod token;
 mod trace;
 
-use crate::api::Api;
+use crate::api::{Api, Asked};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use multipart::fuzz_form;
 
@@ -78,7 +80,7 @@ pub fn tasks() -> Vec<Task> {
         strict: true,
         ..task
     };
-    vec![
+    let mut tasks = vec![
         Task {
             query: to(),
             ..task("console.home", "GET /", Read, Audience::AnyPerson)
@@ -92,6 +94,33 @@ pub fn tasks() -> Vec<Task> {
             "console.login_code",
             "POST /login/code",
             Create,
+            Audience::Everyone,
+        )),
+        Task {
+            query: Some(vec!["to".to_owned()]),
+            ..task(
+                "console.federated_start",
+                "GET /login/with/{idp:slug}",
+                Read,
+                Audience::Everyone,
+            )
+        },
+        // Not a change of state in its kind, for the browser comes from another site. What it brings (state, code) is good once, and
+        // is judged there; providers send parameters of their own along.
+        Task {
+            query: None,
+            strict: true,
+            ..task(
+                "console.federated_return",
+                "GET /login/with/{idp:slug}/callback",
+                Read,
+                Audience::Everyone,
+            )
+        },
+        form(task(
+            "console.federated_logout",
+            "POST /login/with/{idp:slug}/logout",
+            Update,
             Audience::Everyone,
         )),
         Task {
@@ -216,7 +245,9 @@ pub fn tasks() -> Vec<Task> {
             Read,
             Audience::Everyone,
         ),
-    ]
+    ];
+    tasks.extend(token::tasks());
+    tasks
 }
 
 fn task(name: &str, matches: &str, kind: tool::Kind, audience: Audience) -> Task {
@@ -284,7 +315,10 @@ impl Console {
         let permit = Arc::clone(&request.permit);
         match permit.found().task.name.as_str() {
             "console.home" => self.home(&request),
-            "console.login_page" => Ok(self.login_page(&request)),
+            "console.login_page" => Ok(self.login_page(request).await),
+            "console.federated_start" => self.federated_start(request).await,
+            "console.federated_return" => self.federated_return(request).await,
+            "console.federated_logout" => self.federated_logout(request).await,
             "console.login" => self.login(request).await,
             "console.login_code" => self.login_code(request).await,
             "console.step_up_page" => self.step_up_page(&permit).await,
@@ -294,6 +328,8 @@ impl Console {
             | "console.factor_add"
             | "console.factor_remove"
             | "console.recovery_codes" => self.factor(request).await,
+            "console.tokens_page" => self.tokens_page(&permit, Asked::of(&request)).await,
+            "console.token_create" | "console.token_revoke" => self.token(request).await,
             "console.password_page" => self.password_page(&request),
             "console.password" => self.password(request).await,
             "console.logout" => self.logout(request).await,
@@ -451,6 +487,7 @@ fn note(name: &str) -> pages::Said {
         "factor-removed" => {
             pages::Said::Good("The authenticator is removed, and your other sessions have ended.")
         }
+        "token-revoked" => pages::Said::Good(token::REVOKED),
         "signed-out" => pages::Said::Good("You are signed out here and at all tools."),
         _ => pages::Said::Nothing,
     }

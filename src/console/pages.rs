@@ -123,6 +123,16 @@ impl Said {
 <button>Sign in</button>
 </form>
 </section>
+{%- if !with.is_empty() %}
+<section class="card">
+<h2>Or sign in with your home organisation</h2>
+<ul class="with">
+{%- for one in with %}
+<li><a href="{{ one.address(to) }}">{{ one.display_name }}</a></li>
+{%- endfor %}
+</ul>
+</section>
+{%- endif %}
 <p class="hint">No password yet, or forgotten? The administrator of your virtual organisation gives you a one-time password.</p>
 "#
 )]
@@ -130,11 +140,36 @@ struct LoginBody<'a> {
     said: &'a Said,
     to: &'a str,
     username: &'a str,
+    with: &'a [With],
+}
+
+/// A home organisation that the login page offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct With {
+    pub(super) name: String,
+    pub(super) display_name: String,
+}
+
+impl With {
+    fn address(&self, to: &str) -> String {
+        let to = if to == "/" { "" } else { to };
+        super::with_query(&format!("/login/with/{}", self.name), &[("to", to)])
+    }
 }
 
 /// The login page.
 pub(super) fn login(said: &Said, to: &str, username: &str) -> String {
-    let body = text(&LoginBody { said, to, username });
+    login_with(said, to, username, &[])
+}
+
+/// The same, with home organisations.
+pub(super) fn login_with(said: &Said, to: &str, username: &str, with: &[With]) -> String {
+    let body = text(&LoginBody {
+        said,
+        to,
+        username,
+        with,
+    });
     text(&Frame::new("Sign in", "narrow", &body))
 }
 
@@ -374,7 +409,7 @@ pub(super) fn kinds() -> String {
 <dt>Roles at the gateway</dt><dd>{% for role in access.roles %}<span class="tag">{{ role }}</span>{% endfor %}</dd>
 {%- endif %}
 </dl>
-<p class="hint"><a href="/password">Change my password</a> · <a href="/factors">Second factors</a></p>
+<p class="hint"><a href="/password">Change my password</a> · <a href="/factors">Second factors</a> · <a href="/tokens">Access tokens</a></p>
 </section>
 {%- if !traces.is_empty() %}
 <section class="card">

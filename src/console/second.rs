@@ -95,7 +95,8 @@ impl Console {
         let subject = permit.subject();
         let (person, session) = subject.as_person().zip(subject.session()).ok_or_else(nobody)?;
         let to = local(given(permit, "to"));
-        if session.assurance() >= Assurance::Aal2 {
+        // Who has shown it long ago may be asked for it anew.
+        if session.assurance() >= Assurance::Aal2 && self.0.authenticate.is_fresh(session) {
             return Ok(answer::see_other(to));
         }
         let factors = self.0.authenticate.factors(person.id).await;

@@ -100,6 +100,7 @@ fn rows(ids: &Ids, john: PersonId, home: VoId) -> Rows {
             username: "john".into(),
             home,
             state: PersonState::Active,
+            until: None,
             card: Hash::of(b"card"),
             version: 1,
         }],
@@ -134,7 +135,7 @@ fn rows(ids: &Ids, john: PersonId, home: VoId) -> Rows {
             grant("submit job", Condition::Always),
             grant("show job", Condition::Own),
         ],
-        upstreams: Vec::new(),
+        ..Rows::default()
     }
 }
 

@@ -20,6 +20,7 @@ mod config;
 mod credential;
 mod crl;
 mod error;
+mod forsaken;
 mod keys;
 mod limit;
 pub mod mint;

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -25,7 +25,7 @@ use crate::settings::Table;
 use crate::tool::{Tool, ToolTarget, VoRef};
 use crate::vo::{UpstreamAddress, is_name};
 
-use super::{Credential, Delegate, DelegateError};
+use super::{Credential, Delegate, DelegateError, forsaken};
 
 /// Header that names the file.
 const FILE: HeaderName = HeaderName::from_static("x-countersign-proxy-file");
@@ -123,6 +123,14 @@ pub(super) fn read(table: &mut Table<'_>) -> Vec<SpoolConfig> {
 /// Why a folder is not used, or a file was not put there.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
+    /// The list of folders cannot be read or written.
+    #[error("`{}`, which lists the spool folders in use, cannot be read or written: {error}", .list.display())]
+    Noted {
+        /// The list.
+        list: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// It cannot be opened.
     #[error("the spool folder `{}` cannot be opened: {error}", .folder.display())]
     Open {
@@ -277,7 +285,7 @@ pub(super) struct Folder {
 
 impl Folder {
     /// Takes a folder into use, for this gateway alone, and removes what one before it left there.
-    fn take(config: SpoolConfig, random: Arc<dyn Random>) -> Result<Self, SpoolError> {
+    pub(super) fn take(config: SpoolConfig, random: Arc<dyn Random>) -> Result<Self, SpoolError> {
         let at = open(&config)?;
         rustix::fs::flock(&at, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| SpoolError::Taken(config.folder.clone()))?;
@@ -505,7 +513,10 @@ impl Delegate {
     ///
     /// # Errors
     /// [`SpoolError`] for the first that cannot be used.
-    pub fn spooling(mut self) -> Result<Self, SpoolError> {
+    ///
+    /// `list` is the file that lists them, so that none is forgotten when the settings name it no more.
+    pub fn spooling(mut self, list: &Path) -> Result<Self, SpoolError> {
+        forsaken::remove(list, &self.config.spool, self.ids.random())?;
         for config in &self.config.spool {
             let folder = Folder::take(config.clone(), self.ids.random().clone())?;
             self.spools.insert(config.name.clone(), Spool(Arc::new(folder)));

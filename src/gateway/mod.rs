@@ -20,6 +20,7 @@ pub mod framing;
 mod guard;
 pub mod hosts;
 mod judged;
+mod late;
 mod lease;
 pub mod listener;
 mod myproxy;

@@ -18,6 +18,7 @@ use super::exchange::{Exchange, Words, named};
 use super::framing::{Limits, Refused as Unserved};
 use super::hosts::{self, Hosts};
 use super::judged::Judging;
+use super::late;
 use super::listener::{ConnectionInfo, Handler};
 use super::reason;
 use super::resolve::LookUps;
@@ -264,23 +265,20 @@ impl Pipeline {
     async fn planned_late(
         &self,
         id: RequestId,
-        mut permit: Permit,
+        permit: Permit,
     ) -> Result<(Permit, Result<Plan, DelegateError>), Stop> {
         let until = tokio::time::Instant::now() + KEY_PATIENCE;
-        loop {
-            // Before the try: a key that is made in between is not missed.
-            let made = self.delegate.key_made();
-            let planned = self.delegate.plan(id, &permit);
-            if !planned.as_ref().is_err_and(DelegateError::is_no_key) {
-                self.delegate.key_waited(true);
-                return Ok((permit, planned));
-            }
-            if tokio::time::timeout_at(until, made).await.is_err() {
-                self.delegate.key_waited(false);
-                return Ok((permit, planned));
-            }
-            permit = self.decided_again(&permit).await?;
-        }
+        let planned = late::planned(
+            permit,
+            until,
+            || self.delegate.key_made(),
+            |permit| self.delegate.plan(id, permit),
+            |permit| async move { self.decided_again(&permit).await },
+        );
+        let (permit, planned) = planned.await?;
+        let served = !planned.as_ref().is_err_and(DelegateError::is_no_key);
+        self.delegate.key_waited(served);
+        Ok((permit, planned))
     }
 
     /// The same decision for what is there now.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Built, notify, standing};
+use super::{Built, accounts, guesses, notify, standing};
 use crate::audit::Audit;
 use crate::clock::Timestamp;
 use crate::id::RequestId;
@@ -93,6 +93,21 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
                 tracing::error!("the end of certificates cannot be told: {error}");
             }
         }
+    }));
+
+    let expiring = built.clone();
+    tasks.spawn(every(SWEEP, stop.clone(), move || {
+        let built = expiring.clone();
+        async move {
+            if let Err(error) = accounts::expire(&built).await {
+                tracing::error!("accounts whose time is over cannot be ended: {error:#}");
+            }
+        }
+    }));
+    let guessing = built.clone();
+    tasks.spawn(every(SWEEP, stop.clone(), move || {
+        let built = guessing.clone();
+        async move { guesses::tell(&built).await }
     }));
 
     let keeper = built.clone();

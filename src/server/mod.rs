@@ -3,10 +3,12 @@
 //! The only place that knows all concrete types. Tests about time start the same [`Server`] with a clock that they move.
 
 mod backup;
+mod accounts;
 mod certificates;
 mod check;
 mod doctor;
 mod gauges;
+mod guesses;
 mod jobs;
 mod lock;
 mod notify;
@@ -421,7 +423,7 @@ async fn build(config: &Config, base: &str, ids: Ids) -> anyhow::Result<Built> {
     )
     .counting(metrics.clone())
     .knowing(vos.handle())
-    .spooling()?;
+    .spooling(&config.data.join("spool-folders"))?;
     delegate.load().await?;
     metrics.register(|registry| opened.audit.register(registry));
     let alert = Alert::new(

@@ -261,7 +261,10 @@ async fn done(built: &Built, asked: &Recover, by: u32) -> anyhow::Result<Recover
         .holders(gateway, SYSTEM_ADMINISTRATOR, now)
         .contains(&person.id);
     let promote = asked.promote && !holds;
-    let resume = person.state == PersonState::Suspended;
+    let resume = matches!(
+        person.standing(now),
+        PersonState::Suspended | PersonState::Expired
+    );
     // Before the store's lock is taken: a password hash takes its time.
     let one_time = built.authenticate.one_time_password().await?;
     let request: RequestId = built.ids.next()?;

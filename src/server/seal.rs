@@ -111,7 +111,15 @@ async fn changed(built: &Built, path: &Path, reason: &str, by: u32) -> anyhow::R
             return Err(error.into());
         }
     };
-    let (sealed, left) = (resealed.sealed + factors, resealed.left + unopened);
+    let (secrets, unread) = match built.authenticate.reseal_idps(&mut tx, &next).await {
+        Ok(resealed) => resealed,
+        Err(error) => {
+            fs::remove_file(&files.next)?;
+            return Err(error.into());
+        }
+    };
+    let sealed = resealed.sealed + factors + secrets;
+    let left = resealed.left + unopened + unread;
     tx.applied(request, built.ids.clock().now()).await?;
     let change = Change {
         action: "seal.rotate".to_owned(),

@@ -19,7 +19,7 @@ async fn sqlite(tx: &mut Tx) -> Result<Option<String>, StoreError> {
         (String, String),
         "SELECT type, name FROM sqlite_master
          WHERE lower(type) = 'trigger' OR (lower(type) <> 'table' AND lower(name) IN
-             ('vo', 'person', 'membership', 'role', 'assignment', 'role_grant', 'upstream', 'tool', 'applied'))
+             ('vo', 'person', 'membership', 'role', 'assignment', 'role_grant', 'upstream', 'ceiling', 'tool', 'applied'))
          ORDER BY name LIMIT 1"
     )?;
     if let Some(flaw) = made.first().map(in_words) {
@@ -38,6 +38,7 @@ async fn sqlite(tx: &mut Tx) -> Result<Option<String>, StoreError> {
          UNION ALL SELECT 'role_grant' FROM role_grant
              WHERE typeof(id) <> 'blob' OR typeof(vo_id) <> 'blob' OR typeof(role) <> 'blob'
          UNION ALL SELECT 'upstream' FROM upstream WHERE typeof(id) <> 'blob' OR typeof(vo_id) <> 'blob'
+         UNION ALL SELECT 'ceiling' FROM ceiling WHERE typeof(id) <> 'blob' OR typeof(vo_id) <> 'blob'
          UNION ALL SELECT 'tool' FROM tool WHERE typeof(id) <> 'blob' OR typeof(vo_id) <> 'blob'
          LIMIT 1"
     )?;
@@ -59,7 +60,7 @@ async fn postgres(tx: &mut Tx) -> Result<Option<String>, StoreError> {
                  WHERE c.relkind NOT IN ('v', 'm') AND c.relnamespace = current_schema()::regnamespace
              UNION ALL SELECT 'view', c.relname::text FROM pg_class c
                  WHERE c.relkind IN ('v', 'm', 'f') AND c.relnamespace = current_schema()::regnamespace AND lower(c.relname) IN
-                     ('vo', 'person', 'membership', 'role', 'assignment', 'role_grant', 'upstream', 'tool', 'applied')
+                     ('vo', 'person', 'membership', 'role', 'assignment', 'role_grant', 'upstream', 'ceiling', 'tool', 'applied')
          ) AS made ORDER BY kind, name LIMIT 1"
     )?;
     Ok(made.first().map(in_words))

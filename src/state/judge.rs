@@ -178,6 +178,7 @@ fn composed(found: Whole, good: Option<&Whole>, doubts: &BTreeMap<VoId, Doubt>) 
     whole.rows.assignments.retain(|row| sure(&row.vo));
     whole.rows.grants.retain(|row| sure(&row.vo));
     whole.rows.upstreams.retain(|row| sure(&row.vo));
+    whole.rows.ceilings.retain(|row| sure(&row.vo));
     whole.tools.retain(|row| sure(&row.vo));
     let gateway = Directory::gateway();
     // A gateway's level that the store no longer has.
@@ -197,7 +198,7 @@ fn composed(found: Whole, good: Option<&Whole>, doubts: &BTreeMap<VoId, Doubt>) 
             whole.rows.$table.extend(good.rows.$table.iter().filter(|row| kept(&row.vo)).cloned());
         )*};
     }
-    keep!(memberships, roles, assignments, grants, upstreams);
+    keep!(memberships, roles, assignments, grants, upstreams, ceilings);
     whole
         .rows
         .vos

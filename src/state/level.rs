@@ -12,7 +12,8 @@ use crate::record::Hash;
 use crate::tool::Registered;
 use crate::vo::{Directory, Person, PersonState, Rows, UpstreamAddress, VoState};
 
-/// Version of the way in which digests are made. A change of anything in this file is a new version.
+/// Version of the way in which digests are made. A change of anything in this file is a new version, but for lines of a new
+/// kind: where there is no such row yet, the digest stays what it was.
 pub(super) const SCHEME: u8 = 2;
 
 /// Everything that decisions are made from, as rows.
@@ -93,7 +94,7 @@ impl Level {
 
     /// Reads what [`Level::text`] wrote.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        const KINDS: [&str; 8] = [
+        const KINDS: [&str; 9] = [
             "vo",
             "person",
             "membership",
@@ -102,6 +103,7 @@ impl Level {
             "grant",
             "upstream",
             "tool",
+            "ceiling",
         ];
         let mut level = Self::default();
         for line in text.lines() {
@@ -179,6 +181,15 @@ impl Whole {
             let level = levels.entry(upstream.vo).or_default();
             level.add("upstream", upstream.id, &fields);
         }
+        for ceiling in &rows.ceilings {
+            let (scope, name) = ceiling.scope.parts();
+            // Lists of texts always serialise.
+            let kinds = serde_json::to_string(&ceiling.kinds).unwrap_or_default();
+            let tasks = serde_json::to_string(&ceiling.tasks).unwrap_or_default();
+            let fields = [scope, name, kinds.as_str(), tasks.as_str()].map(Some);
+            let level = levels.entry(ceiling.vo).or_default();
+            level.add("ceiling", ceiling.id, &fields);
+        }
         for tool in &self.tools {
             let version = tool.version.to_string();
             let fields = [tool.name.as_str(), &version, &tool.manifest].map(Some);
@@ -193,13 +204,14 @@ impl Whole {
     /// Accounts count in every level that they belong to: whoever changes one changes all of these.
     fn add_people(&self, levels: &mut BTreeMap<VoId, Level>) {
         for (person, belongs) in self.belonging() {
-            let state = match person.state {
-                PersonState::Active => "active",
-                PersonState::Suspended => "suspended",
-                PersonState::Ended => continue,
-            };
-            let home = person.home.to_string();
-            let fields = [person.username.as_str(), &home, state].map(Some);
+            if person.state == PersonState::Ended {
+                continue;
+            }
+            let (home, state) = (person.home.to_string(), person.state.as_str());
+            let until = person.until.map(|until| until.micros().to_string());
+            let mut fields = [person.username.as_str(), &home, state].map(Some).to_vec();
+            // Only where there is one: accounts that never end have the digests that they always had.
+            fields.extend(until.as_deref().map(Some));
             for vo in belongs {
                 levels.entry(vo).or_default().add("person", person.id, &fields);
             }
@@ -274,6 +286,10 @@ impl Whole {
             "upstream" => {
                 let upstream = rows.upstreams.iter().find(|known| known.id.to_string() == id)?;
                 Some(upstream.name.clone())
+            }
+            "ceiling" => {
+                let ceiling = rows.ceilings.iter().find(|known| known.id.to_string() == id)?;
+                Some(format!("over {}: {}", ceiling.scope, ceiling.allows()))
             }
             "tool" => {
                 let tool = self.tools.iter().find(|tool| tool.id.to_string() == id)?;

@@ -11,8 +11,8 @@ use crate::record::{ChangeEvent, StateDigests};
 use crate::store::tests_support::{Postgres, sqlite};
 use crate::tool::{Registered, Tool};
 use crate::vo::{
-    Assignment, CardFields, Condition, Directory, DirectoryHandle, Grant, Membership, Person, PersonState,
-    Role, Upstream, UpstreamAddress, Vo, VoState,
+    Assignment, CardFields, Ceiling, CeilingScope, CeilingTask, Condition, Directory, DirectoryHandle, Grant,
+    Membership, Person, PersonState, Role, Upstream, UpstreamAddress, Vo, VoState,
 };
 
 fn ids() -> Ids {
@@ -35,6 +35,7 @@ fn whole(ids: &Ids) -> (VoId, Whole) {
         username: username.into(),
         home: vo,
         state: PersonState::Active,
+        until: None,
         card: Hash::default(),
         version: 1,
     };
@@ -96,6 +97,17 @@ fn whole(ids: &Ids) -> (VoId, Whole) {
             version: 1,
         })
         .into();
+    whole.rows.ceilings = vec![Ceiling {
+        id: next(ids),
+        vo,
+        scope: CeilingScope::Tool("jobs".into()),
+        kinds: vec!["read".into()],
+        tasks: vec![CeilingTask {
+            tool: "jobs".into(),
+            task: "run".into(),
+            pin: Hash::of(b"run"),
+        }],
+    }];
     whole.tools = ["jobs", "store"]
         .map(|name| Registered {
             id: next(ids),
@@ -176,6 +188,20 @@ const EDITS: &[(&str, Edit)] = &[
     }),
     ("protocol of an upstream", |w, _| w.rows.upstreams[0].http2 = true),
     ("version of an upstream", |w, _| w.rows.upstreams[0].version = 2),
+    ("scope of a ceiling", |w, _| {
+        w.rows.ceilings[0].scope = CeilingScope::All;
+    }),
+    ("name of a ceiling", |w, _| {
+        w.rows.ceilings[0].scope = CeilingScope::Tool("x".into());
+    }),
+    ("kinds of a ceiling", |w, _| {
+        w.rows.ceilings[0].kinds.push("delete".into())
+    }),
+    ("tasks of a ceiling", |w, _| w.rows.ceilings[0].tasks.clear()),
+    ("pin of a ceiling", |w, _| {
+        w.rows.ceilings[0].tasks[0].pin = Hash::of(b"other");
+    }),
+    ("a ceiling goes", |w, _| w.rows.ceilings.clear()),
     ("manifest of a tool", |w, _| {
         w.tools[0].manifest = "[tool] ".into()
     }),

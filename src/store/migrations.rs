@@ -89,6 +89,26 @@ macro_rules! steps {
                 "proxy_identity",
                 include_str!(concat!("../../migrations/", $engine, "/1600_proxy_identity.sql")),
             ),
+            (
+                1700,
+                "federation",
+                include_str!(concat!("../../migrations/", $engine, "/1700_federation.sql")),
+            ),
+            (
+                1800,
+                "account",
+                include_str!(concat!("../../migrations/", $engine, "/1800_account.sql")),
+            ),
+            (
+                1900,
+                "personal_token",
+                include_str!(concat!("../../migrations/", $engine, "/1900_personal_token.sql")),
+            ),
+            (
+                2100,
+                "ceiling",
+                include_str!(concat!("../../migrations/", $engine, "/2100_ceiling.sql")),
+            ),
         ]
     };
 }

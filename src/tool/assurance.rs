@@ -3,7 +3,10 @@
 use std::fmt;
 
 /// A level of authentication assurance (SP 800-63B-4 section 2), lowest first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Assurance {
     /// One factor: a password, or the key of a certificate.
     #[default]

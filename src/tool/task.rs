@@ -118,6 +118,20 @@ pub struct Task {
     pub home_only: bool,
     /// For the gateway's own tasks: which local service serves it (`api`, `console`); `None` for wrapped tools.
     pub local: Option<&'static str>,
+    /// For the gateway's own tasks: whether a personal access token may do it at all.
+    pub tokens: TokenRule,
+}
+
+/// Whether a personal access token may do a task, where its scope covers it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenRule {
+    /// It may.
+    #[default]
+    May,
+    /// Never: the task makes or takes away what people and tokens show to prove who they are.
+    Never,
+    /// To itself alone: the parameter of the path that names it. Its scope need not cover that.
+    Itself(&'static str),
 }
 
 impl Task {
@@ -147,6 +161,7 @@ impl Task {
             upgrade: Vec::new(),
             home_only: false,
             local: None,
+            tokens: TokenRule::May,
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod certificate;
 pub mod chain;
 pub mod client;
 pub mod pem;
+pub mod pkcs12;
 pub mod seal;
 pub mod signer;
 pub mod store;

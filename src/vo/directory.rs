@@ -6,8 +6,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::Ceiling;
 use crate::clock::Timestamp;
 use crate::id::{AssignmentId, GrantId, MembershipId, PersonId, RoleId, UpstreamId, VoId};
+use crate::problem::Kind;
 use crate::record::Hash;
 
 /// State of a person's account.
@@ -17,8 +19,44 @@ pub enum PersonState {
     Active,
     /// May do nothing until an administrator says otherwise.
     Suspended,
+    /// Asked for, and not decided yet.
+    Pending,
+    /// Asked for, and refused.
+    Rejected,
+    /// Its time is over.
+    Expired,
     /// Gone; kept for tracing.
     Ended,
+}
+
+impl PersonState {
+    /// Why somebody in this state is let in nowhere; `None` for the one that is.
+    ///
+    /// SECURITY: the only place that says which states open anything.
+    #[must_use]
+    pub const fn refusal(self) -> Option<Kind> {
+        match self {
+            Self::Active => None,
+            Self::Suspended => Some(Kind::Suspended),
+            Self::Pending => Some(Kind::AccountPending),
+            Self::Rejected => Some(Kind::AccountRejected),
+            Self::Expired => Some(Kind::AccountExpired),
+            Self::Ended => Some(Kind::AccountDeleted),
+        }
+    }
+
+    /// The name in answers and records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Pending => "pending",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Ended => "deleted",
+        }
+    }
 }
 
 /// A person with an account. Name and mail are in her card, in the store, not here.
@@ -30,12 +68,25 @@ pub struct Person {
     pub username: String,
     /// Her account's home: only its administrators reset it (the gateway's id for the gateway itself).
     pub home: VoId,
-    /// Account state.
+    /// Account state, as it is stored; [`Person::standing`] is what it is at a moment.
     pub state: PersonState,
+    /// When the account expires by itself.
+    pub until: Option<Timestamp>,
     /// Hash of her present card.
     pub card: Hash,
     /// Version of the row.
     pub version: i64,
+}
+
+impl Person {
+    /// The state of the account at `now`: it expires at its second, whether that was written down yet or not.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> PersonState {
+        match (self.state, self.until) {
+            (PersonState::Active, Some(until)) if now >= until => PersonState::Expired,
+            (state, _) => state,
+        }
+    }
 }
 
 /// State of a VO.
@@ -204,6 +255,8 @@ impl UpstreamAddress {
 pub struct Directory {
     people: HashMap<PersonId, Arc<Person>>,
     usernames: HashMap<String, PersonId>,
+    /// The newest of the accounts that had a name and ended.
+    past_usernames: HashMap<String, PersonId>,
     vos: HashMap<VoId, Arc<Vo>>,
     vo_names: BTreeMap<String, VoId>,
     memberships: HashMap<(VoId, PersonId), Membership>,
@@ -211,6 +264,7 @@ pub struct Directory {
     assignments: HashMap<(VoId, PersonId), Vec<Assignment>>,
     grants: HashMap<(VoId, String, String), Vec<Grant>>,
     upstreams: HashMap<(VoId, String), Arc<Upstream>>,
+    ceilings: HashMap<VoId, Vec<Ceiling>>,
 }
 
 /// The rows a [`Directory`] is built from; only those that have not ended.
@@ -230,6 +284,8 @@ pub struct Rows {
     pub grants: Vec<Grant>,
     /// Upstreams.
     pub upstreams: Vec<Upstream>,
+    /// Ceilings.
+    pub ceilings: Vec<Ceiling>,
 }
 
 impl Directory {
@@ -246,6 +302,10 @@ impl Directory {
         for person in rows.people {
             if person.state != PersonState::Ended {
                 directory.usernames.insert(person.username.clone(), person.id);
+            } else if !person.username.is_empty() {
+                let newest = directory.past_usernames.entry(person.username.clone());
+                let newest = newest.or_insert(person.id);
+                *newest = person.id.max(*newest);
             }
             directory.people.insert(person.id, Arc::new(person));
         }
@@ -277,6 +337,9 @@ impl Directory {
                 .upstreams
                 .insert((upstream.vo, upstream.name.clone()), Arc::new(upstream));
         }
+        for ceiling in rows.ceilings {
+            directory.ceilings.entry(ceiling.vo).or_default().push(ceiling);
+        }
         directory
     }
 
@@ -290,6 +353,17 @@ impl Directory {
     #[must_use]
     pub fn person_named(&self, username: &str) -> Option<&Arc<Person>> {
         self.usernames.get(username).and_then(|id| self.people.get(id))
+    }
+
+    /// The last person who had this user name and whose account has ended, where nobody has it now.
+    #[must_use]
+    pub fn person_once_named(&self, username: &str) -> Option<&Arc<Person>> {
+        if self.usernames.contains_key(username) {
+            return None;
+        }
+        self.past_usernames
+            .get(username)
+            .and_then(|id| self.people.get(id))
     }
 
     /// All people.
@@ -421,6 +495,12 @@ impl Directory {
     #[must_use]
     pub fn upstream(&self, vo: VoId, name: &str) -> Option<&Arc<Upstream>> {
         self.upstreams.get(&(vo, name.to_owned()))
+    }
+
+    /// What a VO may grant at all: a task has to be within each of these that is over its tool.
+    #[must_use]
+    pub fn ceilings(&self, vo: VoId) -> &[Ceiling] {
+        self.ceilings.get(&vo).map_or(&[], Vec::as_slice)
     }
 
     /// All upstreams of a VO.

@@ -5,6 +5,7 @@
 //! that asked for it writes the record before it commits.
 
 mod card;
+mod ceiling;
 mod directory;
 mod erase;
 mod grants;
@@ -27,6 +28,7 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::store::{Db, StoreError, Tx};
 
 pub use card::{Card, CardFields};
+pub use ceiling::{Allowance, Ceiling, CeilingScope, CeilingTask};
 pub use directory::{
     Assignment, Condition, Directory, DirectoryHandle, Grant, Membership, Person, PersonState, Role, Rows,
     Upstream, UpstreamAddress, Vo, VoState,
@@ -109,6 +111,11 @@ pub enum VoError {
         /// Its name or id.
         name: String,
     },
+    /// Whether there is to be such an account is not decided, or decided against.
+    #[error(
+        "the account is {0}: whether there is to be one is decided with `countersign account approve` or `account reject`"
+    )]
+    Undecided(&'static str),
     /// The person is not a member of the VO.
     #[error("the person is not a member of this virtual organisation")]
     NotAMember,
@@ -140,7 +147,9 @@ impl AsProblem for VoError {
         let kind = match self {
             Self::Store(error) => return error.as_problem(),
             Self::Unknown { .. } => Kind::NotFound,
-            Self::Taken { .. } | Self::LastAdministrator(_) | Self::Shipped(_) => Kind::Conflict,
+            Self::Taken { .. } | Self::LastAdministrator(_) | Self::Shipped(_) | Self::Undecided(_) => {
+                Kind::Conflict
+            }
             Self::Random(_) => Kind::Internal,
             _ => Kind::Invalid,
         };

@@ -6,6 +6,7 @@ use super::{
     CardFields, Directory, Membership, Person, PersonState, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, VoError,
     Vos, store,
 };
+use crate::clock::Timestamp;
 use crate::id::{PersonId, VoId};
 use crate::record::Change;
 use crate::store::Tx;
@@ -34,6 +35,21 @@ impl Vos {
         username: &str,
         fields: &CardFields,
     ) -> Result<(PersonId, Change), VoError> {
+        self.add_person_as(tx, home, (username, PersonState::Active), fields)
+            .await
+    }
+
+    /// The same for an account that begins in another state.
+    ///
+    /// # Errors
+    /// As [`Vos::add_person`].
+    pub async fn add_person_as(
+        &self,
+        tx: &mut Tx,
+        home: VoId,
+        (username, state): (&str, PersonState),
+        fields: &CardFields,
+    ) -> Result<(PersonId, Change), VoError> {
         if !is_username(username) {
             return Err(VoError::Username(username.to_owned()));
         }
@@ -45,7 +61,8 @@ impl Vos {
             id,
             username: username.to_owned(),
             home,
-            state: PersonState::Active,
+            state,
+            until: None,
             card: card.hash,
             version: 1,
         };
@@ -59,48 +76,131 @@ impl Vos {
     /// Suspends a person everywhere: she may do nothing until she is resumed.
     ///
     /// # Errors
-    /// [`VoError::Unknown`], also for an account that has ended.
+    /// [`VoError::Unknown`], also for an account that has ended; [`VoError::Undecided`], [`VoError::LastAdministrator`].
     pub async fn suspend_person(&self, tx: &mut Tx, person: PersonId) -> Result<Change, VoError> {
         let gateway = Directory::gateway();
         // Two administrators who suspend each other wait for each other here.
         self.touch(tx, gateway).await?;
         self.keeps_administrator(tx, gateway, person).await?;
-        self.set_state(tx, person, PersonState::Suspended, "user.suspend")
+        let account = self.decided(tx, person).await?;
+        let state = (PersonState::Suspended, account.until);
+        self.set_state(tx, person, state, "user.suspend").await
+    }
+
+    /// Lets a person in again who was suspended, or whose account had expired; then it expires no more.
+    ///
+    /// # Errors
+    /// [`VoError::Unknown`], also for an account that has ended; [`VoError::Undecided`].
+    pub async fn resume_person(&self, tx: &mut Tx, person: PersonId) -> Result<Change, VoError> {
+        let until = self.decided(tx, person).await?.until;
+        let until = until.filter(|until| *until > self.now());
+        self.set_state(tx, person, (PersonState::Active, until), "user.resume")
             .await
     }
 
-    /// Lets a suspended person in again.
+    /// Says when an account expires by itself, `None` for never. One whose time is over then has expired; one that had
+    /// expired and gets more time is open again.
+    ///
+    /// # Errors
+    /// [`VoError::Unknown`], also for an account that has ended; [`VoError::Undecided`], [`VoError::LastAdministrator`].
+    pub async fn expire_person(
+        &self,
+        tx: &mut Tx,
+        person: PersonId,
+        until: Option<Timestamp>,
+    ) -> Result<Change, VoError> {
+        let gateway = Directory::gateway();
+        self.touch(tx, gateway).await?;
+        if until.is_some() {
+            self.keeps_administrator(tx, gateway, person).await?;
+        }
+        let over = until.is_some_and(|until| until <= self.now());
+        // "At once" is now, however long ago it was said to be.
+        let until = until.map(|until| until.max(self.now()));
+        let state = match self.decided(tx, person).await?.state {
+            PersonState::Suspended => PersonState::Suspended,
+            _ if over => PersonState::Expired,
+            _ => PersonState::Active,
+        };
+        self.set_state(tx, person, (state, until), "user.expire").await
+    }
+
+    /// Writes down that an account has expired; `None` when it has not (any more).
     ///
     /// # Errors
     /// [`VoError::Unknown`], also for an account that has ended.
-    pub async fn resume_person(&self, tx: &mut Tx, person: PersonId) -> Result<Change, VoError> {
-        self.set_state(tx, person, PersonState::Active, "user.resume")
-            .await
+    pub async fn lapse_person(&self, tx: &mut Tx, person: PersonId) -> Result<Option<Change>, VoError> {
+        let account = self.living(tx, person).await?;
+        if account.state != PersonState::Active || account.standing(self.now()) != PersonState::Expired {
+            return Ok(None);
+        }
+        let state = (PersonState::Expired, account.until);
+        self.set_state(tx, person, state, "user.lapse").await.map(Some)
+    }
+
+    /// Decides on an account that was asked for.
+    ///
+    /// # Errors
+    /// [`VoError::Unknown`], also for an account that has ended or is not waiting.
+    pub async fn decide_person(
+        &self,
+        tx: &mut Tx,
+        person: PersonId,
+        approved: bool,
+    ) -> Result<Change, VoError> {
+        let (state, action) = match approved {
+            true => (PersonState::Active, "account.approve"),
+            false => (PersonState::Rejected, "account.reject"),
+        };
+        match self.living(tx, person).await?.state {
+            // A refusal can be thought over.
+            PersonState::Pending => {}
+            PersonState::Rejected if approved => {}
+            _ => return Err(VoError::unknown("request for an account", person)),
+        }
+        self.set_state(tx, person, (state, None), action).await
     }
 
     /// Ends an account with all its memberships and assignments. It stays in the store for tracing.
     ///
     /// # Errors
-    /// [`VoError::Unknown`], also for an account that has ended.
+    /// [`VoError::Unknown`], also for an account that has ended; [`VoError::LastAdministrator`].
     pub async fn end_person(&self, tx: &mut Tx, person: PersonId) -> Result<Change, VoError> {
-        let change = self.set_state(tx, person, PersonState::Ended, "user.end").await?;
+        let until = self.living(tx, person).await?.until;
+        for vo in store::levels_of(tx, person).await? {
+            self.touch(tx, vo).await?;
+            self.keeps_administrator(tx, vo, person).await?;
+        }
+        let change = self
+            .set_state(tx, person, (PersonState::Ended, until), "user.end")
+            .await?;
         store::end_all_memberships(tx, person, self.now()).await?;
         Ok(change)
+    }
+
+    /// The account, where it is not still to be decided whether there is to be one.
+    async fn decided(&self, tx: &mut Tx, person: PersonId) -> Result<Person, VoError> {
+        let account = self.living(tx, person).await?;
+        match account.state {
+            state @ (PersonState::Pending | PersonState::Rejected) => Err(VoError::Undecided(state.as_str())),
+            _ => Ok(account),
+        }
     }
 
     async fn set_state(
         &self,
         tx: &mut Tx,
         id: PersonId,
-        state: PersonState,
+        (state, until): (PersonState, Option<Timestamp>),
         action: &str,
     ) -> Result<Change, VoError> {
         let before = self.living(tx, id).await?;
         store::touch_person(tx, id).await?;
         let ended = (state == PersonState::Ended).then(|| self.now());
-        store::set_person_state(tx, id, word(state), ended).await?;
+        store::set_person_state(tx, id, (state, until), ended).await?;
         let after = Person {
             state,
+            until,
             ..before.clone()
         };
         Ok(change(
@@ -191,17 +291,18 @@ impl Vos {
     }
 }
 
-const fn word(state: PersonState) -> &'static str {
-    match state {
-        PersonState::Active => "active",
-        PersonState::Suspended => "suspended",
-        PersonState::Ended => "ended",
-    }
-}
-
 /// A person as records show her: nothing that names her.
 fn state_of(person: &Person) -> Value {
-    json!({ "state": word(person.state), "home": person.home, "card": person.card })
+    // The end of an account is not its deletion alone: the word of the records is older than that of the answers.
+    let state = match person.state {
+        PersonState::Ended => "ended",
+        state => state.as_str(),
+    };
+    let mut said = json!({ "state": state, "home": person.home, "card": person.card });
+    if let (Some(until), Value::Object(said)) = (person.until, &mut said) {
+        said.insert("until".into(), until.to_string().into());
+    }
+    said
 }
 
 fn change(action: &str, person: &Person, before: Option<Value>, after: Option<Value>) -> Change {

@@ -30,6 +30,7 @@ pub(super) async fn read(tx: &mut Tx) -> Result<Rows, StoreError> {
         assignments: read_assignments(tx).await?,
         grants: read_grants(tx).await?,
         upstreams: read_upstreams(tx).await?,
+        ceilings: super::ceiling::read(tx).await?,
     })
 }
 
@@ -57,7 +58,8 @@ async fn read_people(tx: &mut Tx) -> Result<Vec<Person>, StoreError> {
         tx,
         PersonRow,
         // SECURITY: the store lets a name be used again as soon as an account has an end, whatever its state says.
-        "SELECT id, vo_id, username, CASE WHEN ended_at IS NULL THEN state ELSE 'ended' END, card, version FROM person"
+        "SELECT id, vo_id, username, CASE WHEN ended_at IS NULL THEN state ELSE 'ended' END, standing, until,
+                card, version FROM person"
     )?
     .into_iter()
     .map(person)

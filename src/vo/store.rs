@@ -8,7 +8,16 @@ use crate::id::{PersonId, RoleId, VoId};
 use crate::record::Hash;
 use crate::store::{Db, StoreError, Tx, row, rows, run, tx_rows};
 
-pub(super) type PersonRow = (Uuid, Uuid, String, String, Vec<u8>, i64);
+pub(super) type PersonRow = (
+    Uuid,
+    Uuid,
+    String,
+    String,
+    Option<String>,
+    Option<i64>,
+    Vec<u8>,
+    i64,
+);
 type CardRow = (
     Vec<u8>,
     Uuid,
@@ -30,17 +39,39 @@ pub(super) fn vo_state(state: &str) -> Result<VoState, StoreError> {
     }
 }
 
-pub(super) fn person((id, home, username, state, card, version): PersonRow) -> Result<Person, StoreError> {
+/// INVARIANT: whoever has a standing is stored as suspended, so that no statement takes her for active.
+fn person_state(state: &str, standing: Option<&str>) -> Result<PersonState, StoreError> {
+    match (state, standing) {
+        ("active", None) => Ok(PersonState::Active),
+        ("suspended", None) => Ok(PersonState::Suspended),
+        ("suspended", Some("pending")) => Ok(PersonState::Pending),
+        ("suspended", Some("rejected")) => Ok(PersonState::Rejected),
+        ("suspended", Some("expired")) => Ok(PersonState::Expired),
+        ("ended", _) => Ok(PersonState::Ended),
+        _ => Err(StoreError::Inconsistent("the state of a person".into())),
+    }
+}
+
+/// The columns `state` and `standing`.
+const fn columns(state: PersonState) -> (&'static str, Option<&'static str>) {
+    match state {
+        PersonState::Active => ("active", None),
+        PersonState::Suspended => ("suspended", None),
+        PersonState::Pending => ("suspended", Some("pending")),
+        PersonState::Rejected => ("suspended", Some("rejected")),
+        PersonState::Expired => ("suspended", Some("expired")),
+        PersonState::Ended => ("ended", None),
+    }
+}
+
+pub(super) fn person(row: PersonRow) -> Result<Person, StoreError> {
+    let (id, home, username, state, standing, until, card, version) = row;
     Ok(Person {
         id: id.into(),
         username,
         home: home.into(),
-        state: match state.as_str() {
-            "active" => PersonState::Active,
-            "suspended" => PersonState::Suspended,
-            "ended" => PersonState::Ended,
-            _ => return Err(StoreError::Inconsistent("the state of a person".into())),
-        },
+        state: person_state(&state, standing.as_deref())?,
+        until: until.map(Timestamp),
         card: hash(card)?,
         version,
     })
@@ -110,11 +141,14 @@ pub(super) async fn set_vo_state(tx: &mut Tx, vo: VoId, state: &str) -> Result<(
 pub(super) async fn insert_person(tx: &mut Tx, person: &Person, at: Timestamp) -> Result<(), StoreError> {
     run!(
         tx,
-        "INSERT INTO person (id, vo_id, username, state, card, version, created_at)
-         VALUES ($1, $2, $3, 'active', $4, 1, $5)",
+        "INSERT INTO person (id, vo_id, username, state, standing, until, card, version, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8)",
         person.id.uuid(),
         person.home.uuid(),
         person.username.as_str(),
+        columns(person.state).0,
+        columns(person.state).1,
+        person.until.map(Timestamp::micros),
         person.card.0.to_vec(),
         at.micros()
     )
@@ -125,7 +159,7 @@ pub(super) async fn find_person(tx: &mut Tx, id: PersonId) -> Result<Option<Pers
     tx_rows!(
         tx,
         PersonRow,
-        "SELECT id, vo_id, username, state, card, version FROM person WHERE id = $1",
+        "SELECT id, vo_id, username, state, standing, until, card, version FROM person WHERE id = $1",
         id.uuid()
     )?
     .pop()
@@ -136,17 +170,31 @@ pub(super) async fn find_person(tx: &mut Tx, id: PersonId) -> Result<Option<Pers
 pub(super) async fn set_person_state(
     tx: &mut Tx,
     id: PersonId,
-    state: &str,
+    (state, until): (PersonState, Option<Timestamp>),
     ended: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     run!(
         tx,
-        "UPDATE person SET state = $2, ended_at = $3, version = version + 1 WHERE id = $1",
+        "UPDATE person SET state = $2, standing = $3, until = $4, ended_at = $5, version = version + 1 WHERE id = $1",
         id.uuid(),
-        state,
+        columns(state).0,
+        columns(state).1,
+        until.map(Timestamp::micros),
         ended.map(Timestamp::micros)
     )
     .map(|_| ())
+}
+
+/// Where a person holds a role.
+pub(super) async fn levels_of(tx: &mut Tx, person: PersonId) -> Result<Vec<VoId>, StoreError> {
+    let found = tx_rows!(
+        tx,
+        (Uuid,),
+        "SELECT DISTINCT a.vo_id FROM assignment a JOIN vo v ON v.id = a.vo_id
+         WHERE a.person = $1 AND a.ended_at IS NULL AND v.ended_at IS NULL ORDER BY a.vo_id",
+        person.uuid()
+    )?;
+    Ok(found.into_iter().map(|(vo,)| vo.into()).collect())
 }
 
 pub(super) async fn set_card(tx: &mut Tx, id: PersonId, card: Hash) -> Result<(), StoreError> {
@@ -411,13 +459,14 @@ pub(super) async fn roles_held(
     )
 }
 
-/// How many other people hold a role without an end.
+/// How many other people hold a role without an end, in accounts without an end.
 pub(super) async fn other_holders(tx: &mut Tx, role: RoleId, person: PersonId) -> Result<i64, StoreError> {
     let found = tx_rows!(
         tx,
         (i64,),
         "SELECT count(*) FROM assignment a JOIN person p ON p.id = a.person
-         WHERE a.role = $1 AND a.person <> $2 AND a.until IS NULL AND a.ended_at IS NULL AND p.state = 'active'",
+         WHERE a.role = $1 AND a.person <> $2 AND a.until IS NULL AND a.ended_at IS NULL
+             AND p.state = 'active' AND p.until IS NULL",
         role.uuid(),
         person.uuid()
     )?;

@@ -268,6 +268,28 @@ impl Drop for Kept {
 }
 
 #[test]
+fn b9_a_certificate_lets_nobody_in_whose_account_is_stopped_and_says_why() {
+    let (world, grid) = world();
+    grid.person("john");
+    link(&world, &grid, "john");
+    me(&world, &grid, "john", &[]).expect(200);
+    for (words, kind) in [
+        ("user suspend imense john", "suspended"),
+        ("user expire imense john", "account_expired"),
+        ("user delete imense john", "account_deleted"),
+    ] {
+        let words: Vec<&str> = words.split(' ').chain(["--reason", "a test"]).collect();
+        world.cli("admin", &words).ok();
+        let refused = me(&world, &grid, "john", &[]).expect(403);
+        assert_eq!(refused.problem(), kind, "{}", refused.text());
+        if kind != "account_deleted" {
+            world.cli("admin", &["user", "resume", "imense", "john"]).ok();
+            me(&world, &grid, "john", &[]).expect(200);
+        }
+    }
+}
+
+#[test]
 fn a14_a_proxy_of_a_trusted_ca_logs_in_as_its_end_entity_and_a_revoked_one_does_not() {
     let (world, grid) = world();
     grid.person("jsmith");

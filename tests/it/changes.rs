@@ -13,13 +13,15 @@ use crate::python::PythonTool;
 use crate::world::{Answer, PASSWORD, World, until};
 
 /// Tasks that change no state of the gateway's but sessions, with the event that they leave instead of a change.
-const OF_SESSIONS: [(&str, &str); 3] = [
+const OF_SESSIONS: [(&str, &str); 4] = [
     ("session.create", "login"),
     ("session.end", "session_ended"),
     ("session.step_up", "login"),
+    ("token.revoke", "session_ended"),
 ];
 /// Updates of what was not there before: their change has no `before`.
-const NEW: [&str; 5] = [
+const NEW: [&str; 6] = [
+    "idp.approve",
     "user.reset_password",
     "vo_certificate.import",
     "tool.set_credential",
@@ -122,6 +124,9 @@ fn people_and_roles(walk: &mut Walk) {
     );
     walk.call("admin", "user.suspend", &jane, None);
     walk.call("admin", "user.resume", &jane, None);
+    let until = json!({ "until": "2090-01-01T00:00:00Z" });
+    walk.call("admin", "user.expire", &jane, Some(until));
+    walk.call("admin", "user.flag_compromised", &jane, None);
     walk.call("admin", "user.reset_password", &jane, None);
     let of = |file: &str| format!("{}/certs/{file}", env!("CARGO_MANIFEST_DIR"));
     let files = (of("vo-ec.pem"), of("vo-ec.key"));
@@ -143,6 +148,10 @@ fn people_and_roles(walk: &mut Walk) {
     walk.call("admin", "role.unassign", &reader, None);
     walk.call("admin", "user.remove", &jane, None);
     walk.call("admin", "person.erase", &[("person", person.as_str())], None);
+    let kate = json!({ "username": "kate", "name": "Kate", "show_password": true });
+    let added = walk.call("admin", "user.add", &[vo], Some(kate));
+    let kate = [vo, ("person", added["user"]["id"].as_str().unwrap())];
+    walk.call("admin", "user.delete", &kate, None);
     let john = walk.call("john", "person.me", &[], None)["id"]
         .as_str()
         .unwrap()
@@ -163,6 +172,11 @@ fn people_and_roles(walk: &mut Walk) {
     );
     let session = sessions["session"].as_str().unwrap().to_owned();
     walk.call("john", "session.end", &[("session", &session)], None);
+    let expires = crate::personal_token::days(1);
+    let token = json!({ "name": "nightly", "scopes": ["imense"], "expires": expires });
+    let token = walk.call("john", "token.create", &[], Some(token));
+    let token = token["id"].as_str().unwrap().to_owned();
+    walk.call("john", "token.revoke", &[("token", &token)], None);
     let new = json!({ "current": PASSWORD, "new": "another quiet walk by the sea" });
     walk.call("mary", "user.change_own_password", &[], Some(new));
 }
@@ -181,6 +195,7 @@ fn factors(walk: &mut Walk) {
     let codes = walk.call("john", "factor.renew_recovery_codes", &[], Some(code));
     let code = json!({ "code": codes["recovery_codes"][0] });
     walk.call("john", "factor.remove", &[("factor", &id)], Some(code));
+    walk.world.login("john", PASSWORD).ok();
     let (mut of_mary, _) = bound(walk, "mary");
     let mary = walk.call("mary", "person.me", &[], None)["id"]
         .as_str()
@@ -273,6 +288,13 @@ fn tools(walk: &mut Walk, url: &str) {
     walk.call("admin", "vo_certificate.import", &[vo], Some(pair));
     let limit = json!({ "lifetime": 600 });
     walk.call("admin", "proxy_limit.set", &[vo], Some(limit));
+    walk.call(
+        "admin",
+        "ceiling.set",
+        &[vo],
+        Some(json!({ "kinds": ["read", "create"] })),
+    );
+    walk.call("admin", "ceiling.set", &[vo], Some(json!({ "lift": true })));
     let tells = json!({ "tells": "username" });
     walk.call("admin", "proxy_identity.set", &[vo], Some(tells));
     let late = json!({ "name": "late", "url": "http://127.0.0.1:9" });
@@ -286,6 +308,30 @@ fn tools(walk: &mut Walk, url: &str) {
     let text = fs::read_to_string(&settings).unwrap();
     fs::write(&settings, text + "\n# changed\n").unwrap();
     walk.call("admin", "gateway.reload", &[], None);
+}
+
+/// An identity provider comes and goes; of two who came from it one gets an account. Nothing is asked of it.
+fn identity_providers(walk: &mut Walk) {
+    let settings = json!({ "display_name": "University A", "client_id": "gateway" });
+    let add = json!({ "name": "uni-a", "issuer": "https://idp.example.org", "client_secret": "s", "settings": settings });
+    let added = walk.call("admin", "idp.add", &[], Some(add));
+    let idp = ("idp", "uni-a");
+    let edit = json!({ "settings": { "display_name": "University B" } });
+    walk.call("admin", "idp.edit", &[idp], Some(edit));
+    walk.call("admin", "idp.suspend", &[idp], None);
+    walk.call("admin", "idp.resume", &[idp], None);
+    let provider = added["id"].as_str().unwrap().replace('-', "");
+    for (id, subject) in [("1", "alice-0001"), ("2", "bob-0002")] {
+        walk.world.write_store(&format!(
+            "INSERT INTO federated_identity VALUES (X'0199a1b2000070008000{id:0>12}', zeroblob(16), X'{provider}',
+                 'https://idp.example.org', '{subject}', zeroblob(16), NULL, 'pending', '{{}}', NULL, 1, 1, 1, NULL)"
+        ));
+    }
+    let of = |id: &str| format!("0199a1b2-0000-7000-8000-{id:0>12}");
+    let (alice, bob) = (of("1"), of("2"));
+    walk.call("admin", "idp.approve", &[idp, ("identity", &alice)], None);
+    walk.call("admin", "idp.reject", &[idp, ("identity", &bob)], None);
+    walk.call("admin", "idp.remove", &[idp], None);
 }
 
 /// A provider asks about a proxy of its tool, and is answered.
@@ -367,6 +413,7 @@ fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
     people_and_roles(&mut walk);
     tools(&mut walk, &tool.url());
     providers(&mut walk);
+    identity_providers(&mut walk);
     let request = unknown(&mut walk, &tool);
     let settle = [("vo", "imense"), ("request", request.as_str())];
     walk.call(
@@ -444,8 +491,16 @@ fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
 const EDITS: &[&str] = &[
     "administrator.add",
     "administrator.remove",
+    "ceiling.set",
     "grant.add",
     "grant.remove",
+    "idp.add",
+    "idp.approve",
+    "idp.edit",
+    "idp.reject",
+    "idp.remove",
+    "idp.resume",
+    "idp.suspend",
     "person.factor.reset",
     "provider.add",
     "provider.choose",
@@ -465,6 +520,9 @@ const EDITS: &[&str] = &[
     "user.add",
     "user.add_certificate",
     "user.clear_certificate",
+    "user.delete",
+    "user.expire",
+    "user.flag_compromised",
     "user.mark_certificate",
     "user.remove",
     "user.remove_certificate",

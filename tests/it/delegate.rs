@@ -614,6 +614,26 @@ fn a_proxy_as_a_file_is_there_for_its_request_and_gone_after_it_also_when_the_ga
     world.serve();
     assert_eq!(files(), 1, "what was left is removed before anybody is served");
     client.wait().unwrap();
+
+    let port = world.port();
+    // The same, and the folder has left the settings when it starts again.
+    let mut client = Command::new("curl")
+        .args(["-s", "--cacert", &world.ca(), "-X", "POST", "-H", &bearer])
+        .arg(format!("https://gw.localhost:{port}/imense/reader/act"))
+        .spawn()
+        .expect("curl runs (apt-get install curl)");
+    until("the tool to have its file", || {
+        (tool.seen().len() == 4).then_some(())
+    });
+    world.kill();
+    assert_eq!(files(), 2);
+    let settings = world.data().join("countersign.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    assert!(text.contains(&folders));
+    fs::write(&settings, text.replace(&folders, "")).unwrap();
+    world.serve();
+    assert_eq!(files(), 1, "a folder that left the settings is not forgotten");
+    client.wait().unwrap();
 }
 
 #[test]

@@ -124,6 +124,11 @@ pub fn bind(world: &World, token: &str) -> (Authenticator, Vec<String>) {
     (authenticator, codes)
 }
 
+/// The id that records have of somebody.
+fn listed_person(world: &World, user: &str) -> Value {
+    world.cli_json("admin", &["user", "show", "imense", user])["id"].clone()
+}
+
 fn file(world: &World, name: &str, text: &str) -> String {
     let file = world.dir.path().join(name);
     fs::write(&file, text).unwrap();
@@ -515,6 +520,63 @@ fn a10_each_session_says_how_sure_it_is_and_administrators_can_be_asked_for_more
 }
 
 #[test]
+fn a9_a_hundred_wrong_codes_are_the_last_which_is_told_and_on_record() {
+    let mut world = World::initialised();
+    let settings = world.data().join("countersign.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    // So that the test need not wait.
+    let text = text.replace("[authenticate]\n", "[authenticate]\naccount_burst = 1000\n");
+    assert!(text.contains("account_burst = 1000"), "{text}");
+    fs::write(&settings, text).unwrap();
+    world.serve();
+    world.admin().person("john", &["scientist"]);
+    let john = world.token("john");
+    let (mut authenticator, codes) = bind(&world, &john);
+    let show = |world: &World, code: &str| {
+        let body = json!({ "code": code });
+        post(world, &john, "/api/v1/sessions/current/step-up", body)
+    };
+    for _ in 0..99 {
+        show(&world, &wrong(&authenticator)).expect(422);
+    }
+    // Not even a restart begins the count anew.
+    world.stop();
+    world.serve();
+    show(&world, &wrong(&authenticator)).expect(422);
+    let code = authenticator.code();
+    let stopped = show(&world, &code).expect(429);
+    assert!(stopped.text().contains("recovery code"), "{}", stopped.text());
+    let signing = sign_in(&world, "john", PASSWORD, Some(&code)).expect(429);
+    until("the records", || {
+        let records = world.records();
+        let actions: Vec<&str> = records
+            .iter()
+            .filter_map(|record| record["event"]["change"]["change"]["action"].as_str())
+            .filter(|action| action.ends_with("_codes"))
+            .collect();
+        (actions == ["factor.note_wrong_codes", "factor.stop_codes"]).then_some(())
+    });
+    let login = world
+        .records()
+        .into_iter()
+        .map(|record| record["event"]["login"].clone())
+        .find(|login| login["request"] == signing.request_id().as_str());
+    assert_eq!(login.unwrap()["result"], "stopped");
+    until("the mails to john", || {
+        let folder = fs::read_dir(world.data().join("outbox")).ok()?;
+        let mails: String = folder
+            .map(|mail| fs::read_to_string(mail.unwrap().path()).unwrap_or_default())
+            .filter(|mail| mail.contains("john@example.org"))
+            .collect();
+        let told = ["somebody tries codes of", "is taken any more"];
+        told.iter().all(|told| mails.contains(told)).then_some(())
+    });
+    // A recovery code still opens the account, and ends it.
+    sign_in(&world, "john", PASSWORD, Some(&codes[0])).expect(201);
+    sign_in(&world, "john", PASSWORD, Some(&code)).expect(201);
+}
+
+#[test]
 fn a9_an_administrator_takes_factors_away_with_a_reason_and_nobody_else_does() {
     let world = World::start();
     world
@@ -588,6 +650,28 @@ fn a9_an_administrator_takes_factors_away_with_a_reason_and_nobody_else_does() {
     world
         .cli("mary", &["factor", "remove", id, "--code-file", &code])
         .ok();
+    // Both uses of a recovery code are on record before what they allowed, and told by mail.
+    let records = world.records();
+    let changes = records.iter().map(|record| &record["event"]["change"]["change"]);
+    let actions: Vec<&str> = changes
+        .filter(|change| change["person"] == listed_person(&world, "mary"))
+        .filter_map(|change| change["action"].as_str())
+        .filter(|action| action.starts_with("factor."))
+        .collect();
+    let used = "factor.use_recovery_code";
+    let renewed = "factor.renew_recovery_codes";
+    assert_eq!(actions, ["factor.add", used, renewed, used, "factor.remove"]);
+    until("the mails to mary", || {
+        let folder = fs::read_dir(world.data().join("outbox")).ok()?;
+        let told = folder
+            .map(|mail| fs::read_to_string(mail.unwrap().path()).unwrap_or_default())
+            .filter(|mail| mail.contains("mary@example.org") && mail.contains("a recovery code of"))
+            .count();
+        (told >= 2).then_some(())
+    });
+    // The session ended with the last factor.
+    assert_eq!(world.cli("mary", &["factor", "list"]).code, 3);
+    world.login("mary", PASSWORD).ok();
     assert_eq!(world.cli_json("mary", &["factor", "list"])["factors"], json!([]));
     // Whoever operates the machine helps the administrator who lost hers, codes and all.
     let admin = world.token("admin");
@@ -874,4 +958,7 @@ fn a9_in_a_browser_the_code_comes_after_the_password_and_a_page_that_asks_for_mo
         .submit("/factors/remove", &[("factor", &factor), ("code", &code)])
         .expect(303);
     assert_eq!(removed.header("location"), Some("/factors?note=factor-removed"));
+    // The session ended with the last factor.
+    let next = browser.open("/factors?note=factor-removed");
+    assert!(next.expect(303).header("location").unwrap().starts_with("/login"));
 }

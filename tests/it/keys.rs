@@ -575,3 +575,85 @@ fn the_gateway_leaves_no_core_file() {
     let numbers: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
     assert_eq!(numbers, ["0", "0"], "{core}");
 }
+
+#[test]
+fn g6_a_pkcs12_file_of_openssl_is_imported_and_its_password_goes_nowhere() {
+    let world = World::start();
+    world.admin().person("john", &["scientist"]);
+    let pair = Pair::new(&world, "vo", "/O=Test/CN=VO imense", 60);
+    let word = world.dir.path().join("word");
+    fs::write(&word, "Pass-phrase of a PKCS#12 file\n").unwrap();
+    let exported = |name: &str, more: &[&str]| {
+        let file = world.dir.path().join(name);
+        let ran = Command::new("openssl")
+            .args([
+                "pkcs12",
+                "-export",
+                "-in",
+                text(&pair.certificate),
+                "-inkey",
+                text(&pair.key),
+            ])
+            .args(["-passout", &format!("file:{}", text(&word)), "-out", text(&file)])
+            .args(more)
+            .output()
+            .expect("openssl runs (apt-get install openssl)");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        file
+    };
+    let import = |file: &Path, word: &Path| {
+        let args = [
+            "vo",
+            "certificate",
+            "import",
+            "imense",
+            text(file),
+            "--password-file",
+            text(word),
+        ];
+        world.cli("admin", &args)
+    };
+
+    let old = import(&exported("old.p12", &["-legacy"]), &word);
+    assert_ne!(old.code, 0);
+    assert!(
+        old.stderr.contains("openssl pkcs12 -legacy -in"),
+        "{}",
+        old.stderr
+    );
+    let file = exported("vo.p12", &[]);
+    let wrong = world.dir.path().join("wrong");
+    fs::write(&wrong, "another").unwrap();
+    let refused = import(&file, &wrong);
+    assert!(
+        refused.stderr.contains("the password does not open"),
+        "{}",
+        refused.stderr
+    );
+
+    import(&file, &word).ok();
+    let (_tool, kept) = keeper(&world, "keeper", "pem");
+    world.call("john", "GET", "/imense/keeper/look", None).expect(200);
+    assert!(
+        fs::read_to_string(kept.join("proxy.pem"))
+            .unwrap()
+            .contains("PRIVATE KEY")
+    );
+    assert_eq!(finds(&world, b"Pass-phrase of a PKCS#12 file"), [""; 0]);
+    let key = private_key(&fs::read_to_string(&pair.key).unwrap());
+    assert_eq!(finds(&world, &key), [""; 0], "the key rests sealed");
+    // The password is never among the arguments.
+    let told = world.cli(
+        "admin",
+        &[
+            "vo",
+            "certificate",
+            "import",
+            "imense",
+            text(&file),
+            "--password",
+            "x",
+        ],
+    );
+    assert_eq!(told.code, 2, "{}", told.stderr);
+}

@@ -206,6 +206,39 @@ fn g5_debians_myproxy_logon_gets_a_proxy_of_the_second_certificate_with_an_accou
 }
 
 #[test]
+fn a15_with_a_factor_bound_a_personal_token_made_for_proxies_logs_on_at_the_myproxy_port() {
+    let grid = grid();
+    let server = Server::granting(&grid);
+    let world = &server.world;
+    let raised = crate::personal_token::with_factor(world, "john");
+    let expires = crate::personal_token::days(30);
+    let made = |more: Value| {
+        let mut body = serde_json::json!({ "name": "logon", "expires": expires });
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let made = crate::personal_token::asked(world, &raised, &body)
+            .expect(201)
+            .json();
+        made["token"].as_str().unwrap().to_owned()
+    };
+    let proxies = made(serde_json::json!({ "myproxy": true }));
+    let reader = made(serde_json::json!({ "scopes": ["imense", "gateway"], "read_only": true }));
+    server.refused("john", PASSWORD, &[]);
+    server.given("john", &proxies, &["-k", "imense"]);
+    let said = server.refused("john", &reader, &["-k", "imense"]);
+    assert!(said.contains("the access token was not made for"), "{said}");
+    // It gets proxies and nothing else, and a proxy's record names it.
+    let mint = server.events("mint").pop().unwrap();
+    let intent = &events(world, mint["request"].as_str().unwrap(), "intent")[0];
+    assert_eq!(intent["subject"]["methods"], serde_json::json!(["token"]));
+    let url = format!("{}/api/v1/me/tokens", world.base());
+    let bearer = format!("Authorization: Bearer {proxies}");
+    let refused = world.curl(&["-H", &bearer, &url]).expect(403);
+    assert_eq!(refused.problem(), "out_of_scope");
+}
+
+#[test]
 fn a9_with_a_factor_bound_a_password_gets_no_proxy_from_the_myproxy_port_and_a_token_does() {
     let grid = grid();
     let server = Server::granting(&grid);
@@ -216,6 +249,30 @@ fn a9_with_a_factor_bound_a_password_gets_no_proxy_from_the_myproxy_port_and_a_t
     assert_eq!(server.events("mint").len(), 1);
     server.given("john", &token, &["-k", "imense"]);
     assert_eq!(server.events("mint").len(), 2);
+}
+
+#[test]
+fn b9_no_stopped_account_gets_a_proxy_at_the_myproxy_port_and_its_owner_is_told_why() {
+    let grid = grid();
+    let server = Server::granting(&grid);
+    server.given("john", PASSWORD, &[]);
+    for (words, why) in [
+        ("user suspend imense john", "suspended"),
+        ("user expire imense john", "expired"),
+        ("user delete imense john", "deleted"),
+    ] {
+        let words: Vec<&str> = words.split(' ').chain(["--reason", "a test"]).collect();
+        server.world.cli("admin", &words).ok();
+        let said = server.refused("john", PASSWORD, &[]);
+        assert!(said.contains(why), "{said}");
+        if why != "deleted" {
+            server
+                .world
+                .cli("admin", &["user", "resume", "imense", "john"])
+                .ok();
+            server.given("john", PASSWORD, &[]);
+        }
+    }
 }
 
 #[test]

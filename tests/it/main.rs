@@ -11,8 +11,10 @@
 )]
 
 mod access;
+mod accounts;
 mod alert;
 mod alert_story;
+mod api_document;
 mod architecture;
 mod audit;
 mod authenticate;
@@ -37,6 +39,7 @@ mod life;
 mod manifest;
 mod evil_tool;
 mod factor;
+mod federation;
 mod grid;
 mod grpc;
 mod held;
@@ -46,6 +49,8 @@ mod level;
 mod log_key;
 mod logon;
 mod peers;
+mod personal_token;
+mod policy;
 mod power;
 mod proof;
 mod property;

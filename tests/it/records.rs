@@ -9,10 +9,11 @@ use countersign::audit::ocsf;
 use countersign::clock::Timestamp;
 use countersign::record::{
     AlertEvent, BodyDigest, BodyDigests, Change, ChangeEvent, CreatedEntry, Cut, DecisionEntry,
-    DelegationEntry, DeletedEntry, Ending, Entry, EpochBegun, Event, FileAside, Hash, KeyChanged, Lease,
-    LogDegraded, LogDropped, Login, Mint, Outcome, OwnershipConflict, PlaceEntry, Record, Recovery, Refused,
-    ReloadFailed, ResourceEntry, RevocationList, SessionEnded, SignedEntry, Start, StateDigests,
-    StateForeignChange, StateStep, Strangers, SubjectEntry, TraceEvent, TraceId, WitnessEvent,
+    DelegationEntry, DeletedEntry, Ending, Entry, EpochBegun, Event, FederatedLogin, FileAside, Hash,
+    IdentityEntry, KeyChanged, Lease, LogDegraded, LogDropped, Login, Mint, Outcome, OwnershipConflict,
+    PlaceEntry, Record, Recovery, Refused, ReloadFailed, ResourceEntry, RevocationList, SessionEnded,
+    SignedEntry, Start, StateDigests, StateForeignChange, StateStep, Strangers, SubjectEntry, TraceEvent,
+    TraceId, WitnessEvent,
 };
 use serde_json::{Value, json};
 
@@ -56,6 +57,14 @@ fn created() -> CreatedEntry {
     }
 }
 
+fn identity() -> IdentityEntry {
+    IdentityEntry {
+        provider: id(),
+        issuer: "https://idp.example.org".into(),
+        subject: hash(),
+    }
+}
+
 pub fn entry() -> Entry {
     Entry {
         request: id(),
@@ -68,6 +77,7 @@ pub fn entry() -> Entry {
             result: "ok".into(),
             methods: vec!["pwd".into()],
             acr: "1".into(),
+            identity: Some(identity()),
         },
         place: PlaceEntry {
             via: "path".into(),
@@ -244,6 +254,12 @@ fn events() -> Vec<Event> {
         count: 3,
         source: "2001:db8::/56".into(),
         certificate: Some(hash()),
+        federated: Some(FederatedLogin {
+            provider: id(),
+            issuer: "https://idp.example.org".into(),
+            subject: Some(hash()),
+            flaw: Some("nonce".into()),
+        }),
     };
     events.push(Event::Login(login.clone()));
     events.push(Event::Login(Login {
@@ -253,6 +269,7 @@ fn events() -> Vec<Event> {
         methods: Vec::new(),
         result: "wrong".into(),
         certificate: None,
+        federated: None,
         ..login
     }));
     let ended = SessionEnded {

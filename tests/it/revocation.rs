@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::delegate::{HeaderTool, import, keeper, openssl_key};
-use crate::world::World;
+use crate::world::{World, run_in};
 
 /// A VO with a certificate of openssl's, a tool that keeps the proxy it was given, and two people.
 struct Vo {
@@ -325,4 +325,23 @@ fn a_reset_a_removal_and_a_suspended_vo_revoke_what_was_minted() {
     }
     // Who is still there gets another one.
     assert_ne!(vo.proxy("anna").1, annas.1);
+}
+
+#[test]
+fn a_recovery_by_the_operator_revokes_the_proxies_of_the_account() {
+    let vo = Vo::new();
+    let assign = ["role", "assign", "imense", "scientist", "admin"];
+    vo.world.cli("admin", &assign).ok();
+    let ((own, serial), (johns, _)) = (vo.proxy("admin"), vo.proxy("john"));
+    assert_eq!([vo.judged(&own), vo.judged(&johns)], ["good", "good"]);
+    let data = vo.world.data();
+    let recover = ["admin", "recover", "--data", data.to_str().unwrap(), "--json"];
+    let password = run_in(vo.world.dir.path(), &recover).ok().json();
+    assert_eq!([vo.judged(&own), vo.judged(&johns)], ["revoked", "good"]);
+    let password = password["one_time_password"].as_str().unwrap();
+    vo.world.login("admin", password).ok();
+    // A new session has a new one.
+    let (next, other) = vo.proxy("admin");
+    assert_ne!(other, serial);
+    assert_eq!(vo.judged(&next), "good");
 }

@@ -78,7 +78,7 @@ impl Operation for Add {
         let directory = api.directory();
         directory
             .assignments(gateway, person.id, api.now())
-            .find_map(|held| view(&directory, held))
+            .find_map(|held| view((&directory, api.now()), held))
             .ok_or_else(|| Problem::new(Kind::Internal, "the new administrator is not there"))
     }
 }

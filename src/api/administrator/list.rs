@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::api::operation::{Call, Nothing, Operation, SYSTEM, list};
 use crate::api::{Api, user};
+use crate::clock::Timestamp;
 use crate::problem::Problem;
 use crate::tool::Task;
 use crate::vo::{Assignment, Directory, SYSTEM_ADMINISTRATOR};
@@ -16,7 +17,7 @@ pub struct AdministratorView {
     pub id: String,
     /// User name.
     pub username: String,
-    /// `active` or `suspended`.
+    /// One of the states of accounts, such as `active` or `suspended`.
     pub state: String,
     /// Whose administrators reset the account: a VO's name, or `countersign` for the gateway itself.
     pub home: String,
@@ -51,13 +52,16 @@ impl Operation for List {
         let now = api.now();
         let held = directory.assignments_of_vo(Directory::gateway());
         let held = held.filter(|held| held.until.is_none_or(|until| now < until));
-        let administrators = held.filter_map(|held| view(&directory, held)).collect();
+        let administrators = held.filter_map(|held| view((&directory, now), held)).collect();
         let (administrators, next) = call.page(administrators, |one| one.username.clone())?;
         Ok(AdministratorList { administrators, next })
     }
 }
 
-pub(super) fn view(directory: &Directory, held: &Assignment) -> Option<AdministratorView> {
+pub(super) fn view(
+    (directory, now): (&Directory, Timestamp),
+    held: &Assignment,
+) -> Option<AdministratorView> {
     if directory.role(held.role)?.name != SYSTEM_ADMINISTRATOR {
         return None;
     }
@@ -65,7 +69,7 @@ pub(super) fn view(directory: &Directory, held: &Assignment) -> Option<Administr
     Some(AdministratorView {
         id: person.id.to_string(),
         username: person.username.clone(),
-        state: user::state(person.state).into(),
+        state: person.standing(now).as_str().into(),
         home: user::home(directory, person.home),
         until: held.until.map(|until| until.to_string()),
     })

@@ -10,7 +10,7 @@ use crate::api::Api;
 use crate::api::operation::{Call, Operation, exposed, exposed_all, task};
 use crate::problem::Problem;
 use crate::secret::Secret;
-use crate::tool::{self, Audience, Task};
+use crate::tool::{self, Audience, Task, TokenRule};
 
 /// What was offered, with the first code.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -52,6 +52,7 @@ impl Operation for Add {
 
     fn task() -> Task {
         Task {
+            tokens: TokenRule::Never,
             max_body: Some(Self::LIMIT as u64),
             ..task(
                 "factor.add",

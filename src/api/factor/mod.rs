@@ -137,6 +137,14 @@ pub(super) async fn tell(
     told.map_err(|error| unposted(&error))
 }
 
+/// Tells by mail that a recovery code was taken in the place of a code, with the change that it allows.
+async fn tell_of_use(api: &Api, call: &Call, tx: &mut Tx, by_recovery: bool) -> Result<(), Problem> {
+    match by_recovery {
+        true => tell(api, call.id, tx, Happened::RecoveryCodeUsed, call.person()?).await,
+        false => Ok(()),
+    }
+}
+
 /// Tells somebody by mail that a recovery code of hers let somebody in. The sign-in is done: what fails here is logged.
 pub async fn tell_of_recovery(api: &Api, request: RequestId, person: &Person) {
     let told = async {

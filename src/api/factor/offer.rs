@@ -7,7 +7,7 @@ use crate::api::Api;
 use crate::api::operation::{Call, Operation, exposed, task};
 use crate::problem::Problem;
 use crate::secret::Secret;
-use crate::tool::{self, Audience, Task};
+use crate::tool::{self, Audience, Task, TokenRule};
 
 /// The password, once more.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -48,6 +48,7 @@ impl Operation for Offer {
 
     fn task() -> Task {
         Task {
+            tokens: TokenRule::Never,
             max_body: Some(Self::LIMIT as u64),
             // Nothing is kept of an offer.
             ..task(

@@ -1,12 +1,13 @@
-//! `factor.remove`: takes one of the own factors away, against a code. Other sessions of the person end.
+//! `factor.remove`: takes one of the own factors away, against a code. Other sessions of the person end, and with the last
+//! factor the one that asks.
 
-use super::{FactorCode, done, tell};
+use super::{FactorCode, done, tell, tell_of_use};
 use crate::alert::Happened;
 use crate::api::Api;
 use crate::api::operation::{Call, Nothing, Operation, task};
 use crate::id::FactorId;
 use crate::problem::Problem;
-use crate::tool::{self, Audience, Task};
+use crate::tool::{self, Audience, Task, TokenRule};
 
 pub(in crate::api) struct Remove;
 
@@ -14,10 +15,12 @@ impl Operation for Remove {
     type Body = FactorCode;
     type Answer = Nothing;
     const LIMIT: usize = 8 * 1024;
-    const SUMMARY: &'static str = "Removes one of your second factors; your other sessions end";
+    const SUMMARY: &'static str =
+        "Removes one of your second factors; your other sessions end, with the last factor this one too";
 
     fn task() -> Task {
         Task {
+            tokens: TokenRule::Never,
             max_body: Some(Self::LIMIT as u64),
             ..task(
                 "factor.remove",
@@ -36,11 +39,13 @@ impl Operation for Remove {
 
 pub(super) async fn remove(api: &Api, call: &Call, id: FactorId, body: &FactorCode) -> Result<(), Problem> {
     let used = api.authenticate.fresh_code(&call.subject, &body.code).await?;
+    let by_recovery = used.is_recovery();
     let mut tx = api.begin().await?;
     let change = api
         .authenticate
         .remove_factor(&mut tx, &call.subject, (id, used), call.id)
         .await?;
+    tell_of_use(api, call, &mut tx, by_recovery).await?;
     tell(api, call.id, &mut tx, Happened::FactorRemoved, call.person()?).await?;
     done(api, call, tx, &change).await
 }

@@ -1,10 +1,10 @@
 //! `factor.renew_recovery_codes`: new recovery codes, against a code; the old ones end.
 
-use super::{FactorCode, RecoveryCodes, done};
+use super::{FactorCode, RecoveryCodes, done, tell_of_use};
 use crate::api::Api;
 use crate::api::operation::{Call, Operation, task};
 use crate::problem::Problem;
-use crate::tool::{self, Audience, Task};
+use crate::tool::{self, Audience, Task, TokenRule};
 
 pub(in crate::api) struct Renew;
 
@@ -16,6 +16,7 @@ impl Operation for Renew {
 
     fn task() -> Task {
         Task {
+            tokens: TokenRule::Never,
             max_body: Some(Self::LIMIT as u64),
             ..task(
                 "factor.renew_recovery_codes",
@@ -28,11 +29,13 @@ impl Operation for Renew {
 
     async fn run(api: &Api, call: &Call, body: FactorCode) -> Result<RecoveryCodes, Problem> {
         let used = api.authenticate.fresh_code(&call.subject, &body.code).await?;
+        let by_recovery = used.is_recovery();
         let mut tx = api.begin().await?;
         let change = api
             .authenticate
             .renew_recovery_codes(&mut tx, &call.subject, used)
             .await?;
+        tell_of_use(api, call, &mut tx, by_recovery).await?;
         done(api, call, tx, &change).await?;
         Ok(RecoveryCodes {
             recovery_codes: change.recovery_codes,

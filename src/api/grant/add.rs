@@ -91,7 +91,9 @@ fn check(api: &Api, vo: VoId, body: &GrantAdd, condition: &Condition) -> Result<
     let tool =
         tool.ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no tool `{}` here", body.tool)))?;
     for name in &body.tasks {
-        grantable(&tool, name)?;
+        let task = grantable(&tool, name)?;
+        // SECURITY: what the VO was not given it does not pass on; that the grant would not hold either is for those before.
+        api.authorize.check_ceiling(vo, &tool, task).map_err(problem)?;
         api.authorize
             .check_condition(vo, &tool, name, condition.as_str())
             .map_err(problem)?;
@@ -112,7 +114,7 @@ fn warning(body: &GrantAdd) -> Option<String> {
     })
 }
 
-fn grantable(tool: &Tool, name: &str) -> Result<(), Problem> {
+fn grantable<'a>(tool: &'a Tool, name: &str) -> Result<&'a Task, Problem> {
     let Some(task) = tool.task(name) else {
         let detail = format!("the tool `{}` has no task `{name}`", tool.name);
         return Err(Problem::new(Kind::NotFound, detail));
@@ -125,7 +127,7 @@ fn grantable(tool: &Tool, name: &str) -> Result<(), Problem> {
         Audience::Everyone | Audience::AnySession | Audience::AnyPerson => false,
     };
     if hers {
-        return Ok(());
+        return Ok(task);
     }
     let detail = format!("the task `{name}` is not for roles of a virtual organisation to have");
     Err(Problem::new(Kind::Invalid, detail))

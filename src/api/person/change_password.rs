@@ -8,7 +8,7 @@ use crate::api::{Api, problem};
 use crate::problem::{Kind, Problem};
 use crate::record::Event;
 use crate::secret::Secret;
-use crate::tool::{self, Audience, Task};
+use crate::tool::{self, Audience, Task, TokenRule};
 
 /// The present password and the new one.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -40,12 +40,15 @@ impl Operation for ChangePassword {
     const SUMMARY: &'static str = "Changes your own password; your other sessions end";
 
     fn task() -> Task {
-        task(
-            "user.change_own_password",
-            "POST /api/v1/me/password",
-            tool::Kind::Update,
-            Audience::AnySession,
-        )
+        Task {
+            tokens: TokenRule::Never,
+            ..task(
+                "user.change_own_password",
+                "POST /api/v1/me/password",
+                tool::Kind::Update,
+                Audience::AnySession,
+            )
+        }
     }
 
     async fn run(api: &Api, call: &Call, body: PasswordChange) -> Result<Nothing, Problem> {

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::api::audit::{QueryPosition, vo_of};
 use crate::api::factor::FactorView;
+use crate::api::idp::identities::{self, IdentityView};
 use crate::api::operation::{Call, Nothing, Operation, SYSTEM, on_person, task};
 use crate::api::user::certificate::{self, UserCertificate};
 use crate::api::{Api, problem, user};
@@ -64,6 +65,9 @@ pub struct HeldOnPerson {
     pub factors: Vec<FactorView>,
     /// Certificates by which she signs in, oldest first.
     pub certificates: Vec<UserCertificate>,
+    /// Who she is at identity providers, oldest first.
+    #[serde(default)]
+    pub identities: Vec<IdentityView>,
     /// Proxies that were minted for her, oldest first.
     pub proxies: Vec<HeldProxy>,
     /// What resource providers asked about her proxies, and were answered, oldest first.
@@ -134,8 +138,11 @@ pub struct HeldPart {
 pub struct HeldSessionView {
     /// Id.
     pub id: String,
-    /// `browser`, `child`, `token`, `basic` or `certificate`.
+    /// `browser`, `child`, `token`, `personal`, `basic` or `certificate`.
     pub kind: String,
+    /// What a personal access token is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The one host that a child was good for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
@@ -250,6 +257,7 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
     let proxies = api.delegate.held(person).await.map_err(problem)?;
     let (factors, _) = api.authenticate.factors(person).await.map_err(problem)?;
     let links = api.authenticate.links(person).await.map_err(problem)?;
+    let identities = api.authenticate.identities_of(person).await.map_err(problem)?;
     let cases = api.providers.held(person).await.map_err(problem)?;
     let directory = api.directory();
     let name = |id: VoId| {
@@ -287,6 +295,7 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
             .map(|session| HeldSessionView {
                 id: session.id.to_string(),
                 kind: session.kind,
+                name: session.name,
                 host: session.host,
                 methods: session.methods,
                 acr: session.acr,
@@ -299,6 +308,10 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
             .collect(),
         factors: factors.into_iter().map(FactorView::from).collect(),
         certificates: links.into_iter().map(certificate::view).collect(),
+        identities: identities
+            .into_iter()
+            .map(|one| identities::view(api, one))
+            .collect(),
         cases: cases
             .into_iter()
             .filter(|case| vo.is_none_or(|vo| vo == case.vo))

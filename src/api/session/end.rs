@@ -4,7 +4,7 @@ use crate::api::Api;
 use crate::api::operation::{Call, Nothing, Operation, task};
 use crate::id::SessionId;
 use crate::problem::{Kind, Problem};
-use crate::tool::{self, Audience, Task};
+use crate::tool::{self, Audience, Task, TokenRule};
 
 pub(in crate::api) struct End;
 
@@ -14,12 +14,15 @@ impl Operation for End {
     const SUMMARY: &'static str = "Ends one of your sessions, with its children";
 
     fn task() -> Task {
-        task(
-            "session.end",
-            "DELETE /api/v1/sessions/{session:uuid}",
-            tool::Kind::Delete,
-            Audience::AnySession,
-        )
+        Task {
+            tokens: TokenRule::Itself("session"),
+            ..task(
+                "session.end",
+                "DELETE /api/v1/sessions/{session:uuid}",
+                tool::Kind::Delete,
+                Audience::AnySession,
+            )
+        }
     }
 
     async fn run(api: &Api, call: &Call, _: Nothing) -> Result<Nothing, Problem> {

@@ -14,7 +14,7 @@ use crate::tool::{Audience, Task};
 pub struct SessionView {
     /// Id.
     pub id: String,
-    /// `browser`, `child`, `token`, `basic` or `certificate`.
+    /// `browser`, `child`, `token`, `personal` (see `token.list`), `basic` or `certificate`.
     pub kind: String,
     /// The one host that a child is good for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,7 +28,7 @@ pub struct SessionView {
     /// Level of assurance: `aal1` with one factor, `aal2` with two.
     #[serde(default)]
     pub acr: String,
-    /// How you showed who you are in it (RFC 8176): `pwd`, `otp`, `mfa`, `pop`.
+    /// How you showed who you are in it (RFC 8176): `pwd`, `otp`, `mfa`, `pop`; `token` for a personal access token.
     #[serde(default)]
     pub amr: Vec<String>,
     /// Whether it is the one that asks.

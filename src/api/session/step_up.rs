@@ -8,7 +8,7 @@ use crate::api::operation::{Call, Operation, task};
 use crate::api::{Api, problem};
 use crate::authenticate::SessionKind;
 use crate::problem::{Kind, Problem};
-use crate::tool::{self, Audience, Task};
+use crate::tool::{self, Audience, Task, TokenRule};
 
 pub(in crate::api) struct StepUp;
 
@@ -22,6 +22,7 @@ impl Operation for StepUp {
 
     fn task() -> Task {
         Task {
+            tokens: TokenRule::Never,
             strict: true,
             max_body: Some(Self::LIMIT as u64),
             ..task(

@@ -661,7 +661,10 @@ fn every_operation_has_one_name_and_one_address() {
         let held = task.matches.iter().any(|matched| matched.contains("/members/"));
         assert_eq!(
             task.home_only,
-            on_person && !held && !["user.suspend", "user.resume"].contains(&task.name.as_str()),
+            on_person
+                && !held
+                && !["user.suspend", "user.resume", "user.expire", "user.delete"]
+                    .contains(&task.name.as_str()),
             "what acts on an account itself is for its home: {}",
             task.name
         );

@@ -207,7 +207,7 @@ async fn judged(
     let decision = person.map(|person| {
         let owns = owner == Some(person.id);
         let lists = found.resource.is_none() && found.task.filter.is_some();
-        decision(person, &held, owns || lists).to_owned()
+        decision(person.standing(api.now()), &held, owns || lists).to_owned()
     });
     let allowed = grants
         .iter()
@@ -235,13 +235,13 @@ async fn judged(
 }
 
 /// What grants alone say; the decision itself is made when a request comes.
-fn decision(person: &Person, held: &[&Condition], owns: bool) -> &'static str {
+fn decision(state: PersonState, held: &[&Condition], owns: bool) -> &'static str {
     let holds = |condition: &&Condition| match condition {
         Condition::Always => true,
         Condition::Own => owns,
         Condition::Cedar(_) => false,
     };
-    if person.state != PersonState::Active {
+    if state != PersonState::Active {
         "refused"
     } else if held.iter().any(holds) {
         "permitted"

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{UserView, state, view};
+use super::{UserView, view};
 use crate::api::operation::{Call, Nothing, Operation, VO, list};
 use crate::api::{Api, problem};
 use crate::id::{PersonId, VoId};
@@ -15,7 +15,7 @@ use crate::vo::{Directory, Person};
 
 /// Longest text that is looked for, in characters.
 const LONGEST: usize = 200;
-const STATES: [&str; 3] = ["active", "suspended", "ended"];
+const STATES: [&str; 6] = ["active", "suspended", "pending", "rejected", "expired", "deleted"];
 
 /// Members by user name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -112,7 +112,9 @@ impl<'a> Wanted<'a> {
                 .with_text
                 .as_ref()
                 .is_none_or(|found| found.contains(&person.id))
-            && self.state.is_none_or(|wanted| state(person.state) == wanted)
+            && self
+                .state
+                .is_none_or(|wanted| person.standing(api.now()).as_str() == wanted)
             && self.role.is_none_or(holds)
     }
 }

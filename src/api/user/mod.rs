@@ -2,9 +2,12 @@
 
 pub mod add;
 pub mod certificate;
+pub mod delete;
 pub mod edit;
+pub mod expire;
 pub mod export;
 pub mod find;
+pub mod flag_compromised;
 mod hand_over;
 pub mod list;
 pub mod remove;
@@ -22,13 +25,14 @@ use utoipa::ToSchema;
 use super::operation::{Call, member};
 use super::{Api, problem, unposted};
 use crate::alert::{Happened, Notice};
+use crate::delegate::{Which, Why};
 use crate::id::{PersonId, VoId};
 use crate::problem::{Kind, Problem};
+use crate::record::{Change, Event};
+use crate::state::Begun;
 use crate::store::Tx;
 use crate::tool::Audience;
-use crate::vo::{
-    CardFields, Directory, GATEWAY, Person, PersonState, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR,
-};
+use crate::vo::{CardFields, Directory, GATEWAY, Person, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR};
 
 /// A member of a VO.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -37,8 +41,11 @@ pub struct UserView {
     pub id: String,
     /// User name.
     pub username: String,
-    /// `active`, `suspended` or `ended`.
+    /// `active`, `suspended`, `pending`, `rejected`, `expired` or `deleted`.
     pub state: String,
+    /// When the account expires by itself, or expired (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
     /// Whose administrators reset the account: a VO's name, or `countersign` for the gateway itself.
     pub home: String,
     /// Name.
@@ -61,14 +68,6 @@ pub struct HeldRole {
     /// When it ends by itself (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-}
-
-pub(super) const fn state(state: PersonState) -> &'static str {
-    match state {
-        PersonState::Active => "active",
-        PersonState::Suspended => "suspended",
-        PersonState::Ended => "ended",
-    }
 }
 
 pub(super) fn home(directory: &Directory, home: VoId) -> String {
@@ -95,7 +94,8 @@ async fn view(api: &Api, vo: VoId, person: &Person) -> Result<UserView, Problem>
     Ok(UserView {
         id: person.id.to_string(),
         username: person.username.clone(),
-        state: state(person.state).into(),
+        state: person.standing(api.now()).as_str().into(),
+        until: person.until.map(|until| until.to_string()),
         home: home(&directory, person.home),
         name: fields.name,
         mail: fields.mail,
@@ -123,6 +123,54 @@ async fn tell(
     };
     let told = api.alert.notify(tx, vo.id, &notice).await;
     told.map_err(|error| unposted(&error))
+}
+
+/// Tells the person alone.
+async fn tell_person(
+    api: &Api,
+    call: &Call,
+    tx: &mut Tx,
+    happened: Happened,
+    person: &Person,
+) -> Result<(), Problem> {
+    let (vo, by) = (call.vo()?, call.person()?);
+    let notice = Notice {
+        happened,
+        person: person.id,
+        username: &person.username,
+        by_username: &by.username,
+        vo_name: &vo.name,
+        request: call.id,
+    };
+    let told = api.alert.notify_person(tx, vo.id, &notice).await;
+    told.map_err(|error| unposted(&error))
+}
+
+/// What stops an account stops with it: its proxies are revoked, its sessions end, and mails tell of it.
+async fn stop(
+    api: &Api,
+    call: &Call,
+    mut tx: Begun,
+    change: Change,
+    (person, happened): (&Person, Happened),
+) -> Result<(), Problem> {
+    let all = Which::all_of(person.id);
+    // SECURITY: what was minted for her is in others' hands; letting her in again does not bring it back.
+    let revoked = api.delegate.revoke(&mut tx, &all, Why::Suspended, None).await;
+    let revoked = revoked.map_err(problem)?;
+    tell(api, call, &mut tx, happened, person).await?;
+    let ended = api
+        .authenticate
+        .ending_all(person.id, None, happened.reason(), Some(call.id));
+    let further = ended.iter().cloned().map(Event::SessionEnded).collect();
+    let changes = std::iter::once(change).chain(revoked.changes).collect();
+    api.commit_with(call, tx, changes, further).await?;
+    let done = match ended {
+        Some(ended) => api.end_recorded(&ended).await,
+        None => Ok(()),
+    };
+    api.delegate.forget_proxies(&revoked.serials);
+    done
 }
 
 /// Who may stop an account and let it in again; [`stoppable`] says which.

@@ -6,7 +6,7 @@ use crate::api::operation::{Call, Nothing, Operation, VO, member, on_person, rea
 use crate::api::{Api, problem};
 use crate::problem::{Kind, Problem};
 use crate::record::Event;
-use crate::tool::{self, Task};
+use crate::tool::{self, Task, TokenRule};
 
 pub(in crate::api) struct ResetFactors;
 
@@ -25,6 +25,7 @@ impl Operation for ResetFactors {
         reasoned(Task {
             // SECURITY: who resets factor and password can be that person; only the account's home may.
             home_only: true,
+            tokens: TokenRule::Never,
             ..on_person(task)
         })
     }

@@ -10,7 +10,7 @@ use crate::delegate::{RESET, Which, Why};
 use crate::problem::Problem;
 use crate::record::Event;
 use crate::secret::Secret;
-use crate::tool::{self, Task};
+use crate::tool::{self, Task, TokenRule};
 
 /// A reset that was done.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -44,6 +44,7 @@ impl Operation for ResetPassword {
         Task {
             // SECURITY: who resets a password can be that person; only the account's home may.
             home_only: true,
+            tokens: TokenRule::Never,
             query: Some(vec!["show_password".into()]),
             ..on_person(task)
         }

@@ -1,12 +1,10 @@
 //! `user.suspend`: stops an account everywhere until it is resumed. For its home and for system administrators.
 
-use super::{STOP, UserView, stoppable, tell, view};
+use super::{STOP, UserView, stop, stoppable, view};
 use crate::alert::Happened;
 use crate::api::operation::{Call, Nothing, Operation, on_person, reasoned, task};
 use crate::api::{Api, problem};
-use crate::delegate::{Which, Why};
 use crate::problem::Problem;
-use crate::record::Event;
 use crate::tool::{self, Task};
 
 pub(in crate::api) struct Suspend;
@@ -35,23 +33,7 @@ impl Operation for Suspend {
             .suspend_person(&mut tx, person.id)
             .await
             .map_err(problem)?;
-        let all = Which::all_of(person.id);
-        // SECURITY: what was minted for her is in others' hands; resuming the account does not bring it back.
-        let revoked = api.delegate.revoke(&mut tx, &all, Why::Suspended, None).await;
-        let revoked = revoked.map_err(problem)?;
-        tell(api, call, &mut tx, Happened::Suspended, &person).await?;
-        let ended = api
-            .authenticate
-            .ending_all(person.id, None, "suspended", Some(call.id));
-        let further = ended.iter().cloned().map(Event::SessionEnded).collect();
-        let changes = std::iter::once(change).chain(revoked.changes).collect();
-        api.commit_with(call, tx, changes, further).await?;
-        let done = match ended {
-            Some(ended) => api.end_recorded(&ended).await,
-            None => Ok(()),
-        };
-        api.delegate.forget_proxies(&revoked.serials);
-        done?;
+        stop(api, call, tx, change, (&person, Happened::Suspended)).await?;
         view(api, call.vo()?.id, &*stoppable(api, call)?).await
     }
 }

@@ -25,6 +25,7 @@ fn login(request: RequestId, person: PersonId) -> Event {
         count: 0,
         source: "192.0.2.0/24".into(),
         certificate: None,
+        federated: None,
     })
 }
 

@@ -227,7 +227,10 @@ fn beyond(entry: &Entry) -> Value {
         "parameters": entry.parameters,
         "delegation": entry.delegation,
         "decision": entry.decision,
-        "authenticated": { "result": entry.subject.result, "methods": entry.subject.methods, "acr": entry.subject.acr },
+        "authenticated": {
+            "result": entry.subject.result, "methods": entry.subject.methods, "acr": entry.subject.acr,
+            "identity": entry.subject.identity,
+        },
     })
 }
 
@@ -249,7 +252,7 @@ fn actor(subject: &SubjectEntry, decision: Option<&DecisionEntry>) -> Value {
     });
     json!({
         "user": user(subject.person, &subject.kind),
-        "session": subject.session.map(|session| json!({ "uid": session, "is_mfa": subject.methods.len() > 1 })),
+        "session": subject.session.map(|session| json!({ "uid": session, "is_mfa": is_mfa(&subject.methods) })),
         "authorizations": authorizations,
     })
 }
@@ -383,6 +386,12 @@ fn of_outcome(outcome: &Outcome, intent: Option<&Entry>) -> Said {
     }))
 }
 
+/// Whether more than one factor was shown. Beside `federated` stands what the provider says of its own sign-in.
+fn is_mfa(methods: &[String]) -> bool {
+    let has = |wanted: &str| methods.iter().any(|method| method == wanted);
+    has("mfa") || (methods.len() > 1 && !has("federated"))
+}
+
 fn of_login(login: &Login) -> Said {
     let (status, severity) = if login.result == "ok" {
         (SUCCESS, INFORMATIONAL)
@@ -394,7 +403,7 @@ fn of_login(login: &Login) -> Said {
     } else {
         "unknown"
     };
-    let is_mfa = login.methods.len() > 1;
+    let is_mfa = is_mfa(&login.methods);
     let session = login
         .session
         .map(|session| json!({ "uid": session, "is_mfa": is_mfa }));
@@ -408,7 +417,7 @@ fn of_login(login: &Login) -> Said {
     });
     Said::new(AUTHENTICATION, (1, "Logon"), status, body)
         .severe(severity)
-        .unmapped(json!({ "methods": login.methods, "logins": login.count }))
+        .unmapped(json!({ "methods": login.methods, "logins": login.count, "federated": login.federated }))
 }
 
 fn of_session_ended(ended: &SessionEnded) -> Said {

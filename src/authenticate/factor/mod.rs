@@ -5,6 +5,7 @@
 //! begins no session, in no way: sign-in asks for a code, HTTP Basic is over, and what had begun by the password alone ends.
 //!
 //! Promises: a secret rests sealed, and is forgotten when its factor ends; a code is good once, and so is a recovery code;
+//! guessing codes has an end, across restarts and nodes;
 //! while the gateway is sealed nobody who has a factor signs in.
 
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use super::strength::MIN_CHARACTERS;
 use super::subject::{Session, Subject};
+use super::throttle::{CodeKind, Shown};
 use super::{Authenticate, AuthenticateError, login, store as accounts};
 use crate::clock::Timestamp;
 use crate::id::{FactorId, PersonId, RequestId, random_bytes};
@@ -24,12 +26,15 @@ use crate::trust::seal::{Label, SealError, SealingKey};
 use crate::vo::Person;
 
 mod check;
+mod guess;
 mod recovery;
 pub(super) mod store;
 pub(super) mod totp;
 
 use check::throttled;
 pub(super) use check::{Coded, sealed, wrong_code};
+pub use guess::Guessed;
+pub(super) use guess::stopped;
 
 /// How long an offer can be taken up.
 const OFFER: std::time::Duration = std::time::Duration::from_secs(600);
@@ -174,10 +179,8 @@ impl Authenticate {
         let bound = store::bound(&self.0.db, person.id).await;
         let bound = bound.map_err(|error| error.as_problem())?;
         // SECURITY: who has a factor shows it before another is taken; a password alone (or a certificate) binds none beside it.
-        if !bound.is_empty() && session.assurance() < Assurance::Aal2 {
-            return Err(step_up(
-                "another second factor is added beside one that you have shown",
-            ));
+        if !bound.is_empty() {
+            shown_first(session)?;
         }
         let key = self.seal_key()?;
         self.confirm(person, Some(password), "password", subject.source())
@@ -218,7 +221,7 @@ impl Authenticate {
         code: &Secret<String>,
         name: &str,
     ) -> Result<NewFactor, Problem> {
-        let (person, _) = own(subject)?;
+        let (person, session) = own(subject)?;
         let name = named(name)?;
         let over = || {
             Problem::new(Kind::Invalid, "the offer is over, or was taken up already")
@@ -230,9 +233,11 @@ impl Authenticate {
         if self.now() >= until || store::is_known(&self.0.db, id).await.map_err(failed)? {
             return Err(over());
         }
-        self.0.throttle.code(person.id).map_err(throttled)?;
+        let shown = Shown::Session(session.id);
+        let attempt = self.0.throttle.code(person.id, shown, CodeKind::Authenticator);
+        let attempt = attempt.map_err(throttled)?;
         let step = totp::matching(secret.expose(), code.expose(), self.now(), -1).ok_or_else(wrong_code)?;
-        self.0.throttle.forgive_code(person.id);
+        self.0.throttle.forgive_code(&attempt);
         let key = self.seal_key()?;
         let random = &**self.0.ids.random();
         let sealed = key.seal(random, &secret_label(person.id, id), secret.expose());
@@ -276,7 +281,8 @@ impl Authenticate {
     /// factor she gets recovery codes.
     ///
     /// # Errors
-    /// A [`Problem`]: too many factors, the session ended meanwhile, or the store failed.
+    /// A [`Problem`]: too many factors, another one that was not shown in this session, the session ended meanwhile, or the
+    /// store failed.
     pub async fn bind_factor(
         &self,
         tx: &mut Tx,
@@ -293,6 +299,10 @@ impl Authenticate {
                 Kind::Conflict,
                 format!("an account has at most {MOST} second factors"),
             ));
+        }
+        // SECURITY: an offer says nothing of the factors that were bound after it; what counts is what there is now.
+        if before > 0 {
+            shown_first(session)?;
         }
         let home = (person.id, person.home);
         let now = self.now();
@@ -318,7 +328,8 @@ impl Authenticate {
         })
     }
 
-    /// Takes one of the own factors away, against a fresh code. Other sessions end; with the last factor the recovery codes end.
+    /// Takes one of the own factors away, against a fresh code. Other sessions end; with the last factor the recovery codes end,
+    /// and so does the session that asks.
     ///
     /// # Errors
     /// A [`Problem`]: there is none of this id, the code was used meanwhile, or the store failed.
@@ -342,8 +353,10 @@ impl Authenticate {
         if before <= 1 {
             self.replace_codes(tx, person, &[]).await?;
         }
-        let ended = self.ending_all(person.id, Some(session.id), "factor_removed", Some(request));
-        let others = accounts::end_sessions(tx, person.id, Some(session.id), "factor_removed", now).await;
+        // SECURITY: no session has more assurance than the factors that are left can give.
+        let kept = (before > 1).then_some(session.id);
+        let ended = self.ending_all(person.id, kept, "factor_removed", Some(request));
+        let others = accounts::end_sessions(tx, person.id, kept, "factor_removed", now).await;
         others.map_err(failed)?;
         let counted = |count: i64| Some(json!({ "factors": count }));
         let removed = change(
@@ -360,7 +373,8 @@ impl Authenticate {
         })
     }
 
-    /// Puts new recovery codes in the place of the old ones, against a fresh code.
+    /// Puts new recovery codes in the place of the old ones, against a fresh code. The use of a recovery code is a change of its
+    /// own, before that.
     ///
     /// # Errors
     /// A [`Problem`]: the code was used meanwhile, or the store failed.
@@ -374,20 +388,20 @@ impl Authenticate {
         self.still(tx, session).await?;
         self.spend(tx, person, &used).await?;
         let codes = self.new_codes()?;
-        let before = store::recovery_hashes(&self.0.db, person.id).await;
-        let before = before.map_err(|error| error.as_problem())?.len();
+        let before = store::count_recovery(tx, person.id).await;
+        let before = before.map_err(|error| error.as_problem())?;
         self.replace_codes(tx, person, &codes).await?;
-        let counted = |count: usize| Some(json!({ "recovery_codes": count }));
+        let counted = |count: i64| Some(json!({ "recovery_codes": count }));
         let target = person.id.to_string();
         let renewed = change(
             "factor.renew_recovery_codes",
             person,
             target,
             counted(before),
-            counted(codes.len()),
+            counted(i64::try_from(codes.len()).unwrap_or(i64::MAX)),
         );
         Ok(FactorChange {
-            changes: vec![renewed],
+            changes: used.change(person).into_iter().chain([renewed]).collect(),
             ended: None,
             recovery_codes: codes.iter().map(recovery::shown).collect(),
         })
@@ -410,6 +424,7 @@ impl Authenticate {
             return Ok(None);
         }
         store::replace_recovery(tx, (person.id, person.home), &[], now).await?;
+        store::forget_codes(tx, person.id).await?;
         let ended = self.ending_all(person.id, None, "factor_reset", Some(request));
         accounts::end_sessions(tx, person.id, None, "factor_reset", now).await?;
         let counted = |count: u64| Some(json!({ "factors": count }));
@@ -487,9 +502,13 @@ impl Authenticate {
     }
 }
 
-/// The answer where a second factor must be shown in this session first.
-fn step_up(why: &str) -> Problem {
-    Problem::new(Kind::StepUpRequired, why).with("acr_values", Assurance::Aal2.as_str())
+/// Beside a factor another is added only in a session in which one was shown.
+fn shown_first(session: &Session) -> Result<(), Problem> {
+    if session.assurance() >= Assurance::Aal2 {
+        return Ok(());
+    }
+    let why = "another second factor is added beside one that you have shown";
+    Err(Problem::new(Kind::StepUpRequired, why).with("acr_values", Assurance::Aal2.as_str()))
 }
 
 /// Whether a password of so many characters is enough only beside a factor.

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Factor, Used};
+use super::{Factor, Guessed, Used};
 use crate::clock::Timestamp;
 use crate::id::{FactorId, PersonId, VoId};
 use crate::record::Hash;
@@ -165,6 +165,17 @@ pub(super) async fn recovery_hashes(db: &Db, person: PersonId) -> Result<Vec<Has
         .map_err(|_| StoreError::Inconsistent(format!("a recovery code of {person} has a wrong length")))
 }
 
+/// How many recovery codes of a person are still good, seen inside a transaction.
+pub(super) async fn count_recovery(tx: &mut Tx, person: PersonId) -> Result<i64, StoreError> {
+    let found = tx_rows!(
+        tx,
+        (i64,),
+        "SELECT COUNT(*) FROM recovery_code WHERE person = $1 AND used_at IS NULL AND ended_at IS NULL",
+        person.uuid()
+    )?;
+    Ok(found.first().map_or(0, |(count,)| *count))
+}
+
 /// Puts new recovery codes in the place of all that there were.
 pub(super) async fn replace_recovery(
     tx: &mut Tx,
@@ -188,6 +199,74 @@ pub(super) async fn replace_recovery(
         )?;
     }
     Ok(())
+}
+
+/// Counts a code of an authenticator that is to be judged: the how many-th it is since the last right one; `None` when there were
+/// `limit` of them.
+pub(super) async fn count_code(
+    tx: &mut Tx,
+    (person, home): (PersonId, VoId),
+    limit: i64,
+) -> Result<Option<i64>, StoreError> {
+    let counted = tx_rows!(
+        tx,
+        (i64,),
+        "INSERT INTO login_count (person, vo_id, logins, last_login, failures, last_failure, version, ended_at, wrong_codes)
+         VALUES ($1, $2, 0, NULL, 0, NULL, 1, NULL, 1)
+         ON CONFLICT (person) DO UPDATE SET wrong_codes = login_count.wrong_codes + 1, version = login_count.version + 1
+             WHERE login_count.wrong_codes < $3
+         RETURNING wrong_codes",
+        person.uuid(),
+        home.uuid(),
+        limit
+    )?;
+    Ok(counted.first().map(|(count,)| *count))
+}
+
+/// The count of codes begins anew. Of what is still to be told, the person is told all the same.
+pub(in crate::authenticate) async fn forget_codes(tx: &mut Tx, person: PersonId) -> Result<(), StoreError> {
+    run!(
+        tx,
+        "UPDATE login_count SET wrong_codes = 0, version = version + 1 WHERE person = $1 AND wrong_codes > 0",
+        person.uuid()
+    )
+    .map(|_| ())
+}
+
+/// The person is to be told of so many wrong codes.
+pub(super) async fn tell_codes(tx: &mut Tx, person: PersonId, count: i64) -> Result<(), StoreError> {
+    run!(
+        tx,
+        "UPDATE login_count SET untold_codes = $1, version = version + 1 WHERE person = $2",
+        count,
+        person.uuid()
+    )
+    .map(|_| ())
+}
+
+/// Whoever is to be told of wrong codes.
+pub(super) async fn untold_codes(db: &Db) -> Result<Vec<Guessed>, StoreError> {
+    let rows = rows!(
+        db,
+        (Uuid, i64),
+        "SELECT person, untold_codes FROM login_count WHERE untold_codes > 0"
+    )?;
+    let all = rows.into_iter().map(|(person, count)| Guessed {
+        person: person.into(),
+        count,
+    });
+    Ok(all.collect())
+}
+
+/// Somebody is told; `false` when she was told already.
+pub(super) async fn told_codes(tx: &mut Tx, guessed: Guessed) -> Result<bool, StoreError> {
+    let changed = run!(
+        tx,
+        "UPDATE login_count SET untold_codes = 0, version = version + 1 WHERE person = $1 AND untold_codes = $2",
+        guessed.person.uuid(),
+        guessed.count
+    )?;
+    Ok(changed == 1)
 }
 
 /// Every sealed secret, with what its label is made of.

@@ -91,6 +91,29 @@ impl World {
         self.service.sign_in(asked).await.unwrap()
     }
 
+    /// As if so many wrong codes had been tried.
+    async fn guessed(&self, count: i64) {
+        let mut tx = self.db.begin_write().await.unwrap();
+        let changed = crate::store::run!(
+            &mut tx,
+            "UPDATE login_count SET wrong_codes = $1 WHERE person = $2",
+            count,
+            self.john.uuid()
+        );
+        assert_eq!(changed.unwrap(), 1);
+        tx.commit().await.unwrap();
+    }
+
+    /// The session that comes in the place of `opened` when a code is shown.
+    async fn raised(&self, opened: &Opened, authenticator: &Authenticator) -> Opened {
+        let subject = self.subject(opened).await;
+        let code = authenticator.code(self, 0);
+        let signed = self.service.step_up(&subject, &code, request()).await.unwrap();
+        let raised = self.service.begin(signed.result.unwrap()).await.unwrap();
+        self.service.forget(&signed.ended.unwrap()).await.unwrap();
+        raised
+    }
+
     async fn removed(&self, opened: &Opened, code: &Secret<String>) {
         let subject = self.subject(opened).await;
         let (factors, _) = self.service.factors(self.john).await.unwrap();
@@ -114,14 +137,20 @@ pub(super) async fn contract(db: &Db) {
     a_wrong_code_is_answered_as_a_wrong_password_and_slows_the_person(&World::unsealed(db).await).await;
     a_password_alone_never_clears_the_way_for_more_codes(&World::unsealed(db).await).await;
     a_recovery_code_is_good_once_and_on_record(&World::unsealed(db).await).await;
+    a_recovery_code_that_renews_the_codes_is_on_record_as_used(&World::unsealed(db).await).await;
     a_ticket_ends_with_its_time_and_with_its_password(&World::unsealed(db).await).await;
     stepping_up_ends_the_old_session_and_keeps_its_end(&World::unsealed(db).await).await;
     what_began_by_the_password_alone_ends_when_a_factor_is_bound(&World::unsealed(db).await).await;
+    an_offer_from_before_the_first_factor_binds_none_beside_it(&World::unsealed(db).await).await;
     an_offer_is_taken_up_once_by_its_person_in_time(&World::unsealed(db).await).await;
     a_short_password_is_enough_beside_a_factor_and_no_longer(&World::unsealed(db).await).await;
     while_sealed_nobody_with_a_factor_signs_in(db).await;
     another_sealing_key_opens_what_the_first_one_sealed(&World::unsealed(db).await).await;
     a_reset_takes_factors_codes_and_sessions_away(&World::unsealed(db).await).await;
+    no_session_outlives_the_last_factor(&World::unsealed(db).await).await;
+    a_hundred_wrong_codes_are_the_last_and_a_recovery_code_ends_it(&World::unsealed(db).await).await;
+    codes_that_come_at_once_are_judged_to_the_limit_and_no_further(&World::unsealed(db).await).await;
+    what_sets_the_count_of_codes_back(&World::unsealed(db).await).await;
 }
 
 async fn with_a_factor_a_password_alone_opens_nothing(world: &World) {
@@ -176,7 +205,7 @@ async fn a_code_is_good_once_whoever_is_faster(world: &World) {
 async fn a_wrong_code_is_answered_as_a_wrong_password_and_slows_the_person(world: &World) {
     world.settled().await;
     let opened = world.sign_in(PHRASE, Opening::Token).await;
-    let (authenticator, _) = world.bound(&opened).await;
+    let (authenticator, change) = world.bound(&opened).await;
     let wrong = wrong_code(&authenticator, world);
     let hashes = world.service.password_hashes().get();
     let failures = world.service.logins(world.john).await.unwrap().failures;
@@ -189,17 +218,29 @@ async fn a_wrong_code_is_answered_as_a_wrong_password_and_slows_the_person(world
     assert_eq!(world.service.password_hashes().get() - hashes, 2);
     let counted = world.service.logins(world.john).await.unwrap().failures - failures;
     assert_eq!(counted, 2);
-    // From wherever they come, the codes of one person are few.
-    for n in 2..=5 {
-        let tried = world
-            .try_with_code(PHRASE, Some(&wrong), &format!("198.51.100.{n}"))
-            .await;
-        assert_eq!(tried.login.result, "wrong_code", "{n}");
+    // From wherever they come, the codes of one person are few; from elsewhere than the wrong ones, the right one is taken.
+    let mut tried = Vec::new();
+    for n in 0..19 {
+        let ip = format!("198.51.100.{}", n / 5);
+        tried.push(world.try_with_code(PHRASE, Some(&wrong), &ip).await.login.result);
+        if n == 9 {
+            let right = authenticator.code(world, 0);
+            let signed = world.try_with_code(PHRASE, Some(&right), "198.51.100.76").await;
+            assert_eq!(signed.login.result, "ok");
+        }
     }
-    let right = authenticator.code(world, 0);
+    assert_eq!(tried, ["wrong_code"; 19]);
+    let right = authenticator.code(world, 1);
     let slowed = world.try_with_code(PHRASE, Some(&right), "198.51.100.77").await;
     assert_eq!(slowed.login.result, "throttled");
     assert_eq!(slowed.result.unwrap_err().kind, Kind::TooManyAttempts);
+    // Sessions that have begun are not slowed by it, and neither is who has a recovery code.
+    let subject = world.subject(&opened).await;
+    world.service.fresh_code(&subject, &right).await.unwrap();
+    let signed = world
+        .try_with_code(PHRASE, Some(&change.recovery_codes[0]), "198.51.100.77")
+        .await;
+    assert_eq!(signed.login.result, "ok");
     // Whoever does not know the password uses none of them up.
     world.clock.advance(Duration::from_secs(21));
     let wrong = wrong_code(&authenticator, world);
@@ -264,6 +305,27 @@ async fn a_recovery_code_is_good_once_and_on_record(world: &World) {
         .try_with_code(PHRASE, Some(&renewed.recovery_codes[0]), "192.0.2.1")
         .await;
     assert_eq!(new.login.result, "ok");
+}
+
+async fn a_recovery_code_that_renews_the_codes_is_on_record_as_used(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (_, change) = world.bound(&opened).await;
+    let subject = world.subject(&opened).await;
+    let code = &change.recovery_codes[2];
+    let used = world.service.fresh_code(&subject, code).await.unwrap();
+    let mut tx = world.db.begin_write().await.unwrap();
+    let renewed = world.service.renew_recovery_codes(&mut tx, &subject, used);
+    let renewed = renewed.await.unwrap();
+    tx.commit().await.unwrap();
+    let [used, renewed] = renewed.changes.as_slice() else {
+        panic!("{:?}", renewed.changes)
+    };
+    assert_eq!(used.action, "factor.use_recovery_code");
+    assert_eq!(used.after.as_ref().unwrap()["recovery_codes"], 9);
+    assert_eq!(renewed.action, "factor.renew_recovery_codes");
+    assert_eq!(renewed.before.as_ref().unwrap()["recovery_codes"], 9);
+    assert_eq!(renewed.after.as_ref().unwrap()["recovery_codes"], 10);
 }
 
 async fn a_ticket_ends_with_its_time_and_with_its_password(world: &World) {
@@ -367,6 +429,40 @@ async fn what_began_by_the_password_alone_ends_when_a_factor_is_bound(world: &Wo
         .await
         .unwrap_err();
     assert_eq!(refused.kind, Kind::StepUpRequired);
+}
+
+async fn an_offer_from_before_the_first_factor_binds_none_beside_it(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let subject = world.subject(&opened).await;
+    let second = world
+        .service
+        .offer_factor(&subject, &secret(PHRASE), HOST)
+        .await
+        .unwrap();
+    let (first, _) = world.bound(&opened).await;
+    let raw = BASE32_NOPAD.decode(second.secret.expose().as_bytes()).unwrap();
+    let authenticator = Authenticator(raw);
+    let bind = |subject: Subject| {
+        let (code, binding) = (authenticator.code(world, 0), second.binding.clone());
+        async move {
+            let new = world.service.add_factor(&subject, &binding, &code, "").await;
+            let mut tx = world.db.begin_write().await.unwrap();
+            let bound = world
+                .service
+                .bind_factor(&mut tx, &subject, new?, request())
+                .await;
+            tx.commit().await.unwrap();
+            bound
+        }
+    };
+    let refused = bind(subject.clone()).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::StepUpRequired);
+    assert_eq!(world.service.factors(world.john).await.unwrap().0.len(), 1);
+    // Once the first was shown, the same offer is good.
+    let raised = world.raised(&opened, &first).await;
+    bind(world.subject(&raised).await).await.unwrap();
+    assert_eq!(world.service.factors(world.john).await.unwrap().0.len(), 2);
 }
 
 async fn an_offer_is_taken_up_once_by_its_person_in_time(world: &World) {
@@ -513,6 +609,118 @@ async fn another_sealing_key_opens_what_the_first_one_sealed(world: &World) {
         request: request(),
     };
     assert_eq!(after.sign_in(asked).await.unwrap().login.result, "ok");
+}
+
+async fn a_hundred_wrong_codes_are_the_last_and_a_recovery_code_ends_it(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (authenticator, change) = world.bound(&opened).await;
+    let service = &world.service;
+    for n in 1..=100 {
+        world.clock.advance(Duration::from_secs(20));
+        let wrong = wrong_code(&authenticator, world);
+        let tried = world.try_with_code(PHRASE, Some(&wrong), "192.0.2.1").await;
+        assert_eq!(tried.login.result, "wrong_code", "{n}");
+        let due = service.guessed().await.unwrap();
+        let counts: Vec<i64> = due.iter().map(|guessed| guessed.count).collect();
+        match n {
+            10 | 100 => {
+                assert_eq!((counts.as_slice(), due[0].is_end()), (&[n][..], n == 100));
+                let mut tx = world.db.begin_write().await.unwrap();
+                assert!(service.told_of(&mut tx, due[0]).await.unwrap());
+                assert!(!service.told_of(&mut tx, due[0]).await.unwrap());
+                tx.commit().await.unwrap();
+            }
+            _ => assert!(due.is_empty(), "{n}: {counts:?}"),
+        }
+    }
+    world.clock.advance(Duration::from_secs(20));
+    let right = authenticator.code(world, 0);
+    let stopped = world.try_with_code(PHRASE, Some(&right), "198.51.100.1").await;
+    assert_eq!(stopped.login.result, "stopped");
+    assert_eq!(stopped.result.unwrap_err().kind, Kind::TooManyAttempts);
+    let subject = world.subject(&opened).await;
+    let stopped = service.fresh_code(&subject, &right).await.unwrap_err();
+    assert_eq!(stopped.kind, Kind::TooManyAttempts);
+    // Who does not know the password learns nothing of it.
+    let other = world.try_with_code(OTHER, Some(&right), "198.51.100.2").await;
+    assert_eq!(other.login.result, "wrong");
+    let code = &change.recovery_codes[0];
+    let recovered = world.try_with_code(PHRASE, Some(code), "198.51.100.1").await;
+    assert_eq!(recovered.login.result, "ok");
+    let signed = world.try_with_code(PHRASE, Some(&right), "198.51.100.1").await;
+    assert_eq!(signed.login.result, "ok");
+}
+
+async fn codes_that_come_at_once_are_judged_to_the_limit_and_no_further(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (authenticator, _) = world.bound(&opened).await;
+    world.guessed(98).await;
+    let wrong = wrong_code(&authenticator, world);
+    let tries = (1..=5).map(|n| {
+        let (ip, wrong) = (format!("198.51.100.{n}"), &wrong);
+        async move { world.try_with_code(PHRASE, Some(wrong), &ip).await.login.result }
+    });
+    let mut results = futures_util::future::join_all(tries).await;
+    results.sort_unstable();
+    assert_eq!(
+        results,
+        ["stopped", "stopped", "stopped", "wrong_code", "wrong_code"]
+    );
+}
+
+async fn what_sets_the_count_of_codes_back(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (authenticator, _) = world.bound(&opened).await;
+    let result = async |password: &str| {
+        world.clock.advance(Duration::from_secs(30));
+        let code = authenticator.code(world, 0);
+        let signed = world.try_with_code(password, Some(&code), "192.0.2.1").await;
+        (signed.login.result.clone(), signed)
+    };
+    // A right code.
+    world.guessed(99).await;
+    assert_eq!(result(PHRASE).await.0, "ok");
+    world.guessed(99).await;
+    assert_eq!(result(PHRASE).await.0, "ok");
+    // No change of the password in a session in which no factor was shown: whoever has one would go on guessing.
+    world.guessed(100).await;
+    let subject = world.subject(&opened).await;
+    world.change(&subject, Some(PHRASE), OTHER).await.unwrap();
+    assert_eq!(result(OTHER).await.0, "stopped");
+    // A reset by somebody else, and a change in a session that has shown one.
+    let reset = world.reset().await;
+    let (word, signed) = result(reset.password.expose()).await;
+    assert_eq!(word, "ok");
+    let begun = world.service.begin(signed.result.unwrap()).await.unwrap();
+    world.guessed(100).await;
+    let subject = world
+        .ask(&bearer(&begun), &own(Audience::AnySession))
+        .await
+        .unwrap();
+    world.change(&subject, None, PHRASE).await.unwrap();
+    assert_eq!(result(PHRASE).await.0, "ok");
+}
+
+async fn no_session_outlives_the_last_factor(world: &World) {
+    world.settled().await;
+    let opened = world.sign_in(PHRASE, Opening::Token).await;
+    let (phone, _) = world.bound(&opened).await;
+    let raised = world.raised(&opened, &phone).await;
+    let (key, _) = world.bound(&raised).await;
+    // The first of two goes: the session stays, for the other was there as well.
+    world.removed(&raised, &key.code(world, 0)).await;
+    assert_eq!(
+        world.subject(&raised).await.session().unwrap().assurance(),
+        Assurance::Aal2
+    );
+    world.clock.advance(Duration::from_secs(60));
+    world.removed(&raised, &key.code(world, 0)).await;
+    let gone = world.kind(&bearer(&raised), &own(Audience::AnyPerson)).await;
+    assert_eq!(gone, Some(Kind::WrongCredential));
+    assert!(world.service.sessions_of(world.john).is_empty());
 }
 
 async fn a_reset_takes_factors_codes_and_sessions_away(world: &World) {

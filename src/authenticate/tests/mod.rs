@@ -9,12 +9,14 @@ use http::request::Parts;
 use super::*;
 use crate::clock::{Clock, HandClock};
 use crate::id::{SystemSource, VoId};
-use crate::record::{Event, Hash, Login};
+use crate::record::{Change, Event, Hash, Login};
 use crate::secret::Secret;
 use crate::tool::{Address, Audience, Found, Kind as TaskKind, Place, Target, Task, Tool, ToolTarget};
 use crate::vo::{Directory, Membership, Person, PersonState, Rows, Vo, VoState};
 
 mod factors;
+mod federation;
+mod personal;
 
 const PHRASE: &str = "violet harbour tuesday";
 const OTHER: &str = "copper lantern thursday";
@@ -87,6 +89,7 @@ impl World {
                 username: "john".into(),
                 home: self.home,
                 state,
+                until: None,
                 card: Hash::of(b"card"),
                 version: 1,
             }],
@@ -315,6 +318,7 @@ async fn contract(db: &Db) {
     no_password_or_token_is_in_the_store(&World::new(db).await).await;
     a_certificate_leads_to_one_person_until_its_link_ends(&World::new(db).await).await;
     factors::contract(db).await;
+    personal::contract(db).await;
 }
 
 async fn a_certificate_leads_to_one_person_until_its_link_ends(world: &World) {
@@ -1186,6 +1190,22 @@ async fn suspension_and_the_end_of_an_account_are_seen_at_once(world: &World) {
             .ending_all(world.john, None, "suspended", None)
             .is_none()
     );
+    for (state, word) in [
+        (PersonState::Pending, "pending"),
+        (PersonState::Rejected, "rejected"),
+        (PersonState::Expired, "account_expired"),
+        (PersonState::Ended, "deleted"),
+    ] {
+        world.state(state);
+        let (login, problem) = world.refused("john", PHRASE, "192.0.2.1").await;
+        assert_eq!(
+            (login.result.as_str(), Some(problem.kind)),
+            (word, state.refusal())
+        );
+        let elsewhere = format!("198.51.100.{}", word.len());
+        let (_, problem) = world.refused("john", OTHER, &elsewhere).await;
+        assert_eq!(problem.kind, Kind::WrongCredential, "{word}");
+    }
     world.state(PersonState::Active);
     let opened = world.sign_in(PHRASE, Opening::Token).await;
     world.state(PersonState::Ended);

@@ -2,7 +2,7 @@
 
 use super::world::{AHE, IMENSE, JANE, JOHN, World, id, jane, jobs, own, place, service, stranger};
 use crate::settings::{Document, Table};
-use crate::vo::{PersonState, SYSTEM_ADMINISTRATOR, VoState};
+use crate::vo::{CeilingScope, PersonState, SYSTEM_ADMINISTRATOR, VoState};
 
 const FILES: [(&str, &str, &str); 3] = [
     (
@@ -78,6 +78,10 @@ fn check(mut case: Table<'_>) {
     }
     if case.text("vo").as_deref() == Some("suspended") {
         world.rows.vos[1].state = VoState::Suspended;
+    }
+    let kinds = case.texts("ceiling");
+    if !kinds.is_empty() {
+        world.ceiling(CeilingScope::All, kinds, Vec::new());
     }
     let owner = match case.text("owner").as_deref() {
         Some("subject") => Some(JANE),

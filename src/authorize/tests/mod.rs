@@ -5,15 +5,16 @@ mod world;
 use std::time::Duration;
 
 use world::{
-    AHE, IMENSE, JANE, JOHN, NOWHERE, START, World, id, jane, jobs, now, own, place, resource, signed_in,
-    stranger,
+    AHE, IMENSE, JANE, JOHN, NOWHERE, START, World, by_token, id, jane, jobs, now, own, place, resource,
+    signed_in, stranger,
 };
 
 use super::bucket::{Bucket, Spot};
 use super::{Authorize, ConditionError, Denial, Permit};
 use crate::authenticate::Subject;
+use crate::clock::Timestamp;
 use crate::problem::Kind;
-use crate::tool::Place;
+use crate::tool::{Audience, Place};
 use crate::vo::{
     Condition, Directory, DirectoryHandle, PersonState, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, VoState,
 };
@@ -43,6 +44,77 @@ fn story() -> World {
     world.job("8", Some(JOHN), None);
     world.job("9", None, None);
     world
+}
+
+/// Whatever a token is for, it does nothing that its person may not do, and nothing outside its scope.
+#[test]
+fn a_token_only_takes_away() {
+    let mut world = story();
+    world.hold(IMENSE, JANE, VO_ADMINISTRATOR, None);
+    let authorize = world.authorize();
+    let scopes: [&[&str]; 6] = [
+        &["imense"],
+        &["ahe"],
+        &["imense/jobs"],
+        &["imense/jobs/submit job", "gateway"],
+        &["imense/countersign/role.create"],
+        &["gateway/countersign/session.list"],
+    ];
+    let (jobs, own) = (jobs(), own());
+    let mut permitted = 0;
+    for (tool, vos) in [(&jobs, &[Some(IMENSE)][..]), (&own, &[Some(IMENSE), None])] {
+        for (task, vo) in tool
+            .tasks
+            .iter()
+            .flat_map(|task| vos.iter().map(move |vo| (task, vo)))
+        {
+            for id in ["7", "8"] {
+                let at = || place(*vo, tool, Some(&task.name), Some(id));
+                let person = decide(&authorize, jane(), at());
+                for (scope, read_only) in scopes.iter().flat_map(|scope| [(scope, false), (scope, true)]) {
+                    let subject = by_token(scope, read_only);
+                    let parts = subject
+                        .session()
+                        .and_then(|session| session.kind.personal().cloned());
+                    let level = match vo {
+                        Some(_) if task.name != "upstream.allow" => "imense",
+                        _ => crate::vo::GATEWAY,
+                    };
+                    let covered = parts.is_some_and(|token| token.scope.covers(level, &tool.name, task));
+                    let public = tool.name == crate::vo::OWN_TOOL && task.audience == Audience::Everyone;
+                    let token = decide(&authorize, subject, at());
+                    let (may, does) = (person.is_ok(), token.is_ok());
+                    assert_eq!(does, may && (covered || public), "{} by {scope:?}", task.name);
+                    permitted += usize::from(does);
+                    if let (true, Err(denial)) = (may, token) {
+                        assert_eq!(denial.problem.kind, Kind::OutOfScope);
+                        assert_eq!(
+                            (denial.decision.permit, denial.decision.reason.as_str()),
+                            (false, "out_of_scope")
+                        );
+                    }
+                }
+            }
+        }
+    }
+    assert!(permitted > 20, "{permitted}");
+}
+
+#[test]
+fn what_a_token_may_do_is_what_is_listed_for_it() {
+    let authorize = story().authorize();
+    let id = id(IMENSE);
+    let listed = |subject: &Subject| {
+        let may = authorize.may(subject, Some(id), &[jobs()]);
+        may.into_iter().map(|allowed| allowed.task).collect::<Vec<_>>()
+    };
+    assert!(listed(&jane()).len() > 2);
+    assert_eq!(
+        listed(&by_token(&["imense/jobs/submit job"], false)),
+        ["submit job"]
+    );
+    assert!(listed(&by_token(&["imense/jobs/submit job"], true)).is_empty());
+    assert!(listed(&by_token(&["ahe"], false)).is_empty());
 }
 
 #[test]
@@ -315,6 +387,33 @@ fn a_suspended_person_or_vo_is_allowed_nothing() {
             Kind::Suspended
         );
     }
+}
+
+#[test]
+fn b9_each_state_of_an_account_has_a_refusal_of_its_own_and_its_second_is_its_end() {
+    let asks = |state: PersonState, until: Option<Timestamp>| {
+        let mut world = story();
+        world.rows.people[0].state = state;
+        world.rows.people[0].until = until;
+        let place = place(Some(IMENSE), &jobs(), Some("submit job"), None);
+        decide(&world.authorize(), jane(), place)
+    };
+    let states = [
+        PersonState::Suspended,
+        PersonState::Pending,
+        PersonState::Rejected,
+        PersonState::Expired,
+        PersonState::Ended,
+    ];
+    let mut next = std::collections::HashSet::new();
+    for state in states {
+        let problem = asks(state, None).unwrap_err().problem;
+        assert_eq!(Some(problem.kind), state.refusal());
+        assert!(next.insert(problem.kind.next()), "{problem}");
+    }
+    let at = |until| asks(PersonState::Active, Some(until));
+    assert_eq!(at(START).unwrap_err().problem.kind, Kind::AccountExpired);
+    assert!(at(START.plus(Duration::from_micros(1))).is_ok());
 }
 
 #[test]
@@ -711,6 +810,22 @@ fn a_session_with_too_little_assurance_is_told_what_is_asked_for_and_a_role_stil
 }
 
 #[test]
+fn who_shows_nothing_is_below_every_assurance_that_is_asked_for() {
+    let authorize = World::new().authorize();
+    let on = |tool: &std::sync::Arc<crate::tool::Tool>| place(None, tool, Some("session.create"), None);
+    assert!(decide(&authorize, stranger(), on(&own())).is_ok());
+    let mut tool = crate::tool::Tool::clone(&own());
+    tool.min_assurance = crate::tool::Assurance::Aal2;
+    let careful = std::sync::Arc::new(tool);
+    let denial = decide(&authorize, stranger(), on(&careful)).expect_err("nobody");
+    assert_eq!(denial.problem.kind, Kind::NoCredential);
+    assert_eq!(
+        (denial.decision.permit, denial.decision.reason.as_str()),
+        (false, "no_credential")
+    );
+}
+
+#[test]
 fn administrators_can_be_asked_for_a_second_factor_and_what_is_everybodys_stays_open() {
     let authorize = || {
         let mut world = World::new();
@@ -1009,7 +1124,16 @@ fn every_shipped_bucket_fits_its_schema_and_so_does_every_slice() {
                 let checked = cedar_policy::Entities::from_entities(entities, Some(&schema));
                 checked.unwrap_or_else(|error| panic!("{}: {error:?}", task.name));
                 let action = bucket.action.clone();
-                let context = super::slice::context(&subject, judge.vo_active, START, false).unwrap();
+                let context = super::slice::context(
+                    &subject,
+                    super::slice::Stands {
+                        vo_active: judge.vo_active,
+                        within_ceiling: true,
+                    },
+                    START,
+                    false,
+                )
+                .unwrap();
                 context.validate(&schema, &action).unwrap();
             }
         }

@@ -13,6 +13,7 @@
 //! 8. A list is allowed to whoever holds it under any condition; an item under the condition itself.
 //!    Where a second factor, shown in the session, would make the condition hold: `step_up_required`.
 //! 9. An account is reset only at its home, by its home's administrators.
+//! 10. A ceiling closes what is granted of a wrapped tool beyond it (`outside_ceiling`).
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -21,7 +22,9 @@ use super::world::{
     AHE, IMENSE, JANE, JOHN, NOWHERE, START, World, jobs, now, own, place, signed_in, stranger,
 };
 use crate::problem::Kind;
-use crate::vo::{OWN_TOOL, PersonState, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, VoState};
+use crate::vo::{
+    CeilingScope, CeilingTask, OWN_TOOL, PersonState, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, VoState,
+};
 
 const ROLES: [&str; 3] = ["scientist", "curator", VO_ADMINISTRATOR];
 /// `always`, `own`, and two expressions.
@@ -62,6 +65,8 @@ struct Setting {
     /// John's home is the VO, and he administers something elsewhere.
     john_at_home: bool,
     john_elsewhere: bool,
+    /// None, only what reads, only `submit job` by name, nothing.
+    ceiling: u8,
 }
 
 /// One generated request.
@@ -142,6 +147,15 @@ fn expected(setting: &Setting, ask: &Ask) -> Result<(), Kind> {
         } else {
             Kind::NoGrant
         });
+    }
+    let within = match setting.ceiling {
+        0 => true,
+        1 => !["submit job", "terminate job"].contains(&task),
+        2 => task == "submit job",
+        _ => false,
+    };
+    if ask.wrapped && !within {
+        return Err(Kind::OutsideCeiling);
     }
     if is(&["user.reset_password"]) {
         let at_home = ask.vo() == Some(IMENSE) && setting.john_at_home && !setting.john_elsewhere;
@@ -239,6 +253,22 @@ fn build(setting: &Setting) -> World {
     if setting.john_elsewhere {
         world.hold(0, JOHN, SYSTEM_ADMINISTRATOR, None);
     }
+    let scope = || CeilingScope::Upstream("ce".into());
+    let jobs = jobs();
+    match setting.ceiling {
+        0 => {}
+        1 => world.ceiling(scope(), vec!["read".into()], Vec::new()),
+        2 => {
+            let task = jobs.task("submit job").expect("a task");
+            let named = CeilingTask {
+                tool: "jobs".into(),
+                task: task.name.clone(),
+                pin: crate::authorize::pin(&jobs, task),
+            };
+            world.ceiling(scope(), Vec::new(), vec![named]);
+        }
+        _ => world.ceiling(CeilingScope::Tool("jobs".into()), Vec::new(), Vec::new()),
+    }
     for owner in 0..3_u8 {
         for st_marys in [false, true] {
             let number = format!("{owner}{}", u8::from(st_marys));
@@ -260,9 +290,20 @@ fn settings() -> impl Strategy<Value = Setting> {
         grants,
         prop::bool::weighted(0.7),
         prop::bool::weighted(0.2),
+        prop_oneof![12 => Just(0_u8), 1 => Just(1), 1 => Just(2), 1 => Just(3)],
     )
         .prop_map(
-            |(suspended, vo_suspended, member, held, system_administrator, grants, at_home, elsewhere)| {
+            |(
+                suspended,
+                vo_suspended,
+                member,
+                held,
+                system_administrator,
+                grants,
+                at_home,
+                elsewhere,
+                ceiling,
+            )| {
                 Setting {
                     suspended,
                     vo_suspended,
@@ -272,6 +313,7 @@ fn settings() -> impl Strategy<Value = Setting> {
                     grants,
                     john_at_home: at_home,
                     john_elsewhere: elsewhere,
+                    ceiling,
                 }
             },
         )
@@ -374,6 +416,7 @@ fn decide_equals_the_reference_model() {
         "not_a_member",
         "suspended",
         "no_task",
+        "outside_ceiling",
     ] {
         assert!(counts.contains_key(answer), "{answer}: {counts:?}");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::authenticate::{Session, SessionKind, Source, Subject, Who};
+use crate::authenticate::{Personal, Scope, Session, SessionKind, Source, Subject, Who};
 use crate::authorize::{Authorize, Chains};
 use crate::clock::{HandClock, Timestamp};
 use crate::id::{PersonId, RoleId, VoId};
@@ -20,8 +20,8 @@ use crate::tool::{
     Whose,
 };
 use crate::vo::{
-    Assignment, Condition, Directory, DirectoryHandle, Grant, Membership, OWN_TOOL, Person, PersonState,
-    Role, Rows, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, Vo, VoState,
+    Assignment, Ceiling, CeilingScope, CeilingTask, Condition, Directory, DirectoryHandle, Grant, Membership,
+    OWN_TOOL, Person, PersonState, Role, Rows, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR, Vo, VoState,
 };
 
 pub(super) const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -138,6 +138,7 @@ impl World {
             username: name.into(),
             home: id(home),
             state: PersonState::Active,
+            until: None,
             card: Hash::of(name.as_bytes()),
             version: 1,
         });
@@ -196,6 +197,18 @@ impl World {
             condition: Condition::parse(when),
         };
         self.rows.grants.push(grant);
+    }
+
+    /// Sets a ceiling of the wrapped tool's VO.
+    pub(super) fn ceiling(&mut self, scope: CeilingScope, kinds: Vec<String>, tasks: Vec<CeilingTask>) {
+        let ceiling = Ceiling {
+            id: id(self.number()),
+            vo: id(IMENSE),
+            scope,
+            kinds,
+            tasks,
+        };
+        self.rows.ceilings.push(ceiling);
     }
 
     pub(super) fn job(&mut self, number: &str, owner: Option<u128>, hospital: Option<&str>) {
@@ -389,16 +402,38 @@ pub(super) fn signed_in(number: u128, must_change: bool, methods: &[&str]) -> Su
         methods: methods.iter().map(ToString::to_string).collect(),
         acr: if methods.contains(&"otp") { "aal2" } else { "aal1" }.into(),
         must_change,
+        identity: None,
     };
     let row = Person {
         id: person,
         username: "from the session".into(),
         home: id(IMENSE),
         state: PersonState::Active,
+        until: None,
         card: Hash::default(),
         version: 0,
     };
     Subject::for_test(Who::Person(Arc::new(row)), Some(Arc::new(session)), source())
+}
+
+/// Jane by one of her tokens.
+pub(super) fn by_token(parts: &[&str], read_only: bool) -> Subject {
+    let subject = jane();
+    let session = subject.session().expect("a session");
+    let scope = Scope {
+        parts: parts.iter().map(|part| part.parse().expect("a part")).collect(),
+        read_only,
+        myproxy: false,
+    };
+    let personal = Personal {
+        name: "nightly".into(),
+        scope,
+    };
+    let session = Session {
+        kind: SessionKind::Personal(Arc::new(personal)),
+        ..Session::clone(session)
+    };
+    Subject::for_test(subject.who().clone(), Some(Arc::new(session)), source())
 }
 
 fn source() -> Source {

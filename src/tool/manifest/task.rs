@@ -74,6 +74,7 @@ pub(super) fn read(table: &mut Table<'_>) -> Written {
         upgrade: upgrade(table),
         home_only: false,
         local: None,
+        tokens: crate::tool::TokenRule::May,
     };
     if task.filter.is_some() && !matches!(task.kind, Kind::Read | Kind::Download) {
         table.flaw(

@@ -9,7 +9,7 @@ use crate::api::Api;
 use crate::api::operation::{Call, Operation, VO, member, on_person, reasoned, task};
 use crate::authenticate::Account;
 use crate::problem::{Kind, Problem};
-use crate::tool::{self, Task};
+use crate::tool::{self, Task, TokenRule};
 use crate::trust::pem;
 
 /// A certificate to be linked.
@@ -46,6 +46,7 @@ impl Operation for Add {
         reasoned(Task {
             // SECURITY: who links a certificate can be that person; only the account's home may.
             home_only: true,
+            tokens: TokenRule::Never,
             ..on_person(task)
         })
     }
