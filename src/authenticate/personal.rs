@@ -162,6 +162,8 @@ impl Authenticate {
             methods: vec![METHOD.to_owned()],
             acr: Assurance::Aal1.as_str().to_owned(),
             must_change: false,
+            // SECURITY: an identity that is taken away takes along what was made with it.
+            identity: by.identity.clone(),
         };
         Ok(NewToken {
             by: Arc::clone(by),

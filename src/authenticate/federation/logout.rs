@@ -2,7 +2,7 @@
 
 use super::store;
 use super::token::{self, Expected, Flaw};
-use crate::authenticate::Authenticate;
+use crate::authenticate::{Authenticate, Session, SessionKind};
 use crate::id::{IdentityId, PersonId, RequestId, SessionId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Hash, SessionEnded};
@@ -66,8 +66,10 @@ impl Authenticate {
         reason: &str,
         request: RequestId,
     ) -> Option<SessionEnded> {
-        let began_by = |session: &crate::authenticate::Session| {
-            session.identity.as_ref().is_some_and(|by| by.id == identity)
+        // Whoever signs out at home does not mean the tokens of her scripts.
+        let stays = |session: &Session| reason == REASON && matches!(session.kind, SessionKind::Personal(_));
+        let began_by = |session: &Session| {
+            session.identity.as_ref().is_some_and(|by| by.id == identity) && !stays(session)
         };
         let sessions: Vec<SessionId> = self
             .sessions_of(person)
