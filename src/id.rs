@@ -208,6 +208,8 @@ ids! {
     LinkId,
     /// A second factor of a person.
     FactorId,
+    /// An account on its way: a request, or an invitation.
+    EnrolmentId,
     /// A message in the outbox.
     MessageId,
     /// An episode of repeated denials.

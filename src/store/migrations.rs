@@ -94,6 +94,16 @@ macro_rules! steps {
                 "account",
                 include_str!(concat!("../../migrations/", $engine, "/1800_account.sql")),
             ),
+            (
+                1801,
+                "terms",
+                include_str!(concat!("../../migrations/", $engine, "/1801_terms.sql")),
+            ),
+            (
+                1802,
+                "enrolment",
+                include_str!(concat!("../../migrations/", $engine, "/1802_enrolment.sql")),
+            ),
         ]
     };
 }
