@@ -214,6 +214,8 @@ ids! {
     IdpId,
     /// Who somebody is at an identity provider.
     IdentityId,
+    /// An account on its way: a request, or an invitation.
+    EnrolmentId,
     /// A message in the outbox.
     MessageId,
     /// An episode of repeated denials.

@@ -83,6 +83,9 @@ kinds! {
     PasswordChangeRequired "password_change_required" 403 "Choose your own password first",
         "You signed in with a one-time password, with one that is too short without a second factor, or with one that others may know, which opens nothing but the change of the password.",
         "Change the password (`countersign password change`, or the page that the gateway shows), then sign in again.";
+    TermsNotAccepted "terms_not_accepted" 403 "Accept the terms of use first",
+        "There are terms of use, new or changed, that you have not accepted; before that nothing else is open to you.",
+        "Read and accept them: `countersign terms accept`, or the page `/terms` of the gateway.";
     NoTask "no_task" 403 "No task allows this request",
         "The tool is wrapped so that only named tasks reach it, and none of them names this request.",
         "Check method, path and query; if the tool should offer this, ask your VO administrator to add a task.";

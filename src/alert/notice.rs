@@ -127,6 +127,22 @@ impl Alert {
     }
 }
 
+impl Alert {
+    /// Queues a letter to the administrators of a VO.
+    ///
+    /// # Errors
+    /// [`AlertError`].
+    pub async fn notify_administrators(
+        &self,
+        tx: &mut Tx,
+        vo: VoId,
+        letter: impl FnOnce(Vec<String>) -> Letter + Send,
+    ) -> Result<(), AlertError> {
+        let administrators = self.0.administrators(vo, self.0.ids.clock().now()).await?;
+        self.0.post(tx, vo, NOTICE, &letter(administrators)).await
+    }
+}
+
 /// A case of a resource provider.
 #[derive(Clone, Debug)]
 pub struct CaseNotice<'a> {

@@ -9,6 +9,7 @@
 //!
 //! People stand in paths by their opaque id, so that no record holds a name: [`user::list`] finds the id of a user name.
 
+pub mod account;
 pub mod administrator;
 pub mod alert;
 pub mod audit;
@@ -19,6 +20,7 @@ pub mod factor;
 pub mod gateway;
 pub mod grant;
 pub mod idp;
+pub mod invitation;
 mod openapi;
 mod operation;
 pub mod person;
@@ -31,6 +33,7 @@ pub mod role;
 pub mod session;
 pub mod state;
 pub mod token;
+pub mod terms;
 pub mod tool;
 pub mod upstream;
 pub mod user;
@@ -61,7 +64,7 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, ChangeEvent, Event, SessionEnded};
 use crate::resource::Resources;
 use crate::state::{Begun, States};
-use crate::store::Db;
+use crate::store::{Db, Tx};
 use crate::tool::{Task, ToolStore, Tools};
 use crate::vo::{Directory, Vos};
 
@@ -212,6 +215,19 @@ fn entries() -> Vec<Entry> {
         entry::<factor::add::Add>(),
         entry::<factor::remove::Remove>(),
         entry::<factor::renew::Renew>(),
+        entry::<account::take::Take>(),
+        entry::<account::list::List>(),
+        entry::<account::approve::Approve>(),
+        entry::<account::reject::Reject>(),
+        entry::<invitation::create::Create>(),
+        entry::<invitation::list::List>(),
+        entry::<invitation::revoke::Revoke>(),
+        entry::<terms::owed::Owed>(),
+        entry::<terms::accept::Accept>(),
+        entry::<terms::show::Show>(),
+        entry::<terms::set::Set>(),
+        entry::<terms::show::ShowGateway>(),
+        entry::<terms::set::SetGateway>(),
         entry::<person::me::Me>(),
         entry::<person::change_password::ChangePassword>(),
         entry::<person::find::Find>(),
@@ -360,6 +376,21 @@ impl Api {
         further: Vec<Event>,
     ) -> Result<(), Problem> {
         self.apply((call.id, call.reason()), tx, changes, further).await
+    }
+
+    /// The same for a change of what no decision is made from: nobody's roles, grants or standing.
+    async fn commit_aside(&self, call: &Call, mut tx: Tx, changes: Vec<Change>) -> Result<(), Problem> {
+        // The mark comes first, so that the transaction cannot fail on it once the records are written.
+        tx.applied(call.id, self.now()).await.map_err(problem)?;
+        let recorded =
+            |change| Event::Change(Box::new(ChangeEvent::of(call.id, change).because(call.reason())));
+        let events = changes.into_iter().map(recorded).collect();
+        // INVARIANT: the log leads, the store follows.
+        self.audit.write_all(events).await.map_err(problem)?;
+        match tx.commit().await {
+            Err(error) if !self.db.was_applied(call.id).await.map_err(problem)? => Err(problem(error)),
+            _ => Ok(()),
+        }
     }
 
     async fn apply(

@@ -23,7 +23,7 @@ use crate::forward::LocalRequest;
 use crate::id::{PersonId, RequestId};
 use crate::problem::{Kind, Problem};
 use crate::secret::Secret;
-use crate::tool::{self, Audience, Parameters, REASON, Task, VoRef};
+use crate::tool::{self, Audience, Parameters, REASON, Task, VoRef, unfit_reason};
 use crate::vo::{Person, SYSTEM_ADMINISTRATOR, VO_ADMINISTRATOR};
 
 /// Largest body of an operation that does not say otherwise.
@@ -232,6 +232,17 @@ impl Asked {
     #[must_use]
     pub fn of(request: &LocalRequest) -> Self {
         Self(Call::of(request))
+    }
+
+    /// The same for a page that takes the reason in its form.
+    pub(super) fn because(&self, reason: &str) -> Result<Call, Problem> {
+        if let Some(flaw) = unfit_reason(reason) {
+            return Err(Problem::new(Kind::ReasonRequired, flaw).with("field", "why"));
+        }
+        let mut call = self.0.clone();
+        call.parameters.insert(REASON.into(), reason.into());
+        call.reasoned = true;
+        Ok(call)
     }
 }
 

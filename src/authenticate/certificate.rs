@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::basic::Journal;
 use super::credential::{self, Initiator};
 use super::possession::Account;
-use super::recognise::{Refusal, foreign_origin, refuse_until_changed};
+use super::recognise::{Refusal, foreign_origin};
 use super::subject::{Session, SessionKind, Source, Subject};
 use super::{Authenticate, login, store};
 use crate::clock::Timestamp;
@@ -160,7 +160,7 @@ impl Authenticate {
             Ok(session) => Subject::person(person, session, source),
             Err(problem) => return Err(Refusal::attempted(problem, person, METHOD)),
         };
-        refuse_until_changed(subject, place)
+        self.refuse_what_is_due(subject, place)
     }
 
     /// The chain as it is now: connections outlive certificates, lists and trust.

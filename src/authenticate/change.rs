@@ -226,6 +226,38 @@ impl Authenticate {
         Ok(one_time.password)
     }
 
+    /// Whether somebody who is not known may go on: asks for an account with this mail address, or opens a link.
+    ///
+    /// # Errors
+    /// A [`Problem`] when there was too much of it.
+    pub fn enrolment_asked(&self, source: Source, mail: Option<&str>) -> Result<(), Problem> {
+        self.0.throttle.enrolment(source, mail).map_err(|wait| {
+            let detail = "too many requests for accounts from here, or for this mail address";
+            Problem::new(Kind::TooManyAttempts, detail).retry_after(wait)
+        })
+    }
+
+    /// The hash of a password that somebody chose for an account that she is about to have. It was judged.
+    ///
+    /// # Errors
+    /// [`AuthenticateError`] when it cannot be computed.
+    pub async fn hash_own(&self, password: &Secret<String>) -> Result<String, AuthenticateError> {
+        Ok(self.0.hasher.hash(password).await?)
+    }
+
+    /// Gives a new account the password that its owner chose (a part of the change that makes the account).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_own(
+        &self,
+        tx: &mut Tx,
+        account: (PersonId, VoId),
+        hash: &str,
+    ) -> Result<(), StoreError> {
+        store::set_password(tx, account, (hash, false), None, self.now()).await
+    }
+
     /// Notes that others may know the password of an account, and ends all its sessions: the next one opens nothing but the
     /// choice of another password. `None` when the account has no password.
     ///

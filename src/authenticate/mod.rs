@@ -39,6 +39,7 @@ mod session;
 mod store;
 mod strength;
 mod subject;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -76,6 +77,7 @@ pub use session::SessionWatch;
 pub use store::LoginCount;
 pub use strength::{Blocklist, MIN_BESIDE_FACTOR, MIN_CHARACTERS, Weakness};
 pub use subject::{Session, SessionKind, Source, Subject, Who};
+pub use terms::Terms;
 
 use crate::clock::Timestamp;
 use crate::id::{Ids, PersonId, RandomError, RequestId, SessionId};
@@ -110,6 +112,7 @@ struct Inner {
     certificates: certificate::Certificates,
     codes: enter::Codes,
     federation: federation::Federation,
+    terms: terms::Table,
     /// What seals the secrets of second factors; not there while the gateway is sealed.
     seals: std::sync::OnceLock<SealingKey>,
     // INVARIANT: held from before the store is read or written until memory says the same.
@@ -164,6 +167,7 @@ impl Authenticate {
             certificates: certificate::Certificates::default(),
             codes: enter::Codes::default(),
             federation: federation::Federation::default(),
+            terms: terms::Table::default(),
             seals: std::sync::OnceLock::new(),
             changing: tokio::sync::Mutex::default(),
             db,
@@ -183,7 +187,7 @@ impl Authenticate {
         let _changing = self.0.changing.lock().await;
         let rows = store::alive(&self.0.db).await?;
         self.0.sessions.reconcile(rows);
-        Ok(())
+        self.0.terms.refresh(&self.0.db).await
     }
 
     /// Starts a transaction on the store that passwords and sessions are in.

@@ -133,7 +133,20 @@ impl Authenticate {
             Some(Credential::Cookie(token)) => self.by_cookie(&token, head, place, source)?,
         };
         refuse_foreign_form(&subject, head, place)?;
-        refuse_until_changed(subject, place)
+        self.refuse_what_is_due(subject, place)
+    }
+
+    /// A session in which something is due first (another password, terms of use) opens nothing else.
+    pub(super) fn refuse_what_is_due(
+        &self,
+        subject: Subject,
+        place: &Place,
+    ) -> Result<Subject, Box<Refusal>> {
+        let subject = refuse_until_changed(subject, place)?;
+        match self.owed_at(&subject, place) {
+            Some(problem) => Err(Refusal::of(subject, problem)),
+            None => Ok(subject),
+        }
     }
 
     fn bearer(&self, token: &Secret<String>, source: Source) -> Result<Subject, Box<Refusal>> {
@@ -282,7 +295,7 @@ fn refuse_foreign_form(subject: &Subject, head: &Parts, place: &Place) -> Result
 }
 
 /// A session that was opened with a one-time password is good for choosing a new one and nothing else.
-pub(super) fn refuse_until_changed(subject: Subject, place: &Place) -> Result<Subject, Box<Refusal>> {
+fn refuse_until_changed(subject: Subject, place: &Place) -> Result<Subject, Box<Refusal>> {
     let must_change = subject.session().is_some_and(|session| session.must_change);
     if must_change && !matches!(audience(place), Some(Audience::Everyone | Audience::AnySession)) {
         let problem = Problem::new(

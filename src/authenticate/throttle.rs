@@ -34,6 +34,11 @@ pub(super) struct Throttle {
     sources: Limiter,
     /// Codes of second factors, by person and address, or by session: who gets here knows the password or has the session.
     codes: Limiter,
+    /// Requests for accounts by network, and by the mail address that they name.
+    asked_from: Limiter,
+    asked_for: Limiter,
+    /// Links of requests and invitations by network.
+    links: Limiter,
     /// Codes of authenticators at sign-in, by person and from wherever.
     totals: Limiter,
 }
@@ -85,6 +90,24 @@ impl Throttle {
                 config.account_period / PLACES,
                 clock,
             ),
+            asked_from: Limiter::new(30, Duration::from_secs(60), clock),
+            asked_for: Limiter::new(3, Duration::from_secs(3_600), clock),
+            links: Limiter::new(60, Duration::from_secs(5), clock),
+        }
+    }
+
+    /// Takes a cell for a request for an account (with its mail address), or for a look at a link.
+    ///
+    /// # Errors
+    /// Seconds to wait when there is none left.
+    pub(super) fn enrolment(&self, source: Source, mail: Option<&str>) -> Result<(), u32> {
+        let from = Hash::of(source.network().as_bytes());
+        match mail {
+            None => self.links.take(from),
+            Some(mail) => {
+                self.asked_from.take(from)?;
+                self.asked_for.take(Hash::of(mail.to_lowercase().as_bytes()))
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! among the arguments; nothing turns verification off. Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 not found,
 //! 5 unreachable.
 
+mod account;
 mod admin;
 mod alert;
 mod audit;
@@ -35,6 +36,7 @@ pub mod sample;
 mod seal;
 mod serve;
 mod session;
+mod terms;
 mod token;
 mod tool;
 mod trace;
@@ -100,6 +102,10 @@ enum Command {
     Vo(vo::Vo),
     #[command(subcommand)]
     User(user::User),
+    #[command(subcommand)]
+    Account(account::Account),
+    #[command(subcommand)]
+    Terms(terms::Terms),
     #[command(subcommand)]
     Role(role::Role),
     #[command(subcommand)]
@@ -254,6 +260,8 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Admin(command) => admin::run(command, out).await,
         Command::Vo(command) => vo::run(command, out).await,
         Command::User(command) => user::run(command, out).await,
+        Command::Account(command) => account::run(command, out).await,
+        Command::Terms(command) => terms::run(command, out).await,
         Command::Role(command) => role::run(command, out).await,
         Command::Grant(command) => grant::run(command, out).await,
         Command::Upstream(command) => upstream::run(command, out).await,

@@ -12,11 +12,13 @@ use super::failure::Failure;
 use super::input::{asks, code, new_password, password, secret_file, text_file};
 use super::output::{Output, or_dash, words};
 use super::profile::Profile;
+use super::terms;
 use crate::api::factor::FactorCode;
 use crate::api::person::change_password::PasswordChange;
 use crate::api::person::me::MeView;
 use crate::api::session::create::{SessionCreate, SessionCreated};
 use crate::api::session::list::SessionView;
+use crate::api::terms::owed::TermsOwed;
 use crate::record::Hash;
 use crate::secret::Secret;
 
@@ -175,6 +177,15 @@ pub(crate) async fn login(args: Login, out: Output) -> Result<(), Failure> {
             false => failure,
         })?;
         keep(&opened)?;
+    }
+    if opened.owes_terms {
+        let accepting = client.clone().with_token(token(&opened));
+        if asks() {
+            let owed: TermsOwed = accepting.task("terms.owed").fetch().await?;
+            terms::accept(&accepting, &owed, false, out).await?;
+        } else {
+            out.note("There are terms of use to accept before anything else: countersign terms accept");
+        }
     }
     let shown = json!({
         "gateway": gateway, "user": args.user, "person": opened.person, "session": opened.session,

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::account;
 use super::certificate::{self, Certificate};
 use super::client::Client;
 use super::failure::Failure;
@@ -83,6 +84,9 @@ pub(crate) enum User {
     /// Grid certificates by which a member signs in.
     #[command(subcommand)]
     Certificate(Certificate),
+    Invite(account::Invite),
+    Invitations(account::Invitations),
+    Uninvite(account::Uninvite),
     Export(Export),
     Erase(Erase),
 }
@@ -402,6 +406,9 @@ pub(crate) async fn run(command: User, out: Output) -> Result<(), Failure> {
             out.note("It is good for choosing a new one. All sessions of the account have ended.");
         }
         User::Certificate(command) => certificate::run(&client, command, out).await?,
+        User::Invite(args) => account::invite(&client, args, out).await?,
+        User::Invitations(args) => account::invitations(&client, args, out).await?,
+        User::Uninvite(args) => account::uninvite(&client, args, out).await?,
         User::Export(args) => export(&client, args, out).await?,
         User::Erase(Erase { user }) => {
             let person = account(&client, &user).await?;

@@ -14,6 +14,7 @@ use tower::service_fn;
 
 mod access;
 mod answer;
+mod enrol;
 mod enter;
 mod federation;
 mod form;
@@ -22,6 +23,7 @@ mod multipart;
 mod pages;
 mod password;
 mod second;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -43,7 +45,7 @@ use crate::gateway::Pages;
 use crate::id::{Ids, RequestId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::tool::{self, Address, Audience, Place, Task, ToolsHandle};
-use crate::vo::{VO_ADMINISTRATOR, Vos};
+use crate::vo::{EnrolmentKind, VO_ADMINISTRATOR, Vos};
 
 /// Name of the service, as tasks name it.
 pub const SERVICE: &str = "console";
@@ -174,6 +176,74 @@ pub fn tasks() -> Vec<Task> {
             "console.password",
             "POST /password",
             Update,
+            Audience::AnySession,
+        )),
+        // Not `vo`: a virtual organisation that is not there looks like one that takes no requests.
+        task(
+            "console.join_page",
+            "GET /vo/{organisation:slug}/join",
+            Read,
+            Audience::Everyone,
+        ),
+        form(task(
+            "console.join",
+            "POST /vo/{organisation:slug}/join",
+            Create,
+            Audience::Everyone,
+        )),
+        Task {
+            query: Some(vec!["code".into()]),
+            // SECURITY: a code is a credential until it is used.
+            sensitive: vec!["code".into()],
+            ..task(
+                "console.confirm_page",
+                "GET /vo/{organisation:slug}/join/confirm",
+                Read,
+                Audience::Everyone,
+            )
+        },
+        form(task(
+            "console.confirm",
+            "POST /vo/{organisation:slug}/join/confirm",
+            Create,
+            Audience::Everyone,
+        )),
+        Task {
+            query: Some(vec!["code".into()]),
+            sensitive: vec!["code".into()],
+            ..task(
+                "console.invitation_page",
+                "GET /invitation",
+                Read,
+                Audience::Everyone,
+            )
+        },
+        form(task(
+            "console.take_invitation",
+            "POST /invitation",
+            Create,
+            Audience::Everyone,
+        )),
+        task(
+            "console.accounts_page",
+            "GET /accounts/{vo:slug}",
+            Read,
+            Audience::Granted(&[VO_ADMINISTRATOR]),
+        ),
+        form(task(
+            "console.decide_account",
+            "POST /accounts/{vo:slug}",
+            Update,
+            Audience::Granted(&[VO_ADMINISTRATOR]),
+        )),
+        Task {
+            query: to(),
+            ..task("console.terms_page", "GET /terms", Read, Audience::AnySession)
+        },
+        form(task(
+            "console.accept_terms",
+            "POST /terms",
+            Create,
             Audience::AnySession,
         )),
         form(task(
@@ -332,6 +402,16 @@ impl Console {
             "console.token_create" | "console.token_revoke" => self.token(request).await,
             "console.password_page" => self.password_page(&request),
             "console.password" => self.password(request).await,
+            "console.join_page" => self.join_page(request).await,
+            "console.join" => self.join(request).await,
+            "console.confirm_page" => self.enrol_page(request, EnrolmentKind::Request).await,
+            "console.confirm" => self.confirm(request).await,
+            "console.invitation_page" => self.enrol_page(request, EnrolmentKind::Invitation).await,
+            "console.take_invitation" => self.take_invitation(request).await,
+            "console.accounts_page" => self.accounts_page(request).await,
+            "console.decide_account" => self.decide_account(request).await,
+            "console.terms_page" => self.terms_page(request).await,
+            "console.accept_terms" => self.accept_terms(request).await,
             "console.logout" => self.logout(request).await,
             "console.trace_page" | "console.provider_trace_page" => self.trace_page(&request),
             "console.trace" | "console.provider_trace" => self.trace(request).await,
@@ -436,6 +516,10 @@ impl Pages for Console {
 
     fn step_up(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>> {
         Self::raise(self, head, place, base)
+    }
+
+    fn terms(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>> {
+        self.to_terms(head, place, base)
     }
 }
 

@@ -21,6 +21,8 @@ pub trait Pages: Send + Sync {
     fn sign_in(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>>;
     /// The same for one whose session has too little assurance.
     fn step_up(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>>;
+    /// The same for one who has terms of use yet to accept.
+    fn terms(&self, head: &Parts, place: &Place, base: &str) -> Option<Response<Body>>;
 }
 
 /// Makes answers.
@@ -90,6 +92,7 @@ impl Answers {
         match problem.kind {
             Kind::NoCredential | Kind::PasswordChangeRequired => self.pages.sign_in(head, place, &self.base),
             Kind::StepUpRequired => self.pages.step_up(head, place, &self.base),
+            Kind::TermsNotAccepted => self.pages.terms(head, place, &self.base),
             _ => None,
         }
     }

@@ -110,6 +110,16 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
         async move { guesses::tell(&built).await }
     }));
 
+    let forgetting = built.vos.clone();
+    tasks.spawn(every(CARDS, stop.clone(), move || {
+        let vos = forgetting.clone();
+        async move {
+            if let Err(error) = vos.forget_unconfirmed().await {
+                tracing::error!("requests for accounts that were not confirmed stay: {error}");
+            }
+        }
+    }));
+
     let keeper = built.clone();
     tasks.spawn(every(CARDS, stop.clone(), move || {
         let built = keeper.clone();

@@ -100,6 +100,16 @@ macro_rules! steps {
                 include_str!(concat!("../../migrations/", $engine, "/1800_account.sql")),
             ),
             (
+                1801,
+                "terms",
+                include_str!(concat!("../../migrations/", $engine, "/1801_terms.sql")),
+            ),
+            (
+                1802,
+                "enrolment",
+                include_str!(concat!("../../migrations/", $engine, "/1802_enrolment.sql")),
+            ),
+            (
                 1900,
                 "personal_token",
                 include_str!(concat!("../../migrations/", $engine, "/1900_personal_token.sql")),

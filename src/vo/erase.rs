@@ -30,6 +30,7 @@ impl Vos {
             return Err(VoError::unknown("ended account", person));
         }
         run!(&mut *tx, "DELETE FROM card WHERE person = $1", person.uuid())?;
+        run!(&mut *tx, "DELETE FROM enrolment WHERE person = $1", person.uuid())?;
         let hashes = cards
             .into_iter()
             .map(|(digest,)| store::hash(digest))

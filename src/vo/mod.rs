@@ -7,6 +7,7 @@
 mod card;
 mod ceiling;
 mod directory;
+mod enrolment;
 mod erase;
 mod grants;
 mod held;
@@ -33,6 +34,7 @@ pub use directory::{
     Assignment, Condition, Directory, DirectoryHandle, Grant, Membership, Person, PersonState, Role, Rows,
     Upstream, UpstreamAddress, Vo, VoState,
 };
+pub use enrolment::{Enrolment, EnrolmentKind, NewEnrolment, check_request, check_text};
 pub use held::{Held, HeldIn};
 pub use people::is_username;
 pub use upstream::{NewUpstream, UpstreamError};
@@ -116,6 +118,9 @@ pub enum VoError {
         "the account is {0}: whether there is to be one is decided with `countersign account approve` or `account reject`"
     )]
     Undecided(&'static str),
+    /// Too many wait.
+    #[error("too many requests or invitations of this virtual organisation wait; try again later")]
+    Waiting,
     /// The person is not a member of the VO.
     #[error("the person is not a member of this virtual organisation")]
     NotAMember,
@@ -151,6 +156,7 @@ impl AsProblem for VoError {
                 Kind::Conflict
             }
             Self::Random(_) => Kind::Internal,
+            Self::Waiting => Kind::Busy,
             _ => Kind::Invalid,
         };
         Problem::new(kind, self.to_string())

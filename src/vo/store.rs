@@ -185,6 +185,17 @@ pub(super) async fn set_person_state(
     .map(|_| ())
 }
 
+/// Whether a living account has this user name.
+pub(super) async fn is_username_taken(tx: &mut Tx, username: &str) -> Result<bool, StoreError> {
+    let found = tx_rows!(
+        tx,
+        (i64,),
+        "SELECT count(*) FROM person WHERE username = $1 AND ended_at IS NULL",
+        username
+    )?;
+    Ok(found.first().is_some_and(|(count,)| *count > 0))
+}
+
 /// Where a person holds a role.
 pub(super) async fn levels_of(tx: &mut Tx, person: PersonId) -> Result<Vec<VoId>, StoreError> {
     let found = tx_rows!(

@@ -22,6 +22,7 @@ const OF_SESSIONS: [(&str, &str); 4] = [
 /// Updates of what was not there before: their change has no `before`.
 const NEW: [&str; 6] = [
     "idp.approve",
+    "account.approve",
     "user.reset_password",
     "vo_certificate.import",
     "tool.set_credential",
@@ -179,6 +180,62 @@ fn people_and_roles(walk: &mut Walk) {
     walk.call("john", "token.revoke", &[("token", &token)], None);
     let new = json!({ "current": PASSWORD, "new": "another quiet walk by the sea" });
     walk.call("mary", "user.change_own_password", &[], Some(new));
+}
+
+/// Two ask for accounts, of whom one gets hers; an invitation is taken back.
+fn accounts(walk: &mut Walk) {
+    let vo = ("vo", "imense");
+    walk.call(
+        "admin",
+        "account.take_requests",
+        &[vo],
+        Some(json!({ "open": true })),
+    );
+    for (user, decision) in [("lea", "account.approve"), ("max", "account.reject")] {
+        let form = |path: &str, fields: &str| {
+            let url = format!("{}/vo/imense/join{path}", walk.world.base());
+            walk.world.curl(&["--data-binary", fields, &url]).expect(200)
+        };
+        form(
+            "",
+            &format!("username={user}&name=N&mail={user}%40example.org&reason=work"),
+        );
+        let mail = until("the mail with the link", || {
+            let folder = fs::read_dir(walk.world.data().join("outbox")).ok()?;
+            folder
+                .map(|mail| fs::read_to_string(mail.unwrap().path()).unwrap_or_default())
+                .find(|mail| mail.contains(&format!("{user}@example.org")) && mail.contains("code"))
+        });
+        let (code, new) = (crate::accounts::code_in(&mail), PASSWORD.replace(' ', "+"));
+        form("/confirm", &format!("code={code}&new={new}&again={new}"));
+        let waiting = walk.call("admin", "account.list", &[vo], None);
+        let id = waiting["accounts"][0]["id"].as_str().unwrap().to_owned();
+        let body = match decision {
+            "account.reject" => json!({ "message": "Not now." }),
+            _ => json!({}),
+        };
+        walk.call("admin", decision, &[vo, ("account", &id)], Some(body));
+    }
+    let made = walk.call("admin", "invitation.create", &[vo], Some(json!({})));
+    let id = made["id"].as_str().unwrap().to_owned();
+    walk.call("admin", "invitation.revoke", &[vo, ("invitation", &id)], None);
+}
+
+/// Terms of use are put in force, accepted, and taken away again.
+fn terms(walk: &mut Walk) {
+    let text = json!({ "text": "Be kind.\n" });
+    for (set, at) in [
+        ("terms.set_gateway", &[][..]),
+        ("terms.set", &[("vo", "imense")][..]),
+    ] {
+        walk.call("admin", set, at, Some(text.clone()));
+        let owed = walk.call("admin", "terms.owed", &[], None);
+        let shown = &owed["owed"][0];
+        let read = json!({ "vo": shown["vo"], "version": shown["version"], "digest": shown["digest"] });
+        let accept = json!({ "accept": [read] });
+        walk.call("admin", "terms.accept", &[], Some(accept));
+        walk.call("admin", set, at, Some(json!({})));
+    }
 }
 
 /// Somebody adds an authenticator, makes new recovery codes and removes it; another shows hers and loses it.
@@ -411,6 +468,8 @@ fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
     let mut walk = Walk { world, asked };
     factors(&mut walk);
     people_and_roles(&mut walk);
+    accounts(&mut walk);
+    terms(&mut walk);
     tools(&mut walk, &tool.url());
     providers(&mut walk);
     identity_providers(&mut walk);
@@ -489,6 +548,9 @@ fn i7_every_task_that_changes_state_leaves_a_change_with_before_and_after() {
 
 /// The edits of who may do what, as the guide lists them.
 const EDITS: &[&str] = &[
+    "account.approve",
+    "account.reject",
+    "account.take_requests",
     "administrator.add",
     "administrator.remove",
     "ceiling.set",
@@ -501,6 +563,8 @@ const EDITS: &[&str] = &[
     "idp.remove",
     "idp.resume",
     "idp.suspend",
+    "invitation.create",
+    "invitation.revoke",
     "person.factor.reset",
     "provider.add",
     "provider.choose",
@@ -513,6 +577,8 @@ const EDITS: &[&str] = &[
     "role.create",
     "role.end",
     "role.unassign",
+    "terms.set",
+    "terms.set_gateway",
     "tool.add",
     "tool.remove",
     "upstream.allow",

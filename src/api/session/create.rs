@@ -52,6 +52,9 @@ pub struct SessionCreated {
     /// Signed in with a one-time password, or with one that has become too short: nothing is open but the change of the
     /// password.
     pub must_change: bool,
+    /// There are terms of use that you have yet to accept: before that, what they bind is shut to you.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owes_terms: bool,
     /// Level of assurance: `aal1` with one factor, `aal2` with two.
     #[serde(default)]
     pub acr: String,
@@ -68,6 +71,7 @@ impl SessionCreated {
             person: session.person.to_string(),
             expires: session.expires.to_string(),
             must_change: session.must_change,
+            owes_terms: false,
             acr: session.acr.clone(),
             amr: session.methods.clone(),
             token: opened.token,
@@ -137,6 +141,10 @@ impl Operation for Create {
         {
             tell_of_recovery(api, call.id, person).await;
         }
-        Ok(SessionCreated::of(opened))
+        let owes_terms = api.authenticate.owes(opened.session.person);
+        Ok(SessionCreated {
+            owes_terms,
+            ..SessionCreated::of(opened)
+        })
     }
 }
