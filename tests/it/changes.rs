@@ -20,7 +20,7 @@ const OF_SESSIONS: [(&str, &str); 4] = [
     ("token.revoke", "session_ended"),
 ];
 /// Updates of what was not there before: their change has no `before`.
-const NEW: [&str; 6] = [
+const NEW: [&str; 7] = [
     "idp.approve",
     "account.approve",
     "user.reset_password",
