@@ -611,7 +611,8 @@ pub struct Login {
     /// nothing: `suspended`, `pending`, `rejected`, `account_expired`, `deleted`; `one_time` where a one-time password was right and
     /// not taken; with a second factor also `code_needed` (the password was right), `wrong_code`, `sealed`, `stopped` (after too many
     /// wrong codes none of an authenticator is taken); with an identity provider
-    /// also `refused` (its answer is not accepted), `wrong_assurance`, `pending`, `rejected`, `lapsed`, `unavailable`.
+    /// also `refused` (its answer is not accepted), `wrong_assurance`, `pending`, `rejected`, `lapsed`, `unavailable`; `not_begun` after an `ok`
+    /// of the same request whose session did not begin, because what it rested on was changed or used up meanwhile.
     pub result: String,
     /// How many logins this account has had, this one included; 0 when it failed.
     pub count: i64,

@@ -64,7 +64,7 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{Change, ChangeEvent, Event, SessionEnded};
 use crate::resource::Resources;
 use crate::state::{Begun, States};
-use crate::store::{Db, Tx};
+use crate::store::{Db, Tx, is_overtaken};
 use crate::tool::{Task, ToolStore, Tools};
 use crate::vo::{Directory, Vos};
 
@@ -73,6 +73,8 @@ use operation::{Call, Entry, entry};
 pub use openapi::document;
 pub use operation::Asked;
 
+/// How often a change is begun that something else overtakes.
+const TURNS: u32 = 8;
 /// Name of the service, as tasks name it.
 pub const SERVICE: &str = "api";
 
@@ -453,6 +455,14 @@ impl Api {
             self.delegate.end_session(*session);
         }
         self.authenticate.end(ended).await.map_err(problem)
+    }
+
+    /// Whether a change that was begun for the `turn`-th time is to be begun anew, for all of it was undone: something else
+    /// changed the same meanwhile. Every sign-in touches the password that a change of factors or of the password moves on, so
+    /// that no session outlives it; on PostgreSQL one of the two has to yield.
+    fn yields<T>(done: &Result<T, Problem>, turn: &mut u32) -> bool {
+        *turn += 1;
+        *turn < TURNS && done.as_ref().is_err_and(is_overtaken)
     }
 
     /// Begins a change of state. Changes follow each other.

@@ -23,7 +23,7 @@ use crate::vo::Person;
 const FLAGGED: &str = "compromised";
 
 /// A new password that was judged and hashed, for the person and session that asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewPassword {
     person: Arc<Person>,
     session: Arc<Session>,

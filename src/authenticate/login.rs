@@ -90,6 +90,17 @@ impl SignedIn {
     }
 }
 
+/// What is on record of a login whose session did not begin after all: what it rested on was changed or used up meanwhile.
+#[must_use]
+pub fn not_begun(login: &Login) -> Event {
+    Event::Login(Login {
+        session: None,
+        count: 0,
+        result: "not_begun".into(),
+        ..login.clone()
+    })
+}
+
 /// A session that has not begun: its token is worth nothing until [`Authenticate::begin`].
 #[derive(Debug)]
 pub struct Prepared {
@@ -126,6 +137,17 @@ pub(super) enum Ground {
     StepUp(SessionId, Used),
     /// The identity has its account, and its provider is active.
     Federated(IdentityId, IdpId),
+}
+
+impl Ground {
+    /// The code that it rests on, if it rests on one.
+    const fn used(&self) -> Option<&Used> {
+        match self {
+            Self::Password { used, .. } => used.as_ref(),
+            Self::StepUp(_, used) => Some(used),
+            Self::Parent(_) | Self::Federated(..) => None,
+        }
+    }
 }
 
 /// A session that has begun.
@@ -278,8 +300,16 @@ impl Authenticate {
     }
 
     /// What a judged attempt leads to.
-    pub(super) async fn judged(&self, checked: Checked, attempt: Attempted) -> Result<SignedIn, Problem> {
+    pub(super) async fn judged(&self, mut checked: Checked, attempt: Attempted) -> Result<SignedIn, Problem> {
         let problem = |error: AuthenticateError| error.as_problem();
+        if let (Verdict::Right { used: Some(used), .. }, Some(person)) = (&checked.verdict, &checked.person)
+            && !self.claim(person.id, used)
+        {
+            self.failed(person.id, person.home)
+                .await
+                .map_err(|error| error.as_problem())?;
+            checked.verdict = Verdict::WrongCode;
+        }
         let mut methods = vec!["pwd".to_owned()];
         if attempt.with_code {
             methods.push(METHODS[0].to_owned());
@@ -385,8 +415,13 @@ impl Authenticate {
     /// A [`Problem`] when the password was changed or used meanwhile, the parent ended, or the store does not answer.
     pub async fn begin(&self, prepared: Prepared) -> Result<Opened, Problem> {
         let _changing = self.0.changing.lock().await;
-        let began = self.write(&prepared).await.map_err(|error| error.as_problem())?;
-        if !began {
+        let began = self.write(&prepared).await;
+        if !matches!(began, Ok(true))
+            && let Some(used) = prepared.ground.used()
+        {
+            self.0.claims.release(prepared.session.person, used);
+        }
+        if !began.map_err(|error| error.as_problem())? {
             return Err(match prepared.ground {
                 Ground::Password { .. } => wrong(),
                 Ground::StepUp(..) => factor::wrong_code(),
@@ -435,11 +470,7 @@ impl Authenticate {
                 federation::store::holds(&mut tx, (*identity, *idp), person, session.created).await?
             }
         };
-        let used = match &prepared.ground {
-            Ground::Password { used, .. } => used.as_ref(),
-            Ground::StepUp(_, used) => Some(used),
-            Ground::Parent(_) | Ground::Federated(..) => None,
-        };
+        let used = prepared.ground.used();
         let unused = match used {
             Some(used) => factor::store::use_up(&mut tx, person, used, session.created).await?,
             None => true,
@@ -605,6 +636,11 @@ impl Authenticate {
                 used: Some(used),
             },
         })
+    }
+
+    /// Claims a code that was right, before anything is on record of it.
+    pub(super) fn claim(&self, person: PersonId, used: &Used) -> bool {
+        self.0.claims.take(person, used, self.0.ids.clock().monotonic())
     }
 
     /// Counts a failed attempt.

@@ -63,7 +63,7 @@ pub use federation::{
     IdpSettings, ManyIdentities, Mapping, NewIdp, Returned, SignedInBy, Standing,
 };
 pub use held::HeldSession;
-pub use login::{Opened, Opening, Prepared, SignIn, SignedIn};
+pub use login::{Opened, Opening, Prepared, SignIn, SignedIn, not_begun};
 pub use password::HashError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use personal::fuzz as fuzz_personal;
@@ -107,6 +107,7 @@ struct Inner {
     hasher: password::Hasher,
     blocklist: Blocklist,
     throttle: throttle::Throttle,
+    claims: factor::Claims,
     sessions: session::Sessions,
     basic: basic::Kept,
     certificates: certificate::Certificates,
@@ -162,6 +163,7 @@ impl Authenticate {
             hasher: password::Hasher::new(&config, Arc::clone(ids.random()))?,
             blocklist: Blocklist::shipped(),
             throttle: throttle::Throttle::new(&config, ids.clock()),
+            claims: factor::Claims::default(),
             sessions: session::Sessions::new(&config),
             basic: basic::Kept::new(&**ids.random())?,
             certificates: certificate::Certificates::default(),

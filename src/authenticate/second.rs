@@ -164,6 +164,11 @@ impl Authenticate {
         let Some(used) = self.shown(person, old, code).await? else {
             return Ok(SignedIn::refused(login, factor::wrong_code()));
         };
+        if !self.claim(person.id, &used) {
+            let failed = self.failed(person.id, person.home).await;
+            failed.map_err(|error| error.as_problem())?;
+            return Ok(SignedIn::refused(login, factor::wrong_code()));
+        }
         let problem = |error: AuthenticateError| error.as_problem();
         let (token, hash) = fresh(&**self.0.ids.random(), prefix).map_err(|error| problem(error.into()))?;
         let session = Session {

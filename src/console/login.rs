@@ -4,11 +4,13 @@ use http::{Response, StatusCode};
 
 use super::form::Form;
 use super::{Console, answer, local, nobody, note, pages, parameter, second, wants_page, with_query};
-use crate::authenticate::{COOKIE, Opened, Opening, Prepared, SessionKind, SignIn, clear_cookie, set_cookie};
+use crate::authenticate::{
+    COOKIE, Opened, Opening, Prepared, SessionKind, SignIn, clear_cookie, not_begun, set_cookie,
+};
 use crate::body::Body;
 use crate::forward::LocalRequest;
 use crate::problem::{AsProblem, Problem};
-use crate::record::{Event, SessionEnded};
+use crate::record::{Event, Login, SessionEnded};
 use crate::secret::Secret;
 use crate::tool::Address;
 
@@ -69,7 +71,7 @@ impl Console {
             return Ok(answer::page(StatusCode::OK, page));
         }
         let opened = match signed.result {
-            Ok(prepared) => self.begin(prepared).await,
+            Ok(prepared) => self.begin_login(&signed.login, prepared).await,
             Err(problem) => Err(problem),
         };
         let opened = match opened {
@@ -119,6 +121,15 @@ impl Console {
             self.end(surplus).await?;
         }
         Ok(opened)
+    }
+
+    /// The same; a login whose session did not begin is on record as such.
+    pub(super) async fn begin_login(&self, login: &Login, prepared: Prepared) -> Result<Opened, Problem> {
+        let begun = self.begin(prepared).await;
+        if begun.is_err() {
+            self.record(vec![not_begun(login)]).await?;
+        }
+        begun
     }
 
     /// Ends sessions: records, then store and memory.

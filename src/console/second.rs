@@ -66,7 +66,7 @@ impl Console {
         // INVARIANT: the login, right or wrong, is on record before its cookie is worth anything.
         self.record(signed.events()).await?;
         let opened = match signed.result {
-            Ok(prepared) => self.begin(prepared).await,
+            Ok(prepared) => self.begin_login(&signed.login, prepared).await,
             Err(problem) => Err(problem),
         };
         let opened = match opened {
@@ -130,7 +130,7 @@ impl Console {
         // INVARIANT: on record before the new cookie is worth anything.
         self.record(signed.events()).await?;
         let opened = match signed.result {
-            Ok(prepared) => self.begin(prepared).await,
+            Ok(prepared) => self.begin_login(&signed.login, prepared).await,
             Err(problem) => Err(problem),
         };
         let opened = match opened {

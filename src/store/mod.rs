@@ -59,14 +59,19 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+const OVERTAKEN: &str = "something else changed the same at the same time; try again";
+
+/// Whether the problem is that of [`StoreError::Overtaken`]: the same, begun anew, may well be done.
+#[must_use]
+pub fn is_overtaken(problem: &Problem) -> bool {
+    problem.kind == Kind::Conflict && problem.detail == OVERTAKEN
+}
+
 impl AsProblem for StoreError {
     fn as_problem(&self) -> Problem {
         match self {
             Self::Taken => Problem::new(Kind::Conflict, "something with this name is there already"),
-            Self::Overtaken => Problem::new(
-                Kind::Conflict,
-                "something else changed the same at the same time; try again",
-            ),
+            Self::Overtaken => Problem::new(Kind::Conflict, OVERTAKEN),
             Self::Driver(_) | Self::Open(_) => {
                 Problem::new(Kind::StoreUnavailable, "the store does not answer").retry_after(1)
             }

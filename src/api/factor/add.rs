@@ -68,10 +68,15 @@ impl Operation for Add {
         let new = authenticate
             .add_factor(&call.subject, &body.binding, &body.code, &body.name)
             .await?;
-        let mut tx = api.begin().await?;
-        let change = authenticate
-            .bind_factor(&mut tx, &call.subject, new, call.id)
-            .await?;
+        let mut turn = 0;
+        let (mut tx, change) = loop {
+            let mut tx = api.begin().await?;
+            let bound = authenticate.bind_factor(&mut tx, &call.subject, new.clone(), call.id);
+            let bound = bound.await;
+            if !Api::yields(&bound, &mut turn) {
+                break (tx, bound?);
+            }
+        };
         tell(api, call.id, &mut tx, Happened::FactorAdded, call.person()?).await?;
         done(api, call, tx, &change).await?;
         let id = change.changes.first().map(|change| change.target.clone());

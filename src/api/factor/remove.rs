@@ -40,11 +40,18 @@ impl Operation for Remove {
 pub(super) async fn remove(api: &Api, call: &Call, id: FactorId, body: &FactorCode) -> Result<(), Problem> {
     let used = api.authenticate.fresh_code(&call.subject, &body.code).await?;
     let by_recovery = used.is_recovery();
-    let mut tx = api.begin().await?;
-    let change = api
-        .authenticate
-        .remove_factor(&mut tx, &call.subject, (id, used), call.id)
-        .await?;
+    let mut turn = 0;
+    let (mut tx, change) = loop {
+        let mut tx = api.begin().await?;
+        let what = (id, used.clone());
+        let removed = api
+            .authenticate
+            .remove_factor(&mut tx, &call.subject, what, call.id);
+        let removed = removed.await;
+        if !Api::yields(&removed, &mut turn) {
+            break (tx, removed?);
+        }
+    };
     tell_of_use(api, call, &mut tx, by_recovery).await?;
     tell(api, call.id, &mut tx, Happened::FactorRemoved, call.person()?).await?;
     done(api, call, tx, &change).await

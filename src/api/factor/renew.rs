@@ -30,11 +30,18 @@ impl Operation for Renew {
     async fn run(api: &Api, call: &Call, body: FactorCode) -> Result<RecoveryCodes, Problem> {
         let used = api.authenticate.fresh_code(&call.subject, &body.code).await?;
         let by_recovery = used.is_recovery();
-        let mut tx = api.begin().await?;
-        let change = api
-            .authenticate
-            .renew_recovery_codes(&mut tx, &call.subject, used)
-            .await?;
+        let mut turn = 0;
+        let (mut tx, change) = loop {
+            let mut tx = api.begin().await?;
+            let used = used.clone();
+            let renewed = api
+                .authenticate
+                .renew_recovery_codes(&mut tx, &call.subject, used);
+            let renewed = renewed.await;
+            if !Api::yields(&renewed, &mut turn) {
+                break (tx, renewed?);
+            }
+        };
         tell_of_use(api, call, &mut tx, by_recovery).await?;
         done(api, call, tx, &change).await?;
         Ok(RecoveryCodes {

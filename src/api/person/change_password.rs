@@ -64,8 +64,15 @@ impl Operation for ChangePassword {
             .authenticate
             .new_password(&call.subject, body.current.as_ref(), &body.new, &words)
             .await?;
-        let mut tx = api.begin().await?;
-        let done = api.authenticate.change_password(&mut tx, new, call.id).await?;
+        let mut turn = 0;
+        let (tx, done) = loop {
+            let mut tx = api.begin().await?;
+            let done = api.authenticate.change_password(&mut tx, new.clone(), call.id);
+            let done = done.await;
+            if !Api::yields(&done, &mut turn) {
+                break (tx, done?);
+            }
+        };
         let further = done.ended.iter().cloned().map(Event::SessionEnded).collect();
         api.commit_with(call, tx, vec![done.change], further).await?;
         api.forget(done.ended.as_ref()).await?;

@@ -7,8 +7,9 @@ use utoipa::ToSchema;
 use crate::api::factor::tell_of_recovery;
 use crate::api::operation::{Call, Operation, exposed, exposed_if, task};
 use crate::api::{Api, problem};
-use crate::authenticate::{Opened, Opening, Prepared, SignIn};
+use crate::authenticate::{Opened, Opening, Prepared, SignIn, not_begun};
 use crate::problem::{Kind, Problem};
+use crate::record::Login;
 use crate::secret::Secret;
 use crate::tool::{self, Audience, Task};
 
@@ -79,6 +80,15 @@ impl SessionCreated {
     }
 }
 
+/// Begins the session of a login that is on record; one that did not begin is on record as such.
+pub(super) async fn begin(api: &Api, login: &Login, prepared: Prepared) -> Result<Opened, Problem> {
+    let begun = api.authenticate.begin(prepared).await;
+    if begun.is_err() {
+        api.audit.write(not_begun(login)).await.map_err(problem)?;
+    }
+    begun
+}
+
 /// Longest password that is looked at, in bytes.
 const LONGEST: usize = 1024;
 
@@ -124,6 +134,8 @@ impl Operation for Create {
         if body.own_password && signed_in.result.as_ref().is_ok_and(Prepared::must_change) {
             signed_in.login.result = "one_time".into();
             (signed_in.login.session, signed_in.login.count) = (None, 0);
+            // A recovery code beside it stays as it is, too.
+            signed_in.change = None;
             signed_in.result = Err(Problem::new(
                 Kind::PasswordChangeRequired,
                 "this is a one-time password: choose your own first (`countersign login`)",
@@ -131,7 +143,7 @@ impl Operation for Create {
         }
         // INVARIANT: the login, right or wrong, is on record before its token is worth anything.
         api.audit.write_all(signed_in.events()).await.map_err(problem)?;
-        let mut opened = api.authenticate.begin(signed_in.result?).await?;
+        let mut opened = begin(api, &signed_in.login, signed_in.result?).await?;
         if let Some(surplus) = opened.surplus.take() {
             api.end(surplus).await?;
         }

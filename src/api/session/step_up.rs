@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::create::SessionCreated;
+use super::create::{SessionCreated, begin};
 use crate::api::factor::{FactorCode, tell_of_recovery};
 use crate::api::operation::{Call, Operation, task};
 use crate::api::{Api, problem};
@@ -46,7 +46,7 @@ impl Operation for StepUp {
             .await?;
         // INVARIANT: on record before the new token is worth anything.
         api.audit.write_all(signed.events()).await.map_err(problem)?;
-        let opened = api.authenticate.begin(signed.result?).await?;
+        let opened = begin(api, &signed.login, signed.result?).await?;
         api.forget(signed.ended.as_ref()).await?;
         if signed.change.is_some() {
             tell_of_recovery(api, call.id, call.person()?).await;

@@ -55,13 +55,18 @@ impl Operation for ResetPassword {
         let show = call.query_as("show_password", "true or false")?.unwrap_or(false);
         let card = api.vos.card(person.id).await.map_err(problem)?;
         let mail = card.and_then(|card| card.fields.mail);
-        let one_time = api.authenticate.one_time_password().await.map_err(problem)?;
-        let mut tx = api.begin().await?;
-        let mut reset = api
-            .authenticate
-            .reset_password(&mut tx, &person, one_time, call.id)
-            .await
-            .map_err(problem)?;
+        let mut turn = 0;
+        let (mut tx, mut reset) = loop {
+            let one_time = api.authenticate.one_time_password().await.map_err(problem)?;
+            let mut tx = api.begin().await?;
+            let reset = api
+                .authenticate
+                .reset_password(&mut tx, &person, one_time, call.id);
+            let reset = reset.await.map_err(problem);
+            if !Api::yields(&reset, &mut turn) {
+                break (tx, reset?);
+            }
+        };
         let hand_over = HandOver {
             vo: call.vo()?.id,
             vo_name: &call.vo()?.name,

@@ -26,6 +26,7 @@ use crate::trust::seal::{Label, SealError, SealingKey};
 use crate::vo::Person;
 
 mod check;
+mod claim;
 mod guess;
 mod recovery;
 pub(super) mod store;
@@ -33,6 +34,7 @@ pub(super) mod totp;
 
 use check::throttled;
 pub(super) use check::{Coded, sealed, wrong_code};
+pub(super) use claim::Claims;
 pub use guess::Guessed;
 pub(super) use guess::stopped;
 
@@ -116,7 +118,7 @@ pub struct Offer {
 }
 
 /// A factor whose first code was right. Give it to [`Authenticate::bind_factor`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewFactor {
     bound: store::Bound,
     codes: Vec<Secret<String>>,
