@@ -119,6 +119,11 @@ macro_rules! steps {
                 "ceiling",
                 include_str!(concat!("../../migrations/", $engine, "/2100_ceiling.sql")),
             ),
+            (
+                2200,
+                "wrong_code",
+                include_str!(concat!("../../migrations/", $engine, "/2200_wrong_code.sql")),
+            ),
         ]
     };
 }
