@@ -89,6 +89,16 @@ macro_rules! steps {
                 "proxy_identity",
                 include_str!(concat!("../../migrations/", $engine, "/1600_proxy_identity.sql")),
             ),
+            (
+                2000,
+                "lent_proxy",
+                include_str!(concat!("../../migrations/", $engine, "/2000_lent_proxy.sql")),
+            ),
+            (
+                2001,
+                "certified_key",
+                include_str!(concat!("../../migrations/", $engine, "/2001_certified_key.sql")),
+            ),
         ]
     };
 }

@@ -307,6 +307,7 @@ pub use snapshot::{Tools, ToolsHandle};
 pub use store::{BrokenTool, Registered, ToolError, ToolStore};
 pub use target::{MAX_TARGET, Target, TargetError};
 pub use task::{
-    Creates, FilterRule, IdSource, REASON, Recorded, ResourceRule, Task, Tool, ToolTarget, Upgrade, Whose,
+    Creates, FilterRule, IdSource, REASON, Recorded, Renew, ResourceRule, Task, Tool, ToolTarget, Upgrade,
+    Whose,
 };
 pub use template::{Part, Template, TemplateError, Variable};
