@@ -350,7 +350,7 @@ pub struct DecisionEntry {
 /// The plan of delegation: on whose behalf, with which credential.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DelegationEntry {
-    /// `none`, `static`, `assertion`, `client-certificate`, `pem`, `local`.
+    /// `none`, `static`, `assertion`, `client-certificate`, `pem`, `spool`, `myproxy`, `download`, `arc`, `local`.
     pub way: String,
     /// Serial of the proxy in decimal, where one is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -779,7 +779,7 @@ pub struct Mint {
     pub session: SessionId,
     /// The tool that will get it.
     pub tool: String,
-    /// `client-certificate`, `pem`, `spool`, `myproxy` or `download`.
+    /// `client-certificate`, `pem`, `spool`, `myproxy`, `download` or `arc`.
     pub way: String,
 }
 

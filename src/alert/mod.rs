@@ -23,6 +23,7 @@ mod episode;
 mod erase;
 mod expiry;
 mod foreign;
+mod lent;
 mod mail;
 mod notice;
 mod outbox;
@@ -40,6 +41,7 @@ use std::sync::{Arc, Mutex};
 
 pub use config::{Config, Security, Smtp, Transport};
 pub use erase::Wiped;
+pub use lent::NotRenewed;
 pub use notice::{CaseNotice, Happened, Notice, TracedNotice};
 pub use outbox::{Delivery, DeliveryState, Letter};
 

@@ -76,7 +76,7 @@ pub use second::SecondStep;
 pub use session::SessionWatch;
 pub use store::LoginCount;
 pub use strength::{Blocklist, MIN_BESIDE_FACTOR, MIN_CHARACTERS, Weakness};
-pub use subject::{Session, SessionKind, Source, Subject, Who};
+pub use subject::{Agent, Session, SessionKind, Source, Subject, Who};
 pub use terms::Terms;
 
 use crate::clock::Timestamp;
@@ -85,7 +85,7 @@ use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::SessionEnded;
 use crate::store::{Db, StoreError, Tx};
 use crate::trust::seal::{SealError, SealingKey};
-use crate::vo::DirectoryHandle;
+use crate::vo::{DirectoryHandle, Person};
 
 /// Why a session ended that nobody ended.
 const EXPIRED: &str = "expired";
@@ -221,6 +221,12 @@ impl Authenticate {
     #[must_use]
     pub const fn service(&self, name: &'static str) -> Subject {
         Subject::service(name)
+    }
+
+    /// A job of the gateway itself that acts for a person, as she asked in a session that may have ended.
+    #[must_use]
+    pub const fn acting(&self, person: Arc<Person>, agent: Agent) -> Subject {
+        Subject::acting(person, agent)
     }
 
     /// The sessions of a person that are alive, oldest first, with when each was last used.

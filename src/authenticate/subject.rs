@@ -133,12 +133,23 @@ pub enum Who {
     Service(&'static str),
 }
 
+/// A job of the gateway that acts for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Its name.
+    pub name: &'static str,
+    /// The session in which the person asked for it; it may have ended since.
+    pub session: SessionId,
+}
+
 /// Who asks, with how they proved it. Only this module makes one.
 #[derive(Clone, Debug)]
 pub struct Subject {
     who: Who,
     session: Option<Arc<Session>>,
     source: Source,
+    /// Who acts, where it is not the person herself.
+    agent: Option<Agent>,
 }
 
 impl Subject {
@@ -147,6 +158,7 @@ impl Subject {
             who: Who::Anonymous,
             session: None,
             source,
+            agent: None,
         }
     }
 
@@ -155,6 +167,7 @@ impl Subject {
             who: Who::Person(person),
             session: Some(session),
             source,
+            agent: None,
         }
     }
 
@@ -163,13 +176,30 @@ impl Subject {
             who: Who::Service(name),
             session: None,
             source: Source::Local,
+            agent: None,
+        }
+    }
+
+    /// SECURITY: a job that acts for a person has her rights of this moment and no session, so nothing that asks how she proved
+    /// who she is holds for it.
+    pub(super) const fn acting(person: Arc<Person>, agent: Agent) -> Self {
+        Self {
+            who: Who::Person(person),
+            session: None,
+            source: Source::Local,
+            agent: Some(agent),
         }
     }
 
     /// A subject for tests of the modules that come after this one.
     #[cfg(test)]
     pub(crate) const fn for_test(who: Who, session: Option<Arc<Session>>, source: Source) -> Self {
-        Self { who, session, source }
+        Self {
+            who,
+            session,
+            source,
+            agent: None,
+        }
     }
 
     /// Who it is.
@@ -193,6 +223,12 @@ impl Subject {
         self.session.as_ref()
     }
 
+    /// The job of the gateway that acts for the person, where it is not herself.
+    #[must_use]
+    pub const fn agent(&self) -> Option<Agent> {
+        self.agent
+    }
+
     /// Where the request came from.
     #[must_use]
     pub const fn source(&self) -> Source {
@@ -214,6 +250,7 @@ impl Subject {
             Who::Person(person) => ("person", Some(person.id), Some(person.card), "ok"),
             Who::Service(_) => ("service", None, None, "ok"),
         };
+        let kind = self.agent.map_or(kind, |_| "service");
         SubjectEntry {
             kind: kind.into(),
             person,
@@ -233,7 +270,10 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.who {
             Who::Anonymous => f.write_str("anonymous"),
-            Who::Person(person) => write!(f, "person/{}", person.id),
+            Who::Person(person) => match &self.agent {
+                Some(agent) => write!(f, "service/{} for person/{}", agent.name, person.id),
+                None => write!(f, "person/{}", person.id),
+            },
             Who::Service(name) => write!(f, "service/{name}"),
         }
     }

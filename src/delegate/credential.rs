@@ -9,6 +9,7 @@ use rustls::client::ResolvesClientCert;
 use crate::secret::Secret;
 
 use super::mint::{MintError, Proxy};
+use super::outside::Outside;
 use super::proxies::{Form, Live};
 use super::spool::ToSpool;
 use super::upload::Upload;
@@ -35,6 +36,8 @@ pub enum Credential {
     Upload(Box<Upload>),
     /// A proxy that has to be put into a folder first; then it is [`Credential::Header`].
     Spool(Box<ToSpool>),
+    /// What the tool is called with, once the certificate that it is to be brought is signed.
+    Lend(Box<Self>, Box<Outside>),
     /// A proxy as client certificate.
     ClientCertificate {
         /// Gives the chain and the key to TLS. One configuration, without resumption, belongs to one proxy.
@@ -50,7 +53,11 @@ impl Credential {
         let (one, several) = match self {
             Self::Header { name, value } => (Some((name, value)), &[][..]),
             Self::Headers(headers) => (None, headers.as_slice()),
-            Self::None | Self::Upload(_) | Self::Spool(_) | Self::ClientCertificate { .. } => (None, &[][..]),
+            Self::None
+            | Self::Upload(_)
+            | Self::Spool(_)
+            | Self::Lend(..)
+            | Self::ClientCertificate { .. } => (None, &[][..]),
         };
         one.into_iter()
             .chain(several.iter().map(|(name, value)| (name, value)))
@@ -79,6 +86,7 @@ impl fmt::Debug for Credential {
             Self::Headers(headers) => write!(f, "Headers({})", headers.len()),
             Self::Upload(upload) => upload.fmt(f),
             Self::Spool(file) => file.fmt(f),
+            Self::Lend(call, _) => write!(f, "Lend({call:?})"),
             Self::ClientCertificate { id, .. } => write!(f, "ClientCertificate({id})"),
         }
     }

@@ -181,6 +181,7 @@ impl AsProblem for DelegateError {
                 Problem::new(Kind::Invalid, "the key is not accepted").with("errors", vec![self.to_string()])
             }
             Self::Header(_) | Self::Value | Self::Limit => Problem::new(Kind::Invalid, self.to_string()),
+            Self::KnownKey => Problem::new(Kind::Conflict, self.to_string()),
             Self::ForeignReceipt | Self::Random(_) => {
                 Problem::new(Kind::Internal, "no credential could be made")
             }
@@ -194,7 +195,6 @@ impl AsProblem for DelegateError {
             | Self::NoCertificate { .. }
             | Self::NoStatic { .. }
             | Self::NotRsa { .. }
-            | Self::KnownKey
             | Self::NoAssertion
             | Self::NoPerson
             | Self::NoSpool { .. }

@@ -16,12 +16,14 @@
 //! ```
 
 mod assertion;
+mod claim;
 mod config;
 mod credential;
 mod crl;
 mod error;
 mod forsaken;
 mod keys;
+mod lent;
 mod limit;
 pub mod mint;
 pub mod myproxy;
@@ -64,6 +66,7 @@ pub use credential::Credential;
 pub use crl::{Signing, TASK as LIST_TASK};
 pub use error::DelegateError;
 pub use keys::{Imported, StaticCredential};
+pub use lent::Lent;
 pub use outside::{Certifier, Outside};
 pub use plan::{DOWNLOAD, KEY_PATIENCE, Plan};
 pub use proxies::Revocation;
@@ -327,6 +330,9 @@ impl Delegate {
             Work::Ready(Ready::Proxy(live)) => Ok((Credential::of(&live), None)),
             Work::Upload(upload) => Ok((Credential::Upload(upload), None)),
             Work::Download(_) => Err(DelegateError::NoTool),
+            Work::Lend(outside, live) => {
+                Ok((Credential::Lend(Box::new(Credential::of(&live)), outside), None))
+            }
             Work::Wait(waiting) => {
                 let ready = tokio::time::timeout(plan::PATIENCE, waiting.done()).await;
                 let live = ready.ok().flatten().ok_or(DelegateError::Raced)?;

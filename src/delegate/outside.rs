@@ -25,6 +25,8 @@ pub struct Outside {
     reserved: Reserved,
     holder: Holder,
     revocation: Revocation,
+    /// Whether the person's own key may be certified again.
+    again: bool,
 }
 
 /// For whom and what.
@@ -61,6 +63,7 @@ impl Outside {
         Ok(Self {
             revocation: delegate.proxies.revocation(reserved.serial()),
             reserved: reserved.telling(delegate.told(vo, person)),
+            again: false,
             holder: Holder {
                 request,
                 vo,
@@ -81,6 +84,12 @@ impl Outside {
 
     pub(super) const fn revocation(&self) -> &Revocation {
         &self.revocation
+    }
+
+    /// The same for a key that may have been certified before, for this person in this VO.
+    pub(super) fn again(mut self) -> Self {
+        self.again = true;
+        self
     }
 }
 
@@ -185,18 +194,23 @@ impl Delegate {
         intended: &Intended,
     ) -> Result<(Vec<Vec<u8>>, SignedEntry), DelegateError> {
         let begun = self.ids.clock().monotonic();
-        let Outside { reserved, holder, .. } = outside;
+        let Outside {
+            reserved,
+            holder,
+            again,
+            ..
+        } = outside;
         // SECURITY: a receipt lets through the request that it was given for, and no other.
         if intended.request() != reserved.request() {
             return Err(DelegateError::ForeignReceipt);
         }
         let chosen = reserved.with(KeyPair::elsewhere(asked));
         // SECURITY: a request for a certificate can be sent again by whoever saw it, and a key that leads to two people proves
-        // nothing.
-        if self.is_known_key(chosen.spki()).await? {
+        // nothing. Of two requests at once, one has it.
+        let record = holder.record(&chosen);
+        if !self.claim_key(&record, again).await? {
             return Err(DelegateError::KnownKey);
         }
-        let record = holder.record(&chosen);
         let written = audit
             .write_for(intended, vec![Event::Mint(Box::new(record.clone()))])
             .await?;

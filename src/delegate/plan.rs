@@ -25,6 +25,8 @@ use super::{Credential, Delegate, DelegateError, peers};
 pub const KEY_PATIENCE: Duration = Duration::from_secs(5);
 /// The task with which somebody downloads a proxy.
 pub const DOWNLOAD: &str = "proxy.download";
+/// The way of a proxy that a computing element keeps for jobs.
+const LENT: &str = "arc";
 /// How long a request waits for a proxy that another one mints.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -42,6 +44,23 @@ impl std::fmt::Debug for Plan {
 }
 
 impl Plan {
+    fn new(request: RequestId, way: &str, work: Work) -> Self {
+        let serial = match &work {
+            Work::Ready(Ready::Proxy(live)) => Some(live.serial),
+            Work::Wait(waiting) => Some(waiting.serial()),
+            Work::Mint(minting) => Some(minting.chosen.serial()),
+            Work::Upload(upload) => Some(upload.outside.reserved().serial()),
+            Work::Download(outside) | Work::Lend(outside, _) => Some(outside.reserved().serial()),
+            _ => None,
+        };
+        let entry = DelegationEntry {
+            way: way.to_owned(),
+            serial: serial.map(|serial| serial.to_string()),
+            minted: work.mints(),
+        };
+        Self { request, entry, work }
+    }
+
     /// As it stands in the intent.
     #[must_use]
     pub fn entry(&self) -> DelegationEntry {
@@ -56,7 +75,7 @@ impl Plan {
             Work::Wait(waiting) => Some(waiting.revocation().clone()),
             Work::Mint(minting) => Some(minting.ticket.revocation().clone()),
             Work::Upload(upload) => Some(upload.outside.revocation().clone()),
-            Work::Download(outside) => Some(outside.revocation().clone()),
+            Work::Download(outside) | Work::Lend(outside, _) => Some(outside.revocation().clone()),
             Work::None | Work::Ready(_) => None,
         }
     }
@@ -95,6 +114,8 @@ pub(super) enum Work {
     Upload(Box<Upload>),
     /// Whoever asks sends a key to be certified.
     Download(Box<Outside>),
+    /// The tool, which is called with the proxy in use, has sent a key to be certified.
+    Lend(Box<Outside>, Arc<Live>),
 }
 
 /// What needs no signature by a VO's key.
@@ -139,7 +160,10 @@ impl Wanted {
                 .filter(|tool| tool.named)
                 .and(subject.as_person())
                 .map(|person| person.username.clone()),
-            session: subject.session().map(|session| session.id),
+            session: subject
+                .session()
+                .map(|session| session.id)
+                .or_else(|| subject.agent().map(|agent| agent.session)),
             vo: place.vo.clone(),
             tool: place.tool.clone(),
             task: task.name.clone(),
@@ -152,7 +176,16 @@ impl Plan {
     /// Whether a new credential is signed for it.
     #[must_use]
     pub const fn mints(&self) -> bool {
-        matches!(self.work, Work::Mint(_) | Work::Upload(_) | Work::Download(_))
+        self.work.mints()
+    }
+}
+
+impl Work {
+    const fn mints(&self) -> bool {
+        matches!(
+            self,
+            Self::Mint(_) | Self::Upload(_) | Self::Download(_) | Self::Lend(..)
+        )
     }
 }
 
@@ -166,6 +199,15 @@ impl Delegate {
     /// [is no key](DelegateError::is_no_key), one comes soon ([`Delegate::key_made`]).
     pub fn plan(&self, request: RequestId, permit: &Permit) -> Result<Plan, DelegateError> {
         choose(self, request, &Wanted::of(permit))
+    }
+
+    /// The same for a request that brings the tool a certificate for a key of the tool's own. The proxy that it is called with
+    /// must be in use already: each request has one credential of its own on record.
+    ///
+    /// # Errors
+    /// As [`Delegate::plan`]; [`DelegateError::Raced`] when no proxy is in use.
+    pub fn plan_lending(&self, request: RequestId, permit: &Permit) -> Result<Plan, DelegateError> {
+        choose_lending(self, request, &Wanted::of(permit))
     }
 
     /// Comes when an RSA key is made after this call. Whoever waits for it is decided again before the plan.
@@ -222,23 +264,7 @@ pub(super) fn choose(
     request: RequestId,
     wanted: &Wanted,
 ) -> Result<Plan, DelegateError> {
-    let plan = |way: &str, work| {
-        let serial = match &work {
-            Work::Ready(Ready::Proxy(live)) => Some(live.serial),
-            Work::Wait(waiting) => Some(waiting.serial()),
-            Work::Mint(minting) => Some(minting.chosen.serial()),
-            Work::Upload(upload) => Some(upload.outside.reserved().serial()),
-            Work::Download(outside) => Some(outside.reserved().serial()),
-            _ => None,
-        };
-        let minted = matches!(work, Work::Mint(_) | Work::Upload(_) | Work::Download(_));
-        let entry = DelegationEntry {
-            way: way.to_owned(),
-            serial: serial.map(|serial| serial.to_string()),
-            minted,
-        };
-        Ok(Plan { request, entry, work })
-    };
+    let plan = |way: &str, work| Ok(Plan::new(request, way, work));
     if wanted.local && wanted.task == DOWNLOAD {
         return plan("download", choose_download(delegate, request, wanted)?);
     }
@@ -274,6 +300,24 @@ fn choose_download(delegate: &Delegate, request: RequestId, wanted: &Wanted) -> 
     let held = (vo.id, OWN_TOOL, "download");
     let outside = Outside::choose(delegate, request, wanted, &issuer, held, &settings)?;
     Ok(Work::Download(Box::new(outside)))
+}
+
+pub(super) fn choose_lending(
+    delegate: &Delegate,
+    request: RequestId,
+    wanted: &Wanted,
+) -> Result<Plan, DelegateError> {
+    let (Some(tool), Some(vo)) = (&wanted.tool, &wanted.vo) else {
+        return Err(DelegateError::NoTool);
+    };
+    let Work::Ready(Ready::Proxy(live)) = choose_proxy(delegate, request, wanted, vo, tool)? else {
+        return Err(DelegateError::Raced);
+    };
+    let issuer = delegate.keys.load().issuer(vo, Use::Tools)?;
+    let held = (vo.id, tool.name.as_str(), LENT);
+    let outside = Outside::choose(delegate, request, wanted, &issuer, held, &tool.proxy)?;
+    let work = Work::Lend(Box::new(outside.again()), live);
+    Ok(Plan::new(request, LENT, work))
 }
 
 fn choose_static(delegate: &Delegate, vo: &VoRef, tool: &Tool) -> Result<Work, DelegateError> {

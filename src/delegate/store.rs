@@ -39,7 +39,7 @@ pub struct Mapped {
     pub request: RequestId,
     /// The tool that got it.
     pub tool: String,
-    /// `client-certificate`, `pem`, `myproxy` or `download`.
+    /// `client-certificate`, `pem`, `spool`, `myproxy`, `download` or `arc`.
     pub way: String,
     /// Begin of validity.
     pub not_before: Timestamp,

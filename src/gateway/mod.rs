@@ -29,6 +29,7 @@ mod pace;
 mod pipeline;
 mod proxy;
 mod reason;
+mod renewal;
 mod resolve;
 mod seldom;
 mod sources;

@@ -56,6 +56,17 @@ pub(crate) enum Stop {
     Failed(Option<Box<Place>>, Problem),
 }
 
+/// What a request is admitted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To ask, and be answered.
+    Call,
+    /// To go on in another protocol.
+    Upgrade,
+    /// To bring the tool a certificate for a key of its own.
+    Lend,
+}
+
 /// Every part that a request passes, as the composition root hands them over.
 pub struct Parts {
     /// The gateway's own host name.
@@ -208,6 +219,21 @@ impl Pipeline {
         place: Place,
         upgrade: bool,
     ) -> Result<(Permit, Plan, Receipt), Stop> {
+        let purpose = match upgrade {
+            true => Purpose::Upgrade,
+            false => Purpose::Call,
+        };
+        self.admit_for((id, trace), subject, place, purpose).await
+    }
+
+    /// The same, for a request that has a purpose of its own.
+    pub(super) async fn admit_for(
+        &self,
+        (id, trace): (RequestId, &Trace),
+        subject: Subject,
+        place: Place,
+        purpose: Purpose,
+    ) -> Result<(Permit, Plan, Receipt), Stop> {
         let mut lap = self.metrics.lap(&**self.ids.clock(), trace);
         let permit = self.authorize.decide(subject, place).await;
         lap.mark(Stage::Decide);
@@ -221,7 +247,7 @@ impl Pipeline {
             let place = Box::new(permit.place().clone());
             Stop::Unplanned(Box::new(entry(permit, None)), place, problem)
         };
-        if upgrade && permit.found().task.upgrade.is_empty() {
+        if purpose == Purpose::Upgrade && permit.found().task.upgrade.is_empty() {
             let detail = "this task does not switch protocols; its manifest would say `upgrade`";
             let problem = Problem::new(Kind::NotImplemented, detail);
             // Strangers are counted, also on the pages for everyone.
@@ -233,8 +259,14 @@ impl Pipeline {
         if let Some(problem) = reason::flaw(&permit, self.reasons) {
             return Err(unplanned(&permit, problem));
         }
-        let (permit, plan) = match self.delegate.plan(id, &permit) {
-            Err(error) if error.is_no_key() => Box::pin(self.planned_late(id, permit)).await?, // waited, and decided again
+        let planned = match purpose {
+            Purpose::Lend => self.delegate.plan_lending(id, &permit),
+            Purpose::Call | Purpose::Upgrade => self.delegate.plan(id, &permit),
+        };
+        let (permit, plan) = match planned {
+            Err(error) if error.is_no_key() && purpose != Purpose::Lend => {
+                Box::pin(self.planned_late(id, permit)).await?
+            } // waited, and decided again
             planned => (permit, planned),
         };
         lap.mark(Stage::Plan);

@@ -231,6 +231,19 @@ impl Resources {
             .collect())
     }
 
+    /// The things of one type that a person owns, the newest first, at most `most`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn owned(
+        &self,
+        (vo, tool, kind): (VoId, &str, &str),
+        owner: PersonId,
+        most: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        store::owned(&self.db, (vo, tool, kind), owner, most).await
+    }
+
     /// Writes down what `request` made. Doing it again for the same request changes nothing.
     ///
     /// Gives the claims that met a live id of somebody else; there the first owner stays, and the caller records the

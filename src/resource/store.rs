@@ -100,6 +100,27 @@ pub(super) async fn named(
     Ok(found)
 }
 
+/// The ids of what somebody owns, the newest first.
+pub(super) async fn owned(
+    db: &Db,
+    (vo, tool, kind): (VoId, &str, &str),
+    owner: PersonId,
+    most: u32,
+) -> Result<Vec<String>, StoreError> {
+    let found = rows!(
+        db,
+        (String,),
+        "SELECT id FROM resource WHERE owner = $1 AND vo_id = $2 AND tool = $3 AND kind = $4 AND ended_at IS NULL \
+         ORDER BY created_at DESC, id LIMIT $5",
+        owner.uuid(),
+        vo.uuid(),
+        tool,
+        kind,
+        i64::from(most),
+    )?;
+    Ok(found.into_iter().map(|(id,)| id).collect())
+}
+
 /// What became of a claim.
 pub(super) enum Claim {
     /// It holds: made now, or by this request before, or the same owner's already.

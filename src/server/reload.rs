@@ -34,6 +34,8 @@ const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 const SHARE: usize = 10;
 /// How often it is looked for what is left on MyProxy servers.
 const UPLOADS: Duration = Duration::from_secs(30);
+/// How often it is looked for proxies that are to be renewed.
+const LENT: Duration = Duration::from_secs(5);
 /// Flaws that a record names.
 const FLAWS_RECORDED: usize = 50;
 
@@ -52,6 +54,8 @@ pub(super) struct Reloading {
     now: Holding,
     /// Held while uploads are swept: one sweep at a time.
     sweeping: Arc<tokio::sync::Mutex<()>>,
+    /// Held while proxies are renewed.
+    renewing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What holds until the next reload.
@@ -141,6 +145,7 @@ impl Reloading {
             started: config,
             now: snapshot.holding,
             sweeping: Arc::default(),
+            renewing: Arc::default(),
         };
         Ok((reloading, Listeners::new(snapshot.fronts)))
     }
@@ -163,6 +168,7 @@ impl Reloading {
                 }
                 what = due.next(check) => match what {
                     What::Uploads => self.sweep(stop.clone()),
+                    What::Lent => self.renew(stop.clone()),
                     What::Certificate => {
                         self.look(&listener).await;
                         due.looked();
@@ -180,6 +186,18 @@ impl Reloading {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = pipeline.sweep_uploads() => {}
+            }
+        });
+    }
+
+    /// Renews what computing elements keep for jobs, beside everything else.
+    fn renew(&self, stop: CancellationToken) {
+        let (pipeline, renewing) = (self.now.pipelines.main.clone(), self.renewing.clone());
+        tokio::spawn(async move {
+            let Ok(_one) = renewing.try_lock() else { return };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = pipeline.sweep_lent() => {}
             }
         });
     }
@@ -413,6 +431,7 @@ impl Reloading {
 /// What comes again and again, each from its own last time on and not from whatever else was heard.
 struct Due {
     uploads: Interval,
+    lent: Interval,
     looked: Instant,
 }
 
@@ -420,6 +439,8 @@ struct Due {
 enum What {
     /// To sweep what is left on MyProxy servers.
     Uploads,
+    /// To renew what computing elements keep for jobs.
+    Lent,
     /// To look at the certificate.
     Certificate,
 }
@@ -428,6 +449,7 @@ impl Due {
     fn now() -> Self {
         Self {
             uploads: tokio::time::interval(UPLOADS),
+            lent: tokio::time::interval(LENT),
             looked: Instant::now(),
         }
     }
@@ -436,6 +458,7 @@ impl Due {
     async fn next(&mut self, check: Duration) -> What {
         tokio::select! {
             _ = self.uploads.tick() => What::Uploads,
+            _ = self.lent.tick() => What::Lent,
             () = tokio::time::sleep_until(self.looked + check) => What::Certificate,
         }
     }

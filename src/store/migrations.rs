@@ -115,6 +115,16 @@ macro_rules! steps {
                 include_str!(concat!("../../migrations/", $engine, "/1900_personal_token.sql")),
             ),
             (
+                2000,
+                "lent_proxy",
+                include_str!(concat!("../../migrations/", $engine, "/2000_lent_proxy.sql")),
+            ),
+            (
+                2001,
+                "certified_key",
+                include_str!(concat!("../../migrations/", $engine, "/2001_certified_key.sql")),
+            ),
+            (
                 2100,
                 "ceiling",
                 include_str!(concat!("../../migrations/", $engine, "/2100_ceiling.sql")),

@@ -88,7 +88,10 @@ impl Metrics {
             refusals: Words::default(),
             throttled: Counter::default(),
             policy_errors: Family::default(),
-            mints: zeros("way", &["client-certificate", "pem", "myproxy", "download"]),
+            mints: zeros(
+                "way",
+                &["client-certificate", "pem", "myproxy", "download", "arc"],
+            ),
             mint_seconds: Histogram::times(),
             key_waits: zeros("result", &["served", "refused"]),
             alerts: Counter::default(),
@@ -144,7 +147,7 @@ impl Metrics {
         self.0.policy_errors.get_or_create(&labels).inc();
     }
 
-    /// A proxy was signed and entered into the map within `time`; `way` is `client-certificate`, `pem`, `myproxy` or `download`.
+    /// A proxy was signed and entered into the map within `time`; `way` is `client-certificate`, `pem`, `myproxy`, `download` or `arc`.
     pub fn mint(&self, way: &'static str, time: Duration) {
         self.0.mints.get_or_create(&[("way", way)]).inc();
         self.0.mint_seconds.observe(time);

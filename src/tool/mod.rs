@@ -307,7 +307,7 @@ pub use snapshot::{Tools, ToolsHandle};
 pub use store::{BrokenTool, Registered, ToolError, ToolStore};
 pub use target::{MAX_TARGET, Target, TargetError};
 pub use task::{
-    Creates, FilterRule, IdSource, REASON, Recorded, ResourceRule, Task, TokenRule, Tool, ToolTarget,
+    Creates, FilterRule, IdSource, REASON, Recorded, Renew, ResourceRule, Task, TokenRule, Tool, ToolTarget,
     Upgrade, Whose,
 };
 pub use template::{Part, Template, TemplateError, Variable};

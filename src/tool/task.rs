@@ -33,6 +33,8 @@ pub struct Tool {
     pub myproxy: Option<MyProxy>,
     /// The folder of the settings in which it finds its proxy as a file.
     pub spool: Option<String>,
+    /// How the proxies that it keeps for jobs are renewed.
+    pub renew: Option<Renew>,
     /// Whether the account password by HTTP Basic is accepted.
     pub basic: bool,
     /// How sure it must be who asks, for every task.
@@ -57,6 +59,20 @@ pub struct Tool {
     pub routes: Routes,
     /// The manifest's text, as registered; empty for the gateway's own tool.
     pub manifest: String,
+}
+
+/// `renew = "arc"`: the tool is an ARC computing element, which keeps proxies for jobs as *delegations*. The gateway signs each
+/// when it is made, and again before it ends, for as long as a job lives by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renew {
+    /// What the paths of its REST interface begin with: `/arex/rest/1.0`.
+    pub base: String,
+    /// Type of the delegations.
+    pub delegation: String,
+    /// Type of the jobs.
+    pub job: String,
+    /// The task that makes jobs: who may not do it any more has nothing renewed.
+    pub task: String,
 }
 
 /// Where a tool's requests go.
@@ -243,6 +259,8 @@ pub enum IdSource {
         /// Whether only the last path segment counts.
         last_segment: bool,
     },
+    /// `header:NAME#after-last-slash`: what follows the last `/` of its value, wherever that stands.
+    HeaderEnd(String),
     /// `body:/pointer`, a JSON pointer (RFC 6901) into the answer, or `/pointer` for short; with `items`, into the item.
     Body(String),
     /// A parameter of the request, `{name}` (a PUT to a chosen id).
@@ -302,6 +320,7 @@ impl Tool {
             credential_header: None,
             myproxy: None,
             spool: None,
+            renew: None,
             proxy: ProxySettings::default(),
             named: false,
             basic: false,

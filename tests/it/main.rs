@@ -57,6 +57,7 @@ mod property;
 mod provider;
 mod python;
 mod records;
+mod renewal;
 mod recover;
 mod refusals;
 mod retain;

@@ -149,6 +149,7 @@ fn changes() -> Vec<Change> {
         ("user.edit", "person", true, true, true),
         ("myproxy.destroy", "myproxy_upload", true, true, true),
         ("myproxy.give_up", "myproxy_upload", false, true, true),
+        ("delegation.end_renewal", "delegation", true, true, true),
         ("user.suspend", "person", true, true, true),
         ("user.resume", "person", true, true, true),
         ("user.end", "person", true, true, true),

@@ -82,7 +82,7 @@ pub struct TracedProxy {
     pub session: String,
     /// The tool that got it.
     pub tool: String,
-    /// `client-certificate`, `pem`, `myproxy` or `download`.
+    /// `client-certificate`, `pem`, `myproxy`, `download` or `arc`.
     pub way: String,
     /// Begin of its validity (RFC 3339).
     pub not_before: String,

@@ -244,6 +244,7 @@ pub(super) fn tool(name: &str, tasks: Vec<Task>) -> Arc<Tool> {
         credential_header: None,
         myproxy: None,
         spool: None,
+        renew: None,
         proxy: ProxySettings {
             lifetime: Duration::from_secs(3_600),
             policy: ProxyPolicy::InheritAll,

@@ -97,30 +97,6 @@ impl Delegate {
         Ok(chains.iter().any(|chain| is(chain).unwrap_or(false)))
     }
 
-    /// Whether this public key is in the map already, or that of a VO certificate, those that were replaced included.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(super) async fn is_known_key(&self, spki: Hash) -> Result<bool, StoreError> {
-        let minted = rows!(
-            &self.db,
-            (i64,),
-            "SELECT serial FROM proxy WHERE spki = $1 LIMIT 1",
-            spki.0.as_slice()
-        )?;
-        if !minted.is_empty() {
-            return Ok(true);
-        }
-        let chains = rows!(&self.db, (String,), "SELECT chain FROM vo_certificate")?;
-        Ok(chains.iter().any(|(chain,)| {
-            let chain = pem::certificates("vo_certificate", chain).unwrap_or_default();
-            chain.iter().any(|der| {
-                let read = x509_parser::parse_x509_certificate(der);
-                read.is_ok_and(|(_, read)| Hash::of(read.public_key().raw) == spki)
-            })
-        }))
-    }
-
     /// The revocation lists of a VO (PEM), one for each name and key of its certificates that have not ended, old ones
     /// included: proxies of theirs may be about.
     ///

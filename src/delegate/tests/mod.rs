@@ -947,10 +947,55 @@ async fn a_key_of_the_map_or_of_a_vo_certificate_is_known_and_so_never_certified
             include_str!("../../../certs/vo-rsa.key"),
         )
         .await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let claim = async |spki, again| {
+        let mint = Mint {
+            spki,
+            ..mint_of(&world, &wanted)
+        };
+        world.delegate.claim_key(&mint, again).await.unwrap()
+    };
     for key in known {
-        assert!(world.delegate.is_known_key(key).await.unwrap());
+        assert!(!claim(key, false).await);
+        assert!(!claim(key, true).await, "it is not hers");
     }
-    assert!(!world.delegate.is_known_key(Hash::of(b"another")).await.unwrap());
+    let another = Hash::of(b"another");
+    assert!(claim(another, false).await);
+    assert!(!claim(another, false).await);
+    assert!(claim(another, true).await, "her own, for the same job");
+}
+
+#[tokio::test]
+async fn of_two_requests_at_once_for_one_key_one_gets_it_certified() {
+    let (world, wanted) = world_of_uploads("active").await;
+    let folder = tempfile::tempdir().unwrap();
+    let audit = log(&world, folder.path());
+    let asked = asked();
+    let mut ready = Vec::new();
+    for _ in 0..2 {
+        let plan = world.plan(&wanted).unwrap();
+        let receipt = intent(&audit, &plan).await;
+        let (credential, _) = world.delegate.credential(plan, &receipt).await.unwrap();
+        let Credential::Upload(upload) = credential else {
+            panic!("no upload: {credential:?}")
+        };
+        ready.push((upload.into_parts(), receipt));
+    }
+    let (first, second) = (ready.remove(0), ready.remove(0));
+    let certified = async |((parts, slot), receipt): ((UploadParts, Slot), crate::audit::Receipt)| {
+        let intended = receipt.intended();
+        let done = world
+            .delegate
+            .certify(parts.outside, &asked, &audit, &intended)
+            .await;
+        drop((slot, receipt));
+        done.map(drop)
+    };
+    let done = <[_; 2]>::from(tokio::join!(certified(first), certified(second)));
+    let refused = |done: &&Result<(), DelegateError>| matches!(done, Err(DelegateError::KnownKey));
+    assert_eq!(done.iter().filter(refused).count(), 1, "{done:?}");
+    assert_eq!(done.iter().filter(|done| done.is_ok()).count(), 1, "{done:?}");
+    audit.close("test").await;
 }
 
 #[tokio::test]
@@ -1941,4 +1986,87 @@ async fn uploads_are_noted_with_their_person_and_known_as_under_way_without_a_cl
     // What was removed since it was read is nobody's to remove again.
     assert!(delegate.claim_upload(&found[0]).await.unwrap().is_none());
     assert_eq!(delegate.uploads().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_lent_proxy_is_due_at_two_thirds_of_its_life_and_what_fails_after_pauses_that_grow() {
+    lent_again(&World::new().await).await;
+}
+
+#[tokio::test]
+async fn a_lent_proxy_is_due_and_a_key_is_claimed_on_postgres_too() {
+    let postgres = crate::store::tests_support::Postgres::new().await;
+    let world = World::on(postgres.db.clone(), tempfile::tempdir().unwrap());
+    let (certificate, key) = (
+        include_str!("../../../certs/vo-ec.pem"),
+        include_str!("../../../certs/vo-ec.key"),
+    );
+    world.import(certificate, key).await;
+    lent_again(&world).await;
+    let wanted = world.wanted(world.id(), Delegation::Pem);
+    let mints = [(); 8].map(|()| Mint {
+        spki: Hash::of(b"one key"),
+        request: world.id(),
+        ..mint_of(&world, &wanted)
+    });
+    let claims = mints.iter().map(|mint| world.delegate.claim_key(mint, false));
+    let claimed = futures_util::future::join_all(claims).await;
+    let claimed = claimed.into_iter().map(Result::unwrap).filter(|claimed| *claimed);
+    assert_eq!(claimed.count(), 1, "one of eight at once");
+    assert!(world.delegate.claim_key(&mints[0], true).await.unwrap());
+    drop(world);
+    postgres.end().await;
+}
+
+async fn lent_again(world: &World) {
+    let seconds = Duration::from_secs;
+    let lent = Lent {
+        vo: world.vo.id,
+        tool: "arc".to_owned(),
+        id: world.vo.id.to_string(),
+        person: world.id(),
+        session: world.id(),
+        not_after: world.clock.now().plus(seconds(300)),
+        failures: 0,
+        refused: None,
+    };
+    let delegate = &world.delegate;
+    // The worlds share a store.
+    let due = async || {
+        let due = delegate.lent_due(1_000).await.unwrap();
+        due.into_iter().find(|due| due.id == lent.id)
+    };
+    delegate.lend(&lent).await.unwrap();
+    world.clock.advance(seconds(199));
+    assert_eq!(due().await, None);
+    world.clock.advance(seconds(1));
+    assert_eq!(due().await.as_ref(), Some(&lent));
+    for (failures, pause) in [(0, 5), (1, 10), (2, 20), (3, 40)] {
+        let now = due().await.unwrap();
+        assert_eq!(now.failures, failures);
+        delegate.lent_later(&now, Some("no_grant")).await.unwrap();
+        world.clock.advance(seconds(pause - 1));
+        assert_eq!(due().await, None, "{failures}");
+        world.clock.advance(seconds(1));
+    }
+    assert_eq!(due().await.unwrap().refused.as_deref(), Some("no_grant"));
+    let often = Lent {
+        failures: 1_000_000,
+        ..lent.clone()
+    };
+    delegate.lent_later(&often, None).await.unwrap();
+    world.clock.advance(seconds(600));
+    let again = due().await.unwrap();
+    assert_eq!(again.refused, None);
+    // Renewed, everything is as at the beginning.
+    let renewed = Lent {
+        not_after: world.clock.now().plus(seconds(300)),
+        ..lent.clone()
+    };
+    delegate.lend(&renewed).await.unwrap();
+    assert_eq!(due().await, None);
+    world.clock.advance(seconds(200));
+    assert_eq!(due().await, Some(renewed.clone()));
+    delegate.lent_ended(&renewed).await.unwrap();
+    assert_eq!(due().await, None);
 }

@@ -50,7 +50,11 @@ impl Act {
             let _ = answer.send(Err(error.as_problem()));
             return;
         }
-        let response = match self.owned(&created, &deleted).await {
+        let made = match self.owned(&created, &deleted).await {
+            Ok(()) => Box::pin(self.pipeline.lend(&self.permit, &created)).await,
+            Err(problem) => Err(problem),
+        };
+        let response = match made {
             Ok(()) => Ok(Response::from_parts(head, flow::whole(whole, trailers))),
             Err(problem) => Err(problem),
         };

@@ -6,7 +6,7 @@ use super::Act;
 use super::end::{End, Failure};
 use crate::audit::Receipt;
 use crate::delegate::myproxy::{Command, Request};
-use crate::delegate::{Credential, Left, Slot, Upload};
+use crate::delegate::{Credential, DelegateError, Left, Slot, Upload};
 use crate::gateway::pipeline::Pipeline;
 use crate::gateway::uploads::{Got, UploadError};
 use crate::problem::{AsProblem, Kind, Problem};
@@ -48,7 +48,10 @@ impl Act {
         (self.signed, self.tidy) = (filling.signed, filling.tidy);
         filled?.map_err(|error| {
             let problem = match &error {
-                UploadError::Delegate(error) => error.as_problem(),
+                // The server asked for it, not who is answered.
+                UploadError::Delegate(error) if !matches!(error, DelegateError::KnownKey) => {
+                    error.as_problem()
+                }
                 UploadError::Store(error) => error.as_problem(),
                 error => Problem::new(
                     Kind::DelegationFailed,

@@ -183,6 +183,7 @@ impl Answer<'_> {
     fn id(&self, source: &IdSource, scope: Option<Json<'_>>) -> Result<String, AnswerError> {
         match source {
             IdSource::Header { name, last_segment } => self.header(name, *last_segment),
+            IdSource::HeaderEnd(name) => self.header_end(name),
             IdSource::Body(pointer) => id_at(scope.ok_or(AnswerError::NoBody)?, pointer),
             IdSource::Parameter(name) => self
                 .parameters
@@ -210,13 +211,29 @@ impl Answer<'_> {
         if is_id(&id) { Ok(id) } else { Err(wrong()) }
     }
 
+    fn header_end(&self, name: &str) -> Result<String, AnswerError> {
+        let wrong = || AnswerError::Header {
+            name: name.to_owned(),
+        };
+        let mut values = self.headers.get_all(name).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return Err(wrong());
+        };
+        let value = value.to_str().map_err(|_| wrong())?.trim();
+        let id = value.rsplit_once('/').map(|(_, id)| id.to_owned());
+        // SECURITY: one spelling only; what would have to be decoded is no id.
+        let plain = |id: &String| is_id(id) && !id.contains(['%', '?', '#']);
+        id.filter(plain).ok_or_else(wrong)
+    }
+
     /// An attribute that is absent, `null` or empty is left out: a condition that asks for it then does not hold.
     fn attribute(&self, source: &IdSource, scope: Option<Json<'_>>) -> Result<Option<String>, AnswerError> {
         let value = match source {
             IdSource::Header { name, last_segment } if self.headers.contains_key(name) => {
                 Some(self.header(name, *last_segment)?)
             }
-            IdSource::Header { .. } => None,
+            IdSource::HeaderEnd(name) if self.headers.contains_key(name) => Some(self.header_end(name)?),
+            IdSource::Header { .. } | IdSource::HeaderEnd(_) => None,
             IdSource::Parameter(name) => self.parameters.get(name).cloned(),
             IdSource::Body(pointer) => match scope.and_then(|json| json.at(pointer)) {
                 Some(value) if !value.is_null() => Some(

@@ -67,6 +67,29 @@ fn the_id_in_a_location_is_its_last_segment() {
 }
 
 #[test]
+fn what_follows_the_last_slash_is_an_id_also_within_a_query() {
+    let rules = [Creates {
+        id: IdSource::HeaderEnd("location".into()),
+        ..rule("")
+    }];
+    let made = |location: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("location", location.parse().unwrap());
+        created(&rules, &Parameters::new(), 201, &headers, None).map(|made| made[0].id.clone())
+    };
+    for location in [
+        "/delegations?action=new/5210c1",
+        "/delegations/5210c1",
+        "https://ce/5210c1",
+    ] {
+        assert_eq!(made(location).as_deref(), Ok("5210c1"), "{location}");
+    }
+    for location in ["", "5210c1", "/a/", "/a/b?c", "/a/%37", "/a/b#c"] {
+        assert!(made(location).is_err(), "{location}");
+    }
+}
+
+#[test]
 fn a_header_that_is_absent_or_twice_there_is_an_error() {
     let rules = [rule("header:location")];
     let mut headers = HeaderMap::new();

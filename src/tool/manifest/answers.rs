@@ -9,7 +9,7 @@ use super::task::{Names, known, type_name};
 use crate::settings::Table;
 use crate::tool::{Creates, FilterRule, IdSource, Whose};
 
-const SOURCE: &str = "`header:NAME`, `header:NAME#last-segment`, a JSON pointer such as `/id` (or `body:/id`), or `{parameter}`";
+const SOURCE: &str = "`header:NAME`, `header:NAME#last-segment`, `header:NAME#after-last-slash`, a JSON pointer such as `/id` (or `body:/id`), or `{parameter}`";
 const POINTER: &str = "a JSON pointer (RFC 6901): empty, or beginning with `/`";
 /// Largest answer that is held in memory, unless the manifest says otherwise.
 const DEFAULT_LIMIT: u64 = 8 << 20;
@@ -143,6 +143,10 @@ fn required_source(table: &mut Table<'_>, key: &str, names: &Names) -> IdSource 
 
 fn source(text: &str) -> Option<IdSource> {
     if let Some(header) = text.strip_prefix("header:") {
+        if let Some(name) = header.strip_suffix("#after-last-slash") {
+            let name = name.parse::<HeaderName>().ok()?.as_str().to_owned();
+            return Some(IdSource::HeaderEnd(name));
+        }
         let (name, last_segment) = match header.strip_suffix("#last-segment") {
             Some(name) => (name, true),
             None => (header, false),

@@ -24,6 +24,7 @@
 
 mod answers;
 mod demands;
+mod renew;
 mod task;
 mod tool;
 
@@ -75,6 +76,9 @@ impl Manifest {
         overlaps(&document, &written, tool.case_insensitive);
         nesting(&document, &written);
         named_hosts(&document, &written, &tool);
+        if let Some(renew) = &mut tool.renew {
+            renew::fill(&document, &written, renew);
+        }
         for one in written
             .iter()
             .filter(|one| tool.strict && !one.task.recorded.outcome)

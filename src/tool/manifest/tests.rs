@@ -269,7 +269,7 @@ fn a_spool_folder_is_picked_by_name_and_only_for_a_proxy_that_is_handed_over() {
 fn keys_of_later_versions_are_refused_by_name() {
     let head = "[tool]\nname = \"t\"\nupstream = \"u\"\ndelegation = \"pem\"\n";
     let task = "[[task]]\nname = \"a\"\nmatch = [\"GET /\"]\nkind = \"read\"\n";
-    for line in ["renew = \"arc\"", "require_grant = true", "health = \"/\""] {
+    for line in ["require_grant = true", "health = \"/\""] {
         let found = flaws(&format!("{head}{line}\n{task}"));
         assert!(
             found.len() == 1 && found[0].contains("is not yet supported: "),

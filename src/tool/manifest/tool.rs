@@ -8,7 +8,7 @@ use super::{names, not_yet};
 use crate::id::ToolId;
 use crate::settings::Table;
 use crate::tool::{
-    Assurance, Delegation, MyProxy, ProxyKey, ProxyPolicy, ProxySettings, Routes, Tool, ToolTarget,
+    Assurance, Delegation, MyProxy, ProxyKey, ProxyPolicy, ProxySettings, Renew, Routes, Tool, ToolTarget,
 };
 use crate::vo::is_name;
 
@@ -27,6 +27,7 @@ pub(super) fn read(root: &mut Table<'_>, text: &str) -> Tool {
         credential_header: None,
         myproxy: None,
         spool: None,
+        renew: None,
         proxy: ProxySettings::default(),
         named: false,
         basic: false,
@@ -63,6 +64,7 @@ fn fill(table: &mut Table<'_>, tool: &mut Tool) {
     tool.named = named(table, tool.delegation);
     tool.myproxy = myproxy(table, tool.delegation);
     tool.spool = spool(table, tool.delegation);
+    tool.renew = renew(table, tool.delegation);
     tool.basic = table.boolean("basic", false);
     tool.min_assurance = assurance(table);
     tool.strict = table.boolean("strict", false);
@@ -75,7 +77,6 @@ fn fill(table: &mut Table<'_>, tool: &mut Tool) {
     not_yet(
         table,
         &[
-            ("renew", "renewal of a proxy while a job lives"),
             ("require_grant", "a grant of the resource's own"),
             ("health", "asking the tool how it is"),
         ],
@@ -117,6 +118,15 @@ fn named(table: &mut Table<'_>, delegation: Delegation) -> bool {
         );
     }
     named
+}
+
+/// What it is about stands in the tasks, and is filled in when they are read.
+fn renew(table: &mut Table<'_>, delegation: Delegation) -> Option<Renew> {
+    let renew = table.parsed("renew", "arc", |text| (text == "arc").then(Renew::default))?;
+    if delegation != Delegation::ClientCertificate {
+        table.flaw("renew", "is only for `delegation = \"client-certificate\"`");
+    }
+    Some(renew)
 }
 
 fn spool(table: &mut Table<'_>, delegation: Delegation) -> Option<String> {
