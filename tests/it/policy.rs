@@ -1,10 +1,12 @@
-//! The life of a virtual organisation (row C10): what it may grant at all.
+//! The life of a virtual organisation (rows C10 and M2): what it may grant at all, and who looks.
 
+use std::collections::BTreeMap;
 use std::fs;
 
+use countersign::tool::Audience;
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{Answer, World};
 
 const MANIFEST: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -200,4 +202,185 @@ fn c10_only_a_system_administrator_sets_a_ceiling_and_every_ceiling_counts() {
         let ran = world.cli("admin", &whole);
         assert_eq!(ran.code, code, "{args:?}: {}", ran.stderr);
     }
+}
+
+/// What an operation's path asks for, with something that is there in the other VO wherever it names it.
+fn parameters(template: &str, known: &BTreeMap<&'static str, String>) -> Vec<(String, String)> {
+    let variables = template
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let value = |variable: &str| {
+        let (name, kind) = variable.split_once(':').unwrap_or((variable, ""));
+        let value = known.get(name).cloned().unwrap_or_else(|| match kind {
+            "uuid" => "0199a1b2-0000-7000-8000-000000000001".into(),
+            "int" => "1".into(),
+            _ => "x".into(),
+        });
+        (name.to_owned(), value)
+    };
+    variables.map(value).collect()
+}
+
+/// Operations that name no VO and are not a system administrator's: what they show and do is the asker's own.
+const OWN_AFFAIRS: &[&str] = &[
+    "api.describe",
+    "factor.add",
+    "factor.list",
+    "factor.offer",
+    "factor.remove",
+    "factor.renew_recovery_codes",
+    "person.me",
+    "proxy.list",
+    "proxy.revoke",
+    "request.explain_own",
+    "session.create",
+    "session.end",
+    "session.list",
+    "session.step_up",
+    "user.change_own_password",
+    "vo.list",
+];
+
+#[test]
+fn m2_an_administrator_of_one_vo_is_refused_every_operation_on_another_and_that_is_recorded() {
+    let mut world = World::start();
+    world.admin().person("john", &["scientist"]).person("anna", &[]);
+    world.segmentation();
+    world
+        .cli("admin", &["vo", "create", "ahe", "--admin", "anna"])
+        .ok();
+    world.cli("admin", &["user", "remove", "imense", "anna"]).ok();
+    world.login("anna", crate::world::PASSWORD).ok();
+    world.cli("anna", &["role", "create", "ahe", "reader"]).ok();
+    let first = |list: &[&str], member: &str| {
+        world.cli_json("admin", list)[member][0]["id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let known = BTreeMap::from([
+        ("vo", "imense".to_owned()),
+        ("person", first(&["user", "list", "imense"], "users")),
+        ("grant", first(&["grant", "list", "imense"], "grants")),
+        ("role", "scientist".to_owned()),
+        ("tool", "segmentation".to_owned()),
+        ("upstream", "segmentation".to_owned()),
+        ("level", "imense".to_owned()),
+    ]);
+    let there = || {
+        let lists = [
+            &["user", "list", "imense"][..],
+            &["role", "list", "imense"],
+            &["grant", "list", "imense"],
+            &["tool", "list", "imense"],
+            &["upstream", "list", "imense"],
+            &["vo", "show", "imense"],
+        ];
+        lists.map(|list| world.cli_json("admin", list))
+    };
+    let before = there();
+    let mut asked: BTreeMap<String, (String, bool)> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for task in countersign::api::tasks() {
+        let (method, template) = task.matches[0].split_once(' ').unwrap();
+        let of_vo = template.contains("{vo:");
+        let anyones = !matches!(task.audience, Audience::Granted(_));
+        if !of_vo && anyones {
+            if !OWN_AFFAIRS.contains(&task.name.as_str()) {
+                wrong.push(format!(
+                    "`{}` names no VO and is for everybody: say here that it is the asker's own",
+                    task.name
+                ));
+            }
+            continue;
+        }
+        let filled = parameters(template, &known);
+        let filled: Vec<(&str, &str)> = filled
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let (_, path) = countersign::api::address(&task.name, &filled).unwrap();
+        let reason = if task.reasoned { "?reason=mine" } else { "" };
+        let answer = ask(
+            &world,
+            "anna",
+            (method, body(&task.name)),
+            &format!("{path}{reason}"),
+        );
+        let problem = if answer.status == 403 {
+            answer.problem()
+        } else {
+            String::new()
+        };
+        let expected: &[&str] = match of_vo {
+            true => &["not_a_member", "no_grant"],
+            false => &["no_grant"],
+        };
+        if !expected.contains(&problem.as_str()) {
+            wrong.push(format!(
+                "`{}` ({method} {path}) was answered {}: {}",
+                task.name,
+                answer.status,
+                answer.text()
+            ));
+            continue;
+        }
+        if answer.text().contains("john") {
+            wrong.push(format!("`{}` tells of a member: {}", task.name, answer.text()));
+        }
+        asked.insert(task.name.clone(), (answer.request_id(), of_vo));
+    }
+    for own in OWN_AFFAIRS {
+        if !countersign::api::tasks().iter().any(|task| task.name == *own) {
+            wrong.push(format!("there is no operation `{own}`"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(asked.len() > 60, "only {} operations", asked.len());
+    assert_eq!(there(), before, "something changed");
+
+    let mut refused: BTreeMap<String, Value> = BTreeMap::new();
+    let mut answered: BTreeMap<String, Value> = BTreeMap::new();
+    for record in world.records() {
+        let event = &record["event"];
+        for (name, kept) in [("refused", &mut refused), ("outcome", &mut answered)] {
+            if let Some(request) = event[name]["request"].as_str() {
+                kept.insert(request.to_owned(), event[name].clone());
+            }
+        }
+    }
+    for (task, (request, of_vo)) in asked {
+        // Who may see a VO at all is for a few operations themselves to say; the others are refused by the decision.
+        let status = match (refused.get(&request), answered.get(&request)) {
+            (Some(refused), _) => {
+                assert_eq!(refused["place"]["task"], task.as_str());
+                assert!(!of_vo || refused["place"]["vo"] == "imense", "{refused}");
+                &refused["status"]
+            }
+            (None, Some(outcome)) => &outcome["status"],
+            (None, None) => panic!("`{task}` left no record"),
+        };
+        assert_eq!(*status, 403, "{task}");
+    }
+    world.stop();
+    world.verify().ok();
+}
+
+/// A body that an operation can read, for those that themselves say who may look.
+fn body(task: &str) -> &'static str {
+    match task {
+        "user.find" => r#"{"username":"john"}"#,
+        _ => "{}",
+    }
+}
+
+fn ask(world: &World, user: &str, (method, body): (&str, &str), path: &str) -> Answer {
+    let url = format!("{}{path}", world.base());
+    let bearer = format!("Authorization: Bearer {}", world.token(user));
+    let mut args = vec!["-X", method, "-H", &bearer];
+    if !matches!(method, "GET" | "HEAD") {
+        args.extend(["-H", "Content-Type: application/json", "--data-binary", body]);
+    }
+    args.push(&url);
+    world.curl(&args)
 }
