@@ -35,6 +35,7 @@ mod strangers;
 mod tunnel;
 mod unheard;
 mod uploads;
+mod within;
 
 pub use acts::Acts;
 pub use answer::Pages;
