@@ -36,6 +36,7 @@ pub mod sample;
 mod seal;
 mod serve;
 mod session;
+mod status;
 mod terms;
 mod token;
 mod tool;
@@ -82,6 +83,7 @@ enum Command {
     Init(init::Init),
     Serve(serve::Serve),
     Reload(reload::Reload),
+    Status(status::Status),
     Doctor(doctor::Doctor),
     Login(session::Login),
     Logout(session::Logout),
@@ -248,6 +250,7 @@ async fn dispatch(command: Command, out: Output) -> Result<(), Failure> {
         Command::Init(args) => init::run(args, out).await,
         Command::Serve(args) => serve::run(args, out).await,
         Command::Reload(args) => reload::run(args, out).await,
+        Command::Status(args) => status::run(args, out).await,
         Command::Doctor(args) => doctor::run(args, out).await,
         Command::Login(args) => session::login(args, out).await,
         Command::Logout(session::Logout {}) => session::logout(out).await,

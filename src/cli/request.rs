@@ -10,6 +10,7 @@ use super::output::{Output, or_dash, words};
 use crate::api::audit::NamedPerson;
 use crate::api::person::me::MeView;
 use crate::api::request::explain::Explanation;
+use crate::api::request::list_own::RequestList;
 use crate::api::request::settle::RequestSettle;
 use crate::id::RequestId;
 use crate::vo::VO_ADMINISTRATOR;
@@ -39,7 +40,25 @@ pub(crate) enum Request {
     ///   countersign request explain 0199a1b2-0000-7000-8000-000000000001
     #[command(verbatim_doc_comment)]
     Explain(Explain),
+    List(List),
     Settle(Settle),
+}
+
+/// Lists your own requests, newest first: to tools, changes, and refusals with their reasons. What you only looked at in
+/// the gateway itself is left out.
+///
+/// Examples:
+///   countersign request list
+///   countersign request list --refused --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct List {
+    /// Those alone that were refused.
+    #[arg(long)]
+    refused: bool,
+    /// How many, at most; the newest.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: u16,
 }
 
 /// Gives what a request made to whoever asked for it, when its outcome is unknown (a crash in mid-answer).
@@ -64,8 +83,36 @@ pub(crate) struct Settle {
 pub(crate) async fn run(command: Request, out: Output) -> Result<(), Failure> {
     match command {
         Request::Explain(args) => explain(args, out).await,
+        Request::List(args) => list(args, out).await,
         Request::Settle(args) => settle(args, out).await,
     }
+}
+
+async fn list(args: List, out: Output) -> Result<(), Failure> {
+    let client = Client::saved()?;
+    let task = client
+        .task("request.list_own")
+        .query("limit", args.limit.to_string());
+    let task = match args.refused {
+        true => task.query("permit", "false"),
+        false => task,
+    };
+    let found: RequestList = task.fetch().await?;
+    let headings = ["TIME", "VO", "TOOL", "TASK", "ANSWER", "REQUEST"];
+    out.list("requests", &found.requests, &headings, |request| {
+        vec![
+            request.time.clone(),
+            or_dash(request.vo.as_deref()),
+            or_dash(request.tool.as_deref()),
+            or_dash(request.task.as_deref()),
+            match request.permit {
+                true => "permitted".to_owned(),
+                false => request.reason.clone(),
+            },
+            request.request.clone(),
+        ]
+    })?;
+    Ok(())
 }
 
 async fn settle(args: Settle, out: Output) -> Result<(), Failure> {

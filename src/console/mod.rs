@@ -14,20 +14,34 @@ use tower::service_fn;
 
 mod access;
 mod answer;
+mod ask;
+mod asking;
+mod audit;
+mod denials;
 mod enrol;
 mod enter;
+mod faults;
 mod federation;
 mod form;
+mod frame;
+mod gateway;
+mod home;
 mod login;
+mod members;
 mod multipart;
+mod own;
 mod pages;
 mod password;
+mod roles;
 mod second;
 mod terms;
 #[cfg(test)]
 mod tests;
 mod token;
+mod tools;
 mod trace;
+
+use ask::Refusal;
 
 use crate::api::{Api, Asked};
 #[cfg(any(test, feature = "fuzzing"))]
@@ -317,6 +331,7 @@ pub fn tasks() -> Vec<Task> {
         ),
     ];
     tasks.extend(token::tasks());
+    tasks.extend(asking::tasks());
     tasks
 }
 
@@ -371,19 +386,17 @@ impl Console {
         LocalService::new(service_fn(move |request: LocalRequest| {
             let console = console.clone();
             async move {
-                let id = request.id;
+                let (id, permit) = (request.id, request.permit.clone());
                 let answer = console.answer(request).await;
-                Ok::<_, Infallible>(
-                    answer.unwrap_or_else(|problem| answer::refused(&problem, pages::problem(&problem, id))),
-                )
+                Ok::<_, Infallible>(answer.unwrap_or_else(|refusal| console.instead(&refusal, &permit, id)))
             }
         }))
     }
 
-    async fn answer(&self, request: LocalRequest) -> Result<Response<Body>, Problem> {
+    async fn answer(&self, request: LocalRequest) -> Result<Response<Body>, Refusal> {
         // SECURITY: the task that was permitted decides what is done, never the request's own path.
         let permit = Arc::clone(&request.permit);
-        match permit.found().task.name.as_str() {
+        let answered = match permit.found().task.name.as_str() {
             "console.home" => self.home(&request),
             "console.login_page" => Ok(self.login_page(request).await),
             "console.federated_start" => self.federated_start(request).await,
@@ -425,8 +438,9 @@ impl Console {
                 self.revocation_lists(&vo, &request.permit, request.id).await
             }
             "jwks" => Ok(answer::json(&self.0.delegate.jwks())),
-            _ => Err(Problem::new(Kind::Internal, "this task has no page")),
-        }
+            _ => return self.asked(request).await,
+        };
+        answered.map_err(Refusal::from)
     }
 
     async fn revocation_lists(
@@ -448,13 +462,6 @@ impl Console {
                 .map(|lists| answer::text("application/x-pem-file", lists))
                 .map_err(|error| error.as_problem()),
         }
-    }
-
-    fn home(&self, request: &LocalRequest) -> Result<Response<Body>, Problem> {
-        let access = self.access(request).ok_or_else(nobody)?;
-        let said = note(parameter(request, "note"));
-        let page = pages::home(&said, &access, &self.traces(request), &request.base);
-        Ok(answer::page(StatusCode::OK, page))
     }
 
     fn me(&self, request: &LocalRequest) -> Result<Response<Body>, Problem> {
@@ -573,8 +580,37 @@ fn note(name: &str) -> pages::Said {
         }
         "token-revoked" => pages::Said::Good(token::REVOKED),
         "signed-out" => pages::Said::Good("You are signed out here and at all tools."),
+        "ended" => pages::Said::Good("The session has ended."),
+        "revoked" => {
+            pages::Said::Good("The proxies are revoked: they stand on the revocation list from now on.")
+        }
+        "member-added" => {
+            pages::Said::Good("The member is added, and the one-time password is on its way by mail.")
+        }
+        "member-removed" => pages::Said::Good("The member is removed. What she did stays on record."),
+        "suspended" => {
+            pages::Said::Good("The account is suspended: its sessions have ended, its proxies are revoked.")
+        }
+        "resumed" => pages::Said::Good("The account is resumed."),
+        "factors-reset" => pages::Said::Good("Her second factors are taken away."),
+        "password-mailed" => {
+            pages::Said::Good("The password is reset, and a one-time password is on its way by mail.")
+        }
+        "role-assigned" => pages::Said::Good("The role is given; the next request is decided with it."),
+        "role-unassigned" => {
+            pages::Said::Good("The role is taken away; the next request is decided without it.")
+        }
+        "granted" => pages::Said::Good("The grant is made; the next request is decided with it."),
+        "grant-removed" => pages::Said::Good("The grant is removed; the next request is decided without it."),
+        "role-created" => pages::Said::Good("The role is made. Grant it tasks in the matrix."),
+        "role-ended" => pages::Said::Good("The role has ended, with its grants and everybody's hold on it."),
         _ => pages::Said::Nothing,
     }
+}
+
+/// A moment as pages show it, to the second; the documents for programs have it whole.
+fn shown_moment(time: &str) -> String {
+    time.get(..19).unwrap_or(time).replace('T', " ")
 }
 
 /// Whether the client would rather have a page than a bare status.

@@ -4,78 +4,36 @@
 
 use askama::Template;
 
-use super::access::Access;
-use super::trace::Place;
+use super::frame::{Page, Shell};
 use crate::id::RequestId;
 use crate::problem::{Kind, Problem};
-
-#[derive(Template)]
-#[template(
-    ext = "html",
-    source = r#"<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }} · Countersign</title>
-<link rel="stylesheet" href="/.countersign/assets/console.css">
-<link rel="icon" href="/.countersign/assets/icon.svg" type="image/svg+xml">
-{%- if let Some(to) = refresh %}
-<meta http-equiv="refresh" content="0;url={{ to }}">
-{%- endif %}
-</head>
-<body>
-<header class="bar"><span class="brand">Countersign</span>
-{%- if let Some(username) = username -%}
-<span class="who">{{ username }}</span><form method="post" action="/.countersign/logout"><button class="quiet">Sign out</button></form>
-{%- endif -%}
-</header>
-<main class="{{ width }}">
-{{ body|safe }}
-</main>
-</body>
-</html>
-"#
-)]
-struct Frame<'a> {
-    title: &'a str,
-    username: Option<&'a str>,
-    refresh: Option<&'a str>,
-    width: &'static str,
-    body: &'a str,
-}
-
-impl<'a> Frame<'a> {
-    const fn new(title: &'a str, width: &'static str, body: &'a str) -> Self {
-        Self {
-            title,
-            username: None,
-            refresh: None,
-            width,
-            body,
-        }
-    }
-}
 
 /// The text of a template. Writing into a string does not fail; were it to, the page would be empty, never half a page.
 pub(super) fn text(page: &impl Template) -> String {
     page.render().unwrap_or_default()
 }
 
-/// A page of somebody who is signed in.
+/// A page of somebody who is signed in, with the navigation that everybody has.
 pub(super) fn framed(title: &str, username: &str, body: &str) -> String {
-    text(&Frame {
-        username: Some(username),
-        ..Frame::new(title, "text", body)
-    })
+    let shell = Shell::of(username);
+    Page {
+        shell: Some(&shell),
+        ..Page::new(title, "text", body)
+    }
+    .show()
 }
 
 /// A narrow page, of somebody who is signed in or of nobody.
 pub(super) fn narrow(title: &str, username: Option<&str>, body: &str) -> String {
-    text(&Frame {
-        username,
-        ..Frame::new(title, "narrow", body)
-    })
+    let shell = username.map(|username| Shell {
+        username: username.to_owned(),
+        ..Shell::default()
+    });
+    Page {
+        shell: shell.as_ref(),
+        ..Page::new(title, "narrow", body)
+    }
+    .show()
 }
 
 /// Something that a page says above its form.
@@ -170,7 +128,7 @@ pub(super) fn login_with(said: &Said, to: &str, username: &str, with: &[With]) -
         username,
         with,
     });
-    text(&Frame::new("Sign in", "narrow", &body))
+    Page::new("Sign in", "narrow", &body).show()
 }
 
 #[derive(Template)]
@@ -214,11 +172,7 @@ pub(super) fn password(said: &Said, to: &str, username: &str, first: bool) -> St
         username,
         first,
     });
-    let frame = Frame::new("Password", "narrow", &body);
-    text(&Frame {
-        username: Some(username),
-        ..frame
-    })
+    narrow("Password", Some(username), &body)
 }
 
 #[derive(Template)]
@@ -240,7 +194,7 @@ struct LedBody<'a> {
 /// The page that asks whether to go on into a tool; `here` is the address that was asked for, on this host.
 pub(super) fn led(tool: &str, host: &str, here: &str) -> String {
     let body = text(&LedBody { tool, host, here });
-    text(&Frame::new("Continue", "narrow", &body))
+    Page::new("Continue", "narrow", &body).show()
 }
 
 #[derive(Template)]
@@ -260,50 +214,38 @@ struct OnwardBody<'a> {
 /// `form-action` would forbid to a redirect.
 pub(super) fn onward(to: &str) -> String {
     let body = text(&OnwardBody { to });
-    let frame = Frame::new("Signed in", "narrow", &body);
-    text(&Frame {
+    Page {
         refresh: Some(to),
-        ..frame
-    })
+        ..Page::new("Signed in", "narrow", &body)
+    }
+    .show()
 }
 
 #[derive(Template)]
-#[template(
-    ext = "html",
-    source = r#"<section class="card">
-<h1>{{ problem.kind.title() }}</h1>
-<p>{{ detail }}</p>
-<p>{{ problem.kind.what() }}</p>
-<p><strong>What to do next:</strong> {{ problem.next() }}</p>
-<dl>
-{%- for (name, value) in members %}
-<dt>{{ name }}</dt><dd>{{ value }}</dd>
-{%- endfor %}
-{%- if let Some(seconds) = problem.retry_after %}
-<dt>Try again in</dt><dd>{{ seconds }} s</dd>
-{%- endif %}
-<dt>Request</dt><dd><code>{{ request }}</code></dd>
-<dt>Problem</dt><dd><a href="/.countersign/problems/{{ problem.kind.name() }}">{{ problem.kind.name() }}</a> ({{ problem.kind.status() }})</dd>
-</dl>
-</section>
-"#
-)]
+#[template(path = "problem.html")]
 struct ProblemBody<'a> {
     problem: &'a Problem,
     detail: String,
     members: Vec<(String, String)>,
     request: RequestId,
+    own: bool,
 }
 
 /// One occurrence of a problem, as a page.
 pub(super) fn problem(problem: &Problem, request: RequestId) -> String {
-    let body = text(&ProblemBody {
+    let body = problem_body(problem, request, false);
+    Page::new(problem.kind.title(), "text", &body).show()
+}
+
+/// The same as a body; with `own`, it leads to the request's own page, for somebody who is signed in.
+pub(super) fn problem_body(problem: &Problem, request: RequestId, own: bool) -> String {
+    text(&ProblemBody {
         problem,
         detail: sentence(&problem.detail),
         members: problem.members.iter().filter_map(member).collect(),
         request,
-    });
-    text(&Frame::new(problem.kind.title(), "text", &body))
+        own,
+    })
 }
 
 /// A member of the document as words; what has a deeper shape is left to the document.
@@ -326,8 +268,22 @@ fn member((name, value): (&String, &serde_json::Value)) -> Option<(String, Strin
     ))
 }
 
+/// The parts of a text, each with whether it stood in backticks.
+pub(super) fn marked(text: &str) -> Vec<(bool, &str)> {
+    // A backtick without its partner is a backtick.
+    let paired = text.matches('`').count() % 2 == 0;
+    if !paired {
+        return vec![(false, text)];
+    }
+    let parts = text.split('`').enumerate();
+    parts
+        .map(|(index, part)| (index % 2 == 1, part))
+        .filter(|(_, part)| !part.is_empty())
+        .collect()
+}
+
 /// A detail (lower case, without a final stop) as a sentence.
-fn sentence(detail: &str) -> String {
+pub(super) fn sentence(detail: &str) -> String {
     let mut characters = detail.chars();
     let Some(first) = characters.next() else {
         return String::new();
@@ -362,7 +318,7 @@ struct KindBody {
 /// The page that explains a problem type.
 pub(super) fn kind(kind: Kind) -> String {
     let body = text(&KindBody { kind });
-    text(&Frame::new(kind.title(), "text", &body))
+    Page::new(kind.title(), "text", &body).show()
 }
 
 #[derive(Template)]
@@ -389,108 +345,7 @@ struct KindsBody {
 /// The list of all problem types.
 pub(super) fn kinds() -> String {
     let body = text(&KindsBody { kinds: Kind::ALL });
-    text(&Frame::new("Problems", "text", &body))
-}
-
-#[derive(Template)]
-#[template(
-    ext = "html",
-    source = r#"{%- if let Some(words) = said.words() %}
-<p class="said {{ said.class() }}" role="status">{{ words }}</p>
-{%- endif %}
-<section class="card">
-<h1>My access</h1>
-<dl>
-<dt>Signed in as</dt><dd>{{ access.username }}</dd>
-<dt>Known to tools as</dt><dd><code>{{ access.person }}</code></dd>
-<dt>This session ends</dt><dd>{{ until }}</dd>
-<dt>Signed in with</dt><dd>{% for method in access.session.methods %}<span class="tag">{{ method }}</span>{% endfor %}</dd>
-{%- if !access.roles.is_empty() %}
-<dt>Roles at the gateway</dt><dd>{% for role in access.roles %}<span class="tag">{{ role }}</span>{% endfor %}</dd>
-{%- endif %}
-</dl>
-<p class="hint"><a href="/password">Change my password</a> · <a href="/factors">Second factors</a> · <a href="/tokens">Access tokens</a></p>
-</section>
-{%- if !traces.is_empty() %}
-<section class="card">
-<h2>Trace a proxy</h2>
-<p>From a certificate that somebody met to the person behind it:</p>
-<ul>
-{%- for place in traces %}
-<li><a href="{{ place.href }}">of {{ place.of }}</a></li>
-{%- endfor %}
-</ul>
-</section>
-{%- endif %}
-{%- if access.vos.is_empty() %}
-<section class="card"><h2>No virtual organisation yet</h2>
-<p>You are not a member of one. Ask its administrator to add you: name <code>{{ access.username }}</code>.</p></section>
-{%- endif %}
-{%- for vo in access.vos %}
-<section class="card">
-<h2>{{ vo.name }}</h2>
-<p>{% for role in vo.roles %}<span class="tag">{{ role }}</span>{% else %}<span class="hint">You hold no role here.</span>{% endfor %}</p>
-{%- for tool in vo.tools %}
-<article class="tool">
-<header><h3>{{ tool.name }}</h3>
-{%- for url in tool.pages %}
-<a href="{{ url }}">Open {{ url }}</a>
-{%- endfor %}
-</header>
-{%- for task in tool.tasks %}
-<details>
-<summary>{{ task.name }} <span class="tag">{{ task.kind }}</span>{% for condition in task.conditions %}{% if condition != "always" %} <span class="tag">{{ condition }}</span>{% endif %}{% endfor %}</summary>
-{%- for call in task.calls %}
-<pre>{{ call }}</pre>
-{%- endfor %}
-</details>
-{%- endfor %}
-</article>
-{%- else %}
-<p class="hint">None of your roles allows a tool here yet.</p>
-{%- endfor %}
-</section>
-{%- endfor %}
-{%- if access.calls() %}
-<section class="card">
-<h2>From the command line</h2>
-<p>The lines above want the gateway's certificate authority in <code>ca.pem</code> and a token in <code>$TOKEN</code>. The answer to this one holds a token:</p>
-<pre>curl --cacert ca.pem --json '{"username": "{{ access.username }}", "password": "..."}' {{ base }}/api/v1/sessions</pre>
-<p class="hint">Or let the command line keep both: <code>countersign login --gateway {{ base }} --ca ca.pem --user {{ access.username }}</code></p>
-</section>
-{%- endif %}
-"#
-)]
-struct HomeBody<'a> {
-    said: &'a Said,
-    access: &'a Access,
-    traces: &'a [Place],
-    until: String,
-    base: &'a str,
-}
-
-/// "My access".
-pub(super) fn home(said: &Said, access: &Access, traces: &[Place], base: &str) -> String {
-    // To the minute; the document for programs has it whole.
-    let until = access
-        .session
-        .expires
-        .get(..16)
-        .unwrap_or_default()
-        .replace('T', " ")
-        + " UTC";
-    let body = text(&HomeBody {
-        said,
-        access,
-        traces,
-        until,
-        base,
-    });
-    let frame = Frame::new("My access", "", &body);
-    text(&Frame {
-        username: Some(&access.username),
-        ..frame
-    })
+    Page::new("Problems", "text", &body).show()
 }
 
 #[cfg(test)]
@@ -534,6 +389,20 @@ mod tests {
                 assert!(!page.contains(forbidden), "{forbidden} in {page}");
             }
         }
+    }
+
+    #[test]
+    fn what_stands_in_backticks_is_code_and_nothing_is_lost() {
+        assert_eq!(
+            marked("may do `user.list` on `x`"),
+            [
+                (false, "may do "),
+                (true, "user.list"),
+                (false, " on "),
+                (true, "x")
+            ]
+        );
+        assert_eq!(marked("one ` alone"), [(false, "one ` alone")]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use qrcode::{Color, QrCode};
 
 use super::answer::with_cookie;
 use super::form::Form;
+use super::frame::{Page, Shell};
 use super::login::words;
 use super::pages::{self, Said, text};
 use super::{Console, answer, local, nobody, note, with_query};
@@ -154,14 +155,15 @@ impl Console {
 
     pub(super) async fn factors_page(&self, permit: &Permit) -> Result<Response<Body>, Problem> {
         let person = permit.subject().as_person().ok_or_else(nobody)?;
-        let page = self.factors(person, &note(given(permit, "note"))).await?;
+        let page = self.factors(permit, person, &note(given(permit, "note"))).await?;
         Ok(answer::page(StatusCode::OK, page))
     }
 
-    async fn factors(&self, person: &Person, said: &Said) -> Result<String, Problem> {
+    async fn factors(&self, permit: &Permit, person: &Person, said: &Said) -> Result<String, Problem> {
         let factors = self.0.authenticate.factors(person.id).await;
         let (factors, left) = factors.map_err(|error| error.as_problem())?;
-        Ok(factors_page(said, &person.username, &factors, left))
+        let shell = self.shell_of(permit, None).at("/factors");
+        Ok(factors_page(said, &shell, &factors, left))
     }
 
     /// Whatever the page of factors does: offers, adds, removes, or makes new recovery codes.
@@ -187,7 +189,7 @@ impl Console {
                     Some(offer) if problem.members.get("field").is_some_and(|field| field == "code") => {
                         offer_page(&said, &person.username, &offer)
                     }
-                    _ => self.factors(person, &said).await?,
+                    _ => self.factors(&permit, person, &said).await?,
                 };
                 Ok(answer::refused(&problem, page))
             }
@@ -380,7 +382,7 @@ struct Row {
     used: String,
 }
 
-fn factors_page(said: &Said, username: &str, factors: &[Factor], left: usize) -> String {
+fn factors_page(said: &Said, shell: &Shell, factors: &[Factor], left: usize) -> String {
     let day = |at: crate::clock::Timestamp| at.to_string().get(..10).unwrap_or_default().to_owned();
     let rows = factors.iter().map(|factor| Row {
         id: factor.id.to_string(),
@@ -390,11 +392,15 @@ fn factors_page(said: &Said, username: &str, factors: &[Factor], left: usize) ->
     });
     let body = text(&FactorsBody {
         said,
-        username,
+        username: &shell.username,
         factors: rows.collect(),
         left,
     });
-    pages::framed("Second factors", username, &body)
+    Page {
+        shell: Some(shell),
+        ..Page::new("Second factors", "text", &body)
+    }
+    .show()
 }
 
 #[derive(Template)]
@@ -529,7 +535,7 @@ mod tests {
         vec![
             code_page(&bad, NASTY, NASTY),
             step_up_page(&bad, NASTY, NASTY, true),
-            factors_page(&bad, NASTY, &[factor], 3),
+            factors_page(&bad, &Shell::of(NASTY), &[factor], 3),
             offer_page(&bad, NASTY, &offer(NASTY)),
             codes_page(NASTY, &[Secret::new(NASTY.to_owned())]),
         ]

@@ -298,6 +298,7 @@ impl World {
             base: BASE.into(),
             certifier: None,
             gone: tokio_util::sync::CancellationToken::new(),
+            within: None,
         };
         Ok(self.console.service().oneshot(request).await.unwrap())
     }

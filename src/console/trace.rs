@@ -3,9 +3,10 @@
 use askama::Template;
 use http::{Response, StatusCode};
 
+use super::frame::{Page, Shell};
 use super::login::words;
 use super::multipart::Parts;
-use super::pages::{Said, framed, text};
+use super::pages::{Said, text};
 use super::{Console, answer, nobody, parameter};
 use crate::api::provider::trace::{ProviderQuery, ProviderTrace};
 use crate::api::provider::{tool_of_role, trace as provider};
@@ -57,7 +58,7 @@ impl Console {
     }
 
     pub(super) fn trace_page(&self, request: &LocalRequest) -> Result<Response<Body>, Problem> {
-        let asks = Asks::of(request)?;
+        let asks = self.asks(request)?;
         Ok(answer::page(
             StatusCode::OK,
             asks.page(&Said::Nothing, &Answered::No),
@@ -66,7 +67,7 @@ impl Console {
 
     /// Answers a trace, as the operation of the same task does it.
     pub(super) async fn trace(&self, request: LocalRequest) -> Result<Response<Body>, Problem> {
-        let (asks, asked) = (Asks::of(&request)?, Asked::of(&request));
+        let (asks, asked) = (self.asks(&request)?, Asked::of(&request));
         let api = self.0.api.get();
         let api = api.ok_or_else(|| Problem::new(Kind::Internal, "nothing can be traced here"))?;
         let form = Parts::read(request.request, LIMIT).await?;
@@ -87,6 +88,23 @@ impl Console {
                 Ok(answer::refused(&problem, page))
             }
         }
+    }
+}
+
+impl Console {
+    fn asks(&self, request: &LocalRequest) -> Result<Asks, Problem> {
+        request.permit.subject().as_person().ok_or_else(nobody)?;
+        let (vo, tool) = (parameter(request, "vo"), parameter(request, "tool"));
+        let (action, of) = match tool {
+            "" => (format!("/trace/{vo}"), vo.to_owned()),
+            tool => (format!("/trace/{vo}/{tool}"), format!("{tool} of {vo}")),
+        };
+        Ok(Asks {
+            shell: self.shell_of(&request.permit, Some(vo)).at(&action),
+            action,
+            of,
+            tool: !tool.is_empty(),
+        })
     }
 }
 
@@ -125,28 +143,13 @@ impl Answered {
 
 /// Who asks, and where.
 struct Asks {
-    username: String,
+    shell: Shell,
     action: String,
     of: String,
     tool: bool,
 }
 
 impl Asks {
-    fn of(request: &LocalRequest) -> Result<Self, Problem> {
-        let person = request.permit.subject().as_person().ok_or_else(nobody)?;
-        let (vo, tool) = (parameter(request, "vo"), parameter(request, "tool"));
-        let (action, of) = match tool {
-            "" => (format!("/trace/{vo}"), vo.to_owned()),
-            tool => (format!("/trace/{vo}/{tool}"), format!("{tool} of {vo}")),
-        };
-        Ok(Self {
-            username: person.username.clone(),
-            action,
-            of,
-            tool: !tool.is_empty(),
-        })
-    }
-
     async fn ask(&self, api: &Api, asked: &Asked, form: &Parts) -> Result<Answered, Problem> {
         let (query, proof) = (query(form)?, !form.bytes("proof").is_empty());
         if !self.tool {
@@ -176,7 +179,11 @@ impl Asks {
             tool: self.tool,
             again: !answered.is_empty(),
         }));
-        framed("Trace a proxy", &self.username, &body)
+        Page {
+            shell: Some(&self.shell),
+            ..Page::new("Trace a proxy", "text", &body)
+        }
+        .show()
     }
 }
 
@@ -349,7 +356,7 @@ mod tests {
 
     fn asks(tool: bool) -> Asks {
         Asks {
-            username: "admin".into(),
+            shell: Shell::of("admin"),
             action: "/trace/imense".into(),
             of: "imense".into(),
             tool,

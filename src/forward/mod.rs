@@ -30,7 +30,7 @@ pub use config::Config;
 pub use error::ForwardError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzz::{answer_headers as fuzz_answer_headers, request_headers as fuzz_request_headers};
-pub use local::{LocalRequest, LocalService};
+pub use local::{AskWithin, LocalRequest, LocalService, Within};
 pub use meters::{Busy, Meter, Meters};
 pub use names::claims_identity;
 pub use request::{Identity, UnfitHeader, ask_for_whole_list};

@@ -37,6 +37,7 @@ mod strangers;
 mod tunnel;
 mod unheard;
 mod uploads;
+mod within;
 
 pub use acts::Acts;
 pub use answer::Pages;

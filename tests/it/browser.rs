@@ -88,13 +88,13 @@ server.serve_forever()
 "#;
 
 /// A browser that is driven.
-struct Browser {
+pub(crate) struct Browser {
     session: String,
     _peer: Peer,
 }
 
 impl Browser {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let peer = Peer::start("chromium");
         let profile = format!("--user-data-dir={}", peer.env("PROFILE"));
         // The gateway's private CA is not the machine's; root has no sandbox.
@@ -116,30 +116,35 @@ impl Browser {
         }
     }
 
-    fn open(&self, url: &str) {
+    /// The address of its session at the driver.
+    pub(crate) fn session(&self) -> &str {
+        &self.session
+    }
+
+    pub(crate) fn open(&self, url: &str) {
         post(&format!("{}/url", self.session), &json!({"url": url}));
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let answer = curl(None, &[&format!("{}/url", self.session)]).json();
         answer["value"].as_str().unwrap().to_owned()
     }
 
     /// Shows pages as a phone of this width does, in CSS pixels.
-    fn as_phone(&self, width: u32) {
+    pub(crate) fn as_phone(&self, width: u32) {
         let metrics = json!({"width": width, "height": 740, "deviceScaleFactor": 2, "mobile": true});
         let asked = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics});
         post(&format!("{}/goog/cdp/execute", self.session), &asked);
     }
 
     /// Runs a script in the page and gives what it returns (or what its promise becomes).
-    fn run(&self, script: &str, arguments: Value) -> Value {
+    pub(crate) fn run(&self, script: &str, arguments: Value) -> Value {
         let asked = json!({"script": script, "args": arguments});
         post(&format!("{}/execute/sync", self.session), &asked)
     }
 
     /// Presses these keys one after the other, wherever the focus is.
-    fn press(&self, keys: &[&str]) {
+    pub(crate) fn press(&self, keys: &[&str]) {
         let press = |key: &&str| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key}));
         let actions: Vec<Value> = keys.iter().flat_map(press).collect();
         let asked = json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]});
@@ -147,7 +152,7 @@ impl Browser {
     }
 
     /// Types into the element that a CSS selector names; a path chooses a file.
-    fn type_into(&self, selector: &str, text: &str) {
+    pub(crate) fn type_into(&self, selector: &str, text: &str) {
         let asked = json!({"using": "css selector", "value": selector});
         let found = post(&format!("{}/element", self.session), &asked);
         let id = found
@@ -165,7 +170,7 @@ impl Browser {
     }
 
     /// What the page says; nothing while another one is on its way.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let asked = json!({"script": "return document.body.innerText;", "args": []}).to_string();
         let url = format!("{}/execute/sync", self.session);
         let json = "Content-Type: application/json";
@@ -175,7 +180,7 @@ impl Browser {
     }
 
     /// Signs in as a person does.
-    fn sign_in(&self, world: &World, user: &str) {
+    pub(crate) fn sign_in(&self, world: &World, user: &str) {
         self.open(&format!("{}/login", world.base()));
         self.run(
             "const field = name => document.querySelector(`[name=${name}]`);
@@ -196,7 +201,7 @@ impl Drop for Browser {
 
 /// A WebDriver command; gives its value.
 #[track_caller]
-fn post(url: &str, body: &Value) -> Value {
+pub(crate) fn post(url: &str, body: &Value) -> Value {
     let text = body.to_string();
     let long = [
         "--max-time",

@@ -28,6 +28,7 @@ mod chain;
 mod changes;
 mod cli;
 mod conformance;
+mod console;
 mod delegate;
 mod dependencies;
 mod doctor;

@@ -1,6 +1,7 @@
 //! Operations on the running gateway itself.
 
 pub mod reload;
+pub mod show;
 
 use tokio::sync::{mpsc, oneshot};
 

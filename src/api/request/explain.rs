@@ -213,6 +213,14 @@ pub(super) async fn explained(
     })
 }
 
+/// What the decision of a request was for.
+pub(super) fn named_reason(entry: &Entry) -> String {
+    let decision = entry.decision.as_deref();
+    decision
+        .map(|decision| decision.reason.clone())
+        .unwrap_or_default()
+}
+
 /// The reason that was given for an edit of who may do what.
 fn because(entry: &Entry) -> Option<String> {
     let own = entry.place.tool.as_deref() == Some(OWN_TOOL);

@@ -2,4 +2,5 @@
 
 pub mod explain;
 pub mod explain_own;
+pub mod list_own;
 pub mod settle;

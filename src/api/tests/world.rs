@@ -239,6 +239,7 @@ impl World {
             base: "https://gw.example.org".into(),
             certifier: None,
             gone: tokio_util::sync::CancellationToken::new(),
+            within: None,
         };
         let Ok(answer) = self.service.clone().oneshot(call).await;
         let status = answer.status().as_u16();

@@ -35,6 +35,7 @@ use super::flow::{self, Counted, Gate, Passed, Relay};
 use super::lease::{Held, Lease};
 use super::outlive::Outliving;
 use super::pipeline::{Pipeline, Stop};
+use super::within::FromWithin;
 use crate::audit::Receipt;
 use crate::authorize::Permit;
 use crate::body::{self, Body, BoxError};
@@ -340,6 +341,7 @@ impl Act {
             id: self.id,
             base: self.pipeline.answers.base().to_owned(),
             gone: CancellationToken::new(),
+            within: Some(FromWithin::of(&self.pipeline, &self.permit, &self.trace)),
         };
         let gone = call.gone.clone();
         let clock = self.pipeline.ids.clock();
