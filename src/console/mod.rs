@@ -17,6 +17,7 @@ mod answer;
 mod enter;
 mod federation;
 mod form;
+mod identity;
 mod login;
 mod multipart;
 mod pages;
@@ -116,6 +117,27 @@ pub fn tasks() -> Vec<Task> {
                 Audience::Everyone,
             )
         },
+        Task {
+            query: to(),
+            ..task(
+                "console.identities_page",
+                "GET /identities",
+                Read,
+                Audience::AnyPerson,
+            )
+        },
+        form(task(
+            "console.identity_link",
+            "POST /identities/link",
+            Update,
+            Audience::AnyPerson,
+        )),
+        form(task(
+            "console.identity_unlink",
+            "POST /identities/unlink",
+            Delete,
+            Audience::AnyPerson,
+        )),
         form(task(
             "console.federated_logout",
             "POST /login/with/{idp:slug}/logout",
@@ -236,6 +258,12 @@ pub fn tasks() -> Vec<Task> {
             Asset,
             Audience::Everyone,
         ),
+        task(
+            "protected_resource",
+            "GET /.well-known/oauth-protected-resource",
+            Read,
+            Audience::Everyone,
+        ),
         task("jwks", "GET /.countersign/jwks.json", Read, Audience::Everyone),
         // Not `vo`: a list of what is revoked is there for everybody, also while the VO is suspended.
         task(
@@ -314,6 +342,9 @@ impl Console {
             "console.home" => self.home(&request),
             "console.login_page" => Ok(self.login_page(request).await),
             "console.federated_start" => self.federated_start(request).await,
+            "console.identities_page" => self.identities_page(request).await,
+            "console.identity_link" => self.identity_link(request).await,
+            "console.identity_unlink" => self.identity_unlink(request).await,
             "console.federated_return" => self.federated_return(request).await,
             "console.federated_logout" => self.federated_logout(request).await,
             "console.login" => self.login(request).await,
@@ -339,6 +370,7 @@ impl Console {
                 let vo = parameter(&request, "issuer").to_owned();
                 self.revocation_lists(&vo, &request.permit, request.id).await
             }
+            "protected_resource" => Ok(answer::json(&federation::resource(&request.base))),
             "jwks" => Ok(answer::json(&self.0.delegate.jwks())),
             _ => Err(Problem::new(Kind::Internal, "this task has no page")),
         }
@@ -482,6 +514,12 @@ fn note(name: &str) -> pages::Said {
         "factor-removed" => {
             pages::Said::Good("The authenticator is removed, and your other sessions have ended.")
         }
+        "identity-linked" => {
+            pages::Said::Good("The home organisation is linked: it opens your account from now on.")
+        }
+        "identity-unlinked" => pages::Said::Good(
+            "The home organisation is taken away, and sessions that began there have ended.",
+        ),
         "signed-out" => pages::Said::Good("You are signed out here and at all tools."),
         _ => pages::Said::Nothing,
     }

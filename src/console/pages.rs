@@ -247,6 +247,29 @@ pub(super) fn led(tool: &str, host: &str, here: &str) -> String {
 #[template(
     ext = "html",
     source = r#"<section class="card">
+<h1>On to your home organisation</h1>
+<p><a href="{{ to }}">Go on</a></p>
+</section>
+"#
+)]
+struct AwayBody<'a> {
+    to: &'a str,
+}
+
+/// A page that leads to another site.
+pub(super) fn away(to: &str) -> String {
+    let body = text(&AwayBody { to });
+    let frame = Frame::new("Sign in there", "narrow", &body);
+    text(&Frame {
+        refresh: Some(to),
+        ..frame
+    })
+}
+
+#[derive(Template)]
+#[template(
+    ext = "html",
+    source = r#"<section class="card">
 <h1>You are signed in</h1>
 <p><a href="{{ to }}">Go on</a></p>
 </section>
@@ -409,7 +432,7 @@ pub(super) fn kinds() -> String {
 <dt>Roles at the gateway</dt><dd>{% for role in access.roles %}<span class="tag">{{ role }}</span>{% endfor %}</dd>
 {%- endif %}
 </dl>
-<p class="hint"><a href="/password">Change my password</a> · <a href="/factors">Second factors</a></p>
+<p class="hint"><a href="/password">Change my password</a> · <a href="/factors">Second factors</a> · <a href="/identities">Home organisations</a></p>
 </section>
 {%- if !traces.is_empty() %}
 <section class="card">

@@ -488,7 +488,7 @@ impl Authenticate {
 }
 
 /// The answer where a second factor must be shown in this session first.
-fn step_up(why: &str) -> Problem {
+pub(super) fn step_up(why: &str) -> Problem {
     Problem::new(Kind::StepUpRequired, why).with("acr_values", Assurance::Aal2.as_str())
 }
 

@@ -350,9 +350,16 @@ pub(super) mod tests {
         assert_eq!(field(&|s| s.display_name.clear()), "display_name");
         assert_eq!(field(&|s| s.issuer = "http://idp.example.org".into()), "issuer");
         assert_eq!(field(&|s| s.client_id = "a b".into()), "client_id");
-        assert_eq!(field(&|s| drop(s.scopes.insert("a b".into()))), "scopes");
         assert_eq!(
-            field(&|s| drop(s.acr.insert(String::new(), Assurance::Aal1))),
+            field(&|s| {
+                s.scopes.insert("a b".into());
+            }),
+            "scopes"
+        );
+        assert_eq!(
+            field(&|s| {
+                s.acr.insert(String::new(), Assurance::Aal1);
+            }),
             "acr"
         );
         assert_eq!(field(&|s| s.mapping.name = "a b".into()), "mapping");
