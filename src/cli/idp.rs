@@ -12,22 +12,61 @@ use super::output::{Output, or_dash};
 use crate::api::idp::add::IdpAdd;
 use crate::api::idp::edit::IdpEdit;
 use crate::api::idp::identities::IdentityView;
+use crate::api::idp::link::OwnIdentities;
 use crate::api::idp::{IdpMapping, IdpSaid, IdpView};
 use crate::tool::Assurance;
 
-/// Identity providers that people sign in with. For system administrators.
+/// Identity providers that people sign in with: for system administrators, but for `mine` and `unlink`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Idp {
     Add(Box<Add>),
     List(List),
-    Show(Show),
+    /// Shows an identity provider, and what to register there.
+    ///
+    /// Examples:
+    ///   countersign idp show uni-a
+    #[command(verbatim_doc_comment)]
+    Show(Named),
     Edit(Box<Edit>),
+    /// Lets nobody sign in with an identity provider until it is resumed. Sessions that have begun go on.
+    ///
+    /// Examples:
+    ///   countersign idp suspend uni-a --reason 'incident 4711'
+    #[command(verbatim_doc_comment)]
     Suspend(Changed),
+    /// Lets people sign in with an identity provider again.
+    ///
+    /// Examples:
+    ///   countersign idp resume uni-a --reason 'incident 4711 is over'
+    #[command(verbatim_doc_comment)]
     Resume(Changed),
+    /// Removes an identity provider. Its identities end, and the sessions that began by them; accounts stay.
+    ///
+    /// Examples:
+    ///   countersign idp remove uni-a --reason 'left the federation'
+    #[command(verbatim_doc_comment)]
     Remove(Changed),
-    Identities(Show),
+    /// Lists who came from an identity provider, those who wait for an administrator among them.
+    ///
+    /// Examples:
+    ///   countersign idp identities uni-a
+    ///   countersign idp identities uni-a --json
+    #[command(verbatim_doc_comment)]
+    Identities(Named),
+    /// Gives somebody who came from an identity provider an account, or renews its approval.
+    ///
+    /// Examples:
+    ///   countersign idp approve uni-a 0199a1b2-0000-7000-8000-000000000001 --reason 'known to the group'
+    #[command(verbatim_doc_comment)]
     Approve(Judged),
+    /// Says no to somebody who waits for an account.
+    ///
+    /// Examples:
+    ///   countersign idp reject uni-a 0199a1b2-0000-7000-8000-000000000001 --reason 'left the project'
+    #[command(verbatim_doc_comment)]
     Reject(Judged),
+    Mine(Mine),
+    Unlink(Unlink),
 }
 
 /// Registers an identity provider (OpenID Connect). It says what to register there: the redirect address and, where it has
@@ -37,10 +76,9 @@ pub(crate) enum Idp {
 /// `--approval automatic`, else when an administrator approves (`idp identities`, `idp approve`).
 ///
 /// Examples:
-///   countersign idp add uni-a --display-name 'University A' --issuer https://idp.uni-a.example --client-id gateway \
-///     --client-secret-file secret --vo imaging --approval automatic --renewal automatic
-///   countersign idp add hospital --display-name 'Hospital B' --issuer https://login.hospital-b.example --client-id gw \
-///     --client-secret-file secret --acr https://refeds.org/profile/mfa=aal2 --claim username=uid --claim groups=isMemberOf
+///   countersign idp add uni-a --issuer https://idp.uni-a.example --client-id gateway --client-secret-file secret --display-name 'University A' --vo imaging
+///   countersign idp add uni-b --issuer https://idp.uni-b.example --client-id gw --client-secret-file secret --display-name B --approval automatic
+///   countersign idp add lab --issuer https://idp.lab.example --client-id gw --client-secret-file secret --display-name Lab --acr https://refeds.org/profile/mfa=aal2
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Add {
@@ -125,27 +163,15 @@ pub(crate) struct Said {
 #[command(verbatim_doc_comment)]
 pub(crate) struct List {}
 
-/// Shows an identity provider (`show`), or who came from it (`identities`): those who wait for an administrator among them.
-///
-/// Examples:
-///   countersign idp show uni-a
-///   countersign idp identities uni-a
+/// A provider.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(crate) struct Show {
+pub(crate) struct Named {
     /// Name of the provider.
     name: String,
 }
 
-/// Suspends an identity provider (nobody signs in with it, sessions go on), resumes it, or removes it (its identities and the
-/// sessions that began by them end; accounts stay).
-///
-/// Examples:
-///   countersign idp suspend uni-a --reason 'incident 4711'
-///   countersign idp resume uni-a --reason 'incident 4711 is over'
-///   countersign idp remove uni-a --reason 'left the federation'
+/// A provider of which something is changed.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Changed {
     /// Name of the provider.
     name: String,
@@ -153,13 +179,8 @@ pub(crate) struct Changed {
     reason: Reason,
 }
 
-/// Gives somebody who came from an identity provider an account, or renews its approval (`approve`); or says no (`reject`).
-///
-/// Examples:
-///   countersign idp approve uni-a 0199a1b2-0000-7000-8000-000000000001 --reason 'known to the group'
-///   countersign idp reject uni-a 0199a1b2-0000-7000-8000-000000000001 --reason 'left the project'
+/// Somebody of whom is decided.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Judged {
     /// Name of the provider.
     name: String,
@@ -167,6 +188,26 @@ pub(crate) struct Judged {
     identity: String,
     #[command(flatten)]
     reason: Reason,
+}
+
+/// Lists who you are at identity providers. Another identity is linked in the browser: /identities at the gateway.
+///
+/// Examples:
+///   countersign idp mine
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Mine {}
+
+/// Takes one of your identities away, within ten minutes after you have signed in. The sessions that began by it end; the only
+/// way in stays.
+///
+/// Examples:
+///   countersign idp unlink 0199a1b2-0000-7000-8000-000000000001
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Unlink {
+    /// Id of the identity (`idp mine` shows it).
+    identity: String,
 }
 
 fn level(text: &str) -> Result<(String, String), String> {
@@ -240,7 +281,7 @@ pub(crate) async fn run(command: Idp, out: Output) -> Result<(), Failure> {
                 ]
             })?)
         }
-        Idp::Show(Show { name }) => {
+        Idp::Show(Named { name }) => {
             let idp: IdpView = client.task("idp.show").at("idp", name).fetch().await?;
             Ok(out.show(&idp, show)?)
         }
@@ -264,7 +305,7 @@ pub(crate) async fn run(command: Idp, out: Output) -> Result<(), Failure> {
             let said = format!("removed {name}; sessions that began there have ended, accounts stay");
             Ok(out.done("idp.remove", said)?)
         }
-        Idp::Identities(Show { name }) => {
+        Idp::Identities(Named { name }) => {
             let task = client.task("idp.identities").at("idp", name);
             let all: Vec<IdentityView> = task.list("identities").await?;
             let headings = ["ID", "STATE", "USER", "NAME", "MAIL", "SUBJECT", "LAST SEEN"];
@@ -279,6 +320,25 @@ pub(crate) async fn run(command: Idp, out: Output) -> Result<(), Failure> {
                     one.seen.clone(),
                 ]
             })?)
+        }
+        Idp::Mine(Mine {}) => {
+            let mine: OwnIdentities = client.task("identity.list").fetch().await?;
+            let headings = ["ID", "STATE", "ISSUER", "SUBJECT", "UNTIL"];
+            Ok(out.list("identities", &mine.identities, &headings, |one| {
+                vec![
+                    one.id.clone(),
+                    one.state.clone(),
+                    one.issuer.clone(),
+                    one.subject.clone(),
+                    or_dash(one.valid_until.as_deref()),
+                ]
+            })?)
+        }
+        Idp::Unlink(Unlink { identity }) => {
+            let task = client.task("identity.unlink").at("identity", &identity);
+            task.act().await?;
+            let said = format!("took {identity} away; sessions that began by it have ended");
+            Ok(out.done("identity.unlink", said)?)
         }
         Idp::Approve(args) => judge(&client, "idp.approve", args, out).await,
         Idp::Reject(args) => judge(&client, "idp.reject", args, out).await,

@@ -1,11 +1,12 @@
 //! Signing in with a home organisation: the browser goes there, and comes back.
 
 use http::{Response, StatusCode};
+use serde_json::{Value, json};
 
 use super::form::Form;
 use super::login::words;
 use super::{Console, answer, local, login, pages, parameter, wants_page};
-use crate::api::idp::arrive;
+use crate::api::idp::{arrive, link::link};
 use crate::api::{Api, Asked};
 use crate::authenticate::{
     FederatedRefusal, LOGIN_COOKIE, Opened, Returned, Source, clear_cookie, login_cookie,
@@ -26,6 +27,12 @@ struct Back {
     base: String,
     source: Source,
     id: RequestId,
+}
+
+/// What came of it, with where to go on.
+enum Came {
+    SignedIn(Box<Opened>, String),
+    Linked(String),
 }
 
 impl Console {
@@ -82,14 +89,15 @@ impl Console {
         };
         drop(request);
         let response = match self.returned(back).await {
-            Ok((opened, to)) => Self::signed_in(&opened, &to),
+            Ok(Came::SignedIn(opened, to)) => Self::signed_in(&opened, &to),
+            Ok(Came::Linked(to)) => answer::see_other(&to),
             Err(problem) => refused(&problem, page, id),
         };
         // Whatever came of it, it is over.
         Ok(answer::with_cookie(response, &clear_cookie(LOGIN_COOKIE)))
     }
 
-    async fn returned(&self, back: Back) -> Result<(Opened, String), Problem> {
+    async fn returned(&self, back: Back) -> Result<Came, Problem> {
         let api = self.federation()?;
         let returned = Returned {
             idp: &back.idp,
@@ -104,6 +112,10 @@ impl Console {
             Ok(arrived) => arrived,
             Err(refusal) => return Err(self.refuse(*refusal).await),
         };
+        if arrived.link.is_some() {
+            link(api, &back.asked, &arrived).await?;
+            return Ok(Came::Linked(arrived.to));
+        }
         let identity = match arrive(api, &back.asked, &arrived).await? {
             Ok(identity) => identity,
             Err(refusal) => return Err(self.refuse(*refusal).await),
@@ -113,7 +125,7 @@ impl Console {
         // INVARIANT: the login, right or wrong, is on record before its cookie is worth anything.
         self.record(signed.events()).await?;
         let opened = self.begin(signed.result?).await?;
-        Ok((opened, arrived.to))
+        Ok(Came::SignedIn(Box::new(opened), arrived.to))
     }
 
     /// The answer to somebody who does not get in, once that is on record.
@@ -136,15 +148,26 @@ impl Console {
         Ok(answer::text("text/plain; charset=utf-8", String::new()))
     }
 
-    fn federation(&self) -> Result<&Api, Problem> {
+    pub(super) fn federation(&self) -> Result<&Api, Problem> {
         let api = self.0.api.get();
         api.map(AsRef::as_ref)
             .ok_or_else(|| Problem::new(Kind::Internal, "nobody can come from elsewhere here"))
     }
 }
 
+/// What the gateway is as a protected resource (RFC 9728 section 2). It names no authorization server: tokens of others are not
+/// taken here, whoever people sign in with.
+pub(super) fn resource(base: &str) -> Value {
+    json!({
+        "resource": base,
+        "resource_name": "Countersign",
+        "bearer_methods_supported": ["header"],
+        "resource_documentation": format!("{base}/api/v1/openapi.json"),
+    })
+}
+
 /// A refusal as a page, or in plain words for whoever reads no pages.
-fn refused(problem: &Problem, page: bool, id: RequestId) -> Response<Body> {
+pub(super) fn refused(problem: &Problem, page: bool, id: RequestId) -> Response<Body> {
     if page {
         return answer::refused(problem, pages::problem(problem, id));
     }

@@ -26,6 +26,7 @@ mod form;
 mod frame;
 mod gateway;
 mod home;
+mod identity;
 mod login;
 mod members;
 mod multipart;
@@ -133,6 +134,27 @@ pub fn tasks() -> Vec<Task> {
                 Audience::Everyone,
             )
         },
+        Task {
+            query: to(),
+            ..task(
+                "console.identities_page",
+                "GET /identities",
+                Read,
+                Audience::AnyPerson,
+            )
+        },
+        form(task(
+            "console.identity_link",
+            "POST /identities/link",
+            Update,
+            Audience::AnyPerson,
+        )),
+        form(task(
+            "console.identity_unlink",
+            "POST /identities/unlink",
+            Delete,
+            Audience::AnyPerson,
+        )),
         form(task(
             "console.federated_logout",
             "POST /login/with/{idp:slug}/logout",
@@ -321,6 +343,12 @@ pub fn tasks() -> Vec<Task> {
             Asset,
             Audience::Everyone,
         ),
+        task(
+            "protected_resource",
+            "GET /.well-known/oauth-protected-resource",
+            Read,
+            Audience::Everyone,
+        ),
         task("jwks", "GET /.countersign/jwks.json", Read, Audience::Everyone),
         // Not `vo`: a list of what is revoked is there for everybody, also while the VO is suspended.
         task(
@@ -400,6 +428,9 @@ impl Console {
             "console.home" => self.home(&request),
             "console.login_page" => Ok(self.login_page(request).await),
             "console.federated_start" => self.federated_start(request).await,
+            "console.identities_page" => self.identities_page(request).await,
+            "console.identity_link" => self.identity_link(request).await,
+            "console.identity_unlink" => self.identity_unlink(request).await,
             "console.federated_return" => self.federated_return(request).await,
             "console.federated_logout" => self.federated_logout(request).await,
             "console.login" => self.login(request).await,
@@ -437,6 +468,7 @@ impl Console {
                 let vo = parameter(&request, "issuer").to_owned();
                 self.revocation_lists(&vo, &request.permit, request.id).await
             }
+            "protected_resource" => Ok(answer::json(&federation::resource(&request.base))),
             "jwks" => Ok(answer::json(&self.0.delegate.jwks())),
             _ => return self.asked(request).await,
         };
@@ -579,6 +611,12 @@ fn note(name: &str) -> pages::Said {
             pages::Said::Good("The authenticator is removed, and your other sessions have ended.")
         }
         "token-revoked" => pages::Said::Good(token::REVOKED),
+        "identity-linked" => {
+            pages::Said::Good("The home organisation is linked: it opens your account from now on.")
+        }
+        "identity-unlinked" => pages::Said::Good(
+            "The home organisation is taken away, and sessions that began there have ended.",
+        ),
         "signed-out" => pages::Said::Good("You are signed out here and at all tools."),
         "ended" => pages::Said::Good("The session has ended."),
         "revoked" => {

@@ -201,6 +201,29 @@ pub(super) fn led(tool: &str, host: &str, here: &str) -> String {
 #[template(
     ext = "html",
     source = r#"<section class="card">
+<h1>On to your home organisation</h1>
+<p><a href="{{ to }}">Go on</a></p>
+</section>
+"#
+)]
+struct AwayBody<'a> {
+    to: &'a str,
+}
+
+/// A page that leads to another site.
+pub(super) fn away(to: &str) -> String {
+    let body = text(&AwayBody { to });
+    Page {
+        refresh: Some(to),
+        ..Page::new("Sign in there", "narrow", &body)
+    }
+    .show()
+}
+
+#[derive(Template)]
+#[template(
+    ext = "html",
+    source = r#"<section class="card">
 <h1>You are signed in</h1>
 <p><a href="{{ to }}">Go on</a></p>
 </section>

@@ -387,6 +387,18 @@ fn identity_providers(walk: &mut Walk) {
     let of = |id: &str| format!("0199a1b2-0000-7000-8000-{id:0>12}");
     let (alice, bob) = (of("1"), of("2"));
     walk.call("admin", "idp.approve", &[idp, ("identity", &alice)], None);
+    // And one of John's own, whose password opens his account too.
+    let john = walk.call("john", "person.me", &[], None)["id"]
+        .as_str()
+        .unwrap()
+        .replace('-', "");
+    walk.world.write_store(&format!(
+        "INSERT INTO federated_identity VALUES (X'0199a1b2000070008000000000000003', zeroblob(16), X'{provider}',
+             'https://idp.example.org', 'john-0003', zeroblob(16), X'{john}', 'active', '{{}}', NULL, 1, 1, 1, NULL)"
+    ));
+    let own = of("3");
+    walk.world.login("john", PASSWORD).ok();
+    walk.call("john", "identity.unlink", &[("identity", &own)], None);
     walk.call("admin", "idp.reject", &[idp, ("identity", &bob)], None);
     walk.call("admin", "idp.remove", &[idp], None);
 }

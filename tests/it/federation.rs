@@ -270,7 +270,7 @@ fn b1_who_signs_in_at_home_has_a_session_here_and_every_record_says_by_which_ide
     assert_eq!(
         (
             &logins[2]["federated"],
-            &logins[1]["federated"]["subject"] == &hers["subject"]
+            logins[1]["federated"]["subject"] == hers["subject"]
         ),
         (hers, false)
     );
@@ -795,4 +795,146 @@ fn b1_who_signs_out_at_home_is_signed_out_here_and_keys_may_change() {
     // Another key under another name is fetched when a token names it, though not more often than now and then.
     homes.side("/rotate", json!({}));
     until("the new key to be known", || homes.guest().0.me());
+}
+
+/// Where a page that leads on leads to.
+fn onward(page: &Answer) -> String {
+    let text = page.text();
+    let to = text
+        .split("content=\"0;url=")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{text}"));
+    to.split('"')
+        .next()
+        .unwrap()
+        .replace("&#38;", "&")
+        .replace("&amp;", "&")
+}
+
+impl Browser<'_> {
+    /// Sends a form of a page of the gateway.
+    fn post(&self, path: &str, field: &str) -> Answer {
+        let base = self.homes.world.base();
+        let jar = self.jar.path().to_str().unwrap();
+        let (url, origin) = (format!("{base}{path}"), format!("Origin: {base}"));
+        let args = [
+            "-b",
+            jar,
+            "-c",
+            jar,
+            "-H",
+            "Accept: text/html",
+            "-H",
+            &origin,
+            "--data-urlencode",
+            field,
+            &url,
+        ];
+        curl(self.homes.bundle.to_str(), &args)
+    }
+
+    fn identities(&self) -> Vec<Value> {
+        let url = format!("{}/api/v1/me/identities", self.homes.world.base());
+        let jar = self.jar.path().to_str().unwrap();
+        let answer = curl(self.homes.bundle.to_str(), &["-b", jar, &url]).expect(200);
+        answer.json()["identities"].as_array().unwrap().clone()
+    }
+}
+
+#[test]
+fn b10_two_identities_open_one_account_once_both_sign_ins_are_hers_and_fresh() {
+    let homes = Homes::new();
+    homes.university(&["--approval", "automatic"]);
+    homes.liar(&[]);
+    let (alice, _) = homes.student("alice");
+    let person = alice.me().unwrap()["person"].clone();
+    // The provider's sign-in was long ago; another browser comes back; somebody else's session does.
+    homes.tell(json!({ "mode": "stale" }));
+    let away = onward(&alice.post("/identities/link", "idp=liar").expect(200));
+    assert!(
+        away.contains("prompt=login") && away.contains("max_age=0"),
+        "{away}"
+    );
+    let (_, page) = alice.follow(&away, &[]);
+    assert!(
+        page.status == 403 && page.text().contains("did not ask you to sign in anew"),
+        "{}",
+        page.text()
+    );
+    homes.tell(json!({}));
+    let away = onward(&alice.post("/identities/link", "idp=liar").expect(200));
+    let back = alice
+        .open(&away, &[])
+        .expect(303)
+        .header("location")
+        .unwrap()
+        .to_owned();
+    let (bob, _) = homes.student("bob");
+    let cookies = fs::read_to_string(alice.jar.path()).unwrap();
+    let login = cookies
+        .lines()
+        .find(|line| line.contains("__Host-countersign-login"))
+        .unwrap();
+    let his = fs::read_to_string(bob.jar.path()).unwrap();
+    fs::write(bob.jar.path(), format!("{his}{login}\n")).unwrap();
+    let page = bob.open(&back, &[]);
+    assert!(
+        page.status == 403 && page.text().contains("session set out to link"),
+        "{}",
+        page.text()
+    );
+    assert_eq!(homes.world.stored("SELECT COUNT(*) FROM federated_identity"), 2);
+
+    // Hers, and fresh.
+    let away = onward(&alice.post("/identities/link", "idp=liar").expect(200));
+    let (at, page) = alice.follow(&away, &[]);
+    assert!(
+        at.ends_with("/identities?note=identity-linked") && page.status == 200,
+        "{at}: {}",
+        page.text()
+    );
+    assert!(page.text().contains("carol-0003") && page.text().contains("alice-0001"));
+    let mine = alice.identities();
+    assert_eq!(mine.len(), 2);
+    let (guest, _) = homes.guest();
+    assert_eq!(guest.me().unwrap()["person"], person, "one account");
+    assert_eq!(guest.identities(), mine);
+    // It is hers alone, and once.
+    for (browser, status) in [(&alice, 409), (&bob, 403)] {
+        let away = onward(&browser.post("/identities/link", "idp=liar").expect(200));
+        assert_eq!(browser.follow(&away, &[]).1.status, status);
+    }
+    // Whoever is signed in at the real provider is asked there all the same.
+    let away = onward(&bob.post("/identities/link", "idp=uni-a").expect(200));
+    let (_, form) = bob.follow(&away, &[]);
+    assert!(form.text().contains("name=\"password\""), "{}", form.text());
+
+    // Taken away, with the sessions that began by it and no others; the last one stays.
+    let of = |subject: &str| {
+        let one = mine.iter().find(|one| one["subject"] == subject).unwrap();
+        format!("identity={}", one["id"].as_str().unwrap())
+    };
+    bob.post("/identities/unlink", &of("carol-0003")).expect(404);
+    alice.post("/identities/unlink", &of("carol-0003")).expect(303);
+    assert!(guest.me().is_none() && alice.me().is_some());
+    let page = alice.post("/identities/unlink", &of("alice-0001")).expect(409);
+    assert!(page.text().contains("only way in"), "{}", page.text());
+    let (guest, _) = homes.guest();
+    assert_ne!(guest.me().unwrap()["person"], person);
+    let records = homes.world.records();
+    let changes = records.iter().map(|record| &record["event"]["change"]["change"]);
+    let actions: Vec<&str> = changes
+        .filter(|change| change["kind"] == "federated_identity" && change["person"].is_string())
+        .map(|change| change["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        actions,
+        [
+            "idp.admit",
+            "idp.admit",
+            "identity.link",
+            "identity.unlink",
+            "idp.admit"
+        ]
+    );
 }

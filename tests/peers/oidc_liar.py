@@ -108,7 +108,7 @@ class Liar:
         now, mode = int(time.time()), self.mode
         header = {"alg": "RS256", "kid": self.key.kid, "typ": "JWT"}
         payload = {"iss": self.issuer, "sub": self.sub, "aud": "gateway", "iat": now, "exp": now + 300,
-                   "nonce": nonce, "acr": ACR, "amr": ["pwd"], "name": "Carol Example", **self.claims}
+                   "nonce": nonce, "auth_time": now, "acr": ACR, "amr": ["pwd"], "name": "Carol Example", **self.claims}
         lies = {
             "nonce": {"nonce": secrets.token_urlsafe(32)},
             "aud": {"aud": "another"},
@@ -118,6 +118,7 @@ class Liar:
             "expired": {"iat": now - 400, "exp": now - 100},
             "early": {"nbf": now + 300},
             "old": {"iat": now - 4000},
+            "stale": {"auth_time": now - 4000},
         }
         payload.update(lies.get(mode, {}))
         if mode == "no-sub":

@@ -6,6 +6,7 @@ pub mod approve;
 pub mod arrive;
 pub mod edit;
 pub mod identities;
+pub mod link;
 pub mod list;
 pub mod reject;
 pub mod remove;

@@ -1,5 +1,4 @@
-//! What anybody may know before signing in: with which home organisations that can be done, and how this API is asked
-//! (RFC 9728).
+//! `idp.sign_in`: what anybody may know before signing in: with which home organisations that can be done.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -56,45 +55,5 @@ impl Operation for Show {
             .collect();
         providers.sort_by(|one, other| one.display_name.cmp(&other.display_name));
         Ok(SignIn { providers })
-    }
-}
-
-/// What this API is, as a protected resource (RFC 9728 section 2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ProtectedResource {
-    /// Its identifier.
-    pub resource: String,
-    /// Its name.
-    pub resource_name: String,
-    /// How tokens are sent.
-    pub bearer_methods_supported: Vec<String>,
-    /// Where it is described.
-    pub resource_documentation: String,
-}
-
-pub(in crate::api) struct Resource;
-
-impl Operation for Resource {
-    type Body = Nothing;
-    type Answer = ProtectedResource;
-    const SUMMARY: &'static str = "How this API is asked (RFC 9728); for everybody";
-
-    fn task() -> Task {
-        task(
-            "idp.resource",
-            "GET /.well-known/oauth-protected-resource",
-            tool::Kind::Read,
-            Audience::Everyone,
-        )
-    }
-
-    async fn run(_: &Api, call: &Call, _: Nothing) -> Result<ProtectedResource, Problem> {
-        // No authorization server is named: tokens of others are not taken here, whoever people sign in with.
-        Ok(ProtectedResource {
-            resource: call.base.clone(),
-            resource_name: "Countersign".to_owned(),
-            bearer_methods_supported: vec!["header".to_owned()],
-            resource_documentation: format!("{}/api/v1/openapi.json", call.base),
-        })
     }
 }

@@ -65,7 +65,7 @@ pub struct HeldOnPerson {
     pub factors: Vec<FactorView>,
     /// Certificates by which she signs in, oldest first.
     pub certificates: Vec<UserCertificate>,
-    /// Who she is at identity providers, oldest first.
+    /// Who she is at identity providers, oldest first, with what has ended.
     #[serde(default)]
     pub identities: Vec<IdentityView>,
     /// Proxies that were minted for her, oldest first.
@@ -257,7 +257,7 @@ async fn view(api: &Api, person: PersonId, held: Held, vo: Option<VoId>) -> Resu
     let proxies = api.delegate.held(person).await.map_err(problem)?;
     let (factors, _) = api.authenticate.factors(person).await.map_err(problem)?;
     let links = api.authenticate.links(person).await.map_err(problem)?;
-    let identities = api.authenticate.identities_of(person).await.map_err(problem)?;
+    let identities = api.authenticate.identities_held(person).await.map_err(problem)?;
     let cases = api.providers.held(person).await.map_err(problem)?;
     let directory = api.directory();
     let name = |id: VoId| {

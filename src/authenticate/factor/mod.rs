@@ -510,7 +510,12 @@ fn shown_first(session: &Session) -> Result<(), Problem> {
         return Ok(());
     }
     let why = "another second factor is added beside one that you have shown";
-    Err(Problem::new(Kind::StepUpRequired, why).with("acr_values", Assurance::Aal2.as_str()))
+    Err(step_up(why))
+}
+
+/// The answer where a second factor must be shown in this session first.
+pub(super) fn step_up(why: &str) -> Problem {
+    Problem::new(Kind::StepUpRequired, why).with("acr_values", Assurance::Aal2.as_str())
 }
 
 /// Whether a password of so many characters is enough only beside a factor.

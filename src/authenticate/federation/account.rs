@@ -229,7 +229,15 @@ impl Authenticate {
     /// # Errors
     /// [`StoreError`].
     pub async fn identities_of(&self, person: PersonId) -> Result<Vec<Identity>, StoreError> {
-        store::of_person(&self.0.db, person).await
+        store::of_person(&self.0.db, person, false).await
+    }
+
+    /// The same with those that have ended.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn identities_held(&self, person: PersonId) -> Result<Vec<Identity>, StoreError> {
+        store::of_person(&self.0.db, person, true).await
     }
 
     /// An identity of a provider by id, locked until the transaction is over.

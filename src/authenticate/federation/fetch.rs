@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use super::provider::{Idp, is_address};
 use super::token::Keys;
 use crate::authenticate::percent;
+use crate::clock::Clock;
 use crate::id::IdpId;
 use crate::outbound::{self, Outbound};
 use crate::problem::{Kind, Problem};
@@ -135,8 +136,15 @@ impl Remembered {
 
 impl Provider {
     /// Its document: as it is now where somebody begins, else as it was a while ago.
-    pub(super) async fn metadata(&self, idp: &Idp, begins: bool, now: Duration) -> Result<Metadata, Problem> {
+    pub(super) async fn metadata(
+        &self,
+        idp: &Idp,
+        begins: bool,
+        clock: &dyn Clock,
+    ) -> Result<Metadata, Problem> {
         let mut said = self.said.lock().await;
+        // Only now: whoever waited for somebody else's question takes its answer.
+        let now = clock.monotonic();
         let good = if begins { FRESH } else { KEPT };
         if let Some((metadata, at)) = &said.metadata
             && now.saturating_sub(*at) < good
@@ -153,7 +161,7 @@ impl Provider {
         );
         let document = self.get(&address).await.ok();
         let Some(metadata) = document.and_then(|document| Metadata::read(&document, issuer)) else {
-            said.down = Some(now);
+            said.down = Some(clock.monotonic());
             tracing::warn!(
                 "the identity provider `{}` gives no document of its own at {address}",
                 idp.name
@@ -171,17 +179,24 @@ impl Provider {
         idp: &Idp,
         address: &str,
         anew: bool,
-        now: Duration,
+        clock: &dyn Clock,
     ) -> Result<Arc<Keys>, Problem> {
         let mut said = self.said.lock().await;
+        let now = clock.monotonic();
         let good = if anew { KEYS_PAUSE } else { KEPT };
         if let Some((keys, at)) = &said.keys
             && now.saturating_sub(*at) < good
         {
             return Ok(Arc::clone(keys));
         }
+        if said.down.is_some_and(|at| now.saturating_sub(at) < DOWN_PAUSE) {
+            return Err(down(idp));
+        }
         let document = self.get(address).await.ok();
-        let keys = document.as_ref().and_then(Keys::read).ok_or_else(|| down(idp))?;
+        let Some(keys) = document.as_ref().and_then(Keys::read) else {
+            said.down = Some(clock.monotonic());
+            return Err(down(idp));
+        };
         let keys = Arc::new(keys);
         said.keys = Some((Arc::clone(&keys), now));
         Ok(keys)

@@ -18,7 +18,7 @@ use crate::authenticate::login::{Ground, Prepared, SignedIn, Verdict};
 use crate::authenticate::subject::{Session, SessionKind, Source};
 use crate::authenticate::{Authenticate, AuthenticateError, LOGIN_COOKIE, is_local_path, percent};
 use crate::clock::Timestamp;
-use crate::id::{IdpId, PersonId, RequestId};
+use crate::id::{IdpId, PersonId, RequestId, SessionId};
 use crate::problem::{AsProblem, Kind, Problem};
 use crate::record::{FederatedLogin, Hash, Login};
 use crate::secret::Secret;
@@ -75,6 +75,8 @@ pub struct Arrived {
     pub to: String,
     /// How sure it is.
     pub level: Assurance,
+    /// The session that set out to link an identity, where one did.
+    pub link: Option<SessionId>,
 }
 
 /// Somebody who does not get in. Record `login` before the answer.
@@ -94,6 +96,7 @@ struct Way {
     nonce: String,
     verifier: String,
     to: String,
+    link: Option<SessionId>,
     until: i64,
 }
 
@@ -105,7 +108,7 @@ fn label() -> Label {
 struct Stopped {
     result: &'static str,
     flaw: Option<&'static str>,
-    problem: Problem,
+    problem: Box<Problem>,
 }
 
 impl Stopped {
@@ -113,7 +116,7 @@ impl Stopped {
         Self {
             result: "refused",
             flaw: Some(flaw),
-            problem: Problem::new(Kind::SignInRefused, detail),
+            problem: Box::new(Problem::new(Kind::SignInRefused, detail)),
         }
     }
 
@@ -129,7 +132,7 @@ impl Stopped {
         Self {
             result: "unavailable",
             flaw: None,
-            problem,
+            problem: Box::new(problem),
         }
     }
 }
@@ -145,28 +148,37 @@ impl Authenticate {
     /// # Errors
     /// A [`Problem`]: 404 there is none, 403 it is suspended, 503 it does not answer, or sealed.
     pub async fn federated_start(&self, name: &str, base: &str, to: &str) -> Result<FederatedStart, Problem> {
+        self.set_out(name, (base, to), None).await
+    }
+
+    /// The same; for a session that wants to link an identity, where there is one.
+    pub(super) async fn set_out(
+        &self,
+        name: &str,
+        (base, to): (&str, &str),
+        link: Option<SessionId>,
+    ) -> Result<FederatedStart, Problem> {
         let idp = self.idp(name).await?;
         if !idp.active {
             return Err(suspended(&idp));
         }
         let key = self.sealing()?;
         let provider = self.0.federation.providers.of(&idp)?;
-        let mono = self.0.ids.clock().monotonic();
-        let metadata = provider.metadata(&idp, true, mono).await?;
+        let metadata = provider.metadata(&idp, true, &**self.0.ids.clock()).await?;
         let random = &**self.0.ids.random();
         let failed = |error: AuthenticateError| error.as_problem();
-        let mut words = Vec::new();
-        for _ in 0..3 {
-            let (word, _) = fresh(random, "").map_err(|error| failed(error.into()))?;
-            words.push(word.expose().clone());
-        }
-        let [state, nonce, verifier]: [String; 3] = words.try_into().unwrap_or_default();
+        let word = || match fresh(random, "") {
+            Ok((word, _)) => Ok(word.expose().clone()),
+            Err(error) => Err(failed(error.into())),
+        };
+        let (state, nonce, verifier) = (word()?, word()?, word()?);
         let to = if is_local_path(to) { to } else { "/" };
+        let words = (state.as_str(), nonce.as_str(), verifier.as_str());
         let location = request(
             &idp,
             &metadata,
-            (&state, &nonce, &verifier),
-            &redirect(base, &idp.name),
+            words,
+            (&redirect(base, &idp.name), link.is_some()),
         );
         let way = Way {
             idp: idp.id,
@@ -174,6 +186,7 @@ impl Authenticate {
             nonce,
             verifier,
             to: to.to_owned(),
+            link,
             until: self.now().plus(AWAY).micros(),
         };
         let plain = Secret::new(serde_json::to_vec(&way).unwrap_or_default());
@@ -198,7 +211,7 @@ impl Authenticate {
         let judged = self.judge_return(&idp, returned).await?;
         Ok(judged.map_err(|stopped| {
             let of = (&idp, None, returned.source, returned.request);
-            Box::new(refusal(of, stopped.result, stopped.flaw, stopped.problem))
+            Box::new(refusal(of, stopped.result, stopped.flaw, *stopped.problem))
         }))
     }
 
@@ -210,7 +223,7 @@ impl Authenticate {
         let secret = self.sealing()?.open(&secret_label(idp.id), &idp.sealed);
         let secret = secret.map_err(|error| error.as_problem())?;
         let secret = Secret::new(String::from_utf8_lossy(secret.expose()).into_owned());
-        let (claims, to) = match self.claims_of(idp, &secret, returned).await {
+        let (claims, way) = match self.claims_of(idp, &secret, returned).await {
             Ok(claimed) => claimed,
             Err(stopped) => return Ok(Err(stopped)),
         };
@@ -223,8 +236,9 @@ impl Authenticate {
             known: known.map_err(failed)?,
             idp: idp.clone(),
             claims,
-            to,
+            to: way.to,
             level,
+            link: way.link,
         }))
     }
 
@@ -233,18 +247,21 @@ impl Authenticate {
         idp: &Idp,
         secret: &Secret<String>,
         returned: Returned<'_>,
-    ) -> Result<(Claims, String), Stopped> {
+    ) -> Result<(Claims, Way), Stopped> {
         if !idp.active {
             return Err(Stopped {
                 result: "suspended",
                 flaw: None,
-                problem: suspended(idp),
+                problem: Box::new(suspended(idp)),
             });
         }
         let way = self.way_of(idp, returned)?;
-        let mono = self.0.ids.clock().monotonic();
+        let clock = &**self.0.ids.clock();
         let provider = self.0.federation.providers.of(idp).map_err(Stopped::down)?;
-        let metadata = provider.metadata(idp, false, mono).await.map_err(Stopped::down)?;
+        let metadata = provider
+            .metadata(idp, false, clock)
+            .await
+            .map_err(Stopped::down)?;
         let code = code_of(idp, &metadata, returned.query)?;
         let back = redirect(returned.base, &idp.name);
         let redeemed = provider
@@ -267,17 +284,17 @@ impl Authenticate {
             now: self.now(),
         };
         let judge = |keys: &token::Keys| token::id_token(id_token.expose(), keys, expected, &way.nonce);
-        let keys = provider.keys(idp, &metadata.keys, false, mono).await;
+        let keys = provider.keys(idp, &metadata.keys, false, clock).await;
         let judged = match judge(&*keys.map_err(Stopped::down)?) {
             // Keys change: one that is not known may be new.
             Err(Flaw::Key) => {
-                let keys = provider.keys(idp, &metadata.keys, true, mono).await;
+                let keys = provider.keys(idp, &metadata.keys, true, clock).await;
                 judge(&*keys.map_err(Stopped::down)?)
             }
             judged => judged,
         };
         let claims = judged.map_err(|flaw| Stopped::by_token(idp, flaw))?;
-        Ok((claims, way.to))
+        Ok((claims, way))
     }
 
     /// What this very browser was sent away with, once.
@@ -297,7 +314,7 @@ impl Authenticate {
         // SECURITY: an answer that somebody else's sign-in led to signs nobody in here (login CSRF), and an answer of one provider
         // is not taken for another's (mix-up).
         let same = Secret::new(way.state.clone()) == Secret::new(state.to_owned());
-        if !same || way.idp != idp.id || self.now() >= Timestamp(way.until) {
+        if !same || state.is_empty() || way.idp != idp.id || self.now() >= Timestamp(way.until) {
             return Err(foreign("state"));
         }
         let mono = self.0.ids.clock().monotonic();
@@ -448,7 +465,7 @@ fn unassured(idp: &Idp, acr: Option<&str>) -> Stopped {
     Stopped {
         result: "wrong_assurance",
         flaw: Some("acr"),
-        problem: problem.instead("Sign in there in one of these ways (with a second factor, where one of them says so) and begin again."),
+        problem: Box::new(problem.instead("Sign in there in one of these ways (with a second factor, where one of them says so) and begin again.")),
     }
 }
 
@@ -457,7 +474,7 @@ fn request(
     idp: &Idp,
     metadata: &Metadata,
     (state, nonce, verifier): (&str, &str, &str),
-    redirect: &str,
+    (redirect, anew): (&str, bool),
 ) -> String {
     let settings = &idp.settings;
     let scopes = settings.scopes.iter().map(String::as_str);
@@ -479,6 +496,9 @@ fn request(
         ("code_challenge", &challenge),
         ("code_challenge_method", "S256"),
         ("acr_values", &acr),
+        // Whoever is signed in there is asked all the same.
+        ("prompt", if anew { "login" } else { "" }),
+        ("max_age", if anew { "0" } else { "" }),
     ] {
         if !value.is_empty() {
             address.push(mark);
@@ -613,7 +633,7 @@ mod tests {
             &idp(),
             &metadata(true),
             ("s", "n", "v"),
-            "https://gw/login/with/uni-a/callback",
+            ("https://gw/login/with/uni-a/callback", false),
         );
         assert!(address.starts_with("https://idp.example.org/auth?response_type=code&client_id=gateway"));
         assert!(
@@ -637,6 +657,7 @@ mod tests {
             known: None,
             to: "/".into(),
             level: Assurance::Aal1,
+            link: None,
         };
         assert_eq!(methods(&arrived), ["federated", "pwd"]);
         arrived.level = Assurance::Aal2;

@@ -23,18 +23,18 @@ impl Authenticate {
         request: RequestId,
     ) -> Result<Option<SessionEnded>, Problem> {
         let idp = self.idp(name).await?;
-        let mono = self.0.ids.clock().monotonic();
+        let clock = &**self.0.ids.clock();
         let provider = self.0.federation.providers.of(&idp)?;
-        let metadata = provider.metadata(&idp, false, mono).await?;
+        let metadata = provider.metadata(&idp, false, clock).await?;
         let expected = Expected {
             issuer: &idp.settings.issuer,
             client: &idp.settings.client_id,
             now: self.now(),
         };
-        let keys = provider.keys(&idp, &metadata.keys, false, mono).await?;
+        let keys = provider.keys(&idp, &metadata.keys, false, clock).await?;
         let judged = match token::logout_token(logout_token, &keys, expected) {
             Err(Flaw::Key) => {
-                let keys = provider.keys(&idp, &metadata.keys, true, mono).await?;
+                let keys = provider.keys(&idp, &metadata.keys, true, clock).await?;
                 token::logout_token(logout_token, &keys, expected)
             }
             judged => judged,
@@ -49,7 +49,7 @@ impl Authenticate {
         let once = Hash::of(format!("logout {} {}", idp.id, logout.id).as_bytes());
         // Longer than the token is good for, by as much as clocks may differ.
         let good = logout.expires.since(self.now()) + std::time::Duration::from_secs(120);
-        let used = &self.0.federation.used;
+        let (used, mono) = (&self.0.federation.used, clock.monotonic());
         if !used.take(once, mono.saturating_add(good), mono) {
             return Err(refused("it was used already".to_owned()));
         }

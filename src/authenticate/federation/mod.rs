@@ -11,6 +11,7 @@ mod account;
 mod fetch;
 mod flow;
 mod identity;
+mod link;
 mod logout;
 mod provider;
 pub(super) mod store;

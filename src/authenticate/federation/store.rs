@@ -217,14 +217,15 @@ pub(super) async fn of_idp(
     rows.into_iter().map(identity).collect()
 }
 
-/// Those of a person, oldest first.
-pub(super) async fn of_person(db: &Db, person: PersonId) -> Result<Vec<Identity>, StoreError> {
+/// Those of a person, oldest first; with those that have ended, where they are wanted.
+pub(super) async fn of_person(db: &Db, person: PersonId, ended: bool) -> Result<Vec<Identity>, StoreError> {
     let rows = rows!(
         db,
         Row,
         "SELECT id, vo_id, provider, issuer, subject, salt, person, state, attributes, valid_until, created_at, seen_at
-         FROM federated_identity WHERE person = $1 ORDER BY id",
-        person.uuid()
+         FROM federated_identity WHERE person = $1 AND ($2 OR ended_at IS NULL) ORDER BY id",
+        person.uuid(),
+        ended
     )?;
     rows.into_iter().map(identity).collect()
 }
@@ -282,6 +283,28 @@ pub(super) async fn update_identity(tx: &mut Tx, identity: &Identity) -> Result<
         identity.seen.micros()
     )
     .map(|_| ())
+}
+
+/// Ends an identity.
+pub(super) async fn end_identity(tx: &mut Tx, id: IdentityId, now: Timestamp) -> Result<(), StoreError> {
+    run!(
+        tx,
+        "UPDATE federated_identity SET ended_at = $2, version = version + 1 WHERE id = $1",
+        id.uuid(),
+        now.micros()
+    )
+    .map(|_| ())
+}
+
+/// How many identities open the account of a person.
+pub(super) async fn count_of(tx: &mut Tx, person: PersonId) -> Result<i64, StoreError> {
+    let found = tx_rows!(
+        tx,
+        (i64,),
+        "SELECT COUNT(*) FROM federated_identity WHERE person = $1 AND state = 'active' AND ended_at IS NULL",
+        person.uuid()
+    )?;
+    Ok(found.first().map_or(0, |(count,)| *count))
 }
 
 /// Whether somebody may still sign in as this identity; marks it as seen, and locks it and its provider until the transaction is over.

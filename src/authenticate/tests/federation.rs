@@ -30,7 +30,7 @@ impl World {
             name: name.into(),
             home: self.home,
             settings: settings(issuer),
-            secret: secret("of the client"),
+            secret: secret("of-the-client"),
         };
         let mut tx = self.db.begin_write().await.unwrap();
         let change = self.service.add_idp(&mut tx, new).await?;
@@ -57,6 +57,7 @@ impl World {
             known: None,
             to: "/".into(),
             level: Assurance::Aal1,
+            link: None,
         }
     }
 
@@ -112,12 +113,13 @@ async fn contract(db: &Db) {
     providers(&world).await;
     identities(&world).await;
     sessions(&world).await;
+    links(&world).await;
     removal(&world).await;
 }
 
 async fn providers(world: &World) {
     let change = world.provider("uni-a", "https://idp.example.org").await.unwrap();
-    assert!(!format!("{change:?}").contains("of the client"));
+    assert!(!format!("{change:?}").contains("of-the-client"));
     for (name, issuer) in [
         ("uni-a", "https://other.example.org"),
         ("uni-b", "https://idp.example.org"),
@@ -207,6 +209,88 @@ async fn sessions(world: &World) {
         ("suspended", true)
     );
     world.state(PersonState::Active);
+}
+
+async fn links(world: &World) {
+    let arrived = world.arrived("uni-a").await;
+    let session = Session {
+        id: world.ids.next().unwrap(),
+        person: world.john,
+        kind: SessionKind::Browser,
+        created: world.clock.now(),
+        expires: world.clock.now().plus(Duration::from_secs(36_000)),
+        methods: vec!["pwd".into()],
+        acr: "aal1".into(),
+        must_change: false,
+        identity: None,
+    };
+    let id = session.id;
+    let subject = Subject::for_test(
+        Who::Person(world.person()),
+        Some(Arc::new(session)),
+        from("192.0.2.7"),
+    );
+    let of = |link: Option<SessionId>, auth_time: i64| {
+        let mut arrived = arrived.clone();
+        arrived.link = link;
+        arrived.claims.all.insert("auth_time".into(), auth_time.into());
+        world
+            .service
+            .linked(&subject, &arrived)
+            .map(|identity| identity.person)
+    };
+    let now = world.clock.now().secs();
+    assert_eq!(of(Some(id), now).unwrap(), Some(world.john));
+    for (link, at) in [
+        (None, now),
+        (Some(world.ids.next().unwrap()), now),
+        (Some(id), now - 700),
+    ] {
+        assert_eq!(of(link, at).unwrap_err().kind, Kind::SignInRefused);
+    }
+    assert_eq!(
+        world
+            .service
+            .linked(
+                &subject,
+                &Arrived {
+                    link: Some(id),
+                    ..arrived.clone()
+                }
+            )
+            .unwrap_err()
+            .kind,
+        Kind::SignInRefused
+    );
+    let anonymous = Subject::for_test(Who::Anonymous, None, from("192.0.2.7"));
+    let theirs = Arrived {
+        link: Some(id),
+        ..arrived.clone()
+    };
+    assert_eq!(
+        world.service.linked(&anonymous, &theirs).unwrap_err().kind,
+        Kind::SignInRefused
+    );
+    // The only way in stays.
+    let identity = world.service.identities_of(world.john).await.unwrap().remove(0);
+    let mut tx = world.db.begin_write().await.unwrap();
+    let only = world
+        .service
+        .unlink_identity(&mut tx, &subject, identity.id, request())
+        .await;
+    assert_eq!(only.unwrap_err().kind, Kind::Conflict);
+    let nobodys = world
+        .service
+        .unlink_identity(&mut tx, &subject, world.ids.next().unwrap(), request())
+        .await;
+    assert_eq!(nobodys.unwrap_err().kind, Kind::NotFound);
+    drop(tx);
+    world.clock.advance(Duration::from_secs(601));
+    let late = world
+        .service
+        .link_start(&subject, "uni-a", ("https://gw", "/"))
+        .await;
+    assert_eq!(late.unwrap_err().kind, Kind::StepUpRequired);
 }
 
 async fn removal(world: &World) {
