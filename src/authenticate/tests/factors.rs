@@ -728,8 +728,10 @@ async fn a_change_that_a_sign_in_overtook_is_done_when_it_is_begun_anew(world: &
         .await
         .unwrap();
     let present = secret(PHRASE);
-    let password = service.new_password(&subject, Some(&present), &secret(OTHER), &[]);
-    let password = password.await.unwrap();
+    let password = service
+        .new_password(&subject, Some(&present), &secret(OTHER), &[])
+        .await
+        .unwrap();
     // The moment that such a transaction sees is that of its first query.
     let begun = async || {
         let mut tx = world.db.begin_whole().await.unwrap();
