@@ -94,6 +94,11 @@ macro_rules! steps {
                 "personal_token",
                 include_str!(concat!("../../migrations/", $engine, "/1900_personal_token.sql")),
             ),
+            (
+                1901,
+                "idempotency",
+                include_str!(concat!("../../migrations/", $engine, "/1901_idempotency.sql")),
+            ),
         ]
     };
 }
