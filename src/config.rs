@@ -63,7 +63,7 @@ pub struct Config {
 fn is_reloadable(key: &str) -> bool {
     let (section, name) = key.split_once('.').unwrap_or((key, ""));
     match section {
-        "gateway" => !matches!(name, "listen" | "name"),
+        "gateway" => !matches!(name, "listen" | "name" | "require_if_match"),
         "forward" => true,
         _ => false,
     }
@@ -180,7 +180,10 @@ impl Config {
     fn means_the_same(&self, other: &Self, key: &str) -> bool {
         match key.split('.').next().unwrap_or_default() {
             "gateway" => {
-                let fixed = |config: &Self| (config.gateway.listen, config.gateway.name.clone());
+                let fixed = |config: &Self| {
+                    let gateway = &config.gateway;
+                    (gateway.listen, gateway.name.clone(), gateway.require_if_match)
+                };
                 fixed(self) == fixed(other)
             }
             "certificate_listener" => self.certificate_listener == other.certificate_listener,

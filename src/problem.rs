@@ -140,6 +140,15 @@ kinds! {
     Conflict "conflict" 409 "It already exists or has changed",
         "Something with this name is there already, or it changed while you edited it.",
         "Look at its present state and try again.";
+    InProgress "in_progress" 409 "It is under way",
+        "The same request, under the same `Idempotency-Key`, has not ended yet.",
+        "Wait as long as Retry-After says and send it again: it gets the answer of the first.";
+    AlreadyDone "already_done" 409 "It is done already",
+        "It was done under the same `Idempotency-Key`; its answer showed a secret, or was lost with the gateway, and is not told again.",
+        "Look at what was made; take it back and make it anew, under another key, if its secret is lost.";
+    Stale "stale" 412 "It has changed since you read it",
+        "The edit named what it changes (`If-Match`), and that is not what there is any more: somebody else was faster.",
+        "Read it again, look at what the other change did, and make yours again if it is still right.";
     TooLarge "too_large" 413 "The request is too large",
         "The request is larger than this task or this gateway takes.",
         "Send less at once, or ask your VO administrator to raise the task's limit.";
@@ -149,12 +158,18 @@ kinds! {
     Invalid "invalid" 422 "The request cannot be carried out as it stands",
         "Something in it has a value that is not accepted, or does not fit what is there.",
         "Correct what the detail (and each of the errors, where it lists some) names, and try again.";
+    KeyReused "key_reused" 422 "This key is of another request",
+        "An `Idempotency-Key` stands for one request of one person, for a day.",
+        "Take a new key for a new request; repeat a request as it was under its own.";
     ReasonRequired "reason_required" 422 "Say why",
         "This edits by hand who may do what, and such an edit stands in the audit log with its reason.",
         "Give the reason (1 to 500 characters): `--reason TEXT` on the command line, or `reason=TEXT` in the query.";
     WeakPassword "weak_password" 422 "Choose a stronger password",
         "The new password is too short, too common, or contains a name that is easy to guess here.",
         "Take a phrase of at least 15 characters that only you would think of.";
+    MatchRequired "match_required" 428 "Say what you are changing",
+        "Edits here must name what they change, so that nobody overwrites the work of another without seeing it.",
+        "Read it first, and send its `ETag` as `If-Match` with the edit; `countersign` does so by itself.";
     TooManyAttempts "too_many_attempts" 429 "Too many attempts",
         "Attempts for this account from here are slowed down for a while; no code of an authenticator is taken after a hundred wrong ones.",
         "Wait as long as Retry-After says, then try again.";

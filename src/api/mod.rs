@@ -16,9 +16,12 @@ pub mod audit;
 pub mod case;
 pub mod ceiling;
 pub mod certificate;
+mod cursor;
+mod etag;
 pub mod factor;
 pub mod gateway;
 pub mod grant;
+pub mod idempotency;
 pub mod idp;
 pub mod invitation;
 mod openapi;
@@ -108,6 +111,10 @@ pub struct Api {
     pub own: upstream::OwnPlaces,
     /// Asks the server to read its settings anew.
     pub reload: gateway::Reload,
+    /// Whether an edit must say what it changes (`If-Match`).
+    pub require_if_match: bool,
+    /// Creations under an `Idempotency-Key` that are under way.
+    pub running: idempotency::Running,
 }
 
 /// All operations; the order is that of the reference.
@@ -317,8 +324,25 @@ async fn answer(
         .get(&request.permit.found().task.name)
         .ok_or_else(|| Problem::new(Kind::Internal, "this task has no operation"))?;
     let call = Call::of(&request);
+    let headers = request.request.headers().clone();
+    // Without the host and its port, under which a gateway may be reached in several ways.
+    let target = request
+        .request
+        .uri()
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str)
+        .to_owned();
+    let (permit, id) = (Arc::clone(&request.permit), request.id);
     let body = operation::read(request.request, entry.limit).await?;
-    (entry.run)(api, call, body).await
+    let asked = match entry.status {
+        StatusCode::CREATED => idempotency::Asked::of((&permit, id), &body, &headers, &target)?,
+        _ => None,
+    };
+    let run = (entry.run)(api, call, body);
+    match asked {
+        Some(asked) => idempotency::once(api, asked, entry.secret, run).await,
+        None => run.await,
+    }
 }
 
 fn refusal(problem: &Problem, base: &str, request: RequestId) -> Response<Body> {

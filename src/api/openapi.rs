@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
@@ -80,7 +81,7 @@ fn operation(
         "tags": [task.name.split('.').next().unwrap_or_default()],
         "summary": entry.summary,
         "description": audience(task),
-        "parameters": parameters(task, template),
+        "parameters": parameters(entry, task, template),
         "responses": responses(entry, schemas),
     });
     let Some(members) = operation.as_object_mut() else {
@@ -103,6 +104,14 @@ fn responses(entry: &Entry, schemas: &mut Vec<(String, RefOr<Schema>)>) -> Value
     let mut done = json!({ "description": "done" });
     if let (Some(answer), Some(members)) = (entry.answer, done.as_object_mut()) {
         members.insert("content".into(), content("application/json", &answer(schemas)));
+        if entry.tagged {
+            let tag = json!({
+                "description": "names what can be edited of it, for `If-Match`",
+                "required": true,
+                "schema": { "type": "string", "pattern": "^\"[!#-~]*\"$" },
+            });
+            members.insert("headers".into(), json!({ "ETag": tag }));
+        }
     }
     // Nothing else is ever answered: neither another success nor a redirect.
     let problem = |why: &str| {
@@ -138,7 +147,7 @@ fn audience(task: &Task) -> String {
     who
 }
 
-fn parameters(task: &Task, template: &str) -> Vec<Value> {
+fn parameters(entry: &Entry, task: &Task, template: &str) -> Vec<Value> {
     let variables = template
         .split('/')
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
@@ -157,6 +166,24 @@ fn parameters(task: &Task, template: &str) -> Vec<Value> {
     for name in task.query.iter().flatten() {
         let required = task.reasoned && name == REASON;
         parameters.push(json!({ "name": name, "in": "query", "required": required, "schema": query(name) }));
+    }
+    if entry.status == StatusCode::CREATED && task.audience != Audience::Everyone {
+        parameters.push(json!({
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": false,
+            "description": "the same key with the same request gets the same answer, for a day; with another request 422",
+            "schema": { "type": "string", "pattern": "^[!#-~]{1,128}$" },
+        }));
+    }
+    if entry.edits {
+        parameters.push(json!({
+            "name": "If-Match",
+            "in": "header",
+            "required": false,
+            "description": "`ETag` of what you read: 412 where it has changed since; 428 where the settings ask for it and it is missing",
+            "schema": { "type": "string", "pattern": "^(\\*|(W/)?\"[!#-~]*\")$" },
+        }));
     }
     parameters
 }

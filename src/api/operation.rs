@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
-use super::{Api, json};
+use super::etag::IfMatch;
+use super::{Api, cursor, json};
 use crate::authenticate::{Session, Subject};
 use crate::body::Body;
 use crate::clock::Timestamp;
@@ -52,6 +53,17 @@ pub(super) trait Operation: 'static {
     const LONG: bool = false;
     /// One line for the reference.
     const SUMMARY: &'static str;
+    /// Whether its answer shows a secret, and is therefore told once.
+    const SECRET: bool = false;
+    /// Whether it edits what there is, and stops where that is not what was read ([`Call::unchanged`]).
+    const EDITS: bool = false;
+    /// Whether its answer has a tag ([`Operation::tag`]).
+    const TAGGED: bool = false;
+
+    /// The tag of what an edit would change of what is answered ([`etag::tag`]).
+    fn tag(_answer: &Self::Answer) -> Option<String> {
+        None
+    }
 
     /// Its task: name, address, kind, audience.
     fn task() -> Task;
@@ -111,6 +123,9 @@ pub(super) struct Entry {
     pub(super) status: StatusCode,
     pub(super) body: Option<fn(&mut Schemas) -> String>,
     pub(super) answer: Option<fn(&mut Schemas) -> String>,
+    pub(super) secret: bool,
+    pub(super) edits: bool,
+    pub(super) tagged: bool,
 }
 
 /// Erases the types of an operation.
@@ -129,6 +144,9 @@ pub(super) fn entry<O: Operation>() -> Entry {
         },
         body: (O::Body::name() != nothing).then_some(schema::<O::Body> as fn(&mut Schemas) -> String),
         answer: answers.then_some(schema::<O::Answer> as fn(&mut Schemas) -> String),
+        secret: O::SECRET,
+        edits: O::EDITS,
+        tagged: O::TAGGED,
     }
 }
 
@@ -147,13 +165,18 @@ fn run<O: Operation>(api: &Api, call: Call, body: Bytes) -> BoxFuture<'_, Result
         if O::Answer::name() == Nothing::name() {
             return Ok(json(StatusCode::NO_CONTENT, "application/json", String::new()));
         }
+        let tag = O::tag(&answer).and_then(|tag| HeaderValue::from_str(&tag).ok());
         let text = if O::LONG {
             aside(move || serde_json::to_string(&answer)).await?
         } else {
             serde_json::to_string(&answer)
         };
         let text = text.map_err(|_| Problem::new(Kind::Internal, "the answer cannot be written"))?;
-        Ok(json(O::STATUS, "application/json", text + "\n"))
+        let mut response = json(O::STATUS, "application/json", text + "\n");
+        if let Some(tag) = tag {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        Ok(response)
     })
 }
 
@@ -210,6 +233,7 @@ fn parse<T: DeserializeOwned + ToSchema>(call: &Call, body: &[u8]) -> Result<T, 
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) id: RequestId,
+    task: String,
     pub(super) subject: Subject,
     pub(super) vo: Option<VoRef>,
     pub(super) parameters: Parameters,
@@ -221,6 +245,7 @@ pub(super) struct Call {
     /// Cancelled when nobody waits for the answer any more.
     pub(super) gone: CancellationToken,
     reasoned: bool,
+    if_match: IfMatch,
 }
 
 /// A permitted request, for pages that do what an operation does.
@@ -254,6 +279,7 @@ impl Call {
         let kind = kind.split(';').next().unwrap_or_default().trim();
         Self {
             id: request.id,
+            task: permit.found().task.name.clone(),
             subject: permit.subject().clone(),
             vo: place.vo.clone(),
             parameters: permit.found().parameters.clone(),
@@ -263,6 +289,7 @@ impl Call {
             certifier: request.certifier.clone(),
             gone: request.gone.clone(),
             reasoned: permit.found().task.reasoned,
+            if_match: IfMatch::of(request.request.headers()),
         }
     }
 
@@ -301,6 +328,12 @@ impl Call {
             .get(REASON)
             .filter(|_| self.reasoned)
             .map(String::as_str)
+    }
+
+    /// Whether what is to be edited, whose tag is `present`, is what was read. To be asked once the change has begun: from then
+    /// on nobody else changes it.
+    pub(super) fn unchanged(&self, api: &Api, present: Option<&str>) -> Result<(), Problem> {
+        self.if_match.judge(present, api.require_if_match)
     }
 
     /// A parameter of the path that is an id.
@@ -350,12 +383,15 @@ impl Call {
     ) -> Result<(Vec<T>, Option<String>), Problem> {
         let limit = self.limit()?;
         if let Some(after) = self.query("after")? {
-            items.retain(|item| key(item).as_str() > after);
+            let after = cursor::read(&self.task, after)
+                .ok_or_else(|| Problem::new(Kind::Invalid, "`after` must be what `next` of this list was"))?;
+            items.retain(|item| key(item) > after);
         }
         items.sort_by_cached_key(&key);
         let more = items.len() > limit;
         items.truncate(limit);
-        let next = if more { items.last().map(key) } else { None };
+        let last = items.last().filter(|_| more);
+        let next = last.map(|last| cursor::written(&self.task, &key(last)));
         Ok((items, next))
     }
 

@@ -163,10 +163,26 @@ impl Client {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, Failure> {
+        self.exchange(method, path, body, None)
+            .await
+            .map(|(answer, _)| answer)
+    }
+
+    /// The same, where `if_match` is what was read of what it edits; with the tag of what it answers.
+    pub(crate) async fn exchange<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        if_match: Option<&str>,
+    ) -> Result<(T, Option<String>), Failure> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
             .header(header::ACCEPT, "application/json");
+        if let Some(tag) = if_match {
+            request = request.header(header::IF_MATCH, tag);
+        }
         let bytes = match body {
             Some(body) => {
                 request = request.header(header::CONTENT_TYPE, "application/json");
@@ -174,7 +190,10 @@ impl Client {
             }
             None => Bytes::new(),
         };
-        self.read(self.send(request, bytes).await?)
+        let answer = self.send(request, bytes).await?;
+        let tag = answer.headers.get(header::ETAG);
+        let tag = tag.and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        Ok((self.read(answer)?, tag))
     }
 
     /// Reads the JSON answer of a `GET`, with the id of the request.

@@ -9,7 +9,6 @@ use super::client::Client;
 use super::failure::Failure;
 use super::input::Reason;
 use crate::api;
-use crate::api::user::UserView;
 use crate::api::user::find::{UserFind, UserFound};
 
 /// Most pages of a list that are read: an answer that never ends must not keep a command going.
@@ -21,6 +20,7 @@ pub(crate) struct Operation<'a> {
     task: &'static str,
     parameters: Vec<(&'static str, String)>,
     query: Vec<(&'static str, String)>,
+    if_match: Option<String>,
 }
 
 /// A page of a list: items under the list's own name, and where to go on.
@@ -40,6 +40,7 @@ impl Client {
             task,
             parameters: Vec::new(),
             query: Vec::new(),
+            if_match: None,
         }
     }
 
@@ -50,19 +51,6 @@ impl Client {
         };
         let found: UserFound = self.task("user.find").at("vo", vo).send(&asked).await?;
         Ok(found.id)
-    }
-
-    /// The member of `vo` with this user name.
-    pub(crate) async fn member(&self, vo: &str, username: &str) -> Result<UserView, Failure> {
-        let asked = self.task("user.list").at("vo", vo).query("username", username);
-        let found: Vec<UserView> = asked.list("users").await?;
-        found
-            .into_iter()
-            .find(|user| user.username == username)
-            .ok_or_else(|| {
-                Failure::not_found(format!("`{username}` is not a member of {vo}"))
-                    .hint(format!("countersign user list {vo}"))
-            })
     }
 }
 
@@ -92,10 +80,24 @@ impl Operation<'_> {
         self.maybe(crate::tool::REASON, reason.reason.as_deref())
     }
 
+    /// Says what was read of what it edits ([`Operation::tagged`]).
+    pub(crate) fn matching(mut self, tag: Option<String>) -> Self {
+        self.if_match = tag;
+        self
+    }
+
+    /// Reads something, with the tag of what can be edited of it.
+    pub(crate) async fn tagged<T: DeserializeOwned>(self) -> Result<(T, Option<String>), Failure> {
+        let (method, path) = self.address()?;
+        self.client.exchange(method, &path, None::<&()>, None).await
+    }
+
     /// Calls it without a body.
     pub(crate) async fn fetch<T: DeserializeOwned>(self) -> Result<T, Failure> {
         let (method, path) = self.address()?;
-        self.client.call(method, &path, None::<&()>).await
+        let tag = self.if_match.as_deref();
+        let answer = self.client.exchange(method, &path, None::<&()>, tag).await;
+        answer.map(|(answer, _)| answer)
     }
 
     /// The same, for one that reads; with the id of the request.
@@ -112,7 +114,9 @@ impl Operation<'_> {
     /// Calls it with a body.
     pub(crate) async fn send<B: Serialize, T: DeserializeOwned>(self, body: &B) -> Result<T, Failure> {
         let (method, path) = self.address()?;
-        self.client.call(method, &path, Some(body)).await
+        let tag = self.if_match.as_deref();
+        let answer = self.client.exchange(method, &path, Some(body), tag).await;
+        answer.map(|(answer, _)| answer)
     }
 
     /// Reads a list whole, page by page; `name` is the member of the answer that holds the items.

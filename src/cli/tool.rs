@@ -188,11 +188,14 @@ pub(crate) async fn run(command: Tool, out: Output) -> Result<(), Failure> {
             })?)
         }
         Tool::Remove(Remove { vo, tool, reason }) => {
+            let read = client.task("tool.show").at("vo", &vo).at("tool", &tool);
+            let (_, tag) = read.tagged::<ToolShown>().await?;
             client
                 .task("tool.remove")
                 .because(&reason)
                 .at("vo", &vo)
                 .at("tool", &tool)
+                .matching(tag)
                 .act()
                 .await?;
             Ok(out.done("tool.remove", format!("{tool} of {vo} is out of service"))?)

@@ -536,7 +536,9 @@ async fn edit(client: &Client, args: Edit, out: Output) -> Result<(), Failure> {
     if args.name.is_none() && args.mail.is_none() && args.organisation.is_none() {
         return Err(Failure::usage("nothing to change").hint("give --name, --mail or --organisation"));
     }
-    let present = client.member(&args.vo, &args.user).await?;
+    let person = client.person(&args.vo, &args.user).await?;
+    let read = client.task("user.show").at("vo", &args.vo).at("person", &person);
+    let (UserShown { user: present, .. }, tag) = read.tagged().await?;
     let or_none = |text: Option<String>| text.filter(|text| !text.is_empty());
     let body = CardInput {
         name: args.name.unwrap_or(present.name),
@@ -546,7 +548,9 @@ async fn edit(client: &Client, args: Edit, out: Output) -> Result<(), Failure> {
     let task = client
         .task("user.edit")
         .at("vo", args.vo)
-        .at("person", present.id);
+        .at("person", person)
+        // What somebody else changed between the two is not overwritten.
+        .matching(tag);
     let user: UserView = task.send(&body).await?;
     out.show(&user, show)?;
     Ok(())

@@ -362,10 +362,13 @@ pub(crate) async fn run(command: Vo, out: Output) -> Result<(), Failure> {
                 role: args.role,
                 lifetime: args.seconds,
             };
+            let read = client.task("proxy_limit.list").at("vo", &args.vo);
+            let (_, tag) = read.tagged::<ProxyLimitList>().await?;
             let set: ProxyLimitList = client
                 .task("proxy_limit.set")
                 .at("vo", args.vo)
                 .because(&args.reason)
+                .matching(tag)
                 .send(&body)
                 .await?;
             limits(&set, out)?;
@@ -414,8 +417,11 @@ async fn identity(client: &Client, command: ProxyIdentity, out: Output) -> Resul
                 Telling::Id => Tells::Id,
                 Telling::Username => Tells::Username,
             };
+            let read = client.task("proxy_identity.show").at("vo", &args.vo);
+            let (_, tag) = read.tagged::<ProxyIdentityView>().await?;
             let task = client.task("proxy_identity.set").at("vo", args.vo);
             task.because(&args.reason)
+                .matching(tag)
                 .send(&ProxyIdentityView { tells })
                 .await?
         }

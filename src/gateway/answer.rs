@@ -13,6 +13,9 @@ use crate::id::RequestId;
 use crate::problem::{Kind, Problem};
 use crate::tool::{Address, Place};
 
+/// Methods that a task can have.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// What people see instead of a problem document. The console implements it; the gateway knows only this.
 pub trait Pages: Send + Sync {
     /// A problem as a page.
@@ -144,6 +147,10 @@ impl Answers {
                 "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'",
             ),
         );
+        if problem.kind == Kind::MethodNotAllowed {
+            // RFC 9110 section 15.5.6: what is served at all; a task says more, and whether there is one is not for strangers.
+            headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
+        }
         if let Some(seconds) = problem.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -29,6 +29,8 @@ pub struct Config {
     pub certificate_check: Duration,
     /// Whether the certificate is from the private CA of first use; no HSTS while it is.
     pub private_ca: bool,
+    /// Whether an edit by the API must say what it changes (`If-Match`).
+    pub require_if_match: bool,
     /// What stands in front of the gateway.
     pub balancers: Balancers,
     /// Times and numbers of connections.
@@ -182,6 +184,7 @@ impl Default for Config {
             key: "tls/server.key".into(),
             certificate_check: Duration::from_secs(60),
             private_ca: true,
+            require_if_match: false,
             balancers: Balancers::default(),
             bounds: Bounds::default(),
             limits: Limits::default(),
@@ -219,6 +222,7 @@ impl Config {
                 default.certificate_check,
             ),
             private_ca: table.boolean("private_ca", default.private_ca),
+            require_if_match: table.boolean("require_if_match", default.require_if_match),
             balancers: Balancers::read(&mut table),
             bounds: Bounds::read(&mut table),
             limits: read_limits(&mut table),

@@ -513,6 +513,8 @@ impl Fixed {
             resources: built.resources.clone(),
             alert: built.alert.clone(),
             reload: reload.clone(),
+            require_if_match: config.gateway.require_if_match,
+            running: api::idempotency::Running::default(),
         });
         let pages = console::Console::new(
             built.authenticate.clone(),

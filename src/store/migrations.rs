@@ -115,6 +115,11 @@ macro_rules! steps {
                 include_str!(concat!("../../migrations/", $engine, "/1900_personal_token.sql")),
             ),
             (
+                1901,
+                "idempotency",
+                include_str!(concat!("../../migrations/", $engine, "/1901_idempotency.sql")),
+            ),
+            (
                 2000,
                 "lent_proxy",
                 include_str!(concat!("../../migrations/", $engine, "/2000_lent_proxy.sql")),

@@ -47,6 +47,7 @@ impl Operation for Add {
     type Body = FactorAdd;
     type Answer = FactorAdded;
     const STATUS: StatusCode = StatusCode::CREATED;
+    const SECRET: bool = true;
     const LIMIT: usize = 8 * 1024;
     const SUMMARY: &'static str = "Binds a second factor; your other sessions end";
 

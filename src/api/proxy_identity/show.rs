@@ -1,8 +1,8 @@
 //! `proxy_identity.show`: what the proxies of a VO say of their person.
 
 use super::ProxyIdentityView;
-use crate::api::Api;
 use crate::api::operation::{Call, Nothing, Operation, VO, task};
+use crate::api::{Api, etag};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
 
@@ -12,6 +12,11 @@ impl Operation for Show {
     type Body = Nothing;
     type Answer = ProxyIdentityView;
     const SUMMARY: &'static str = "What the proxies of a virtual organisation say of their person";
+    const TAGGED: bool = true;
+
+    fn tag(answer: &ProxyIdentityView) -> Option<String> {
+        etag::tag(answer)
+    }
 
     fn task() -> Task {
         task(

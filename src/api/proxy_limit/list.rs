@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{ProxyLimitView, views};
-use crate::api::Api;
 use crate::api::operation::{Call, Nothing, Operation, VO, task};
+use crate::api::{Api, etag};
 use crate::problem::Problem;
 use crate::tool::{self, Task};
 
@@ -24,6 +24,11 @@ impl Operation for List {
     type Body = Nothing;
     type Answer = ProxyLimitList;
     const SUMMARY: &'static str = "How long proxies may live in a virtual organisation, and those of roles";
+    const TAGGED: bool = true;
+
+    fn tag(answer: &ProxyLimitList) -> Option<String> {
+        etag::tag(&answer.limits)
+    }
 
     fn task() -> Task {
         task(

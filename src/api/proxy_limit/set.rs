@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::list::ProxyLimitList;
 use super::views;
 use crate::api::operation::{Call, Operation, VO, reasoned, task};
-use crate::api::{Api, problem};
+use crate::api::{Api, etag, problem};
 use crate::problem::{Kind, Problem};
 use crate::tool::{self, Task};
 
@@ -32,6 +32,12 @@ impl Operation for Set {
     type Answer = ProxyLimitList;
     const SUMMARY: &'static str =
         "Limits how long proxies live in a virtual organisation, or those of a role";
+    const EDITS: bool = true;
+    const TAGGED: bool = true;
+
+    fn tag(answer: &ProxyLimitList) -> Option<String> {
+        etag::tag(&answer.limits)
+    }
 
     fn task() -> Task {
         reasoned(task(
@@ -54,6 +60,7 @@ impl Operation for Set {
             };
         let limit = body.lifetime.map(Duration::from_secs);
         let mut tx = api.begin().await?;
+        call.unchanged(api, etag::tag(&views(api, vo)).as_deref())?;
         let set = api
             .delegate
             .set_limit(&mut tx, vo, role.map(|role| &**role), limit);

@@ -98,6 +98,7 @@ impl Operation for Create {
     type Body = SessionCreate;
     type Answer = SessionCreated;
     const STATUS: StatusCode = StatusCode::CREATED;
+    const SECRET: bool = true;
     /// Strangers may send this one.
     const LIMIT: usize = 8 * 1024;
     const SUMMARY: &'static str = "Signs in: user name and password for a bearer token";

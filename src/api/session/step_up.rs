@@ -16,6 +16,7 @@ impl Operation for StepUp {
     type Body = FactorCode;
     type Answer = SessionCreated;
     const STATUS: StatusCode = StatusCode::CREATED;
+    const SECRET: bool = true;
     const LIMIT: usize = 8 * 1024;
     const SUMMARY: &'static str =
         "Shows a second factor: a new session with more assurance, in the place of this one";

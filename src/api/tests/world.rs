@@ -78,6 +78,8 @@ impl World {
                 ..upstream::OwnPlaces::default()
             },
             reload: gateway::Reload::channel().0,
+            require_if_match: false,
+            running: idempotency::Running::default(),
             authenticate: Authenticate::open(db.clone(), handle.clone(), ids.clone(), cheap)
                 .await
                 .unwrap(),

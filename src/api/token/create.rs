@@ -54,6 +54,7 @@ impl Operation for Create {
     type Body = TokenCreate;
     type Answer = TokenCreated;
     const STATUS: StatusCode = StatusCode::CREATED;
+    const SECRET: bool = true;
     const LIMIT: usize = 64 * 1024;
     const SUMMARY: &'static str = "Makes a personal access token, for a script";
 

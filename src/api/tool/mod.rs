@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::operation::Call;
-use super::{Api, problem};
+use super::{Api, etag, problem};
 use crate::id::VoId;
 use crate::problem::{Kind, Problem};
 use crate::settings::Flaws;
@@ -87,6 +87,11 @@ fn named(api: &Api, vo: VoId, name: &str) -> Result<Arc<Tool>, Problem> {
         .get(vo, name)
         .cloned()
         .ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no tool `{name}` here")))
+}
+
+/// The tag of a tool: each registration has a version of its own.
+fn tag(name: &str, version: i64) -> Option<String> {
+    etag::tag(&(name, version))
 }
 
 /// Reads a manifest; the problem lists every flaw.

@@ -1,6 +1,6 @@
 //! `tool.remove`: takes a tool out of service.
 
-use super::named;
+use super::{named, tag};
 use crate::api::operation::{Call, Nothing, Operation, VO, reasoned, task};
 use crate::api::{Api, problem, provider};
 use crate::problem::Problem;
@@ -12,6 +12,7 @@ impl Operation for Remove {
     type Body = Nothing;
     type Answer = Nothing;
     const SUMMARY: &'static str = "Takes a tool out of service, and ends what its providers may; with `version`, only that version of it";
+    const EDITS: bool = true;
 
     fn task() -> Task {
         let task = task(
@@ -33,6 +34,11 @@ impl Operation for Remove {
             None => named(api, vo, name)?.version,
         };
         let mut tx = api.begin().await?;
+        // A version says as well what is meant.
+        if call.query("version")?.is_none() {
+            let present = named(api, vo, name)?;
+            call.unchanged(api, tag(&present.name, present.version).as_deref())?;
+        }
         api.vos.touch(&mut tx, vo).await.map_err(problem)?;
         let removed = api.tools.remove(&mut tx, vo, name, seen).await;
         let mut changes = vec![removed.map_err(problem)?];

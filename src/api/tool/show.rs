@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ToolView, named, view};
+use super::{ToolView, named, tag, view};
 use crate::api::Api;
 use crate::api::operation::{Call, Nothing, Operation, VO, task};
 use crate::problem::Problem;
@@ -24,6 +24,11 @@ impl Operation for Show {
     type Body = Nothing;
     type Answer = ToolShown;
     const SUMMARY: &'static str = "One tool with its manifest";
+    const TAGGED: bool = true;
+
+    fn tag(answer: &ToolShown) -> Option<String> {
+        tag(&answer.tool.name, answer.tool.version)
+    }
 
     fn task() -> Task {
         task(

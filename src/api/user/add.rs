@@ -73,6 +73,7 @@ impl Operation for Add {
     type Body = UserAdd;
     type Answer = UserAdded;
     const STATUS: StatusCode = StatusCode::CREATED;
+    const SECRET: bool = true;
     const SUMMARY: &'static str = "Makes somebody a member, with a new account or the one she has";
 
     fn task() -> Task {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::operation::{Call, member};
-use super::{Api, problem, unposted};
+use super::{Api, etag, problem, unposted};
 use crate::alert::{Happened, Notice};
 use crate::delegate::{Which, Why};
 use crate::id::{PersonId, VoId};
@@ -74,6 +74,11 @@ pub(super) fn home(directory: &Directory, home: VoId) -> String {
     directory
         .vo(home)
         .map_or_else(|| GATEWAY.to_owned(), |vo| vo.name.clone())
+}
+
+/// The tag of what `user.edit` changes.
+fn tag(user: &UserView) -> Option<String> {
+    etag::tag(&(&user.id, &user.name, &user.mail, &user.organisation))
 }
 
 /// A person as an administrator of `vo` sees her.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{UserView, administers_gateway, view};
+use super::{UserView, administers_gateway, tag, view};
 use crate::api::operation::{Call, Nothing, Operation, VO, member, on_person, task};
 use crate::api::{Api, problem};
 use crate::id::PersonId;
@@ -42,6 +42,11 @@ impl Operation for Show {
     type Body = Nothing;
     type Answer = UserShown;
     const SUMMARY: &'static str = "One member of a virtual organisation";
+    const TAGGED: bool = true;
+
+    fn tag(answer: &UserShown) -> Option<String> {
+        tag(&answer.user)
+    }
 
     fn task() -> Task {
         on_person(task(
