@@ -149,7 +149,7 @@ async fn identities(world: &World) {
     let known = world.known(&arrived).await;
     assert_eq!(
         world.service.identities_of(world.john).await.unwrap(),
-        [known.clone()]
+        std::slice::from_ref(&known)
     );
     // The same subject once more is no second identity.
     let again = world.service.new_identity(&arrived).unwrap();
