@@ -177,8 +177,8 @@ fn rows(found: &AuditPage, begin: Timestamp, step: i64) -> Vec<Row> {
             continue;
         }
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let id = word(&refused["subject"]["person"]);
-        let card = word(&refused["subject"]["card"]);
+        let of = |path: &str| word(refused.pointer(path).unwrap_or(&Value::Null));
+        let (id, card) = (of("/subject/person"), of("/subject/card"));
         let known = found.people.get(&card);
         let person = known.map_or_else(|| "somebody".to_owned(), |person| person.username.clone());
         let place = &refused["place"];
