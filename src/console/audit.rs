@@ -148,7 +148,7 @@ impl Console {
                 person.name.clone(),
             ));
             let hers = with_query(&here, &[("person", &person.id)]);
-            more.push((hers, "Her records".to_owned()));
+            more.push((hers, "Records of this person".to_owned()));
         }
         if found.tool.is_some() && found.task.is_some() {
             let (tool, task) = (

@@ -177,8 +177,8 @@ fn rows(found: &AuditPage, begin: Timestamp, step: i64) -> Vec<Row> {
             continue;
         }
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let id = word(&refused["subject"]["person"]);
-        let card = word(&refused["subject"]["card"]);
+        let of = |path: &str| word(refused.pointer(path).unwrap_or(&Value::Null));
+        let (id, card) = (of("/subject/person"), of("/subject/card"));
         let known = found.people.get(&card);
         let person = known.map_or_else(|| "somebody".to_owned(), |person| person.username.clone());
         let place = &refused["place"];
@@ -222,8 +222,7 @@ fn dots(rows: &[Row], span: &Span, begin: Timestamp) -> Vec<Dot> {
     for (index, row) in rows.iter().enumerate() {
         for (column, count) in &row.columns {
             let at = Timestamp(begin.0 + column * span.step * HOUR);
-            #[expect(clippy::cast_precision_loss, reason = "at most a thousand")]
-            let area = *count as f64;
+            let area = f64::from(u16::try_from(*count).unwrap_or(u16::MAX));
             dots.push(Dot {
                 x: (left(span, *column) + left(span, column + 1)) / 2,
                 y: DenialsBody::middle(&index),
@@ -244,8 +243,7 @@ fn dots(rows: &[Row], span: &Span, begin: Timestamp) -> Vec<Dot> {
 /// The days and hours under which the columns stand.
 fn marks(span: &Span, begin: Timestamp) -> Vec<(i64, String)> {
     let every = match span.name {
-        "day" => 4,
-        "week" => 4,
+        "day" | "week" => 4,
         _ => 5,
     };
     let label = |column: i64| {

@@ -2,7 +2,7 @@
 
 use super::login::words;
 use super::pages::Said;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 /// What is wrong, and with which field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,10 @@ impl Faults {
     pub(super) fn from(problem: &Problem, fields: &[(&'static str, &str)]) -> (Said, Self) {
         let named = problem.members.get("field").and_then(|field| field.as_str());
         let quoted = |text: &str| !text.is_empty() && problem.detail.contains(&format!("`{text}`"));
+        let named = match problem.kind {
+            Kind::ReasonRequired => Some("reason"),
+            _ => named,
+        };
         let field = fields
             .iter()
             .find(|(field, _)| named == Some(*field) || quoted(field))
@@ -39,7 +43,6 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::Kind;
 
     #[test]
     fn a_problem_is_said_at_the_field_that_it_is_about() {
@@ -50,6 +53,11 @@ mod tests {
         assert!(faults.of("username").is_some() && faults.of("mail").is_none());
         let (_, faults) = at("`mail` must be an address");
         assert!(faults.of("mail").is_some());
+        let (_, faults) = Faults::from(
+            &Problem::new(Kind::ReasonRequired, "`user.add` takes a reason"),
+            &[("username", "anna"), ("reason", "")],
+        );
+        assert!(faults.of("reason").is_some());
         let (said, faults) = at("the log is full");
         assert!(said.words().is_some() && faults.of("username").is_none());
     }

@@ -324,6 +324,10 @@ async fn change(ask: &Ask, (vo, person): (&str, &str), form: &Form) -> Result<Do
 }
 
 /// A refusal that whoever filled the form can do something about there; any other ends the page.
+#[expect(
+    clippy::result_large_err,
+    reason = "what ends a page ends it once; boxed, every page would have to unbox it"
+)]
 pub(super) fn corrected(refusal: Refusal) -> Result<Problem, Refusal> {
     match refusal.problem.kind {
         Kind::Invalid | Kind::Conflict | Kind::ReasonRequired | Kind::NotFound => Ok(refusal.problem),

@@ -625,12 +625,12 @@ fn note(name: &str) -> pages::Said {
         "member-added" => {
             pages::Said::Good("The member is added, and the one-time password is on its way by mail.")
         }
-        "member-removed" => pages::Said::Good("The member is removed. What she did stays on record."),
+        "member-removed" => pages::Said::Good("The member is removed. What was done stays on record."),
         "suspended" => {
             pages::Said::Good("The account is suspended: its sessions have ended, its proxies are revoked.")
         }
         "resumed" => pages::Said::Good("The account is resumed."),
-        "factors-reset" => pages::Said::Good("Her second factors are taken away."),
+        "factors-reset" => pages::Said::Good("The second factors are taken away."),
         "password-mailed" => {
             pages::Said::Good("The password is reset, and a one-time password is on its way by mail.")
         }

@@ -294,7 +294,7 @@ fn member((name, value): (&String, &serde_json::Value)) -> Option<(String, Strin
 /// The parts of a text, each with whether it stood in backticks.
 pub(super) fn marked(text: &str) -> Vec<(bool, &str)> {
     // A backtick without its partner is a backtick.
-    let paired = text.matches('`').count() % 2 == 0;
+    let paired = text.matches('`').count().is_multiple_of(2);
     if !paired {
         return vec![(false, text)];
     }

@@ -179,7 +179,9 @@ impl Browser {
     #[track_caller]
     fn press_and_read(&self, selector: &str, then: &str) -> String {
         let script = "const found = document.querySelector(arguments[0]); if (!found) return false;
-            found.closest('details')?.setAttribute('open', ''); found.click(); return true;";
+            found.closest('details')?.setAttribute('open', '');
+            for (const field of found.form?.querySelectorAll('[name=reason]') || []) field.value ||= 'a test';
+            found.click(); return true;";
         assert_eq!(
             self.run(script, json!([selector])),
             true,
@@ -388,6 +390,109 @@ fn m9_each_class_of_refusal_has_a_text_of_its_own() {
     texts.sort();
     texts.dedup();
     assert_eq!(texts.len(), links.len(), "two classes say the same");
+}
+
+#[test]
+fn m2_m5_an_administrator_adds_a_member_grants_a_task_and_sees_the_denials_in_the_console() {
+    let world = lived_in();
+    let base = world.base();
+    let vo = |path: &str| format!("{base}/console/vos/imense/{path}");
+    let browser = Browser::start();
+    browser.sign_in(&world, "admin");
+
+    // What is wrong with the form is said at the field.
+    browser.read(&vo("members"), "Add a member");
+    let fill = |username: &str| {
+        browser.run(
+            "const set = (name, value) => { document.querySelector(`main form[method=post] [name=${name}]`).value = value; };
+             set('username', arguments[0]); set('name', 'Anna Berg'); set('reason', 'joins the study');
+             document.querySelector('[name=show]').checked = true;",
+            json!([username]),
+        );
+    };
+    fill("Anna Berg!");
+    let add = "main form[method=post] button:not([name])";
+    browser.press_and_read(add, "cannot be a user name");
+    let described = "const field = document.querySelector('[name=username][aria-invalid=true]');
+        return field && document.getElementById(field.getAttribute('aria-describedby')).innerText;";
+    let described = browser.run(described, json!([]));
+    assert!(
+        described
+            .as_str()
+            .is_some_and(|text| text.contains("cannot be a user name")),
+        "{described}"
+    );
+    fill("anna");
+    let added = browser.press_and_read(add, "anna is a member now");
+    assert!(added.contains("one-time password"), "{added}");
+    let one_time = browser.run(
+        "return document.querySelector('code.secret').innerText;",
+        json!([]),
+    );
+    world.login("anna", one_time.as_str().unwrap()).ok();
+    browser.read(&vo("members?text=Berg"), "Anna Berg");
+
+    // She is refused; the matrix grants the task; then she is not.
+    world.tool("anna", "GET", "/jobs", None).expect(200);
+    let jobs = "button[name=remove][aria-label='Remove: scientist may list jobs own']";
+    browser.read(&vo("roles?tool=segmentation"), "list jobs");
+    browser.press_and_read(jobs, "The grant is removed");
+    world.tool("anna", "GET", "/jobs", None).expect(403);
+    browser.run("document.querySelector('#when').value = 'own';", json!([]));
+    browser.press_and_read(
+        "button[name=add][value='scientist/list jobs']",
+        "The grant is made",
+    );
+    world.tool("anna", "GET", "/jobs", None).expect(200);
+
+    // The picture has the denial, and the table beside it leads to the reason and to its proof.
+    let denials = browser.read(&vo("denials?span=day"), "The same as a table");
+    assert!(denials.contains("anna") && denials.contains("mary"), "{denials}");
+    let dots = "return [...document.querySelectorAll('svg.picture title')].map(title => title.textContent);";
+    let dots = browser.run(dots, json!([]));
+    let dots: Vec<&str> = dots
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert!(
+        dots.iter()
+            .any(|dot| dot.starts_with("mary, list jobs (segmentation): 4 ")),
+        "{dots:?}"
+    );
+    let why = browser.press_and_read("td.time a[href*='/requests/']", "Its records in the log");
+    assert!(
+        why.contains("Policies") || why.contains("no_task") || why.contains("no_grant"),
+        "{why}"
+    );
+
+    // An account is stopped and let in again.
+    let anna = id_of(&world, "anna");
+    browser.read(&vo(&format!("members/{anna}")), "Anna Berg");
+    browser.press_and_read("button[value=suspend]", "The account is suspended");
+    world.tool("anna", "GET", "/jobs", None).expect(401);
+    browser.press_and_read("button[value=resume]", "The account is resumed");
+
+    // Each of these is a change of the operation's own, with the reason that was given.
+    let records = world.records();
+    let actions: Vec<&str> = records
+        .iter()
+        .filter_map(|record| record["event"]["change"]["change"]["action"].as_str())
+        .collect();
+    for action in ["user.suspend", "user.resume", "grant.remove", "grant.add"] {
+        assert!(actions.contains(&action), "no `{action}` in {actions:?}");
+    }
+    let told = |record: &Value| record["event"]["change"]["reason"] == "joins the study";
+    assert!(records.iter().any(told), "the reason stands on record");
+    // And what is looked at is asked for as by a program.
+    let asked = |task: &str| {
+        let intents = records
+            .iter()
+            .filter(|record| record["event"]["intent"]["place"]["task"] == task);
+        intents.count()
+    };
+    assert!(asked("console.members") > 0 && asked("user.list") >= asked("console.members"));
 }
 
 #[test]
