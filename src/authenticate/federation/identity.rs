@@ -103,7 +103,7 @@ impl Attributes {
         let mut card = CardFields {
             name: self.name.clone().unwrap_or_else(|| username.to_owned()),
             mail: self.mail.clone(),
-            organisation: organisation.map(str::to_owned).filter(|text| !text.is_empty()),
+            organisation: organisation.filter(|text| is_line(text)).map(str::to_owned),
         };
         if card.check().is_err() {
             card.mail = None;
@@ -372,6 +372,19 @@ mod tests {
         let bare = fresh(&idp, id, &claims(json!({})), Timestamp::from_secs(0));
         assert!(is_username(&bare.username(|_| true)));
         assert_ne!(hash("a", "bc", &[]), hash("ab", "c", &[]));
+    }
+
+    #[test]
+    fn a_scope_that_is_no_name_is_no_organisation() {
+        let scoped = |scope: &str| {
+            let all = json!({ "eduperson_scoped_affiliation": [scope] });
+            Attributes::of(&claims(all), &Mapping::default())
+                .card("alice")
+                .organisation
+        };
+        assert_eq!(scoped("faculty@uni.example"), Some("uni.example".to_owned()));
+        assert_eq!(scoped("@ uni"), None);
+        assert_eq!(scoped("faculty@"), None);
     }
 
     proptest! {
