@@ -382,10 +382,10 @@ impl Authorize {
     ///
     /// # Errors
     /// [`Outside`], with the ceiling that forbids it.
-    pub fn check_ceiling(&self, vo: VoId, tool: &Tool, task: &Task) -> Result<(), Outside> {
+    pub fn check_ceiling(&self, vo: VoId, tool: &Tool, task: &Task) -> Result<(), Box<Outside>> {
         match ceiling::outside(&self.0.directory.load(), vo, tool, task) {
             None => Ok(()),
-            Some(outside) => Err(outside),
+            Some(outside) => Err(Box::new(outside)),
         }
     }
 

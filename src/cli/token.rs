@@ -1,6 +1,6 @@
 //! One's own personal access tokens.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::output::{Output, or_dash};
 use crate::api::token::create::{TokenCreate, TokenCreated};
 use crate::api::token::list::TokenView;
-use crate::clock::Timestamp;
+use crate::clock::{SystemClock, Timestamp};
 use crate::settings::duration_of;
 
 /// Your own personal access tokens, for scripts.
@@ -90,10 +90,7 @@ impl End {
     fn moment(self) -> Timestamp {
         match self {
             Self::At(at) => at,
-            Self::In(lasts) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp::from_secs(i64::try_from((now + lasts).as_secs()).unwrap_or(i64::MAX))
-            }
+            Self::In(lasts) => SystemClock::shared().now().plus(lasts),
         }
     }
 }

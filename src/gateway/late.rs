@@ -54,7 +54,10 @@ mod tests {
         let plan = |permit: &u32| {
             tries.set(tries.get() + 1);
             match tries.get() >= key_at {
-                true => Ok(signed.borrow_mut().push(*permit)),
+                true => {
+                    signed.borrow_mut().push(*permit);
+                    Ok(())
+                }
                 false => Err(NO_KEY),
             }
         };

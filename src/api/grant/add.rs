@@ -93,7 +93,8 @@ fn check(api: &Api, vo: VoId, body: &GrantAdd, condition: &Condition) -> Result<
     for name in &body.tasks {
         let task = grantable(&tool, name)?;
         // SECURITY: what the VO was not given it does not pass on; that the grant would not hold either is for those before.
-        api.authorize.check_ceiling(vo, &tool, task).map_err(problem)?;
+        let within = api.authorize.check_ceiling(vo, &tool, task);
+        within.map_err(|outside| problem(*outside))?;
         api.authorize
             .check_condition(vo, &tool, name, condition.as_str())
             .map_err(problem)?;
