@@ -348,6 +348,7 @@ fn task(name: &str) -> Task {
         timeout: None,
         upgrade: Vec::new(),
         home_only: false,
+        tokens: countersign::tool::TokenRule::default(),
         local: Some("api"),
     }
 }
