@@ -98,11 +98,7 @@ pub(super) fn start(tasks: &mut JoinSet<()>, built: &Arc<Built>, stop: &Cancella
     let expiring = built.clone();
     tasks.spawn(every(SWEEP, stop.clone(), move || {
         let built = expiring.clone();
-        async move {
-            if let Err(error) = accounts::expire(&built).await {
-                tracing::error!("accounts whose time is over cannot be ended: {error:#}");
-            }
-        }
+        async move { accounts::expire(&built).await }
     }));
     let guessing = built.clone();
     tasks.spawn(every(SWEEP, stop.clone(), move || {

@@ -113,14 +113,17 @@ pub async fn opened(
     api.authenticate.enrolment_asked(source, None)?;
     let found = api.vos.enrolment_of(kind, code).await.map_err(problem)?;
     let directory = api.directory();
-    // SECURITY: an invitation is worth what its maker is: nothing, once her account is stopped.
+    // SECURITY: an invitation is worth what its maker is: nothing, once her account is stopped or she has left.
     let stands = |enrolment: &Enrolment| {
         let open = directory
             .vo(enrolment.vo)
             .is_some_and(|vo| vo.state == VoState::Active);
         let maker = enrolment.made_by.and_then(|id| directory.person(id));
         let made = enrolment.made_by.is_none()
-            || maker.is_some_and(|maker| maker.standing(api.now()) == PersonState::Active);
+            || maker.is_some_and(|maker| {
+                maker.standing(api.now()) == PersonState::Active
+                    && directory.is_member(enrolment.vo, maker.id)
+            });
         open && made
     };
     let found = found.filter(stands);

@@ -804,7 +804,7 @@ async fn what_sets_the_count_of_codes_back(world: &World) {
     let begun = world.service.begin(signed.result.unwrap()).await.unwrap();
     world.guessed(100).await;
     let subject = world
-        .ask(&bearer(&begun), &own(Audience::AnySession))
+        .ask(&with_cookie("GET", &begun, &[]), &own(Audience::AnySession))
         .await
         .unwrap();
     world.change(&subject, None, PHRASE).await.unwrap();
