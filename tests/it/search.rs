@@ -755,7 +755,10 @@ fn m7_members_are_found_by_a_text_a_role_and_a_state_and_the_search_is_on_record
     assert_eq!(found(&["--text", "%"]), [""; 0]);
     let refused = world.call("admin", "GET", "/api/v1/vos/imense/users?state=gone", None);
     let detail = refused.expect(422).json()["detail"].as_str().unwrap().to_owned();
-    assert!(detail.contains("active, suspended, pending, rejected, expired, deleted"), "{detail}");
+    assert!(
+        detail.contains("active, suspended, pending, rejected, expired, deleted"),
+        "{detail}"
+    );
     let records = world.records();
     let asked = |text: &str| records.iter().any(|record| record.to_string().contains(text));
     assert!(asked("user.list"));
